@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* Every token that can be accepted, in memory: digest -> verdict, without a lock, without a system
+ * call, without the store.
+ *
+ * WRITER: the one thread that may change the index (the committer; whoever loads it before the loops
+ * start). READER: a thread that the owner of the index takes into account when it decides that a
+ * quiescent point has been passed; it holds nothing of a struct index_hit beyond that point. */
+#ifndef INDEX_H
+#define INDEX_H
+
+#include "client/proto/str.h"
+#include "daemon/model/uuid.h"
+
+#include <stdatomic.h>
+
+enum {
+    INDEX_DIGEST_BYTES = 32,           /* what callers have */
+    INDEX_KEPT_BYTES = 16,             /* how much of it is kept and compared */
+    INDEX_RECORDS_MAX = 1 << 27,       /* tokens */
+    INDEX_ACCOUNTS_MAX = 1 << 24,      /* accounts */
+    INDEX_SCOPE_LISTS_MAX = 1 << 24,   /* different lists of scopes */
+    INDEX_TEXT_MAX = 64 * 1024         /* bytes of an account's or a scope list's texts */
+};
+
+enum index_verdict {
+    INDEX_LIVE = 0,
+    INDEX_UNKNOWN,
+    INDEX_REVOKED, /* itself, or by its account's epoch */
+    INDEX_EXPIRED
+};
+
+enum index_status {
+    INDEX_OK = 0,
+    INDEX_PRESENT,   /* already there, in whatever state; nothing changed */
+    INDEX_ABSENT,    /* not there */
+    INDEX_NO_MEMORY  /* no memory, or a limit above; nothing changed */
+};
+
+/* 64 bytes, one cache line. Written once before it can be found; only the atomic members change. */
+struct index_record {
+    unsigned char digest[INDEX_KEPT_BYTES];
+    struct uuid token;
+    _Atomic int64_t expires_ms; /* milliseconds since 1970; 0: never */
+    uint32_t account;
+    uint32_t scopes;
+    uint32_t epoch;             /* the account's epoch when this was made */
+    _Atomic uint32_t state;     /* 0 live, 1 revoked */
+    _Atomic uint32_t last_used; /* seconds since 1970; 0: never */
+    uint32_t reserved;
+};
+
+/* Texts of an account that may change together; immutable, replaced as a whole. */
+struct index_account_text {
+    struct kt_str org_ext; /* the organization's external id */
+    struct kt_str slug;
+    struct kt_str ext_id;  /* ksa_… */
+    struct kt_str name;
+};
+
+enum index_account_flag { INDEX_ACCOUNT_ENDED = 1 };
+
+struct index_account {
+    struct uuid id, org;
+    _Atomic(const struct index_account_text *) text;
+    _Atomic uint32_t epoch; /* tokens with a smaller one are revoked */
+    _Atomic uint32_t flags; /* enum index_account_flag */
+};
+
+/* A list of scopes, shared by all tokens that have it; immutable. */
+struct index_scopes {
+    struct kt_strlist list;
+    struct kt_str json;    /* ["read:tokens",…] */
+    struct kt_str msgpack; /* the same as a MessagePack array */
+};
+
+struct index_hit {
+    const struct index_record *record;
+    const struct index_account *account;
+    const struct index_account_text *text;
+    const struct index_scopes *scopes;
+};
+
+struct index_stats {
+    size_t records;     /* findable, in whatever state */
+    size_t slots;       /* of the hash table */
+    size_t accounts;
+    size_t scope_lists;
+    size_t bytes;       /* memory of all of it, without malloc's own overhead */
+    size_t growths;     /* how often the hash table was replaced */
+};
+
+struct index;
+
+/* retire: takes memory that readers may still be looking at and calls free(3) on it once each of
+ * them has passed a quiescent point; it must not fail. NULL: there are no readers while the writer
+ * writes, so it is freed at once. NULL result: no memory. */
+struct index *index_new(void (*retire)(void *ctx, void *memory), void *ctx);
+
+/* When nobody uses it any more. NULL allowed. */
+void index_free(struct index *);
+
+/* Writer only, from here to the readers. */
+
+/* Makes room, so that the next n index_add cannot fail. INDEX_NO_MEMORY else. */
+enum index_status index_reserve(struct index *, size_t n);
+
+/* Registers an account at this epoch and gives its number. INDEX_PRESENT: known already, the number
+ * is given all the same and nothing else changed. Copies the texts. */
+enum index_status index_account_put(struct index *, const struct uuid *id, const struct uuid *org,
+                                    const struct index_account_text *, uint32_t epoch,
+                                    uint32_t *ret);
+
+/* The number of an account. False: not registered. */
+bool index_account_find(const struct index *, const struct uuid *id, uint32_t *ret);
+
+/* Replaces the texts. INDEX_NO_MEMORY: the old ones stay. */
+enum index_status index_account_rename(struct index *, uint32_t account,
+                                       const struct index_account_text *);
+
+/* Revokes every token of the account made under a smaller epoch. Epochs only rise: a smaller or
+ * equal one changes nothing. Readers that start afterwards refuse those tokens. */
+void index_account_set_epoch(struct index *, uint32_t account, uint32_t epoch);
+
+/* The same, and marks the account as gone: none of its tokens is live whatever its epoch. */
+void index_account_end(struct index *, uint32_t account, uint32_t epoch);
+
+/* The number of a list of scopes, order kept; the same list has the same number. */
+enum index_status index_scopes_put(struct index *, const struct kt_str scopes[], size_t n,
+                                   uint32_t *ret);
+
+struct index_token {
+    struct uuid id;
+    uint32_t account, scopes; /* numbers from the calls above */
+    uint32_t epoch;
+    int64_t expires_ms; /* 0: never */
+    uint32_t last_used; /* seconds; 0: never */
+    bool revoked;
+};
+
+/* From its return on the token is found. INDEX_PRESENT: the digest is there already, perhaps
+ * revoked, and stays as it is. */
+enum index_status index_add(struct index *, const unsigned char digest[INDEX_DIGEST_BYTES],
+                            const struct index_token *);
+
+/* From its return on no reader accepts the token. INDEX_OK also when it was revoked before;
+ * INDEX_ABSENT: no such digest. */
+enum index_status index_revoke(struct index *, const unsigned char digest[INDEX_DIGEST_BYTES]);
+
+/* 0: never. A revoked token stays revoked. */
+enum index_status index_set_expiry(struct index *, const unsigned char digest[INDEX_DIGEST_BYTES],
+                                   int64_t expires_ms);
+
+/* Forgets the digest (its row was purged); from then on it is unknown. */
+enum index_status index_remove(struct index *, const unsigned char digest[INDEX_DIGEST_BYTES]);
+
+/* Says that every reader has passed a quiescent point since the previous call. What was removed
+ * before that previous call may now be used for new tokens. Never calling it costs only memory. */
+void index_quiesced(struct index *);
+
+void index_stats(const struct index *, struct index_stats *ret);
+
+/* Readers. */
+
+/* The verdict at now_ms (milliseconds since 1970). ret (may be NULL) is filled for every verdict
+ * but INDEX_UNKNOWN. Time does not depend on how much of the digest agrees. */
+enum index_verdict index_find(const struct index *, const unsigned char digest[INDEX_DIGEST_BYTES],
+                              int64_t now_ms, struct index_hit *ret);
+
+/* For pipelines: call the first for all digests, then the second for all, then index_find. */
+void index_prefetch(const struct index *, const unsigned char digest[INDEX_DIGEST_BYTES]);
+void index_prefetch_record(const struct index *, const unsigned char digest[INDEX_DIGEST_BYTES]);
+
+/* Notes that the token was used; true when it had not been noted for a minute, so that the caller
+ * remembers to write it down. now_s: seconds since 1970. */
+bool index_touch(const struct index_hit *, uint32_t now_s);
+
+/* Account and scopes by number, for a number that some record or the writer gave. */
+const struct index_account *index_account_at(const struct index *, uint32_t account);
+const struct index_scopes *index_scopes_at(const struct index *, uint32_t scopes);
+
+#endif

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* The digest key (pepper): its file, the keys derived from it, and what is made with them. The
+ * plaintext of a token is compared with nothing but its keyed digest.
+ *
+ * The file has one line per key, "kaiten-key-1 <id> <43 characters of base64url>": the first is the
+ * current one, the others are retired and only recognise old tokens and records. */
+#ifndef DIGEST_H
+#define DIGEST_H
+
+#include "client/proto/str.h"
+
+enum {
+    DIGEST_BYTES = 32,
+    DIGEST_MAC_BYTES = 16,
+    DIGEST_KEYS_MAX = 8,         /* keys in a file */
+    DIGEST_ID_MAX = 16,          /* characters of a key's id: a-z 0-9 */
+    DIGEST_FINGERPRINT_MAX = 33, /* 32 hexadecimal digits and a NUL */
+    DIGEST_ERROR_MAX = 512,
+    DIGEST_PARTS_MAX = 16        /* parts of one record_mac */
+};
+
+struct digest_error {
+    char text[DIGEST_ERROR_MAX];
+};
+
+/* Immutable once opened, in locked memory; any thread. */
+struct digest_keys;
+
+/* Reads the file. It must be regular, ours or root's, closed to group and others, and well formed.
+ * False: err says what is wrong and what would be right, never any part of a key. ret_missing (may
+ * be NULL) tells "there is no such file" apart. The caller frees. */
+bool digest_keys_read(const char *path, struct digest_keys **ret, bool *ret_missing,
+                      struct digest_error *err);
+
+/* Makes the file with one fresh key (0600, never over an existing file), synced with its folder,
+ * then reads it back. Only for an empty store: another key would silently kill every token. */
+bool digest_keys_create(const char *path, struct digest_keys **ret, struct digest_error *err);
+
+/* Wipes. NULL allowed. */
+void digest_keys_free(struct digest_keys *);
+
+/* Whether the keys' memory could be locked. */
+bool digest_keys_locked(const struct digest_keys *);
+
+/* Key 0 is the current one. */
+size_t digest_keys_count(const struct digest_keys *);
+const char *digest_keys_id(const struct digest_keys *, size_t i);
+
+/* The position of the key with this id. False: there is none. */
+bool digest_keys_find(const struct digest_keys *, struct kt_str id, size_t *ret);
+
+/* Public name of a key's value, safe to store and to log; hexadecimal. */
+const char *digest_keys_fingerprint(const struct digest_keys *, size_t i);
+
+/* Keyed BLAKE2b-256 of a token with the current key, or with key i (i below the count). */
+void digest_token(const struct digest_keys *, struct kt_secret_view,
+                  unsigned char ret[DIGEST_BYTES]);
+void digest_token_with(const struct digest_keys *, size_t i, struct kt_secret_view,
+                       unsigned char ret[DIGEST_BYTES]);
+
+/* Keyed BLAKE2b-128 over n parts (at most DIGEST_PARTS_MAX) and their lengths, so that no two
+ * different lists of parts give the same input. */
+void digest_record_mac(const struct digest_keys *, size_t i, const struct kt_str parts[], size_t n,
+                       unsigned char ret[DIGEST_MAC_BYTES]);
+
+/* Further keys derived from key i, one per use. */
+enum digest_use { DIGEST_USE_JOURNAL = 3, DIGEST_USE_IDEMPOTENCY = 4, DIGEST_USE_AUDIT = 5 };
+void digest_subkey(const struct digest_keys *, size_t i, enum digest_use,
+                   unsigned char ret[DIGEST_BYTES]);
+
+/* In constant time. */
+bool digest_equal(const void *a, const void *b, size_t n);
+
+#endif
