@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "daemon/codec/problem.h"
+
+#include "client/proto/json.h"
+#include "client/proto/pack.h"
+
+enum { MEMBERS_MAX = 7 };
+
+/* The members before errors[], in the order of the wire. A number has no text. */
+struct problem {
+    struct {
+        const char *name;
+        struct kt_str text;
+        int number;
+    } member[MEMBERS_MAX];
+    size_t n;
+    const struct kt_field_error *fields;
+    size_t nfields;
+};
+
+static void
+add(struct problem *problem, const char *name, struct kt_str text)
+{
+    if (text.n == 0)
+        return;
+    problem->member[problem->n].name = name;
+    problem->member[problem->n++].text = text;
+}
+
+static struct problem
+problem_of(const struct request *rq)
+{
+    struct kt_error err = rq->call.err;
+    /* A refusal without a kind is a bug of ours; it must not look like a success. */
+    if (err.kind == KT_OK)
+        err.kind = KT_INTERNAL;
+    const struct kt_kind_info *info = kt_kind_info(err.kind);
+    struct problem problem = { .n = 0 };
+    add(&problem, "type", kt_str(info->type));
+    add(&problem, "title", kt_str(info->title));
+    problem.member[problem.n].name = "status";
+    problem.member[problem.n++].number = info->http;
+    add(&problem, "detail", err.detail);
+    add(&problem, "instance", rq->path.n ? rq->path : rq->method);
+    add(&problem, "code", kt_str(kt_error_code(&err)));
+    add(&problem, "errorId", kt_str(err.id));
+    problem.fields = err.fields;
+    problem.nfields = !err.fields ? 0
+        : err.nfields < KT_FIELD_ERRORS_MAX ? err.nfields : (size_t)KT_FIELD_ERRORS_MAX;
+    return problem;
+}
+
+static bool
+field_has_value(const struct kt_field_error *field)
+{
+    return field->value && field->value->type != KT_V_NULL;
+}
+
+/* Puts "name": and, from the second member on, the comma before it. */
+static void
+json_name(struct kt_buf *buf, const char *name, bool *first)
+{
+    if (!*first)
+        kt_buf_putc(buf, ',');
+    *first = false;
+    kt_json_put_str(buf, kt_str(name));
+    kt_buf_putc(buf, ':');
+}
+
+static void
+json_field(struct kt_buf *buf, const struct kt_field_error *field)
+{
+    bool first = true;
+    kt_buf_putc(buf, '{');
+    if (field->message.n) {
+        json_name(buf, "message", &first);
+        kt_json_put_str(buf, field->message);
+    }
+    if (field->location.n) {
+        json_name(buf, "location", &first);
+        kt_json_put_str(buf, field->location);
+    }
+    if (field_has_value(field)) {
+        json_name(buf, "value", &first);
+        kt_json_put_value(buf, field->value);
+    }
+    kt_buf_putc(buf, '}');
+}
+
+void
+problem_json(struct kt_buf *buf, struct request *rq)
+{
+    struct problem problem = problem_of(rq);
+    bool first = true;
+    kt_buf_putc(buf, '{');
+    for (size_t i = 0; i < problem.n; i++) {
+        json_name(buf, problem.member[i].name, &first);
+        if (problem.member[i].text.p)
+            kt_json_put_str(buf, problem.member[i].text);
+        else
+            kt_json_put_int(buf, problem.member[i].number);
+    }
+    if (problem.nfields) {
+        json_name(buf, "errors", &first);
+        for (size_t i = 0; i < problem.nfields; i++) {
+            kt_buf_putc(buf, i ? ',' : '[');
+            json_field(buf, &problem.fields[i]);
+        }
+        kt_buf_putc(buf, ']');
+    }
+    kt_buf_putc(buf, '}');
+}
+
+static void
+pack_text(struct kt_buf *buf, const char *name, struct kt_str text)
+{
+    if (text.n == 0)
+        return;
+    kt_pack_put_str(buf, kt_str(name));
+    kt_pack_put_str(buf, text);
+}
+
+static void
+pack_field(struct kt_buf *buf, const struct kt_field_error *field)
+{
+    bool valued = field_has_value(field);
+    kt_pack_put_map(buf, (size_t)(field->message.n > 0) + (field->location.n > 0) + valued);
+    pack_text(buf, "message", field->message);
+    pack_text(buf, "location", field->location);
+    if (!valued)
+        return;
+    kt_pack_put_str(buf, KT_LIT("value"));
+    kt_pack_put_value(buf, field->value);
+}
+
+void
+problem_pack(struct kt_buf *buf, struct request *rq)
+{
+    struct problem problem = problem_of(rq);
+    kt_pack_put_map(buf, problem.n + (problem.nfields > 0));
+    for (size_t i = 0; i < problem.n; i++) {
+        kt_pack_put_str(buf, kt_str(problem.member[i].name));
+        if (problem.member[i].text.p)
+            kt_pack_put_str(buf, problem.member[i].text);
+        else
+            kt_pack_put_int(buf, problem.member[i].number);
+    }
+    if (!problem.nfields)
+        return;
+    kt_pack_put_str(buf, KT_LIT("errors"));
+    kt_pack_put_array(buf, problem.nfields);
+    for (size_t i = 0; i < problem.nfields; i++)
+        pack_field(buf, &problem.fields[i]);
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* THE PATH: what happens to every request, whichever door it came through. */
+#ifndef PIPELINE_H
+#define PIPELINE_H
+
+#include "daemon/request.h"
+
+enum pipe_result {
+    PIPE_ANSWERED = 0, /* transport->answer() was called; the request is gone */
+    PIPE_PARKED,       /* a worker or the committer owns it; answer() follows on the home loop */
+    PIPE_DECLINED      /* an inline trial would have blocked; nothing happened, start again */
+};
+
+/* Takes the request through the steps. On its home loop.
+ *
+ * With rq->inline_only the request may live in memory of the loop that is reused at once: either it
+ * is answered before this returns, or PIPE_DECLINED comes back, without any side effect and without
+ * answer(). Otherwise rq is from request_new() and is never declined. */
+enum pipe_result pipeline_run(struct request *rq);
+
+/* Goes on with a parked request; on a worker. */
+void pipeline_resume(struct request *rq);
+
+/* True when the operation of this name may be tried with inline_only: token.verify and the like.
+ * A look at the table, nothing else. */
+bool pipeline_may_inline(struct kt_str method);
+
+/* True when the operation behind this method and path may be tried with inline_only. */
+bool pipeline_may_inline_http(struct kt_str method, struct kt_str path);
+
+/* True when a mutation is behind this name: on one connection it is a barrier. */
+bool pipeline_writes(struct kt_str method);
+
+#endif
