@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* THE TABLE: what each operation is, for every transport. Linked into libkaiten, kaitenctl and
+ * kaitend; knows no socket and no store. */
+#ifndef KT_OPS_H
+#define KT_OPS_H
+
+#include "client/proto/field.h"
+
+struct kt_user {
+    struct kt_str id, name;
+};
+
+/* A token as listed and, with the secret set, as answered once when it is minted. */
+struct kt_token {
+    struct kt_str id, name, slug;
+    struct kt_strlist scopes;
+    struct kt_str service_account_id;
+    struct kt_time expires_at, created_at;
+    const struct kt_user *created_by;
+    struct kt_time revoked_at;
+    const struct kt_user *revoked_by;
+    struct kt_secret *token;
+};
+
+struct kt_account {
+    struct kt_str id, name, slug, external_id;
+    const struct kt_user *created_by;
+    struct kt_time created_at;
+    struct kt_list tokens; /* of struct kt_token */
+    bool tokens_truncated;
+};
+
+struct kt_page {
+    struct kt_list items; /* of struct kt_account or struct kt_token */
+    struct kt_str next_cursor;
+    bool has_more;
+};
+
+/* Is this token good, and whose is it. */
+struct kt_verdict {
+    bool valid;
+    struct kt_str code; /* when not valid: malformed, unknown, revoked, expired, scope */
+    struct kt_str token_id, organization, service_account;
+    struct kt_strlist scopes;
+    struct kt_time expires_at;
+};
+
+struct kt_verdicts {
+    struct kt_list results; /* of struct kt_verdict */
+};
+
+struct kt_whoami {
+    struct kt_str subject, name, organization, organization_id, id, kind;
+    struct kt_strlist scopes;
+    struct kt_time expires_at;
+};
+
+struct kt_scope_list {
+    struct kt_strlist scopes, modules;
+};
+
+struct kt_health {
+    struct kt_str status;
+};
+
+/* Input structs: path and query parameters first, then the body's members. */
+struct kt_in_page {
+    struct kt_str account; /* token.list only */
+    struct kt_str cursor;
+    int64_t limit;
+};
+struct kt_in_account {
+    struct kt_str account; /* path; not for account.create */
+    struct kt_str name, slug;
+};
+struct kt_in_token {
+    struct kt_str account, token; /* path */
+    struct kt_str name, slug;
+    struct kt_strlist scopes;
+    struct kt_time expires_at;
+    int64_t grace_seconds; /* token.rotate */
+};
+struct kt_in_verify {
+    struct kt_secret_view token;
+    struct kt_str scope;
+};
+struct kt_in_verify_many {
+    struct kt_secret_list tokens;
+    struct kt_str scope;
+};
+struct kt_in_hello {
+    struct kt_str client, errors;
+};
+
+union kt_in {
+    struct kt_in_page page;
+    struct kt_in_account account;
+    struct kt_in_token token;
+    struct kt_in_verify verify;
+    struct kt_in_verify_many verify_many;
+    struct kt_in_hello hello;
+};
+
+union kt_out {
+    struct kt_account account;
+    struct kt_token token;
+    struct kt_page page;
+    struct kt_verdict verdict;
+    struct kt_verdicts verdicts;
+    struct kt_whoami whoami;
+    struct kt_scope_list scopes;
+    struct kt_health health;
+    const struct kt_value *value; /* operations whose answer has no shape: kaiten.describe, JWKS */
+};
+
+enum kt_op_id {
+    KT_OP_ACCOUNT_CREATE,
+    KT_OP_ACCOUNT_LIST,
+    KT_OP_ACCOUNT_GET,
+    KT_OP_ACCOUNT_UPDATE,
+    KT_OP_ACCOUNT_DELETE,
+    KT_OP_TOKEN_CREATE,
+    KT_OP_TOKEN_LIST,
+    KT_OP_TOKEN_GET,
+    KT_OP_TOKEN_ROTATE,
+    KT_OP_TOKEN_REVOKE,
+    KT_OP_TOKEN_VALIDATE,
+    KT_OP_TOKEN_VERIFY,
+    KT_OP_TOKEN_VERIFY_MANY,
+    KT_OP_WHOAMI,
+    KT_OP_SCOPES,
+    KT_OP_HEALTHZ,
+    KT_OP_READYZ,
+    KT_OP_JWKS,
+    KT_OP_PING,
+    KT_OP_HELLO,
+    KT_OP_DESCRIBE,
+    KT_OP_COUNT /* always last */
+};
+
+enum kt_body { KT_BODY_NONE = 0, KT_BODY_REQUIRED, KT_BODY_OPTIONAL };
+
+struct kt_op_spec {
+    const char *name;        /* socket method, log field, metric; both doors */
+    const char *http_method; /* NULL: not on HTTP. "*": any method. */
+    const char *http_path;
+    int http_ok;             /* 204 = no body */
+    bool socket;             /* on the socket too */
+    const char *scope;       /* that the caller needs; NULL: none */
+    const struct kt_shape *in;  /* never NULL */
+    const struct kt_shape *out; /* NULL: no body, or, with `loose`, a value without a shape */
+    bool loose;
+    enum kt_body body;       /* HTTP: does it read one */
+    const char *doc;         /* one sentence; manual page and --help */
+};
+
+extern const struct kt_op_spec kt_op_specs[KT_OP_COUNT];
+
+extern const struct kt_shape kt_shape_user, kt_shape_token, kt_shape_plain_token, kt_shape_account,
+    kt_shape_account_page, kt_shape_token_page, kt_shape_verdict, kt_shape_verdicts,
+    kt_shape_whoami, kt_shape_scopes, kt_shape_health;
+
+/* The row of a name, or NULL. */
+const struct kt_op_spec *kt_op_find(struct kt_str name);
+
+static inline enum kt_op_id
+kt_op_id(const struct kt_op_spec *spec)
+{
+    return (enum kt_op_id)(spec - kt_op_specs);
+}
+
+#endif

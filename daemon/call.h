@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* What any work needs, with or without a caller behind it: memory, principal, error, time. */
+#ifndef CALL_H
+#define CALL_H
+
+#include "client/proto/arena.h"
+#include "client/proto/error.h"
+
+struct principal;
+
+struct call {
+    struct kt_arena *arena;
+    struct principal *who; /* NULL until authenticated; counted, see principal.h */
+    struct kt_error err;
+    int64_t now_ms;        /* wall clock when the work began; one instant for the whole call */
+    int64_t deadline_ms;   /* monotonic, see clock_mono_ms() */
+};
+
+/* Refuses: records kind, code (a constant, or NULL) and the text for the caller, and returns the
+ * kind. The first refusal of a call wins. */
+int fail(struct call *, enum kt_kind, const char *code, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/* Our own or the world's fault: logs the cause under a fresh error id and tells the caller only
+ * the id. kind is KT_INTERNAL or KT_UNAVAILABLE. */
+int fail_cause(struct call *, enum kt_kind, const char *code, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/* No memory left in the arena or the heap: KT_TOO_LARGE would blame the caller, so KT_UNAVAILABLE. */
+int fail_memory(struct call *);
+
+int64_t clock_wall_ms(void); /* since 1970 UTC */
+int64_t clock_mono_ms(void); /* CLOCK_BOOTTIME */
+
+#endif

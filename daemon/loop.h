@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* One libevent loop and its thread. Connections live and die on the loop that accepted them. */
+#ifndef LOOP_H
+#define LOOP_H
+
+#include "daemon/request.h"
+
+struct event_base;
+struct loop;
+
+/* A piece of work to run on a loop; memory is the caller's until run() is called. */
+struct loop_task {
+    struct loop_task *next;
+    void (*run)(struct loop *, struct loop_task *);
+};
+
+/* n loops, numbered from 0, not yet running. NULL: no memory or descriptors (errno). */
+struct loop **loops_new(size_t n);
+
+/* Starts the thread of each loop. 0 or an errno. */
+int loops_start(struct loop **);
+
+/* Asks every loop to end once its event list is empty of work, joins, frees. Main thread. */
+void loops_stop(struct loop **);
+
+size_t loops_count(struct loop *const *);
+
+/* Runs the task on the loop, soon, in the order of calls from one thread. Any thread. The wake-up
+ * costs one write for as many tasks as are waiting. */
+void loop_post(struct loop *, struct loop_task *);
+
+/* Brings a finished request home: transport->answer() runs on rq->home. Any thread. */
+void loop_answer(struct request *rq);
+
+/* A list of finished requests (linked by ->next), grouped by home, one wake-up per loop. */
+void loop_answer_all(struct request *list);
+
+/* Runs done(ctx) after every loop has passed through its event dispatcher once: whatever a loop
+ * was reading before is no longer read. Any thread; done runs on one of the loops. */
+void loops_barrier(struct loop *const *, void (*done)(void *ctx), void *ctx);
+
+struct event_base *loop_base(struct loop *);
+unsigned loop_number(const struct loop *);
+bool loop_is_here(const struct loop *); /* does the calling thread run this loop */
+
+/* Memory of the loop for one inline request at a time: see pipeline_run(). */
+struct request *loop_request(struct loop *);
+struct kt_arena *loop_arena(struct loop *);
+
+/* Scratch for reads, LOOP_SCRATCH bytes; what is left of a message must be copied away before the
+ * handler returns. Wiped by who puts a secret in. */
+enum { LOOP_SCRATCH = 64 * 1024 };
+char *loop_scratch(struct loop *);
+
+#endif

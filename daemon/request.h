@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* A call that came over a wire: born in a transport, dies after the last byte of its answer is
+ * sent. One thread at a time owns it: its home loop, then a worker, the committer, and home. */
+#ifndef REQUEST_H
+#define REQUEST_H
+
+#include "client/proto/bind.h"
+#include "client/proto/ops.h"
+#include "daemon/call.h"
+#include "plugins/kaiten-auth.h"
+
+struct batch;
+struct loop;
+struct op;
+struct request;
+struct request_queue;
+
+enum door { DOOR_SOCKET = KAITEN_LISTENER_SOCKET, DOOR_HTTP = KAITEN_LISTENER_HTTP };
+
+/* How a transport serves the pipeline. One constant of this per transport. */
+struct transport {
+    enum door door;
+    /* Second half of decode, in the bind step: body bytes -> rq->params.body. 0 or a kind with
+     * rq->call.err set. */
+    int (*decode)(struct request *);
+    /* The request is finished, on its home loop: encode the answer (or rq->call.err), send it, and
+     * free the request. Called exactly once for every request that was given to pipeline_run(),
+     * except for inline attempts that declined. */
+    void (*answer)(struct request *);
+};
+
+/* Who sits at the other end; lives as long as its connection, which outlives its requests. */
+struct peer {
+    struct kaiten_caller caller; /* credential empty */
+    uint32_t groups[KAITEN_GROUPS_MAX];
+    char remote[64];             /* "127.0.0.1:4711", or "uid=0 pid=12" */
+    struct principal *who;       /* socket: what the chain said without a credential, or NULL */
+    const struct authn_chain *chain; /* auth plugins of this listener */
+};
+
+struct request {
+    struct call call;
+    const struct transport *transport;
+    void *conn;            /* the transport's own */
+    struct loop *home;     /* where answer() runs */
+    struct peer *peer;
+    char id[17];           /* request id for the log: 16 hex digits, lazily made by request_id() */
+
+    /* Envelope: the first half of decode. Views into memory that lives as long as the request. */
+    struct kt_str method;  /* operation name, or HTTP method */
+    struct kt_str path;    /* HTTP: as requested, without the query; "instance" of problems */
+    struct kt_str query;   /* HTTP: raw, without '?' */
+    struct kt_str body;    /* HTTP: whole, dechunked */
+    struct kt_str content_type;
+    struct kt_secret_view credential; /* after "Bearer ", or meta.token; p NULL: none */
+    bool bad_scheme;       /* HTTP: an Authorization header of another form */
+    struct kt_params params;
+
+    /* Filled by the pipeline. */
+    const struct kt_op_spec *spec;
+    const struct op *op;
+    unsigned step;         /* index of the next step; parked requests go on from there */
+    bool inline_only;      /* a trial on the loop: a step that would block answers PIPE_DECLINED */
+    bool started;          /* has been accepted for work; counts in the drain */
+    union kt_in in;
+    union kt_out out;
+    struct kt_secret *secret; /* shown once; unref'd with the request */
+    struct batch *batch;   /* what run() proposes; NULL: nothing to write */
+    unsigned attempts;     /* runs that ended in a conflict */
+    struct kt_str bearer;  /* token.validate: value of the Authorization answer header */
+    struct kt_str allow;   /* 405: the Allow header */
+    int64_t started_us;    /* monotonic microseconds, for the log line */
+    struct request *next;  /* in exactly one queue at a time */
+};
+
+/* A heap request with an arena of its own (REQUEST_ARENA_MAX), for work that may leave the loop.
+ * NULL: no memory. */
+struct request *request_new(const struct transport *, struct loop *home, struct peer *);
+
+/* Prepares rq (caller's memory, arena borrowed) for one inline trial. */
+void request_init(struct request *rq, struct kt_arena *arena, const struct transport *,
+                  struct loop *home, struct peer *);
+
+/* Drops references and wipes what must be; frees rq when it came from request_new(). */
+void request_done(struct request *rq);
+
+const char *request_id(struct request *rq);
+
+enum { REQUEST_ARENA_MAX = 8 * 1024 * 1024 }; /* a page of 200 accounts with their tokens fits */
+
+#endif

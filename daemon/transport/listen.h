@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* Listeners of both doors: opened once by main, accepted from by every loop. */
+#ifndef LISTEN_H
+#define LISTEN_H
+
+#include "daemon/loop.h"
+
+struct authn_chain;
+struct listener;
+
+struct listen_limits {
+    size_t conns_max;         /* connections in all, per listener */
+    size_t conns_per_peer;    /* socket: per uid; http: per address */
+    size_t in_flight_max;     /* requests at work per connection (socket) */
+    size_t body_max;          /* bytes (http) */
+    int64_t first_byte_ms, head_ms, body_ms, write_ms, idle_ms; /* absolute deadlines per phase */
+};
+
+/* Unix socket at path, created safely (temporary name, mode and group set, then renamed; a lock
+ * file beside it decides whether a stale one may be replaced). group NULL: as is. On failure NULL
+ * and a message in err (errlen bytes). Main thread. */
+struct listener *listen_socket(const char *path, unsigned mode, const char *group,
+                               const struct authn_chain *, const struct listen_limits *,
+                               char *err, size_t errlen);
+
+/* "127.0.0.1:3000", "[::1]:3000"; port 0 takes a free one. Numeric addresses only. */
+struct listener *listen_http(const char *address, const struct authn_chain *,
+                             const struct listen_limits *, char *err, size_t errlen);
+
+/* The address that clients connect to ("127.0.0.1:39471" or the socket's path). */
+const char *listen_name(const struct listener *);
+
+/* Lets every loop accept from it. Main thread, after loops_start() or before. */
+int listen_start(struct listener *, struct loop *const *loops);
+
+/* Accepts no more; connections finish their requests, answer them and close; what was not read is
+ * never read. Any thread. listen_drained() tells when the last connection is gone. */
+void listen_drain(struct listener *);
+bool listen_drained(const struct listener *);
+
+/* Closes what is left. Main thread, after loops_stop(). Unlinks the socket's path. */
+void listen_free(struct listener *);
+
+#endif
