@@ -40,6 +40,17 @@ void loop_answer_all(struct request *list);
  * was reading before is no longer read. Any thread; done runs on one of the loops. */
 void loops_barrier(struct loop *const *, void (*done)(void *ctx), void *ctx);
 
+/* Runs the task at the end of this turn of the loop, before it waits again. On the loop. */
+void loop_defer(struct loop *, struct loop_task *);
+
+/* Monotonic ms (clock_mono_ms), read once per turn. On the loop. */
+int64_t loop_now_ms(struct loop *);
+
+/* One word for whoever keeps connections: what belongs to all of them. ended() runs after the
+ * loop's thread has ended and before its event base goes. On the loop. */
+void loop_set_local(struct loop *, void *local, void (*ended)(void *local));
+void *loop_local(const struct loop *);
+
 struct event_base *loop_base(struct loop *);
 unsigned loop_number(const struct loop *);
 bool loop_is_here(const struct loop *); /* does the calling thread run this loop */

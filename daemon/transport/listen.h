@@ -14,7 +14,9 @@ struct listen_limits {
     size_t conns_per_peer;    /* socket: per uid; http: per address */
     size_t in_flight_max;     /* requests at work per connection (socket) */
     size_t body_max;          /* bytes (http) */
-    int64_t first_byte_ms, head_ms, body_ms, write_ms, idle_ms; /* absolute deadlines per phase */
+    int64_t first_byte_ms, head_ms, body_ms, write_ms, idle_ms; /* absolute deadlines per phase;
+                                                                  0: none */
+    int64_t request_ms;       /* a request's deadline from its last byte on; 0: 30 s */
 };
 
 /* Unix socket at path, created safely (temporary name, mode and group set, then renamed; a lock
