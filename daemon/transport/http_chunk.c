@@ -110,18 +110,14 @@ extension_byte(struct http_chunk *chunk, char c)
 static bool
 trailer_byte(struct http_chunk *chunk, char c)
 {
-    if (chunk->state == S_LINE && c == '\r') {
-        chunk->state = S_LAST_LF;
+    if (c == '\r' && chunk->state != S_NAME) {
+        chunk->state = chunk->state == S_LINE ? S_LAST_LF : S_TRAILER_LF;
         return true;
     }
     if (++chunk->trailer > HTTP_CHUNK_TRAILER_MAX)
         return bad(chunk, 400, "the trailers are longer than 4096 bytes");
-    if (chunk->state == S_VALUE) {
-        if (c == '\r')
-            chunk->state = S_TRAILER_LF;
-        return c == '\r' || is_text(c)
-               || bad(chunk, 400, "a trailer has a control character or a bare LF");
-    }
+    if (chunk->state == S_VALUE)
+        return is_text(c) || bad(chunk, 400, "a trailer has a control character or a bare LF");
     if (chunk->state == S_NAME && c == ':') {
         chunk->state = S_VALUE;
         return true;
