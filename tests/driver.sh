@@ -1,0 +1,144 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the kaiten authors
+#
+# driver.sh KIND: NAME... [KIND: NAME...]...   run by `make check` in the build tree
+#
+# Runs every test, keeps its output in tests/log/, and ends with "N passed, N failed", where N
+# counts test cases: TAP lines, what pytest reports, or one for a program that prints neither.
+# A tool that is not there is a skip; with CI=1 it is a failure.
+set -u
+: "${abs_top_srcdir:?run by make check}"
+
+passed=0
+failed=0
+skipped=0
+log=tests/log
+mkdir -p "$log"
+
+export CMOCKA_MESSAGE_OUTPUT=TAP
+# Memory that was never written to must not look like zeroes.
+export MALLOC_PERTURB_=$((RANDOM % 254 + 1))
+export ASAN_OPTIONS=${ASAN_OPTIONS-detect_stack_use_after_return=1:strict_string_checks=1}
+export UBSAN_OPTIONS=${UBSAN_OPTIONS-print_stacktrace=1}
+
+count() { # pattern, file
+    grep -cE "$1" "$2" || true
+}
+
+report() { # name, passed, failed, skipped, log file
+    passed=$((passed + $2))
+    failed=$((failed + $3))
+    skipped=$((skipped + $4))
+    if [ "$3" -eq 0 ]; then
+        printf '  ok    %s (%d)\n' "$1" "$2"
+        [ "$4" -eq 0 ] || grep -iE '# skip|^SKIPPED' "$5" | sed 's/^/        /'
+        return
+    fi
+    printf '  FAIL  %s (%d of %d), %s:\n' "$1" "$3" $(($2 + $3)) "$5"
+    grep -vE '^ok ' "$5" | tail -n 60 | sed 's/^/        /'
+}
+
+skip() { # name, what is missing
+    if [ "${CI:-0}" = 1 ]; then
+        failed=$((failed + 1))
+        printf '  FAIL  %s: %s is missing\n' "$1" "$2"
+        return
+    fi
+    skipped=$((skipped + 1))
+    printf '  skip  %s: %s is missing; ./autogen.sh --tests installs it\n' "$1" "$2"
+}
+
+run() { # name, command...
+    local name=$1 file=$log/${1//\//-}.log good bad skips status
+    shift
+    timeout "${KAITEN_TEST_TIMEOUT:-900}" "$@" >"$file" 2>&1 </dev/null
+    status=$?
+    if [ $status -eq 77 ]; then
+        skip "$name" "$(tail -n 1 "$file")"
+        return
+    fi
+    skips=$(count '^ok .*# [Ss][Kk][Ii][Pp]' "$file")
+    good=$(($(count '^ok ' "$file") - skips))
+    bad=$(count '^not ok ' "$file")
+    if [ $((good + skips)) -eq 0 ] && [ $status -eq 0 ]; then
+        good=1
+    fi
+    if [ "$bad" -eq 0 ] && [ $status -ne 0 ]; then
+        bad=1
+        echo "exit status $status" >>"$file"
+    fi
+    if [ "${CI:-0}" = 1 ]; then
+        bad=$((bad + skips))
+        skips=0
+    fi
+    report "$name" "$good" "$bad" "$skips" "$file"
+}
+
+number() { # word, line of pytest's summary
+    local n
+    n=$(sed -n "s/.*[^0-9]\([0-9][0-9]*\) $1.*/\1/p" <<<" $2")
+    echo "${n:-0}"
+}
+
+run_pytest() { # directory
+    local file=$log/pytest.log status line good bad skips
+    if [ -z "${PYTHON:-}" ]; then
+        skip system "a Python with msgpack and pytest"
+        return
+    fi
+    PYTHONDONTWRITEBYTECODE=1 timeout "${KAITEN_PYTEST_TIMEOUT:-2400}" \
+        "$PYTHON" -m pytest -p no:cacheprovider -q -rs --tb=short "$1" >"$file" 2>&1 </dev/null
+    status=$?
+    line=$(grep -E '^(=+ )?([0-9]+ (passed|failed|skipped|error)|no tests ran)' "$file" | tail -n 1)
+    good=$(number passed "$line")
+    bad=$(($(number failed "$line") + $(number error "$line")))
+    skips=$(number skipped "$line")
+    if [ "$bad" -eq 0 ] && [ $status -ne 0 ]; then
+        bad=1
+        echo "exit status $status" >>"$file"
+    fi
+    if [ "${CI:-0}" = 1 ]; then
+        bad=$((bad + skips))
+        skips=0
+    fi
+    report system "$good" "$bad" "$skips" "$file"
+}
+
+run_plugin_check() { # plugin
+    local home
+    home=$(mktemp -d "${TMPDIR:-/tmp}/kaiten-check.XXXXXX")
+    case $1 in
+    storage-memory) set -- "$1" ;;
+    *) set -- "$1" "path=$home/store" ;;
+    esac
+    run "plugin/$1" tests/plugin/kaiten-plugin-check "plugins/.libs/$1.so" "${@:2}"
+    rm -rf "$home"
+}
+
+# A wrapper is a command and its options: split it.
+read -ra wrapper <<<"${KAITEN_WRAPPER:-}"
+
+run_one() { # kind, name
+    case $1 in
+    unit) run "${2#tests/}" "${wrapper[@]}" "./$2" ;;
+    fuzz) run "${2#tests/}" "${wrapper[@]}" "./$2" \
+        "$abs_top_srcdir/tests/fuzz/corpus/${2#tests/fuzz/fuzz-}" ;;
+    plugin) run_plugin_check "$2" ;;
+    lint) run lint "$abs_top_srcdir/tests/lint/run.sh" ;;
+    system) run_pytest "$abs_top_srcdir/tests/system" ;;
+    esac
+}
+
+kind=
+for word; do
+    case $word in
+    missing:*) skip "$kind" "${word#missing:}" ;;
+    *:) kind=${word%:} ;;
+    *) run_one "$kind" "$word" ;;
+    esac
+done
+
+[ $skipped -eq 0 ] || echo "$skipped skipped"
+echo "$passed passed, $failed failed"
+[ $failed -eq 0 ]
