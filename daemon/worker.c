@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "daemon/worker.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* The lock guards everything below it; nothing else is locked while it is held. */
+struct workers {
+    size_t queue_max;
+    void (*run)(struct request *);
+    size_t nthreads;
+    pthread_mutex_t lock;
+    pthread_cond_t filled;
+    struct request *first, **end;
+    size_t waiting;
+    size_t idle; /* threads in pthread_cond_wait */
+    bool stopping;
+    pthread_t threads[];
+};
+
+static void
+push_locked(struct workers *workers, struct request *rq)
+{
+    rq->next = NULL;
+    *workers->end = rq;
+    workers->end = &rq->next;
+    workers->waiting++;
+    if (workers->idle)
+        pthread_cond_signal(&workers->filled);
+}
+
+bool
+workers_push(struct workers *workers, struct request *rq)
+{
+    pthread_mutex_lock(&workers->lock);
+    bool room = workers->waiting < workers->queue_max;
+    if (room)
+        push_locked(workers, rq);
+    pthread_mutex_unlock(&workers->lock);
+    return room;
+}
+
+void
+workers_push_always(struct workers *workers, struct request *rq)
+{
+    pthread_mutex_lock(&workers->lock);
+    push_locked(workers, rq);
+    pthread_mutex_unlock(&workers->lock);
+}
+
+/* The oldest request, or NULL when the pool stops and nothing is left. */
+static struct request *
+pop(struct workers *workers)
+{
+    pthread_mutex_lock(&workers->lock);
+    while (!workers->first && !workers->stopping) {
+        workers->idle++;
+        pthread_cond_wait(&workers->filled, &workers->lock);
+        workers->idle--;
+    }
+    struct request *rq = workers->first;
+    if (rq) {
+        workers->first = rq->next;
+        if (!workers->first)
+            workers->end = &workers->first;
+        workers->waiting--;
+        rq->next = NULL;
+    }
+    pthread_mutex_unlock(&workers->lock);
+    return rq;
+}
+
+static void *
+worker_main(void *arg)
+{
+    struct workers *workers = arg;
+    for (struct request *rq = pop(workers); rq; rq = pop(workers))
+        workers->run(rq);
+    return NULL;
+}
+
+/* Signals belong to the main thread. */
+static int
+start_threads(struct workers *workers, size_t n)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = 0;
+    while (workers->nthreads < n && !error) {
+        pthread_t *thread = &workers->threads[workers->nthreads];
+        error = pthread_create(thread, NULL, worker_main, workers);
+        if (error)
+            break;
+        char name[16];
+        snprintf(name, sizeof name, "worker%zu", workers->nthreads % 10000);
+        pthread_setname_np(*thread, name);
+        workers->nthreads++;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error;
+}
+
+struct workers *
+workers_new(size_t n, size_t queue_max, void (*run)(struct request *))
+{
+    struct workers *workers = calloc(1, sizeof *workers + n * sizeof *workers->threads);
+    if (!workers)
+        return NULL;
+    workers->queue_max = queue_max;
+    workers->run = run;
+    workers->end = &workers->first;
+    pthread_mutex_init(&workers->lock, NULL);
+    pthread_cond_init(&workers->filled, NULL);
+    int error = start_threads(workers, n);
+    if (error) {
+        workers_free(workers);
+        errno = error;
+        return NULL;
+    }
+    return workers;
+}
+
+void
+workers_free(struct workers *workers)
+{
+    if (!workers)
+        return;
+    pthread_mutex_lock(&workers->lock);
+    workers->stopping = true;
+    pthread_cond_broadcast(&workers->filled);
+    pthread_mutex_unlock(&workers->lock);
+    for (size_t i = 0; i < workers->nthreads; i++)
+        pthread_join(workers->threads[i], NULL);
+    pthread_cond_destroy(&workers->filled);
+    pthread_mutex_destroy(&workers->lock);
+    free(workers);
+}
+
+size_t
+workers_waiting(struct workers *workers)
+{
+    pthread_mutex_lock(&workers->lock);
+    size_t waiting = workers->waiting;
+    pthread_mutex_unlock(&workers->lock);
+    return waiting;
+}
