@@ -62,7 +62,7 @@ fail_here(struct scan *scan, const char *expected)
     unsigned char c = (unsigned char)*p;
     if (c > ' ' && c < 0x7F)
         return fail(scan, KT_JSON_SYNTAX, p, "'%c' stands where %s is expected", c, expected);
-    return fail(scan, KT_JSON_SYNTAX, p, "the byte 0x%02x stands where %s is expected", c, expected);
+    return fail(scan, KT_JSON_SYNTAX, p, "byte 0x%02x stands where %s is expected", c, expected);
 }
 
 static void
@@ -149,9 +149,9 @@ escape_scan(struct scan *scan, size_t *length)
     size_t taken;
     int32_t c = escaped_unicode(p, (size_t)(scan->end - p), &taken);
     if (c == U_SYNTAX)
-        return fail(scan, KT_JSON_SYNTAX, scan->p, "\\u is not followed by four hexadecimal digits");
+        return fail(scan, KT_JSON_SYNTAX, scan->p, "\\u without four hexadecimal digits");
     if (c == U_LONE)
-        return fail(scan, KT_JSON_SYNTAX, scan->p, "a surrogate without its other half in a string");
+        return fail(scan, KT_JSON_SYNTAX, scan->p, "a surrogate without its other half");
     if (c == 0)
         return fail(scan, KT_JSON_SYNTAX, scan->p, "NUL in a string");
     scan->p = p + taken;
@@ -639,7 +639,7 @@ plain_run(const char *p, size_t n)
     size_t i = 0;
     while (i < n) {
         unsigned char c = (unsigned char)p[i];
-        size_t len = c < ' ' || c == '"' || c == '\\' ? 0 : c < 0x80 ? 1 : kt_utf8_char(p + i, n - i);
+        size_t len = is_plain_ascii(p[i]) ? 1 : c < 0x80 ? 0 : kt_utf8_char(p + i, n - i);
         if (len == 0)
             break;
         i += len;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright the kaiten authors */
-/* Decoder of a chunked request body (RFC 9112 section 7.1): takes bytes as they come, gives views of
- * the data. One decoder is used by one thread at a time. */
+/* Decoder of a chunked request body (RFC 9112 section 7.1): takes bytes as they come, gives views
+ * of the data. One decoder is used by one thread at a time. */
 #ifndef HTTP_CHUNK_H
 #define HTTP_CHUNK_H
 
