@@ -18,6 +18,7 @@ static const struct kt_kind_info kinds[KT_KIND_COUNT] = {
     [KT_TIMEOUT] = { "UNKNOWN", 408, "Request Timeout", OTHER, 0, true },
     [KT_CONFLICT] = { "CONFLICT", 409, "Conflict", IETF "rfc7231#section-6.5.8", 0, false },
     [KT_TOO_LARGE] = { "UNKNOWN", 413, "Request Entity Too Large", OTHER, 1, false },
+    [KT_URI_TOO_LONG] = { "UNKNOWN", 414, "Request URI Too Long", OTHER, 0, false },
     [KT_MEDIA_TYPE] = { "UNKNOWN", 415, "Unsupported Media Type", OTHER, 0, false },
     [KT_EXPECTATION] = { "UNKNOWN", 417, "Expectation Failed", OTHER, 0, false },
     [KT_UNPROCESSABLE] = { "UNPROCESSABLE", 422, "Unprocessable Entity",

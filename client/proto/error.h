@@ -19,6 +19,7 @@ enum kt_kind {
     KT_TIMEOUT,       /* 408 */
     KT_CONFLICT,
     KT_TOO_LARGE,     /* 413 */
+    KT_URI_TOO_LONG,  /* 414 */
     KT_MEDIA_TYPE,    /* 415 */
     KT_EXPECTATION,   /* 417 */
     KT_UNPROCESSABLE,
