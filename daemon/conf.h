@@ -25,7 +25,7 @@ enum {
     CONF_ERROR_MAX = 1024     /* bytes of a message with its NUL */
 };
 
-/* One sentence for the operator: FILE:LINE: [section] key: what is wrong; what would be accepted. */
+/* One sentence for the operator: FILE:LINE: [section] key: what is wrong; what is accepted. */
 struct conf_error {
     char text[CONF_ERROR_MAX];
 };
@@ -76,8 +76,8 @@ void conf_values_free(struct conf_values *);
 
 /* Typed answers, defaults applied. A name that is not in the table, or that has another type, is a
  * bug: the process aborts. Strings live as long as the values. */
-const char *conf_str(const struct conf_values *, const char *name); /* STRING PATH SECRET; or NULL */
-int64_t conf_int(const struct conf_values *, const char *name);     /* INT SIZE DURATION(ms); or 0 */
+const char *conf_str(const struct conf_values *, const char *name); /* STRING PATH SECRET; NULL */
+int64_t conf_int(const struct conf_values *, const char *name);     /* INT SIZE DURATION(ms); 0 */
 bool conf_bool(const struct conf_values *, const char *name);
 size_t conf_list_count(const struct conf_values *, const char *name);
 const char *conf_list_item(const struct conf_values *, const char *name, size_t i); /* or NULL */
@@ -90,7 +90,7 @@ bool conf_is_set(const struct conf_values *, const char *name);
 const char *conf_where(const struct conf_values *, const char *name, size_t i);
 
 /* Whether the file is regular, not reached through a symbolic link as its last part, owned by us or
- * by root, and closed to group and others. False: err has the mode and the command that fixes it. */
+ * by root, and closed to group and others. False: err has the mode and the command that mends it. */
 bool conf_check_secret_file(const char *path, struct conf_error *err);
 
 /* The same for every SECRET option that is set. */
@@ -100,7 +100,7 @@ bool conf_check_secrets(const struct conf_values *, struct conf_error *err);
  * uncommented. The form of etc/kaitend.conf. */
 void conf_print_option_doc(FILE *, const struct kaiten_option *table);
 
-/* The values in force as "key = value" lines; SECRET options print their path, never the contents. */
+/* The values in force as "key = value" lines; SECRET options print their path, not the contents. */
 void conf_print_values(FILE *, const struct conf_values *);
 
 #endif

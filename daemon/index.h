@@ -3,8 +3,8 @@
 /* Every token that can be accepted, in memory: digest -> verdict, without a lock, without a system
  * call, without the store.
  *
- * WRITER: the one thread that may change the index (the committer; whoever loads it before the loops
- * start). READER: a thread that the owner of the index takes into account when it decides that a
+ * Writer: the one thread that may change the index (the committer; whoever loads it before the
+ * loops start). Reader: a thread that the owner of the index takes into account when it decides that a
  * quiescent point has been passed; it holds nothing of a struct index_hit beyond that point. */
 #ifndef INDEX_H
 #define INDEX_H

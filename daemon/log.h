@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright the kaiten authors */
-/* The log of the daemon: one event, one line of key=value, one write(2). Secrets never come here. */
+/* The log of the daemon: one event, one line of key=value, one write(2). No secret comes here. */
 #ifndef LOG_H
 #define LOG_H
 

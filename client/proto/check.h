@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright the kaiten authors */
 /* The checks of single values that server, library and command line must agree on: instants,
- * durations, sizes, slugs, UTF-8, base64url. Pure functions, any thread. */
+ * durations, sizes, slugs, base64url. Pure functions, any thread. */
 #ifndef KT_CHECK_H
 #define KT_CHECK_H
 
@@ -45,9 +45,6 @@ bool kt_is_slug(struct kt_str);
 
 /* The same pattern without the limits of length (two characters follow from the pattern). */
 bool kt_is_slug_chars(struct kt_str);
-
-/* RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF. NUL is a character. */
-bool kt_utf8_valid(struct kt_str);
 
 /* Code points of valid UTF-8; for other bytes the number of those that start a character. */
 size_t kt_code_points(struct kt_str);

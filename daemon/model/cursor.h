@@ -17,7 +17,7 @@ struct cursor {
     struct uuid id;
 };
 
-/* NUL-terminated; returns the length without the NUL. created within KT_TIME_FIRST..KT_TIME_LAST. */
+/* NUL-terminated; returns the length without the NUL. created: KT_TIME_FIRST..KT_TIME_LAST. */
 size_t cursor_encode(const struct cursor *, char buf[CURSOR_TEXT_MAX]);
 
 /* False: not of this form (400). A missing member is zero: 0001-01-01T00:00:00Z, or the zero id, so

@@ -7,9 +7,9 @@
 #include "client/proto/arena.h"
 #include "client/proto/str.h"
 
-/* The readable part: lower case, accents dropped, æ ð đ ı ł ø œ ß þ spelt out, apostrophes dropped,
- * every other run of characters one hyphen, none at the ends. Empty when nothing is left. Not cut:
- * it is at most three times as long as the name. p == NULL: no memory. */
+/* The readable part: lower case, accents dropped, æ ð đ ı ł ø œ ß þ spelt out, apostrophes
+ * dropped, every other run of characters one hyphen, none at the ends. Empty when nothing is left.
+ * Never cut, and never longer than the name. p == NULL: no memory. */
 struct kt_str slug_base(struct kt_arena *, struct kt_str name);
 
 /* slug_base, a hyphen and six hexadecimal digits; the digits alone when the base is empty. random

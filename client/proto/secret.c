@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "client/proto/secret.h"
+
+#include "client/proto/wipe.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+
+enum { GROWTH = 16 * 1024 };
+
+struct kt_secret {
+    struct kt_secret *next_free;
+    _Atomic uint32_t refs;
+    uint32_t n;
+    char bytes[KT_SECRET_MAX + 8]; /* 8: room for the NUL, and the next slot stays aligned */
+};
+
+/* Guards everything below. No other lock is taken while it is held. */
+static pthread_mutex_t pool_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct kt_secret *pool_free;
+static size_t pool_slots, pool_alive;
+static bool pool_unlocked;
+
+static bool
+pool_grow(void)
+{
+    if (pool_slots >= KT_SECRET_COUNT_MAX)
+        return false;
+    struct kt_secret *slots = mmap(NULL, GROWTH, PROT_READ | PROT_WRITE,
+                                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (slots == MAP_FAILED)
+        return false;
+    if (mlock(slots, GROWTH) != 0)
+        pool_unlocked = true;
+    (void)madvise(slots, GROWTH, MADV_DONTDUMP);
+
+    size_t n = GROWTH / sizeof(*slots);
+    if (n > KT_SECRET_COUNT_MAX - pool_slots)
+        n = KT_SECRET_COUNT_MAX - pool_slots;
+    for (size_t i = n; i > 0; i--) {
+        slots[i - 1].next_free = pool_free;
+        pool_free = &slots[i - 1];
+    }
+    pool_slots += n;
+    return true;
+}
+
+static struct kt_secret *
+pool_take(void)
+{
+    pthread_mutex_lock(&pool_lock);
+    struct kt_secret *s = NULL;
+    if (pool_free != NULL || pool_grow()) {
+        s = pool_free;
+        pool_free = s->next_free;
+        pool_alive++;
+    }
+    pthread_mutex_unlock(&pool_lock);
+    return s;
+}
+
+static void
+pool_put(struct kt_secret *s)
+{
+    pthread_mutex_lock(&pool_lock);
+    s->next_free = pool_free;
+    pool_free = s;
+    pool_alive--;
+    pthread_mutex_unlock(&pool_lock);
+}
+
+struct kt_secret *
+kt_secret_alloc(size_t n, char **ret_p)
+{
+    if (n > KT_SECRET_MAX)
+        return NULL;
+    struct kt_secret *s = pool_take();
+    if (s == NULL)
+        return NULL;
+    s->next_free = NULL;
+    s->n = (uint32_t)n;
+    atomic_store_explicit(&s->refs, 1, memory_order_relaxed);
+    *ret_p = s->bytes;
+    return s;
+}
+
+struct kt_secret *
+kt_secret_new(const void *bytes, size_t n)
+{
+    char *p;
+    struct kt_secret *s = kt_secret_alloc(n, &p);
+    if (s != NULL && n > 0)
+        memcpy(p, bytes, n);
+    return s;
+}
+
+struct kt_secret *
+kt_secret_ref(struct kt_secret *s)
+{
+    if (s != NULL) {
+        uint32_t before = atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
+        assert(before > 0 && before < UINT32_MAX);
+    }
+    return s;
+}
+
+struct kt_secret *
+kt_secret_unref(struct kt_secret *s)
+{
+    if (s == NULL)
+        return NULL;
+    uint32_t before = atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel);
+    assert(before > 0);
+    if (before == 1) {
+        kt_wipe(s->bytes, sizeof(s->bytes));
+        s->n = 0;
+        pool_put(s);
+    }
+    return NULL;
+}
+
+struct kt_secret_view
+kt_secret_view(const struct kt_secret *s)
+{
+    if (s == NULL)
+        return (struct kt_secret_view){ NULL, 0 };
+    return (struct kt_secret_view){ s->bytes, s->n };
+}
+
+bool
+kt_secret_eq(struct kt_secret_view a, struct kt_secret_view b)
+{
+    if (a.p == NULL || b.p == NULL || a.n != b.n)
+        return false;
+    /* volatile: or the compiler may see that one difference decides and stop early. */
+    const volatile unsigned char *x = (const volatile unsigned char *)a.p;
+    const volatile unsigned char *y = (const volatile unsigned char *)b.p;
+    unsigned difference = 0;
+    for (size_t i = 0; i < a.n; i++)
+        difference |= (unsigned)(x[i] ^ y[i]);
+    return difference == 0;
+}
+
+bool
+kt_secret_locked(void)
+{
+    pthread_mutex_lock(&pool_lock);
+    bool there = pool_slots > 0 || pool_grow();
+    bool locked = there && !pool_unlocked;
+    pthread_mutex_unlock(&pool_lock);
+    return locked;
+}
+
+size_t
+kt_secret_count(void)
+{
+    pthread_mutex_lock(&pool_lock);
+    size_t n = pool_alive;
+    pthread_mutex_unlock(&pool_lock);
+    return n;
+}
