@@ -45,7 +45,7 @@ struct index_record {
     uint32_t account;
     uint32_t scopes;
     uint32_t epoch;             /* the account's epoch when this was made */
-    _Atomic uint32_t state;     /* 0 live, 1 revoked */
+    _Atomic uint32_t state;     /* 0 live, else revoked */
     _Atomic uint32_t last_used; /* seconds since 1970; 0: never */
     uint32_t reserved;
 };
@@ -158,6 +158,7 @@ enum index_status index_remove(struct index *, const unsigned char digest[INDEX_
  * before that previous call may now be used for new tokens. Never calling it costs only memory. */
 void index_quiesced(struct index *);
 
+/* Any thread; the numbers are not from one instant while the writer writes. */
 void index_stats(const struct index *, struct index_stats *ret);
 
 /* Readers. */
