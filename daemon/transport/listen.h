@@ -16,6 +16,8 @@ struct listen_limits {
     size_t body_max;          /* bytes (http) */
     int64_t first_byte_ms, head_ms, body_ms, write_ms, idle_ms; /* absolute deadlines per phase;
                                                                   0: none */
+    int64_t lifetime_ms;      /* http: an answer that is given later than this after the first byte
+                                 is the last one of its connection; 0: no limit */
     int64_t request_ms;       /* a request's deadline from its last byte on; 0: 30 s */
 };
 

@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "daemon/transport/http.h"
+
+#include "client/proto/encode.h"
+#include "daemon/codec/body.h"
+#include "daemon/log.h"
+#include "daemon/pipeline.h"
+#include "daemon/transport/http_chunk.h"
+#include "daemon/transport/http_head.h"
+
+#include <stdio.h>
+
+/* Of a connection. One request at a time: what belongs to a request is of the one that is read or
+ * at work. */
+struct http {
+    struct request *rq; /* its head is here, its body is not yet */
+    struct kt_buf body;
+    struct http_chunk chunk;
+    uint64_t left;      /* bytes of the body that are still to come, when their number is known */
+    size_t seen;        /* bytes of an unfinished head that were looked at */
+    bool chunked;
+    int64_t born_ms;    /* monotonic; 0: no byte came yet */
+    struct http_framing framing;
+};
+
+static int
+decode(struct request *rq)
+{
+    int refused = http_query(rq);
+    return refused ? refused : body_decode(rq);
+}
+
+static bool
+reveals(const struct request *rq)
+{
+    return rq->bearer.p || (rq->spec && rq->spec->out && kt_shape_reveals(rq->spec->out));
+}
+
+/* Clients that never leave would stay with one loop, and with an old configuration, for ever. */
+static bool
+is_too_old(const struct conn *conn, const struct http *http)
+{
+    int64_t most = conn->limits->lifetime_ms;
+    return most > 0 && loop_now_ms(conn->loop) - http->born_ms >= most;
+}
+
+static void
+answer(struct request *rq)
+{
+    struct conn *conn = rq->conn;
+    struct http *http = conn_state(conn);
+    if (conn->draining || is_too_old(conn, http))
+        http->framing.close = true;
+    http_reply(conn_out(conn), rq, http->framing);
+    if (reveals(rq))
+        conn_secret(conn);
+    request_done(rq);
+    kt_buf_done(&http->body);
+    if (http->framing.close)
+        conn_finish(conn);
+    else
+        conn_enter(conn, CONN_IDLE);
+    conn_end(conn);
+}
+
+static const struct transport http_transport = {
+    .door = DOOR_HTTP,
+    .decode = decode,
+    .answer = answer,
+};
+
+static enum kt_kind
+kind_of(int status)
+{
+    for (int kind = KT_OK + 1; kind < KT_KIND_COUNT; kind++)
+        if (kt_kind_info((enum kt_kind)kind)->http == status)
+            return (enum kt_kind)kind;
+    return KT_VALIDATION;
+}
+
+/* A request in the loop's memory, which nothing else uses before this one is answered. */
+static struct request *
+loop_request_init(struct conn *conn)
+{
+    struct kt_arena *arena = loop_arena(conn->loop);
+    struct request *rq = loop_request(conn->loop);
+    kt_arena_reset(arena);
+    request_init(rq, arena, &http_transport, conn->loop, &conn->peer);
+    rq->conn = conn;
+    rq->inline_only = true;
+    return rq;
+}
+
+/* Answers for the pipeline, which never saw the request. Where its end is nobody knows any more,
+ * so this is the last answer of the connection. */
+static void
+refuse(struct conn *conn, struct request *rq, enum kt_kind kind, const char *why)
+{
+    struct http *http = conn_state(conn);
+    log_line(LOG_LEVEL_INFO, "http.refused", "peer=%s status=%d why=%s", conn->peer.remote,
+             kt_kind_info(kind)->http, why);
+    fail(&rq->call, kind, NULL, "%s", why);
+    http->framing.close = true;
+    http->rq = NULL;
+    conn_begin(conn);
+    answer(rq);
+}
+
+static void
+refuse_length(struct conn *conn, struct request *rq)
+{
+    char why[80];
+    snprintf(why, sizeof why, "request body is too large limit=%zu bytes", conn->limits->body_max);
+    refuse(conn, rq, KT_TOO_LARGE, why);
+}
+
+/* RFC 6750 section 2.1, with the scheme spelled in one way only, as the reference reads it. */
+static void
+read_credential(struct request *rq, struct kt_str authorization)
+{
+    const struct kt_str scheme = KT_LIT("Bearer ");
+    if (!authorization.p)
+        return;
+    rq->bad_scheme = authorization.n <= scheme.n
+        || memcmp(authorization.p, scheme.p, scheme.n) != 0;
+    if (rq->bad_scheme)
+        return;
+    struct kt_str rest = { authorization.p + scheme.n, authorization.n - scheme.n };
+    while (rest.n > 1 && (*rest.p == ' ' || *rest.p == '\t'))
+        rest.p++, rest.n--;
+    rq->credential = (struct kt_secret_view){ rest.p, rest.n };
+}
+
+static void
+fill(struct request *rq, const struct http_head *head)
+{
+    rq->method = head->method;
+    rq->path = head->path;
+    rq->query = head->query;
+    rq->content_type = head->content_type;
+    read_credential(rq, head->authorization);
+}
+
+static bool
+keep(struct kt_arena *arena, struct kt_str *s)
+{
+    struct kt_str copy = kt_arena_str(arena, *s);
+    bool ok = copy.p || !s->p;
+    *s = copy;
+    return ok;
+}
+
+/* The head's bytes are the connection's again as soon as the handler returns. */
+static bool
+copy_head(struct request *rq)
+{
+    struct kt_arena *arena = rq->call.arena;
+    struct kt_str credential = { rq->credential.p, rq->credential.n };
+    bool ok = keep(arena, &rq->method) && keep(arena, &rq->path) && keep(arena, &rq->query)
+        && keep(arena, &rq->content_type) && keep(arena, &credential);
+    rq->credential = (struct kt_secret_view){ ok ? credential.p : NULL, ok ? credential.n : 0 };
+    return ok;
+}
+
+static void
+set_deadline(struct conn *conn, struct request *rq)
+{
+    if (conn->limits->request_ms)
+        rq->call.deadline_ms = loop_now_ms(conn->loop) + conn->limits->request_ms;
+}
+
+/* False: it would have blocked, and has to be done again with memory of its own. */
+static bool
+run_inline(struct conn *conn, const struct http_head *head)
+{
+    struct request *rq = loop_request_init(conn);
+    fill(rq, head);
+    set_deadline(conn, rq);
+    conn_begin(conn);
+    if (pipeline_run(rq) != PIPE_DECLINED)
+        return true;
+    request_done(rq);
+    conn_end(conn);
+    return false;
+}
+
+static void
+run(struct conn *conn, struct request *rq)
+{
+    struct http *http = conn_state(conn);
+    http->rq = NULL;
+    rq->body = http->body.n ? kt_buf_str(&http->body) : (struct kt_str){ NULL, 0 };
+    set_deadline(conn, rq);
+    conn_begin(conn);
+    conn_enter(conn, CONN_WORK);
+    pipeline_run(rq);
+    if (conn->in_flight > 0)
+        conn_hold(conn, 0);
+}
+
+static void
+begin_body(struct conn *conn, struct request *rq, const struct http_head *head)
+{
+    struct http *http = conn_state(conn);
+    http->rq = rq;
+    http->chunked = head->chunked;
+    http->left = head->chunked ? 0 : (uint64_t)head->content_length;
+    kt_buf_init(&http->body, conn->limits->body_max);
+    http_chunk_init(&http->chunk, conn->limits->body_max);
+    conn_enter(conn, CONN_BODY);
+}
+
+static bool
+has_body(const struct http_head *head)
+{
+    return head->chunked || head->content_length > 0;
+}
+
+/* A client that waits for a word before it sends its body gets the verdict on its head instead,
+ * when there is nothing to hope for. Its body, if it comes anyhow, is never read. */
+static void
+begin_expected(struct conn *conn, struct request *rq, const struct http_head *head)
+{
+    struct http *http = conn_state(conn);
+    if (!rq->credential.p) {
+        http->framing.close = true;
+        run(conn, rq);
+        return;
+    }
+    kt_buf_put_str(conn_out(conn), KT_LIT("HTTP/1.1 100 Continue\r\n\r\n"));
+    begin_body(conn, rq, head);
+}
+
+static struct request *
+heap_request(struct conn *conn, const struct http_head *head)
+{
+    struct request *rq = request_new(&http_transport, conn->loop, &conn->peer);
+    if (!rq)
+        return NULL;
+    rq->conn = conn;
+    fill(rq, head);
+    if (copy_head(rq))
+        return rq;
+    request_done(rq);
+    return NULL;
+}
+
+/* waiting: no byte behind the head has come. */
+static void
+begin(struct conn *conn, const struct http_head *head, bool waiting)
+{
+    if (!has_body(head) && pipeline_may_inline_http(head->method, head->path)
+        && run_inline(conn, head))
+        return;
+    struct request *rq = heap_request(conn, head);
+    if (!rq)
+        refuse(conn, loop_request_init(conn), KT_UNAVAILABLE, "no memory for this request now");
+    else if (head->content_length > 0 && (uint64_t)head->content_length > conn->limits->body_max)
+        refuse_length(conn, rq);
+    else if (!has_body(head))
+        run(conn, rq);
+    else if (head->expect_continue && waiting)
+        begin_expected(conn, rq, head);
+    else
+        begin_body(conn, rq, head);
+}
+
+/* A head is read again only when another line of it is there: a byte at a time costs no more than
+ * a line at a time. */
+static bool
+head_is_awaited(const struct http *http, struct kt_str bytes)
+{
+    return http->seen && http->seen <= bytes.n && bytes.n < HTTP_HEAD_MAX
+        && !memchr(bytes.p + http->seen, '\n', bytes.n - http->seen);
+}
+
+static size_t
+take_head(struct conn *conn, struct kt_str bytes)
+{
+    struct http *http = conn_state(conn);
+    struct http_head head;
+    size_t n = 0;
+    enum http_parse parsed =
+        head_is_awaited(http, bytes) ? HTTP_MORE : http_head_read(bytes, &head, &n);
+    http->seen = parsed == HTTP_MORE ? bytes.n : 0;
+    if (parsed == HTTP_MORE) {
+        conn_enter(conn, CONN_HEAD);
+        return 0;
+    }
+    http->framing = (struct http_framing){ .close = true };
+    if (parsed == HTTP_BAD) {
+        refuse(conn, loop_request_init(conn), kind_of(head.status), head.why);
+        return 0;
+    }
+    http->framing.head_only = kt_str_is(head.method, "HEAD");
+    http->framing.close = !head.keep_alive;
+    http->framing.keep_alive = head.keep_alive && head.minor == 0;
+    begin(conn, &head, n == bytes.n);
+    return n;
+}
+
+static size_t
+take_counted(struct conn *conn, struct kt_str bytes)
+{
+    struct http *http = conn_state(conn);
+    size_t n = bytes.n < http->left ? bytes.n : (size_t)http->left;
+    kt_buf_put(&http->body, bytes.p, n);
+    http->left -= n;
+    if (http->body.failed)
+        refuse(conn, http->rq, KT_UNAVAILABLE, "no memory for this body now");
+    else if (http->left == 0)
+        run(conn, http->rq);
+    return n;
+}
+
+static void
+refuse_chunk(struct conn *conn)
+{
+    struct http *http = conn_state(conn);
+    if (http->chunk.status == 413)
+        refuse_length(conn, http->rq);
+    else
+        refuse(conn, http->rq, KT_VALIDATION, http->chunk.why);
+}
+
+static size_t
+take_chunked(struct conn *conn, struct kt_str bytes)
+{
+    struct http *http = conn_state(conn);
+    size_t done = 0, n;
+    struct kt_str data;
+    for (;;) {
+        struct kt_str rest = { bytes.p + done, bytes.n - done };
+        enum http_chunk_event event = http_chunk_next(&http->chunk, rest, &n, &data);
+        done += n;
+        if (event == HTTP_CHUNK_DATA)
+            kt_buf_put(&http->body, data.p, data.n);
+        if (http->body.failed)
+            refuse(conn, http->rq, KT_UNAVAILABLE, "no memory for this body now");
+        else if (event == HTTP_CHUNK_BAD)
+            refuse_chunk(conn);
+        else if (event == HTTP_CHUNK_END)
+            run(conn, http->rq);
+        else if (event == HTTP_CHUNK_DATA)
+            continue;
+        return done;
+    }
+}
+
+static size_t
+readable(struct conn *conn, struct kt_str bytes)
+{
+    struct http *http = conn_state(conn);
+    size_t used = 0;
+    if (!http->born_ms)
+        http->born_ms = loop_now_ms(conn->loop);
+    while (used < bytes.n && conn_ready(conn)) {
+        struct kt_str rest = { bytes.p + used, bytes.n - used };
+        size_t n = !http->rq ? take_head(conn, rest)
+            : http->chunked ? take_chunked(conn, rest) : take_counted(conn, rest);
+        if (n == 0)
+            break;
+        used += n;
+    }
+    return used;
+}
+
+static void
+expired(struct conn *conn, enum conn_phase phase)
+{
+    struct http *http = conn_state(conn);
+    if (phase == CONN_HEAD || phase == CONN_BODY)
+        refuse(conn, http->rq ? http->rq : loop_request_init(conn), KT_TIMEOUT,
+               "the request did not arrive in time");
+    else
+        conn_close(conn);
+}
+
+static void
+freed(struct conn *conn)
+{
+    struct http *http = conn_state(conn);
+    if (http->rq)
+        request_done(http->rq);
+    kt_buf_done(&http->body);
+}
+
+const struct conn_ops http_ops = {
+    .name = "http",
+    .state_size = sizeof(struct http),
+    .readable = readable,
+    .expired = expired,
+    .freed = freed,
+};

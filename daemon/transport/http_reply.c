@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "daemon/transport/http.h"
+
+#include "client/proto/encode.h"
+#include "client/proto/json.h"
+#include "daemon/codec/problem.h"
+
+#include <stdio.h>
+#include <time.h>
+
+enum {
+    LENGTH_DIGITS = 10,   /* room left for the Content-Length until it is known */
+    RETRY_AFTER_SECONDS = 1
+};
+
+static const struct kt_str json_type = { "application/json", 16 };
+static const struct kt_str problem_type = { "application/problem+json", 24 };
+static const struct kt_str text_type = { "text/plain; charset=utf-8", 25 };
+
+static bool
+is_refused(const struct request *rq)
+{
+    return rq->call.err.kind != KT_OK || !rq->spec;
+}
+
+static void
+put_status(struct kt_buf *out, const struct request *rq)
+{
+    if (is_refused(rq)) {
+        const struct kt_kind_info *info =
+            kt_kind_info(rq->call.err.kind ? rq->call.err.kind : KT_INTERNAL);
+        kt_buf_printf(out, "HTTP/1.1 %d %s\r\n", info->http, info->title);
+    } else if (rq->spec->http_ok == 201) {
+        kt_buf_put_str(out, KT_LIT("HTTP/1.1 201 Created\r\n"));
+    } else if (rq->spec->http_ok == 204) {
+        kt_buf_put_str(out, KT_LIT("HTTP/1.1 204 No Content\r\n"));
+    } else {
+        kt_buf_put_str(out, KT_LIT("HTTP/1.1 200 OK\r\n"));
+    }
+}
+
+/* Printed once per second and loop; without strftime(), whose names follow the locale. */
+static void
+put_date(struct kt_buf *out)
+{
+    static const char days[7][4] = { "Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat" };
+    static const char months[12][4] = { "Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                        "Jul", "Aug", "Sep", "Oct", "Nov", "Dec" };
+    static _Thread_local struct {
+        time_t second;
+        int n;
+        char text[64];
+    } date;
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME_COARSE, &now);
+    struct tm tm;
+    if ((date.n == 0 || date.second != now.tv_sec) && gmtime_r(&now.tv_sec, &tm)) {
+        date.second = now.tv_sec;
+        date.n = snprintf(date.text, sizeof date.text, "Date: %s, %02d %s %d %02d:%02d:%02d GMT\r\n",
+                          days[tm.tm_wday], tm.tm_mday, months[tm.tm_mon], tm.tm_year + 1900,
+                          tm.tm_hour, tm.tm_min, tm.tm_sec);
+    }
+    kt_buf_put(out, date.text, (size_t)date.n);
+}
+
+static void
+put_header(struct kt_buf *out, const char *name, struct kt_str value)
+{
+    kt_buf_puts(out, name);
+    kt_buf_put(out, ": ", 2);
+    kt_buf_put_str(out, value);
+    kt_buf_put(out, "\r\n", 2);
+}
+
+/* RFC 6750 section 3: no error attribute for who has not shown a bearer token. */
+static void
+put_challenge(struct kt_buf *out, const struct request *rq)
+{
+    const struct kt_error *err = &rq->call.err;
+    if (err->kind == KT_UNAUTHORIZED && rq->credential.p)
+        kt_buf_put_str(out, KT_LIT("WWW-Authenticate: Bearer realm=\"kaiten\","
+                                   " error=\"invalid_token\"\r\n"));
+    else if (err->kind == KT_UNAUTHORIZED)
+        kt_buf_put_str(out, KT_LIT("WWW-Authenticate: Bearer realm=\"kaiten\"\r\n"));
+    else if (err->kind == KT_FORBIDDEN && err->code && strcmp(err->code, "Auth.MissingScope") == 0
+             && rq->spec && rq->spec->scope)
+        kt_buf_printf(out, "WWW-Authenticate: Bearer realm=\"kaiten\", error=\"insufficient_scope\","
+                           " scope=\"%s\"\r\n", rq->spec->scope);
+}
+
+static void
+put_refusal_headers(struct kt_buf *out, const struct request *rq)
+{
+    enum kt_kind kind = rq->call.err.kind;
+    put_challenge(out, rq);
+    if (kind == KT_METHOD && rq->allow.n)
+        put_header(out, "Allow", rq->allow);
+    if (kind == KT_TOO_MANY_REQUESTS || kind == KT_UNAVAILABLE)
+        kt_buf_printf(out, "Retry-After: %d\r\n", RETRY_AFTER_SECONDS);
+}
+
+/* An answer with a status but nothing to say has length 0 and no type. */
+static struct kt_str
+type_of(const struct request *rq)
+{
+    if (is_refused(rq))
+        return problem_type;
+    if (rq->bearer.p)
+        return text_type;
+    if (rq->spec->out || (rq->spec->loose && rq->out.value))
+        return json_type;
+    return (struct kt_str){ NULL, 0 };
+}
+
+static void
+put_body(struct kt_buf *out, struct request *rq)
+{
+    if (is_refused(rq))
+        problem_json(out, rq);
+    else if (rq->bearer.p)
+        kt_buf_put(out, "OK", 2);
+    else if (rq->spec->out)
+        kt_encode_json(out, rq->spec->out, &rq->out);
+    else if (rq->spec->loose && rq->out.value)
+        kt_json_put_value(out, rq->out.value);
+}
+
+/* The length stands before what it counts: room is left for it, and the rest moved up to it. */
+static void
+put_counted_body(struct kt_buf *out, struct request *rq, bool head_only)
+{
+    struct kt_str type = type_of(rq);
+    kt_buf_put_str(out, KT_LIT("Content-Length: "));
+    size_t digits = out->n;
+    kt_buf_put(out, "          \r\n\r\n", LENGTH_DIGITS + 4);
+    size_t body = out->n;
+    put_body(out, rq);
+    if (type.p && type.p != text_type.p)
+        kt_buf_putc(out, '\n');
+    if (out->failed)
+        return;
+    char length[24];
+    int n = snprintf(length, sizeof length, "%zu", out->n - body);
+    if (n > LENGTH_DIGITS) {
+        out->failed = true;
+        return;
+    }
+    size_t unused = (size_t)(LENGTH_DIGITS - n);
+    memcpy(out->p + digits, length, (size_t)n);
+    size_t tail = head_only ? body : out->n;
+    memmove(out->p + body - 4 - unused, out->p + body - 4, tail - (body - 4));
+    out->n = tail - unused;
+}
+
+static void
+put_reply(struct kt_buf *out, struct request *rq, struct http_framing framing)
+{
+    put_status(out, rq);
+    put_date(out);
+    if (type_of(rq).p)
+        put_header(out, "Content-Type", type_of(rq));
+    kt_buf_put_str(out, KT_LIT("Cache-Control: no-store\r\n"));
+    if (is_refused(rq))
+        put_refusal_headers(out, rq);
+    else if (rq->bearer.p)
+        put_header(out, "Authorization", rq->bearer);
+    if (framing.close)
+        kt_buf_put_str(out, KT_LIT("Connection: close\r\n"));
+    else if (framing.keep_alive)
+        kt_buf_put_str(out, KT_LIT("Connection: keep-alive\r\n"));
+    /* RFC 9110 section 8.6: a 204 has no Content-Length. */
+    if (!is_refused(rq) && rq->spec->http_ok == 204)
+        kt_buf_put(out, "\r\n", 2);
+    else
+        put_counted_body(out, rq, framing.head_only);
+}
+
+void
+http_reply(struct kt_buf *out, struct request *rq, struct http_framing framing)
+{
+    size_t start = out->n;
+    put_reply(out, rq, framing);
+    if (!out->failed)
+        return;
+    out->n = start;
+    out->failed = false;
+    rq->call.err = (struct kt_error){
+        .kind = KT_UNAVAILABLE,
+        .detail = KT_LIT("the answer is too large for this server now"),
+    };
+    put_reply(out, rq, framing);
+}
