@@ -44,8 +44,10 @@ void kt_buf_vprintf(struct kt_buf *, const char *fmt, va_list)
 static inline void
 kt_buf_put(struct kt_buf *buf, const void *p, size_t n)
 {
+    if (n == 0)
+        return;
     char *room = !buf->failed && n <= buf->size - buf->n ? buf->p + buf->n : kt_buf_reserve(buf, n);
-    if (!room || n == 0)
+    if (!room)
         return;
     memcpy(room, p, n);
     buf->n += n;
