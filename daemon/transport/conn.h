@@ -47,7 +47,8 @@ struct conn_ops {
     /* Bytes that were not consumed yet, at least one, at most CONN_INPUT_MAX. Returns how many are
      * done with; the rest comes again, with more behind it. Views into bytes end with the return.
      * Returning 0 for CONN_INPUT_MAX bytes without a hold, finish or close ends the connection.
-     * A loop over several messages stops when conn_ready() says no. */
+     * It is called again at once while it consumes something and conn_ready() says yes, so one
+     * message per call is enough. */
     size_t (*readable)(struct conn *, struct kt_str bytes);
 
     /* The deadline of the phase passed. May answer and must conn_finish() or conn_close(). NULL:
@@ -83,14 +84,14 @@ struct conn {
     bool dead;                 /* closed; answers are dropped */
 
     /* conn.c's own from here on. */
-    bool eof, finishing, shut, held, full, read_off, want_write, secret, dirty, queued, buried;
+    bool eof, finishing, shut, held, full, lifted, read_off, blocked, secret, busy, queued, buried;
     unsigned resume_at;
     int fd;
     const struct conn_io *io;
     void *io_state;
     void (*gone)(struct conn *); /* tells the listener */
     struct conn *prev, *next;    /* all of the loop */
-    struct conn *next_dirty, *next_buried;
+    struct conn *next_queued, *next_buried;
     int64_t due, write_due;      /* monotonic ms; INT64_MAX: none */
     size_t lingered;
     char *in;                    /* unconsumed bytes: NULL for an idle connection */
@@ -121,15 +122,15 @@ conn_state(struct conn *conn)
  * for CONN_IDLE, which starts anew. */
 void conn_enter(struct conn *, enum conn_phase);
 
-/* One more request in flight: the connection outlives it. */
+/* One more request in flight: the connection outlives it. Enters CONN_WORK. */
 void conn_begin(struct conn *);
 
-/* One less; goes on with what a hold had stopped, soon (never from inside this call). The last
- * thing that answer() does. */
+/* One less; goes on with what a hold had stopped, soon (never from inside this call). The last one
+ * leaves CONN_WORK for CONN_IDLE. The last thing that answer() does. */
 void conn_end(struct conn *);
 
 /* Stops readable() until no more than at_most requests are in flight (0: until all are answered);
- * bytes stay unconsumed. Only while more than that are in flight. */
+ * bytes stay unconsumed. Does nothing when there are no more than that already. */
 void conn_hold(struct conn *, unsigned at_most);
 
 /* Whether another message may be taken now: not held, not finished, not draining, not dead, and
