@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "plugins/storage-bdb/bdb.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* No child transactions: a batch reads all its conditions before its first write, through the
+ * transaction of its group, so a failed condition has nothing to undo. Any other failure undoes
+ * the whole group, and then each batch gets a transaction of its own. */
+
+enum {
+    WRITER_PRIORITY = 1 << 20, /* the library's default is 100: readers lose deadlocks, we do not */
+    RESERVE = 1 << 20          /* revisions that a restart skips at most */
+};
+
+static const struct kaiten_bytes revision_key = { "revision", 8 };
+
+int
+bdb_apply_open(struct bdb *bdb)
+{
+    unsigned char stored[BDB_REVISION];
+    DBT key = bdb_key(revision_key);
+    DBT data = bdb_buffer(stored, sizeof stored);
+    int error = bdb->meta->get(bdb->meta, NULL, &key, &data, 0);
+    if (error == DB_NOTFOUND)
+        return 0;
+    if (!error && data.size != BDB_REVISION)
+        error = DB_VERIFY_BAD;
+    if (!error)
+        bdb->revision = bdb->reserved = bdb_revision_get(stored);
+    return error;
+}
+
+/* Makes sure that n more revisions are never given out again, once the transaction has
+ * committed. */
+static int
+revisions_reserve(struct bdb *bdb, DB_TXN *txn, size_t n, uint64_t *ret_reserved)
+{
+    *ret_reserved = bdb->reserved;
+    if (bdb->revision + n <= bdb->reserved)
+        return 0;
+    unsigned char stored[BDB_REVISION];
+    uint64_t reserved = bdb->revision + n + RESERVE;
+    bdb_revision_put(stored, reserved);
+    DBT key = bdb_key(revision_key);
+    DBT data = { .data = stored, .size = sizeof stored };
+    int error = bdb->meta->put(bdb->meta, txn, &key, &data, 0);
+    if (!error)
+        *ret_reserved = reserved;
+    return error;
+}
+
+static int
+condition_check(struct bdb *bdb, DB_TXN *txn, const struct kaiten_cond *cond, bool *ret_holds)
+{
+    DB *db = bdb_space(bdb, cond->key);
+    unsigned char revision[BDB_REVISION];
+    DBT key = bdb_key(cond->key);
+    DBT data = bdb_buffer(revision, sizeof revision);
+    data.flags |= DB_DBT_PARTIAL;
+    data.dlen = sizeof revision;
+    /* The page is about to be written: asking for the write lock at once saves the second one. */
+    int error = db ? db->get(db, txn, &key, &data, DB_RMW) : DB_NOTFOUND;
+    if (error && error != DB_NOTFOUND)
+        return error;
+    bool present = !error;
+    switch (cond->type) {
+    case KAITEN_ABSENT:
+        *ret_holds = !present;
+        return 0;
+    case KAITEN_PRESENT:
+        *ret_holds = present;
+        return 0;
+    case KAITEN_AT:
+        *ret_holds = present && bdb_revision_get(revision) == cond->revision;
+        return 0;
+    }
+    return EINVAL;
+}
+
+static int
+write_run(struct bdb *bdb, DB_TXN *txn, const struct kaiten_write *write)
+{
+    DB *db = bdb_space(bdb, write->key);
+    DBT key = bdb_key(write->key);
+    if (write->type == KAITEN_DELETE) {
+        int error = db ? db->del(db, txn, &key, 0) : 0;
+        return error == DB_NOTFOUND ? 0 : error;
+    }
+    if (write->type != KAITEN_SET || write->value.n > KAITEN_VALUE_MAX)
+        return EINVAL;
+    bdb_revision_put(bdb->row, bdb->revision);
+    if (write->value.n > 0)
+        memcpy(bdb->row + BDB_REVISION, write->value.p, write->value.n);
+    DBT data = { .data = bdb->row, .size = (u_int32_t)(BDB_REVISION + write->value.n) };
+    return db->put(db, txn, &key, &data, 0);
+}
+
+static int
+batch_run(struct bdb *bdb, DB_TXN *txn, const struct kaiten_batch *batch,
+          struct kaiten_outcome *ret_outcome)
+{
+    for (size_t i = 0; i < batch->nconds; i++) {
+        bool holds = false;
+        int error = condition_check(bdb, txn, &batch->conds[i], &holds);
+        if (error)
+            return error;
+        if (!holds) {
+            *ret_outcome = (struct kaiten_outcome){ .status = KAITEN_CONFLICT, .failed = i };
+            return 0;
+        }
+    }
+    bdb->revision++;
+    for (size_t i = 0; i < batch->nwrites; i++) {
+        int error = write_run(bdb, txn, &batch->writes[i]);
+        if (error)
+            return error;
+    }
+    *ret_outcome = (struct kaiten_outcome){ .status = KAITEN_DONE, .revision = bdb->revision };
+    return 0;
+}
+
+/* Files of new spaces are made beforehand, in transactions of the library's own. */
+static int
+spaces_prepare(struct bdb *bdb, const struct kaiten_batch *batches, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        for (size_t w = 0; w < batches[i].nwrites; w++) {
+            const struct kaiten_write *write = &batches[i].writes[w];
+            if (write->type != KAITEN_SET || bdb_space(bdb, write->key))
+                continue;
+            int error = bdb_space_create(bdb, write->key);
+            if (error)
+                return error;
+        }
+    }
+    return 0;
+}
+
+static int
+batches_run(struct bdb *bdb, DB_TXN *txn, const struct kaiten_batch *batches, size_t n,
+            struct kaiten_outcome *outcomes, uint64_t *ret_reserved)
+{
+    int error = txn->set_priority(txn, WRITER_PRIORITY);
+    if (!error)
+        error = revisions_reserve(bdb, txn, n, ret_reserved);
+    for (size_t i = 0; i < n && !error; i++)
+        error = batch_run(bdb, txn, &batches[i], &outcomes[i]);
+    return error;
+}
+
+/* One transaction, one sync. KAITEN_RETRY: it lost a deadlock. */
+static enum kaiten_status
+group_try(struct bdb *bdb, const struct kaiten_batch *batches, size_t n,
+          struct kaiten_outcome *outcomes, struct kaiten_err *err)
+{
+    DB_TXN *txn = NULL;
+    uint64_t reserved = 0;
+    int error = spaces_prepare(bdb, batches, n);
+    if (!error)
+        error = bdb->env->txn_begin(bdb->env, NULL, &txn, 0);
+    if (error)
+        return bdb_fail(bdb, err, error, "cannot start to write");
+
+    error = batches_run(bdb, txn, batches, n, outcomes, &reserved);
+    if (error) {
+        txn->abort(txn);
+        return bdb_fail(bdb, err, error, "cannot write");
+    }
+    error = txn->commit(txn, DB_TXN_SYNC);
+    if (!error) {
+        bdb->reserved = reserved;
+        return KAITEN_DONE;
+    }
+    enum kaiten_status status = bdb_fail(bdb, err, error, "cannot commit");
+    /* On a full disk the library takes the commit back; of another failure nobody can tell. */
+    return status == KAITEN_FULL || status == KAITEN_CORRUPT ? status : KAITEN_UNKNOWN;
+}
+
+static enum kaiten_status
+group_apply(struct bdb *bdb, const struct kaiten_batch *batches, size_t n,
+            struct kaiten_outcome *outcomes, struct kaiten_err *err)
+{
+    enum kaiten_status status = KAITEN_RETRY;
+    for (int i = 0; i < BDB_TRIES && status == KAITEN_RETRY; i++)
+        status = group_try(bdb, batches, n, outcomes, err);
+    return status;
+}
+
+static void
+each_apply(struct bdb *bdb, const struct kaiten_batch *batches, size_t n, bool urgent,
+           struct kaiten_outcome *outcomes, struct kaiten_err *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (((batches[i].flags & KAITEN_BATCH_URGENT) != 0) != urgent)
+            continue;
+        enum kaiten_status status = group_apply(bdb, &batches[i], 1, &outcomes[i], err);
+        if (status != KAITEN_DONE)
+            outcomes[i] = (struct kaiten_outcome){ .status = status };
+    }
+}
+
+enum kaiten_status
+bdb_apply(void *instance, const struct kaiten_batch *batches, size_t n,
+          struct kaiten_outcome *outcomes, struct kaiten_err *err)
+{
+    struct bdb *bdb = instance;
+    enum kaiten_status status = group_apply(bdb, batches, n, outcomes, err);
+    if (status == KAITEN_DONE || status == KAITEN_UNKNOWN || status == KAITEN_CORRUPT || n == 1)
+        return status;
+    /* One batch that cannot be written must not fail the others, least of all a revocation. */
+    each_apply(bdb, batches, n, true, outcomes, err);
+    each_apply(bdb, batches, n, false, outcomes, err);
+    return KAITEN_DONE;
+}
