@@ -8,8 +8,10 @@
 #include "client/proto/error.h"
 
 struct principal;
+struct service;
 
 struct call {
+    const struct service *svc;
     struct kt_arena *arena;
     struct principal *who; /* NULL until authenticated; counted, see principal.h */
     struct kt_error err;

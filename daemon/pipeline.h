@@ -22,6 +22,11 @@ enum pipe_result pipeline_run(struct request *rq);
 /* Goes on with a parked request; on a worker. */
 void pipeline_resume(struct request *rq);
 
+/* The committer's way back: the operation has to run once more because the world changed under it,
+ * or the requests of a list (linked by ->next) are finished. On the committer. */
+void pipeline_again(struct request *rq);
+void pipeline_done(struct request *list);
+
 /* True when the operation of this name may be tried with inline_only: token.verify and the like.
  * A look at the table, nothing else. */
 bool pipeline_may_inline(struct kt_str method);

@@ -22,7 +22,6 @@ struct principal {
     int64_t max_lifetime_ms;  /* 0: as configured */
     enum kaiten_verify verify;
     const char *proof;        /* "peer", "jwt", "token" */
-    int64_t index_epoch;      /* reserved for callers that are tokens: see authn.c */
 };
 
 /* Copies everything; ids are derived from subject and organization. NULL: a text is too long, not

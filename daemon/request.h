@@ -60,9 +60,10 @@ struct request {
     /* Filled by the pipeline. */
     const struct kt_op_spec *spec;
     const struct op *op;
+    int routed;            /* enum route_result */
     unsigned step;         /* index of the next step; parked requests go on from there */
     bool inline_only;      /* a trial on the loop: a step that would block answers PIPE_DECLINED */
-    bool started;          /* has been accepted for work; counts in the drain */
+    bool own;              /* from request_new() */
     union kt_in in;
     union kt_out out;
     struct kt_secret *secret; /* shown once; unref'd with the request */
@@ -70,7 +71,6 @@ struct request {
     unsigned attempts;     /* runs that ended in a conflict */
     struct kt_str bearer;  /* token.validate: value of the Authorization answer header */
     struct kt_str allow;   /* 405: the Allow header */
-    int64_t started_us;    /* monotonic microseconds, for the log line */
     struct request *next;  /* in exactly one queue at a time */
 };
 
@@ -87,6 +87,6 @@ void request_done(struct request *rq);
 
 const char *request_id(struct request *rq);
 
-enum { REQUEST_ARENA_MAX = 8 * 1024 * 1024 }; /* a page of 200 accounts with their tokens fits */
+enum { REQUEST_ARENA_MAX = 32 * 1024 * 1024 }; /* a page of 200 accounts with their tokens fits */
 
 #endif

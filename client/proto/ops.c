@@ -6,6 +6,11 @@
 
 #include "client/proto/check.h"
 
+enum {
+    NAME_LEN_MAX = 1024, /* code points */
+    SCOPES_MAX = 256     /* of one token */
+};
+
 #define END { .name = NULL }
 #define SLUG \
     KT_RANGE(2, 100), .valid = kt_is_slug_chars, \
@@ -69,7 +74,7 @@ static const struct kt_field plain_token_fields[] = {
 
 static const struct kt_field account_fields[] = {
     KT_FIELD(struct kt_account, id, "id", .flags = KT_READONLY, .doc = "UUID."),
-    KT_FIELD(struct kt_account, name, "name", .flags = KT_REQUIRED, KT_RANGE(1, INT64_MAX),
+    KT_FIELD(struct kt_account, name, "name", .flags = KT_REQUIRED, KT_RANGE(1, NAME_LEN_MAX),
              .doc = "Display name; need not be unique."),
     KT_FIELD(struct kt_account, slug, "slug", SLUG, .doc = "Unique within the organization."),
     KT_FIELD(struct kt_account, external_id, "externalId", .flags = KT_READONLY,
@@ -172,7 +177,7 @@ static const struct kt_field token_list_in[] = {
 
 #define ACCOUNT_BODY \
     IGNORED("id", KT_T_STR), \
-    KT_FIELD(struct kt_in_account, name, "name", .flags = KT_REQUIRED, KT_RANGE(1, INT64_MAX), \
+    KT_FIELD(struct kt_in_account, name, "name", .flags = KT_REQUIRED, KT_RANGE(1, NAME_LEN_MAX), \
              .doc = "Display name; need not be unique."), \
     KT_FIELD(struct kt_in_account, slug, "slug", SLUG, \
              .doc = "Unique within the organization; derived from the name when not given."), \
@@ -195,11 +200,12 @@ static const struct kt_field account_path_in[] = { ACCOUNT_IN_PATH(struct kt_in_
 static const struct kt_field token_create_in[] = {
     ACCOUNT_IN_PATH(struct kt_in_token),
     IGNORED("id", KT_T_STR),
-    KT_FIELD(struct kt_in_token, name, "name", .flags = KT_REQUIRED,
+    KT_FIELD(struct kt_in_token, name, "name", .flags = KT_REQUIRED, KT_RANGE(0, NAME_LEN_MAX),
              .doc = "Display name, unique among the account's unrevoked tokens."),
     KT_FIELD(struct kt_in_token, slug, "slug", SLUG,
              .doc = "Unique within the service account; derived from the name when not given."),
     KT_FIELD(struct kt_in_token, scopes, "scopes", .flags = KT_REQUIRED | KT_NULLABLE,
+             KT_RANGE(0, SCOPES_MAX),
              .doc = "What it may do: <action>:<module>; null: all that the caller may."),
     IGNORED("serviceAccountId", KT_T_STR),
     KT_FIELD(struct kt_in_token, expires_at, "expiresAt", .doc = "When it ends; absent: never."),

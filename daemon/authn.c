@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "daemon/authn.h"
+
+#include "daemon/authn_cache.h"
+#include "daemon/index.h"
+#include "daemon/log.h"
+#include "daemon/model/digest.h"
+#include "daemon/model/tokentext.h"
+#include "daemon/plugin.h"
+#include "daemon/request.h"
+#include "daemon/service.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+struct link {
+    const struct kaiten_auth *auth;
+    void *instance;
+    pthread_mutex_t lock; /* for plugins that take one call at a time */
+};
+
+struct authn_chain {
+    const struct service *svc;
+    struct authn_cache *cache;
+    struct link links[AUTHN_CHAIN_MAX];
+    size_t n;
+};
+
+struct authn_chain *
+authn_chain_new(const struct service *svc)
+{
+    struct authn_chain *chain = calloc(1, sizeof *chain);
+    if (!chain)
+        return NULL;
+    chain->svc = svc;
+    chain->cache = authn_cache_new();
+    if (chain->cache)
+        return chain;
+    free(chain);
+    return NULL;
+}
+
+bool
+authn_chain_add(struct authn_chain *chain, const struct plugin *plugin, void *instance)
+{
+    if (chain->n == AUTHN_CHAIN_MAX)
+        return false;
+    struct link *l = &chain->links[chain->n++];
+    l->auth = &plugin->auth;
+    l->instance = instance;
+    pthread_mutex_init(&l->lock, NULL);
+    return true;
+}
+
+const struct service *
+authn_chain_service(const struct authn_chain *chain)
+{
+    return chain->svc;
+}
+
+/* --- asking ------------------------------------------------------------------------------- */
+
+enum { WOULD_BLOCK = 0x4b85 }; /* beside enum kaiten_verdict */
+
+static int
+ask(struct link *l, const struct kaiten_caller *caller, struct kaiten_sink *sink,
+    struct kaiten_err *err)
+{
+    if (l->auth->threads == KAITEN_THREADS_PARALLEL)
+        return (int)l->auth->identify(l->instance, caller, sink, err);
+    pthread_mutex_lock(&l->lock);
+    int verdict = (int)l->auth->identify(l->instance, caller, sink, err);
+    pthread_mutex_unlock(&l->lock);
+    return verdict;
+}
+
+/* The first answer other than NOT_MINE decides. */
+static int
+ask_chain(struct authn_chain *chain, const struct kaiten_caller *caller, bool may_block,
+          struct kaiten_sink *sink, struct kaiten_err *err, struct link **ret_link)
+{
+    for (size_t i = 0; i < chain->n; i++) {
+        struct link *l = &chain->links[i];
+        if (!may_block && !(l->auth->caps & KAITEN_AUTH_INLINE))
+            return WOULD_BLOCK;
+        int verdict = ask(l, caller, sink, err);
+        if (verdict == KAITEN_NOT_MINE)
+            continue;
+        *ret_link = l;
+        /* A plugin that says so without naming anybody has not decided. */
+        return verdict == KAITEN_KNOWN && !sink->who ? KAITEN_BROKEN : verdict;
+    }
+    return KAITEN_NOT_MINE;
+}
+
+void
+authn_peer(struct peer *peer)
+{
+    struct kaiten_sink sink = { .svc = peer->chain->svc, .on_loop = true };
+    struct kaiten_err err = { "" };
+    struct link *l = NULL;
+    struct authn_chain *chain = (struct authn_chain *)(uintptr_t)peer->chain;
+    int verdict = ask_chain(chain, &peer->caller, false, &sink, &err, &l);
+    if (verdict == KAITEN_KNOWN) {
+        peer->who = sink.who;
+        return;
+    }
+    principal_unref(sink.who);
+    peer->who = NULL;
+    log_line(LOG_LEVEL_INFO, "peer.unknown", "peer=%s reason=%s", peer->remote, err.text);
+}
+
+/* --- refusing ----------------------------------------------------------------------------- */
+
+/* One answer for every reason, except for defects of form that the contract spells out. */
+static int
+refuse(struct request *rq, const struct kaiten_sink *sink, const struct kaiten_err *err)
+{
+    log_line(LOG_LEVEL_INFO, "caller.refused", "request=%s peer=%s reason=%s", request_id(rq),
+             rq->peer->remote, err->text);
+    if (sink->code)
+        return fail(&rq->call, KT_UNAUTHORIZED, sink->code, "%s", sink->detail);
+    return fail(&rq->call, KT_UNAUTHORIZED, "Auth.InvalidToken", "Invalid token");
+}
+
+static int
+refuse_unnamed(struct request *rq)
+{
+    if (rq->transport->door == DOOR_SOCKET)
+        return fail(&rq->call, KT_UNAUTHORIZED, "Auth.PeerNotAllowed",
+                    "no rule admits this peer (uid %u)", (unsigned)rq->peer->caller.uid);
+    if (rq->bad_scheme)
+        return fail(&rq->call, KT_UNAUTHORIZED, "Auth.UnknownAuthorizationHeader",
+                    "Invalid Authorization header format");
+    return fail(&rq->call, KT_UNAUTHORIZED, "Auth.MissingAuthorizationHeader",
+                "Missing Authorization header");
+}
+
+static int
+conclude(struct request *rq, int verdict, const struct kaiten_sink *sink,
+         const struct kaiten_err *err)
+{
+    switch (verdict) {
+    case KAITEN_KNOWN: return KT_OK;
+    case KAITEN_REFUSED: return refuse(rq, sink, err);
+    case KAITEN_NOT_MINE:
+        return fail(&rq->call, KT_UNAUTHORIZED, "Auth.InvalidToken", "Failed to parse JWT");
+    default:
+        /* 503, not 401: a broken directory must not look like a wrong password. */
+        return fail_cause(&rq->call, KT_UNAVAILABLE, NULL, "authentication is broken: %s",
+                          err->text);
+    }
+}
+
+/* --- the step ----------------------------------------------------------------------------- */
+
+static int
+identify_peer(struct request *rq)
+{
+    struct principal *who = rq->peer->who;
+    if (!who)
+        return refuse_unnamed(rq);
+    if (who->expires_ms != 0 && who->expires_ms <= rq->call.now_ms)
+        return fail(&rq->call, KT_UNAUTHORIZED, "Auth.InvalidToken", "Invalid token");
+    rq->call.who = principal_ref(who);
+    return KT_OK;
+}
+
+int
+authn_identify(struct request *rq, bool may_block)
+{
+    if (!rq->credential.p)
+        return rq->transport->door == DOOR_SOCKET ? identify_peer(rq) : refuse_unnamed(rq);
+    struct authn_chain *chain = (struct authn_chain *)(uintptr_t)rq->peer->chain;
+    struct authn_key key = authn_cache_key(chain->cache, chain, rq->credential);
+    rq->call.who = authn_cache_get(chain->cache, &key, rq->call.now_ms);
+    if (rq->call.who)
+        return KT_OK;
+    struct kaiten_caller caller = rq->peer->caller;
+    caller.credential = (struct kaiten_bytes){ rq->credential.p, rq->credential.n };
+    struct kaiten_sink sink = { .svc = chain->svc, .on_loop = !may_block };
+    struct kaiten_err err = { "" };
+    struct link *l = NULL;
+    host_set_deadline(rq->call.deadline_ms);
+    int verdict = ask_chain(chain, &caller, may_block, &sink, &err, &l);
+    host_set_deadline(0);
+    if (verdict == WOULD_BLOCK)
+        return AUTHN_WOULD_BLOCK;
+    int status = conclude(rq, verdict, &sink, &err);
+    if (status != KT_OK) {
+        principal_unref(sink.who);
+        return status;
+    }
+    rq->call.who = sink.who;
+    if (l->auth->caps & KAITEN_AUTH_CACHE)
+        authn_cache_put(chain->cache, &key, sink.who);
+    return KT_OK;
+}
+
+/* --- our own tokens as callers ------------------------------------------------------------ */
+
+static struct principal *
+token_principal(const struct index_hit *hit)
+{
+    const struct kt_strlist *list = &hit->scopes->list;
+    const char *scopes[256];
+    if (list->n > sizeof scopes / sizeof scopes[0])
+        return NULL;
+    char texts[64 * 256];
+    size_t used = 0;
+    for (size_t i = 0; i < list->n; i++) {
+        if (used + list->v[i].n + 1 > sizeof texts)
+            return NULL;
+        scopes[i] = memcpy(texts + used, list->v[i].p, list->v[i].n);
+        used += list->v[i].n;
+        texts[used++] = '\0';
+    }
+    const struct kaiten_principal p = {
+        .size = sizeof p,
+        .subject = hit->text->ext_id.p,
+        .organization = hit->text->org_ext.p,
+        .name = hit->text->name.p,
+        .scopes = scopes,
+        .nscopes = list->n,
+        .expires_at_ms = atomic_load_explicit(&hit->record->expires_ms, memory_order_relaxed),
+        .proof = "token",
+    };
+    struct principal *who = principal_new(&p);
+    if (who) {
+        /* createdBy names the account by its row, not as a user of that name. */
+        who->id = hit->account->id;
+        who->org = hit->account->org;
+    }
+    return who;
+}
+
+static struct principal *
+look_up(const struct service *svc, struct kt_secret_view secret)
+{
+    unsigned char digest[DIGEST_BYTES];
+    struct index_hit hit;
+    digest_token(svc->keys, secret, digest);
+    if (index_find(svc->index, digest, clock_wall_ms(), &hit) != INDEX_LIVE)
+        return NULL;
+    return token_principal(&hit);
+}
+
+struct principal *
+authn_token_caller(const struct service *svc, struct kt_secret_view secret, bool on_loop)
+{
+    if (!token_text_check(secret))
+        return NULL;
+    if (on_loop)
+        return look_up(svc, secret);
+    pthread_rwlock_rdlock(svc->index_guard);
+    struct principal *who = look_up(svc, secret);
+    pthread_rwlock_unlock(svc->index_guard);
+    return who;
+}

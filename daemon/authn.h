@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* Credentials -> principal: asks the auth plugins of a listener in order, and remembers callers that
+ * were verified at some cost until they expire. */
+#ifndef AUTHN_H
+#define AUTHN_H
+
+#include "client/proto/str.h"
+#include "daemon/principal.h"
+
+struct authn_chain;
+struct peer;
+struct plugin;
+struct request;
+struct service;
+
+enum { AUTHN_CHAIN_MAX = 8 };
+
+/* An empty chain for one listener; it lives as long as the process. NULL: no memory. */
+struct authn_chain *authn_chain_new(const struct service *);
+
+/* Appends a plugin's instance. False: the chain is full. */
+bool authn_chain_add(struct authn_chain *, const struct plugin *, void *instance);
+
+const struct service *authn_chain_service(const struct authn_chain *);
+
+/* At accept, on a loop: sets peer->who when the chain knows the peer without a credential and
+ * without blocking; NULL otherwise. */
+void authn_peer(struct peer *);
+
+/* The step. Without may_block it answers AUTHN_WOULD_BLOCK rather than wait. */
+enum { AUTHN_WOULD_BLOCK = -1 };
+int authn_identify(struct request *, bool may_block);
+
+/* The principal of one of our own tokens, or NULL when it is not good now. on_loop: the calling
+ * thread is an event loop. */
+struct principal *authn_token_caller(const struct service *, struct kt_secret_view, bool on_loop);
+
+#endif

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "daemon/commit.h"
+
+#include "daemon/index.h"
+#include "daemon/log.h"
+#include "daemon/model/account.h"
+#include "daemon/service.h"
+#include "daemon/store.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+enum { GROUP_MAX = 512 }; /* batches of one sync; below KAITEN_APPLY_BATCHES_MAX */
+
+struct committer {
+    struct service *svc;
+    void (*again)(struct request *);
+    void (*done)(struct request *list);
+    pthread_t thread;
+    pthread_mutex_t lock; /* guards what follows; nothing else is locked while it is held */
+    pthread_cond_t wake;
+    struct request *first, **last; /* waiting, oldest first */
+    bool stop;
+};
+
+/* One turn of the thread. */
+struct group {
+    struct request *requests[GROUP_MAX];
+    struct batch *batches[GROUP_MAX];
+    struct kaiten_outcome outcomes[GROUP_MAX];
+    size_t n;
+    struct request *done, **last; /* finished requests, in order */
+};
+
+/* --- what the index learns ---------------------------------------------------------------- */
+
+static struct index_account_text
+account_text(const struct account_record *a)
+{
+    return (struct index_account_text){ a->org_ext, a->slug, a->external_id, a->name };
+}
+
+static bool
+prepare_account(struct index *index, struct effect *e)
+{
+    const struct index_account_text text = account_text(e->account);
+    return index_account_put(index, &e->account->id, &e->account->org, &text, e->account->epoch,
+                             &e->number) != INDEX_NO_MEMORY;
+}
+
+/* Everything that can fail happens before the store is asked, so that what became durable can
+ * always be told to the index. */
+static bool
+prepare(struct index *index, struct batch *b)
+{
+    for (size_t i = 0; i < b->neffects; i++) {
+        struct effect *e = &b->effects[i];
+        if (e->account && !prepare_account(index, e))
+            return false;
+        if (e->type == EFFECT_TOKEN &&
+            index_scopes_put(index, e->scopes, e->nscopes, &e->list) == INDEX_NO_MEMORY)
+            return false;
+    }
+    return true;
+}
+
+static void
+publish_token(struct index *index, const struct effect *e)
+{
+    const struct index_token token = { .id = e->token,
+                                       .account = e->number,
+                                       .scopes = e->list,
+                                       .epoch = e->epoch,
+                                       .expires_ms = e->expires_ms };
+    enum index_status status = index_add(index, e->digest, &token);
+    if (status != INDEX_OK)
+        log_line(LOG_LEVEL_ERROR, "index.add", "status=%d", (int)status);
+}
+
+/* A rename that finds no memory leaves the old name in the JWTs of that account until the next
+ * start: worth a line, not worth refusing what is durable. */
+static void
+publish_account(struct index *index, const struct effect *e)
+{
+    const struct index_account_text text = account_text(e->account);
+    if (index_account_rename(index, e->number, &text) != INDEX_OK)
+        log_line(LOG_LEVEL_WARNING, "index.rename", "message=%s", "no memory");
+}
+
+static void
+publish(struct index *index, const struct batch *b)
+{
+    for (size_t i = 0; i < b->neffects; i++) {
+        const struct effect *e = &b->effects[i];
+        switch (e->type) {
+        case EFFECT_NONE: break;
+        case EFFECT_ACCOUNT: publish_account(index, e); break;
+        case EFFECT_ACCOUNT_END: index_account_end(index, e->number, e->epoch); break;
+        case EFFECT_TOKEN: publish_token(index, e); break;
+        case EFFECT_REVOKE: index_revoke(index, e->digest); break;
+        case EFFECT_EXPIRY: index_set_expiry(index, e->digest, e->expires_ms); break;
+        }
+    }
+}
+
+/* --- one group ---------------------------------------------------------------------------- */
+
+static void
+finish(struct group *g, struct request *rq)
+{
+    rq->next = NULL;
+    *g->last = rq;
+    g->last = &rq->next;
+}
+
+static void
+refuse_unprepared(struct committer *c, struct group *g)
+{
+    size_t kept = 0;
+    bool room = index_reserve(c->svc->index, g->n * BATCH_EFFECTS_MAX) == INDEX_OK;
+    for (size_t i = 0; i < g->n; i++) {
+        struct request *rq = g->requests[i];
+        if (room && prepare(c->svc->index, rq->batch)) {
+            g->batches[kept] = rq->batch;
+            g->requests[kept++] = rq;
+            continue;
+        }
+        fail_memory(&rq->call);
+        finish(g, rq);
+    }
+    g->n = kept;
+}
+
+static void
+refuse_conflict(struct committer *c, struct group *g, struct request *rq, size_t which)
+{
+    const struct refusal *r = which < rq->batch->nconds ? &rq->batch->refusals[which] : NULL;
+    if (r && r->kind == KT_OK) {
+        c->again(rq);
+        return;
+    }
+    if (r)
+        fail(&rq->call, r->kind, r->code, "%.*s", KT_FMT(r->detail));
+    else
+        fail_cause(&rq->call, KT_INTERNAL, NULL, "storage names condition %zu, which is not there",
+                   which);
+    finish(g, rq);
+}
+
+static void
+conclude(struct committer *c, struct group *g, size_t i, enum kaiten_status status,
+         const char *why)
+{
+    struct request *rq = g->requests[i];
+    switch (status) {
+    case KAITEN_DONE:
+        publish(c->svc->index, rq->batch);
+        finish(g, rq);
+        return;
+    case KAITEN_CONFLICT:
+        refuse_conflict(c, g, rq, g->outcomes[i].failed);
+        return;
+    case KAITEN_RETRY:
+    case KAITEN_UNKNOWN:
+        fail_cause(&rq->call, KT_UNAVAILABLE, NULL, "storage apply: %s", why);
+        break;
+    case KAITEN_FULL:
+        fail_cause(&rq->call, KT_UNAVAILABLE, "Storage.Full", "storage is full: %s", why);
+        break;
+    default:
+        fail_cause(&rq->call, KT_INTERNAL, NULL, "storage apply failed (status %d): %s",
+                   (int)status, why);
+        break;
+    }
+    finish(g, rq);
+}
+
+static void
+commit_group(struct committer *c, struct group *g)
+{
+    char why[512] = "";
+    g->done = NULL;
+    g->last = &g->done;
+    refuse_unprepared(c, g);
+    enum kaiten_status all = KAITEN_DONE;
+    if (g->n != 0)
+        all = store_apply(c->svc->store, g->batches, g->n, g->outcomes, why, sizeof why);
+    for (size_t i = 0; i < g->n; i++)
+        conclude(c, g, i, all == KAITEN_DONE ? g->outcomes[i].status : all, why);
+    if (g->done)
+        c->done(g->done);
+}
+
+/* --- the thread --------------------------------------------------------------------------- */
+
+/* False: stopped, and nothing is waiting. */
+static bool
+take_group(struct committer *c, struct group *g)
+{
+    pthread_mutex_lock(&c->lock);
+    while (!c->first && !c->stop)
+        pthread_cond_wait(&c->wake, &c->lock);
+    for (g->n = 0; c->first && g->n < GROUP_MAX; g->n++) {
+        g->requests[g->n] = c->first;
+        c->first = c->first->next;
+    }
+    if (!c->first)
+        c->last = &c->first;
+    pthread_mutex_unlock(&c->lock);
+    return g->n != 0;
+}
+
+static void *
+committer_main(void *arg)
+{
+    struct committer *c = arg;
+    struct group *g = calloc(1, sizeof *g);
+    if (!g) {
+        log_line(LOG_LEVEL_ERROR, "committer", "message=%s", "no memory");
+        abort();
+    }
+    while (take_group(c, g))
+        commit_group(c, g);
+    free(g);
+    return NULL;
+}
+
+struct committer *
+committer_new(struct service *svc, void (*again)(struct request *),
+              void (*done)(struct request *list))
+{
+    struct committer *c = calloc(1, sizeof *c);
+    if (!c)
+        return NULL;
+    c->svc = svc;
+    c->again = again;
+    c->done = done;
+    c->last = &c->first;
+    pthread_mutex_init(&c->lock, NULL);
+    pthread_cond_init(&c->wake, NULL);
+    errno = pthread_create(&c->thread, NULL, committer_main, c);
+    if (errno == 0)
+        return c;
+    free(c);
+    return NULL;
+}
+
+void
+committer_push(struct committer *c, struct request *rq)
+{
+    rq->next = NULL;
+    pthread_mutex_lock(&c->lock);
+    bool idle = c->first == NULL;
+    *c->last = rq;
+    c->last = &rq->next;
+    if (idle)
+        pthread_cond_signal(&c->wake);
+    pthread_mutex_unlock(&c->lock);
+}
+
+void
+committer_free(struct committer *c)
+{
+    if (!c)
+        return;
+    pthread_mutex_lock(&c->lock);
+    c->stop = true;
+    pthread_cond_signal(&c->wake);
+    pthread_mutex_unlock(&c->lock);
+    pthread_join(c->thread, NULL);
+    pthread_mutex_destroy(&c->lock);
+    pthread_cond_destroy(&c->wake);
+    free(c);
+}

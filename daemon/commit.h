@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* THE COMMITTER: one thread that takes all waiting batches, applies them with one sync, tells the
+ * index, and only then sends the requests home to be answered. */
+#ifndef COMMIT_H
+#define COMMIT_H
+
+#include "daemon/request.h"
+
+struct committer;
+struct service;
+
+/* Starts the thread. again() gets requests whose conditions failed because the world had changed;
+ * done() those that are finished, well or not, linked by ->next. NULL: errno. */
+struct committer *committer_new(struct service *, void (*again)(struct request *),
+                                void (*done)(struct request *list));
+
+/* Hands over a request with a batch. Never blocks on the store. Any thread. */
+void committer_push(struct committer *, struct request *);
+
+/* Applies what is waiting, then ends and joins the thread. NULL allowed. */
+void committer_free(struct committer *);
+
+#endif

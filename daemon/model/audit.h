@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* The audit record of a change: a write of the same batch, so that it can neither be lost nor claim
+ * what did not happen. What mints is its own record: a token's row says who made it and when. */
+#ifndef AUDIT_H
+#define AUDIT_H
+
+#include "daemon/call.h"
+#include "daemon/store.h"
+
+/* operation as in the table; account and token may be NULL. Failure is the batch's. */
+void audit_put(struct call *, struct batch *, const char *operation, const struct uuid *account,
+               const struct uuid *token);
+
+#endif

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* Records as bytes: fixed-width big-endian numbers and counted texts, one after the other. The
+ * reader never looks past the end; after the first defect everything reads as zero and ok is
+ * false, so that one check at the end is enough. */
+#ifndef RECORD_H
+#define RECORD_H
+
+#include "client/proto/arena.h"
+#include "client/proto/buf.h"
+#include "daemon/model/uuid.h"
+
+void record_put_u8(struct kt_buf *, uint8_t);
+void record_put_u32(struct kt_buf *, uint32_t);
+void record_put_i64(struct kt_buf *, int64_t);
+void record_put_uuid(struct kt_buf *, const struct uuid *);
+void record_put_bytes(struct kt_buf *, const void *p, size_t n); /* as they are, uncounted */
+void record_put_str(struct kt_buf *, struct kt_str);             /* absent stays absent */
+void record_put_strs(struct kt_buf *, const struct kt_str v[], size_t n);
+
+struct record_in {
+    const unsigned char *p, *end;
+    bool ok;
+};
+
+void record_open(struct record_in *, struct kt_str bytes);
+uint8_t record_u8(struct record_in *);
+uint32_t record_u32(struct record_in *);
+int64_t record_i64(struct record_in *);
+struct uuid record_uuid(struct record_in *);
+void record_bytes(struct record_in *, void *out, size_t n);
+struct kt_str record_str(struct record_in *); /* a view into the bytes */
+
+/* At most max texts; the array is in the arena, the texts are views. */
+const struct kt_str *record_strs(struct record_in *, struct kt_arena *, size_t max, size_t *ret_n);
+
+/* Whether everything was there and nothing is left over. */
+bool record_done(const struct record_in *);
+
+#endif

@@ -1,0 +1,602 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "daemon/model/token.h"
+
+#include "daemon/model/audit.h"
+#include "daemon/model/record.h"
+#include "daemon/model/slug.h"
+#include "daemon/model/tokentext.h"
+#include "daemon/principal.h"
+#include "daemon/service.h"
+
+enum { TOKEN_FORMAT = 1, VERDICT_FORMAT = 1, RECORD_MAX = 60 * 1024 };
+
+/* What a digest row says: all that a verdict needs, and no more. */
+struct verdict_record {
+    struct uuid org, account, token;
+    int64_t expires_ms;
+    uint32_t epoch;
+    bool revoked;
+    const struct kt_str *scopes;
+    size_t nscopes;
+};
+
+/* --- keys --------------------------------------------------------------------------------- */
+
+static struct kt_str
+key_of(struct kt_arena *arena, char space, const struct uuid *org, const struct uuid *account,
+       const void *rest, size_t n)
+{
+    size_t head = 1 + sizeof org->b + sizeof account->b;
+    char *p = kt_arena_alloc(arena, head + n);
+    if (!p)
+        return (struct kt_str){ NULL, 0 };
+    p[0] = space;
+    memcpy(p + 1, org->b, sizeof org->b);
+    memcpy(p + 1 + sizeof org->b, account->b, sizeof account->b);
+    if (n != 0)
+        memcpy(p + head, rest, n);
+    return (struct kt_str){ p, head + n };
+}
+
+static struct kt_str
+token_key(struct kt_arena *arena, const struct uuid *org, const struct uuid *account,
+          const struct uuid *token)
+{
+    return key_of(arena, 't', org, account, token->b, sizeof token->b);
+}
+
+/* kind: s for a slug, n for a name. */
+static struct kt_str
+claim_key(struct kt_arena *arena, const struct uuid *org, const struct uuid *account,
+          struct kt_str text, char kind)
+{
+    struct kt_str rest = key_text(arena, text, kind);
+    return rest.p ? key_of(arena, 'c', org, account, rest.p, rest.n) : rest;
+}
+
+static struct kt_str
+digest_key(struct kt_arena *arena, const unsigned char digest[DIGEST_BYTES])
+{
+    char *p = kt_arena_alloc(arena, 1 + DIGEST_BYTES);
+    if (!p)
+        return (struct kt_str){ NULL, 0 };
+    p[0] = 'h';
+    memcpy(p + 1, digest, DIGEST_BYTES);
+    return (struct kt_str){ p, 1 + DIGEST_BYTES };
+}
+
+/* --- bytes -------------------------------------------------------------------------------- */
+
+static struct kt_str
+finish(struct kt_arena *arena, struct kt_buf *buf)
+{
+    struct kt_str out = { NULL, 0 };
+    if (!buf->failed)
+        out = kt_arena_str(arena, kt_buf_str(buf));
+    kt_buf_done(buf);
+    return out;
+}
+
+static void
+put_actor(struct kt_buf *buf, const struct actor *actor)
+{
+    record_put_uuid(buf, &actor->id);
+    record_put_str(buf, actor->name);
+}
+
+static struct actor
+get_actor(struct record_in *in)
+{
+    struct actor a = { .id = record_uuid(in) };
+    a.name = record_str(in);
+    return a;
+}
+
+static struct kt_str
+encode_token(struct kt_arena *arena, const struct token_record *t)
+{
+    struct kt_buf buf;
+    kt_buf_init(&buf, RECORD_MAX);
+    record_put_u8(&buf, TOKEN_FORMAT);
+    record_put_uuid(&buf, &t->id);
+    record_put_uuid(&buf, &t->account);
+    record_put_str(&buf, t->name);
+    record_put_str(&buf, t->slug);
+    record_put_strs(&buf, t->scopes, t->nscopes);
+    record_put_i64(&buf, t->created_ms);
+    put_actor(&buf, &t->created_by);
+    record_put_i64(&buf, t->expires_ms);
+    record_put_i64(&buf, t->revoked_ms);
+    put_actor(&buf, &t->revoked_by);
+    record_put_u32(&buf, t->epoch);
+    record_put_bytes(&buf, t->digest, sizeof t->digest);
+    record_put_u8(&buf, t->has_old);
+    if (t->has_old) {
+        record_put_bytes(&buf, t->old_digest, sizeof t->old_digest);
+        record_put_i64(&buf, t->old_expires_ms);
+    }
+    return finish(arena, &buf);
+}
+
+static bool
+decode_token(struct kt_arena *arena, struct kt_str value, struct token_record *ret)
+{
+    struct record_in in;
+    struct token_record t = { .has_old = false };
+    record_open(&in, value);
+    if (record_u8(&in) != TOKEN_FORMAT)
+        return false;
+    t.id = record_uuid(&in);
+    t.account = record_uuid(&in);
+    t.name = record_str(&in);
+    t.slug = record_str(&in);
+    t.scopes = record_strs(&in, arena, TOKEN_SCOPES_MAX, &t.nscopes);
+    t.created_ms = record_i64(&in);
+    t.created_by = get_actor(&in);
+    t.expires_ms = record_i64(&in);
+    t.revoked_ms = record_i64(&in);
+    t.revoked_by = get_actor(&in);
+    t.epoch = record_u32(&in);
+    record_bytes(&in, t.digest, sizeof t.digest);
+    t.has_old = record_u8(&in) != 0;
+    if (t.has_old) {
+        record_bytes(&in, t.old_digest, sizeof t.old_digest);
+        t.old_expires_ms = record_i64(&in);
+    }
+    if (!record_done(&in))
+        return false;
+    *ret = t;
+    return true;
+}
+
+static struct kt_str
+encode_verdict(struct kt_arena *arena, const struct verdict_record *v)
+{
+    struct kt_buf buf;
+    kt_buf_init(&buf, RECORD_MAX);
+    record_put_u8(&buf, VERDICT_FORMAT);
+    record_put_u8(&buf, v->revoked);
+    record_put_uuid(&buf, &v->org);
+    record_put_uuid(&buf, &v->account);
+    record_put_uuid(&buf, &v->token);
+    record_put_i64(&buf, v->expires_ms);
+    record_put_u32(&buf, v->epoch);
+    record_put_strs(&buf, v->scopes, v->nscopes);
+    return finish(arena, &buf);
+}
+
+static bool
+decode_verdict(struct kt_arena *arena, struct kt_str value, struct verdict_record *ret)
+{
+    struct record_in in;
+    struct verdict_record v;
+    record_open(&in, value);
+    if (record_u8(&in) != VERDICT_FORMAT)
+        return false;
+    v.revoked = record_u8(&in) != 0;
+    v.org = record_uuid(&in);
+    v.account = record_uuid(&in);
+    v.token = record_uuid(&in);
+    v.expires_ms = record_i64(&in);
+    v.epoch = record_u32(&in);
+    v.scopes = record_strs(&in, arena, TOKEN_SCOPES_MAX, &v.nscopes);
+    if (!record_done(&in))
+        return false;
+    *ret = v;
+    return true;
+}
+
+static int
+bad_record(struct call *call, char space)
+{
+    return fail_cause(call, KT_INTERNAL, NULL, "a record of space '%c' has another form", space);
+}
+
+/* --- reading ------------------------------------------------------------------------------ */
+
+static int
+load_by_id(struct call *call, const struct uuid *org, const struct uuid *account,
+           const struct uuid *id, struct token_record *ret, struct store_row *ret_row)
+{
+    struct kt_str key = token_key(call->arena, org, account, id);
+    if (!key.p)
+        return fail_memory(call);
+    struct store_row row;
+    int status = store_get(call, call->svc->store, &key, 1, &row);
+    if (status != KT_OK)
+        return status;
+    if (!row.value.p)
+        return KT_NOT_FOUND;
+    if (!decode_token(call->arena, row.value, ret))
+        return bad_record(call, 't');
+    *ret_row = row;
+    return KT_OK;
+}
+
+int
+token_load(struct call *call, const struct uuid *org, const struct uuid *account,
+           struct kt_str slug, struct token_record *ret, struct store_row *ret_row)
+{
+    struct kt_str key = claim_key(call->arena, org, account, slug, 's');
+    if (!key.p)
+        return fail_memory(call);
+    struct store_row row;
+    int status = store_get(call, call->svc->store, &key, 1, &row);
+    if (status != KT_OK)
+        return status;
+    if (!row.value.p)
+        return KT_NOT_FOUND;
+    struct record_in in;
+    record_open(&in, row.value);
+    struct uuid id = record_uuid(&in);
+    if (!record_done(&in))
+        return bad_record(call, 'c');
+    return load_by_id(call, org, account, &id, ret, ret_row);
+}
+
+struct scan {
+    struct call *call;
+    int (*each)(void *ctx, const struct token_record *);
+    void *ctx;
+};
+
+static int
+scan_row(void *ctx, const struct store_row *row)
+{
+    struct scan *s = ctx;
+    struct token_record t;
+    if (!decode_token(s->call->arena, row->value, &t))
+        return bad_record(s->call, 't');
+    return s->each(s->ctx, &t);
+}
+
+int
+token_scan(struct call *call, const struct uuid *org, const struct uuid *account,
+           const struct cursor *below, uint64_t limit,
+           int (*each)(void *, const struct token_record *), void *ctx)
+{
+    struct kt_str prefix = key_of(call->arena, 't', org, account, NULL, 0);
+    struct kt_str to = list_bound(call->arena, prefix, below);
+    if (!prefix.p || !to.p)
+        return fail_memory(call);
+    struct scan s = { call, each, ctx };
+    const struct store_range range = { prefix, to, true, limit };
+    return store_scan(call, call->svc->store, &range, scan_row, &s);
+}
+
+/* --- proposing ---------------------------------------------------------------------------- */
+
+/* Writes what the digest's row shall say, and has the index told the same. */
+static void
+put_verdict(struct call *call, struct batch *b, const struct uuid *org,
+            const struct token_record *t, const unsigned char digest[DIGEST_BYTES],
+            int64_t expires_ms, bool revoked)
+{
+    const struct verdict_record v = {
+        .org = *org,
+        .account = t->account,
+        .token = t->id,
+        .expires_ms = expires_ms,
+        .epoch = t->epoch,
+        .revoked = revoked,
+        .scopes = t->scopes,
+        .nscopes = t->nscopes,
+    };
+    batch_set(b, digest_key(call->arena, digest), encode_verdict(call->arena, &v));
+}
+
+static void
+revoke_digest(struct call *call, struct batch *b, const struct uuid *org,
+              const struct token_record *t, const unsigned char digest[DIGEST_BYTES],
+              int64_t expires_ms)
+{
+    put_verdict(call, b, org, t, digest, expires_ms, true);
+    memcpy(batch_effect(b, EFFECT_REVOKE)->digest, digest, DIGEST_BYTES);
+}
+
+static void
+add_digest(struct call *call, struct batch *b, const struct account_record *a,
+           const struct token_record *t)
+{
+    put_verdict(call, b, &a->org, t, t->digest, t->expires_ms, false);
+    struct effect *e = batch_effect(b, EFFECT_TOKEN);
+    e->account = a;
+    e->scopes = t->scopes;
+    e->nscopes = t->nscopes;
+    e->token = t->id;
+    e->epoch = t->epoch;
+    e->expires_ms = t->expires_ms;
+    memcpy(e->digest, t->digest, DIGEST_BYTES);
+}
+
+static struct kt_secret *
+draw(const struct service *svc, unsigned char digest[DIGEST_BYTES])
+{
+    struct kt_secret *secret = token_text_make(NULL);
+    if (secret)
+        digest_token(svc->keys, kt_secret_view(secret), digest);
+    return secret;
+}
+
+static struct refusal
+slug_taken(struct call *call, struct kt_str slug, bool derived)
+{
+    if (derived)
+        return (struct refusal){ .kind = KT_OK };
+    struct kt_str detail = kt_arena_printf(
+        call->arena, "Token with slug \"%.*s\" already exists for this service account",
+        KT_FMT(slug));
+    return (struct refusal){ KT_CONFLICT, "CreateToken.SlugConflict", detail };
+}
+
+static struct refusal
+name_taken(struct call *call, struct kt_str name)
+{
+    struct kt_str detail =
+        kt_arena_printf(call->arena,
+                        "Token \"%.*s\" could not be created due to a conflicting record",
+                        KT_FMT(name));
+    return (struct refusal){ KT_CONFLICT, "CreateToken.Conflict", detail };
+}
+
+static void
+claim(struct call *call, struct batch *b, const struct account_record *a,
+      const struct token_record *t, bool slug_derived)
+{
+    struct kt_str id = kt_arena_str(call->arena, (struct kt_str){ (const char *)t->id.b, 16 });
+    struct kt_str slug = claim_key(call->arena, &a->org, &a->id, t->slug, 's');
+    struct kt_str name = claim_key(call->arena, &a->org, &a->id, t->name, 'n');
+    batch_if_absent(b, slug, slug_taken(call, t->slug, slug_derived));
+    batch_if_absent(b, name, name_taken(call, t->name));
+    batch_set(b, slug, id);
+    batch_set(b, name, id);
+}
+
+int
+token_propose_create(struct call *call, const struct account_record *a,
+                     const struct store_row *row, const struct token_wish *wish,
+                     struct batch **ret_batch, struct token_record *ret,
+                     struct kt_secret **ret_secret)
+{
+    struct token_record t = {
+        .id = uuid_v7(call->now_ms),
+        .account = a->id,
+        .name = wish->name,
+        .slug = wish->slug.p ? wish->slug : slug_derive(call->arena, wish->name, NULL),
+        .scopes = wish->scopes,
+        .nscopes = wish->nscopes,
+        .created_by = actor_of(call),
+        .expires_ms = wish->expires_ms,
+        .epoch = a->epoch,
+    };
+    t.created_ms = uuid_time_ms(&t.id);
+    struct batch *b = batch_new(call->arena);
+    struct account_record *account = kt_arena_alloc(call->arena, sizeof *account);
+    struct kt_secret *secret = t.slug.p && b && account ? draw(call->svc, t.digest) : NULL;
+    if (!secret)
+        return fail_memory(call);
+    *account = *a;
+    batch_if_at(b, row);
+    claim(call, b, a, &t, wish->slug.p == NULL);
+    batch_set(b, token_key(call->arena, &a->org, &a->id, &t.id), encode_token(call->arena, &t));
+    add_digest(call, b, account, &t);
+    *ret = t;
+    *ret_batch = b;
+    *ret_secret = secret;
+    return KT_OK;
+}
+
+static bool
+is_alive(int64_t expires_ms, int64_t now_ms)
+{
+    return expires_ms == 0 || expires_ms > now_ms;
+}
+
+/* The secret that is being replaced: dead now, or at the end of the grace, never later than it
+ * would have been. */
+static void
+retire_digest(struct call *call, struct batch *b, const struct uuid *org,
+              const struct token_record *t, int64_t grace_ms, struct token_record *next)
+{
+    next->has_old = grace_ms > 0;
+    if (!next->has_old) {
+        revoke_digest(call, b, org, t, t->digest, t->expires_ms);
+        return;
+    }
+    int64_t end = call->now_ms + grace_ms;
+    if (t->expires_ms != 0 && t->expires_ms < end)
+        end = t->expires_ms;
+    memcpy(next->old_digest, t->digest, DIGEST_BYTES);
+    next->old_expires_ms = end;
+    put_verdict(call, b, org, t, t->digest, end, false);
+    struct effect *e = batch_effect(b, EFFECT_EXPIRY);
+    memcpy(e->digest, t->digest, DIGEST_BYTES);
+    e->expires_ms = end;
+}
+
+int
+token_propose_rotate(struct call *call, const struct account_record *a,
+                     const struct token_record *t, const struct store_row *row, int64_t grace_ms,
+                     struct batch **ret_batch, struct token_record *ret,
+                     struct kt_secret **ret_secret)
+{
+    struct token_record next = *t;
+    struct batch *b = batch_new(call->arena);
+    struct account_record *account = kt_arena_alloc(call->arena, sizeof *account);
+    struct kt_secret *secret = b && account ? draw(call->svc, next.digest) : NULL;
+    if (!secret)
+        return fail_memory(call);
+    *account = *a;
+    b->urgent = true; /* it ends a secret */
+    batch_if_at(b, row);
+    if (t->has_old && is_alive(t->old_expires_ms, call->now_ms))
+        revoke_digest(call, b, &a->org, t, t->old_digest, t->old_expires_ms);
+    retire_digest(call, b, &a->org, t, grace_ms, &next);
+    add_digest(call, b, account, &next);
+    batch_set(b, row->key, encode_token(call->arena, &next));
+    audit_put(call, b, "token.rotate", &a->id, &t->id);
+    *ret = next;
+    *ret_batch = b;
+    *ret_secret = secret;
+    return KT_OK;
+}
+
+int
+token_propose_revoke(struct call *call, const struct uuid *org, const struct token_record *t,
+                     const struct store_row *row, struct batch **ret_batch)
+{
+    struct token_record dead = *t;
+    struct batch *b = batch_new(call->arena);
+    if (!b)
+        return fail_memory(call);
+    dead.revoked_ms = call->now_ms;
+    dead.revoked_by = actor_of(call);
+    b->urgent = true;
+    batch_if_at(b, row);
+    batch_set(b, row->key, encode_token(call->arena, &dead));
+    batch_delete(b, claim_key(call->arena, org, &t->account, t->name, 'n'));
+    revoke_digest(call, b, org, t, t->digest, t->expires_ms);
+    if (t->has_old)
+        revoke_digest(call, b, org, t, t->old_digest, t->old_expires_ms);
+    audit_put(call, b, "token.revoke", &t->account, &t->id);
+    *ret_batch = b;
+    return KT_OK;
+}
+
+/* --- views -------------------------------------------------------------------------------- */
+
+static bool
+copy_scopes(struct kt_arena *arena, const struct token_record *t, struct kt_strlist *ret)
+{
+    struct kt_str *v = kt_arena_calloc(arena, t->nscopes, sizeof *v);
+    if (!v)
+        return false;
+    for (size_t i = 0; i < t->nscopes; i++) {
+        v[i] = kt_arena_str(arena, t->scopes[i]);
+        if (!v[i].p)
+            return false;
+    }
+    *ret = (struct kt_strlist){ v, t->nscopes, KT_SET };
+    return true;
+}
+
+static struct kt_time
+optional_time(int64_t ms)
+{
+    return ms == 0 ? KT_NO_TIME : (struct kt_time){ ms };
+}
+
+bool
+token_view(struct kt_arena *arena, const struct token_record *t, struct kt_token *ret)
+{
+    struct kt_token v = {
+        .id = uuid_text(arena, &t->id),
+        .name = kt_arena_str(arena, t->name),
+        .slug = kt_arena_str(arena, t->slug),
+        .service_account_id = uuid_text(arena, &t->account),
+        .expires_at = optional_time(t->expires_ms),
+        .created_at = { t->created_ms },
+        .created_by = actor_view(arena, &t->created_by),
+        .revoked_at = optional_time(t->revoked_ms),
+        .revoked_by = t->revoked_ms ? actor_view(arena, &t->revoked_by) : NULL,
+    };
+    bool whole = v.id.p && v.name.p && v.slug.p && v.service_account_id.p && v.created_by &&
+                 (!t->revoked_ms || v.revoked_by) && copy_scopes(arena, t, &v.scopes);
+    if (whole)
+        *ret = v;
+    return whole;
+}
+
+/* --- judging ------------------------------------------------------------------------------ */
+
+enum token_judgement
+token_judge(const struct service *svc, struct kt_secret_view secret, int64_t now_ms,
+            struct index_hit *ret)
+{
+    static const enum token_judgement says[] = {
+        [INDEX_LIVE] = TOKEN_LIVE,
+        [INDEX_UNKNOWN] = TOKEN_UNKNOWN,
+        [INDEX_REVOKED] = TOKEN_REVOKED,
+        [INDEX_EXPIRED] = TOKEN_EXPIRED,
+    };
+    if (!token_text_check(secret))
+        return TOKEN_MALFORMED;
+    unsigned char digest[DIGEST_BYTES];
+    digest_token(svc->keys, secret, digest);
+    return says[index_find(svc->index, digest, now_ms, ret)];
+}
+
+/* --- at start ----------------------------------------------------------------------------- */
+
+struct loading {
+    struct call *call;
+    struct index *index;
+};
+
+static int
+load_account(void *ctx, const struct store_row *row)
+{
+    struct loading *l = ctx;
+    struct account_record a;
+    uint32_t number;
+    if (!account_decode(row->value, &a))
+        return bad_record(l->call, 'a');
+    const struct index_account_text text = { a.org_ext, a.slug, a.external_id, a.name };
+    if (index_account_put(l->index, &a.id, &a.org, &text, a.epoch, &number) == INDEX_NO_MEMORY)
+        return fail_memory(l->call);
+    return KT_OK;
+}
+
+/* Tokens of an account that was deleted stay known as revoked until they are purged. */
+static bool
+account_number(struct index *index, const struct verdict_record *v, uint32_t *ret)
+{
+    static const struct index_account_text gone = { KT_LIT(""), KT_LIT(""), KT_LIT(""), KT_LIT("") };
+    if (index_account_find(index, &v->account, ret))
+        return true;
+    if (index_account_put(index, &v->account, &v->org, &gone, UINT32_MAX, ret) == INDEX_NO_MEMORY)
+        return false;
+    index_account_end(index, *ret, UINT32_MAX);
+    return true;
+}
+
+static int
+load_digest(void *ctx, const struct store_row *row)
+{
+    struct loading *l = ctx;
+    struct verdict_record v;
+    struct index_token t = { .revoked = false };
+    kt_arena_reset(l->call->arena);
+    if (row->key.n != 1 + DIGEST_BYTES || !decode_verdict(l->call->arena, row->value, &v))
+        return bad_record(l->call, 'h');
+    if (!account_number(l->index, &v, &t.account) ||
+        index_scopes_put(l->index, v.scopes, v.nscopes, &t.scopes) == INDEX_NO_MEMORY)
+        return fail_memory(l->call);
+    t.id = v.token;
+    t.epoch = v.epoch;
+    t.expires_ms = v.expires_ms;
+    t.revoked = v.revoked;
+    const unsigned char *digest = (const unsigned char *)row->key.p + 1;
+    if (index_add(l->index, digest, &t) == INDEX_NO_MEMORY)
+        return fail_memory(l->call);
+    return KT_OK;
+}
+
+static int
+load_space(struct loading *l, char space, int (*each)(void *, const struct store_row *))
+{
+    char end = (char)(space + 1);
+    const struct store_range range = { { &space, 1 }, { &end, 1 }, false, 0 };
+    return store_scan(l->call, l->call->svc->store, &range, each, l);
+}
+
+int
+token_load_index(struct call *call, struct index *index)
+{
+    struct loading l = { call, index };
+    int status = load_space(&l, 'a', load_account);
+    return status != KT_OK ? status : load_space(&l, 'h', load_digest);
+}

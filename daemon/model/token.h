@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* Tokens as records: keys, bytes, and the rules as conditions of batches.
+ *
+ * Keys (organization, account and token are 16 bytes each):
+ *   t org account token  the token, in the order of minting
+ *   c org account text   who has the slug (…\0s) or the name (…\0n): the token's id; both lie together
+ *   h digest             the whole verdict, which the index is filled from at start. The one key
+ *                        without an organization: the digest is the secret's. */
+#ifndef TOKEN_H
+#define TOKEN_H
+
+#include "client/proto/ops.h"
+#include "daemon/index.h"
+#include "daemon/model/account.h"
+#include "daemon/model/digest.h"
+
+enum { TOKEN_SCOPES_MAX = 256 };
+
+struct token_record {
+    struct uuid id, account;
+    struct kt_str name, slug;
+    const struct kt_str *scopes;
+    size_t nscopes;
+    int64_t created_ms;
+    struct actor created_by;
+    int64_t expires_ms; /* 0: never */
+    int64_t revoked_ms; /* 0: not revoked */
+    struct actor revoked_by;
+    uint32_t epoch;     /* of the account, when it was minted */
+    unsigned char digest[DIGEST_BYTES];
+    bool has_old;       /* a secret from before the last rotation that may still live */
+    unsigned char old_digest[DIGEST_BYTES];
+    int64_t old_expires_ms;
+};
+
+/* What a new token shall be. */
+struct token_wish {
+    struct kt_str name, slug; /* slug absent: derived */
+    const struct kt_str *scopes;
+    size_t nscopes;
+    int64_t expires_ms;
+};
+
+/* The token of this slug. KT_NOT_FOUND without a refusal when there is none. */
+int token_load(struct call *, const struct uuid *org, const struct uuid *account,
+               struct kt_str slug, struct token_record *ret, struct store_row *ret_row);
+
+/* Mints: the secret is the caller's, to show once and to unref. */
+int token_propose_create(struct call *, const struct account_record *, const struct store_row *,
+                         const struct token_wish *, struct batch **ret_batch,
+                         struct token_record *ret, struct kt_secret **ret_secret);
+
+/* A new secret for the same token; the old one ends after grace_ms, one from before is dead. */
+int token_propose_rotate(struct call *, const struct account_record *, const struct token_record *,
+                         const struct store_row *, int64_t grace_ms, struct batch **ret_batch,
+                         struct token_record *ret, struct kt_secret **ret_secret);
+
+/* All of its secrets die; its name is free again, its slug is not. */
+int token_propose_revoke(struct call *, const struct uuid *org, const struct token_record *,
+                         const struct store_row *, struct batch **ret_batch);
+
+/* Newest first, from below the position (NULL: the newest). */
+int token_scan(struct call *, const struct uuid *org, const struct uuid *account,
+               const struct cursor *below, uint64_t limit,
+               int (*each)(void *ctx, const struct token_record *), void *ctx);
+
+/* As it is answered; everything is copied to the arena. False: no memory. */
+bool token_view(struct kt_arena *, const struct token_record *, struct kt_token *ret);
+
+/* Whether this secret is good now; never blocks, on an event loop. MALFORMED is said without a
+ * look-up. */
+enum token_judgement {
+    TOKEN_LIVE = 0,
+    TOKEN_MALFORMED,
+    TOKEN_UNKNOWN,
+    TOKEN_REVOKED,
+    TOKEN_EXPIRED
+};
+enum token_judgement token_judge(const struct service *, struct kt_secret_view, int64_t now_ms,
+                                 struct index_hit *ret);
+
+/* Fills the empty index from the store: accounts, then digests. Before the loops start. */
+int token_load_index(struct call *, struct index *);
+
+#endif

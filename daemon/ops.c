@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "daemon/ops.h"
+
+const struct op ops[KT_OP_COUNT] = {
+    [KT_OP_ACCOUNT_CREATE] = { OP_WRITES, NULL, account_create },
+    [KT_OP_ACCOUNT_LIST] = { 0, NULL, account_list },
+    [KT_OP_ACCOUNT_GET] = { 0, NULL, account_get },
+    [KT_OP_ACCOUNT_UPDATE] = { OP_WRITES, account_update_check, account_update },
+    [KT_OP_ACCOUNT_DELETE] = { OP_WRITES, NULL, account_delete },
+    [KT_OP_TOKEN_CREATE] = { OP_WRITES, token_create_check, token_create },
+    [KT_OP_TOKEN_LIST] = { 0, NULL, token_list },
+    [KT_OP_TOKEN_GET] = { 0, NULL, token_get },
+    [KT_OP_TOKEN_ROTATE] = { OP_WRITES, NULL, token_rotate },
+    [KT_OP_TOKEN_REVOKE] = { OP_WRITES, NULL, token_revoke },
+    [KT_OP_TOKEN_VALIDATE] = { OP_PUBLIC | OP_INLINE, NULL, token_validate },
+    [KT_OP_TOKEN_VERIFY] = { OP_INLINE, NULL, token_verify },
+    [KT_OP_TOKEN_VERIFY_MANY] = { OP_INLINE, NULL, token_verify_many },
+    [KT_OP_WHOAMI] = { OP_INLINE, NULL, meta_whoami },
+    [KT_OP_SCOPES] = { OP_INLINE, NULL, meta_scopes },
+    [KT_OP_HEALTHZ] = { OP_PUBLIC | OP_INLINE, NULL, meta_healthz },
+    [KT_OP_READYZ] = { OP_PUBLIC, NULL, meta_readyz },
+    [KT_OP_JWKS] = { OP_PUBLIC | OP_INLINE, NULL, meta_jwks },
+    [KT_OP_PING] = { OP_PUBLIC | OP_INLINE, NULL, meta_ping },
+    [KT_OP_HELLO] = { OP_PUBLIC | OP_INLINE, NULL, meta_hello },
+    [KT_OP_DESCRIBE] = { OP_PUBLIC | OP_INLINE, NULL, meta_describe },
+};

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* The daemon's half of the operation table: who may, and what runs. */
+#ifndef OPS_H
+#define OPS_H
+
+#include "daemon/request.h"
+
+enum op_flag {
+    OP_PUBLIC = 1 << 0, /* needs no caller */
+    OP_INLINE = 1 << 1, /* run() never blocks: it may be called on an event loop */
+    OP_WRITES = 1 << 2  /* proposes a batch */
+};
+
+struct op {
+    unsigned flags;
+    /* Between bind and authorize, for what the contract checks before the scope; NULL: nothing. */
+    int (*check)(struct request *);
+    /* Reads, fills rq->out, proposes rq->batch; writes nothing. With OP_WRITES it may be called
+     * again for the same request when the world changed under it. */
+    int (*run)(struct request *);
+};
+
+extern const struct op ops[KT_OP_COUNT];
+
+/* daemon/ops/account.c */
+int account_create(struct request *);
+int account_list(struct request *);
+int account_get(struct request *);
+int account_update_check(struct request *);
+int account_update(struct request *);
+int account_delete(struct request *);
+
+/* daemon/ops/token.c */
+int token_create_check(struct request *);
+int token_create(struct request *);
+int token_list(struct request *);
+int token_get(struct request *);
+int token_rotate(struct request *);
+int token_revoke(struct request *);
+
+/* daemon/ops/validate.c */
+int token_validate(struct request *);
+int token_verify(struct request *);
+int token_verify_many(struct request *);
+
+/* daemon/ops/meta.c */
+int meta_whoami(struct request *);
+int meta_scopes(struct request *);
+int meta_healthz(struct request *);
+int meta_readyz(struct request *);
+int meta_jwks(struct request *);
+int meta_ping(struct request *);
+int meta_hello(struct request *);
+int meta_describe(struct request *);
+
+#endif

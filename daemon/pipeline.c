@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "daemon/pipeline.h"
+
+#include "daemon/authn.h"
+#include "daemon/authz.h"
+#include "daemon/commit.h"
+#include "daemon/log.h"
+#include "daemon/loop.h"
+#include "daemon/ops.h"
+#include "daemon/principal.h"
+#include "daemon/route.h"
+#include "daemon/service.h"
+#include "daemon/store.h"
+#include "daemon/worker.h"
+
+/* What a step may say besides 0 and an enum kt_kind. */
+enum {
+    WOULD_BLOCK = AUTHN_WOULD_BLOCK, /* go on with this step on a worker */
+    PARKED = -2                      /* another thread owns the request now */
+};
+
+struct place {
+    bool on_loop; /* nothing here may block */
+};
+
+static int find_operation(struct request *, const struct place *);
+static int authenticate(struct request *, const struct place *);
+static int bind_params(struct request *, const struct place *);
+static int check_early(struct request *, const struct place *);
+static int authorize(struct request *, const struct place *);
+static int run_operation(struct request *, const struct place *);
+static int commit_batch(struct request *, const struct place *);
+
+/* Read this array and you know the daemon. */
+static const struct step {
+    const char *name;
+    int (*run)(struct request *, const struct place *);
+} steps[] = {
+    { "route", find_operation },
+    { "authenticate", authenticate },
+    { "bind", bind_params },
+    { "check", check_early },
+    { "authorize", authorize },
+    { "run", run_operation },
+    { "commit", commit_batch },
+};
+
+enum { STEPS = sizeof steps / sizeof steps[0], STEP_RUN = 5, CONFLICTS_MAX = 5 };
+
+/* --- the steps ---------------------------------------------------------------------------- */
+
+static int
+find_http(struct request *rq)
+{
+    struct kt_param *params = kt_arena_alloc(rq->call.arena, 2 * sizeof *params);
+    if (!params)
+        return fail_memory(&rq->call);
+    rq->params.path = params;
+    enum route_result found =
+        route_http(rq->method, rq->path, rq->call.arena, &rq->spec, params, &rq->params.npath,
+                   &rq->allow);
+    if (found == ROUTE_BAD_PATH)
+        return fail(&rq->call, KT_VALIDATION, NULL, "the path is not validly encoded");
+    rq->routed = found;
+    return KT_OK;
+}
+
+/* What is not there is said only to known callers (authenticate comes before): an unknown one
+ * learns nothing of the paths. */
+static int
+find_operation(struct request *rq, const struct place *at)
+{
+    (void)at;
+    if (rq->transport->door == DOOR_HTTP) {
+        int status = find_http(rq);
+        if (status != KT_OK)
+            return status;
+    } else {
+        rq->spec = route_name(rq->method);
+        rq->routed = rq->spec ? ROUTE_FOUND : ROUTE_UNKNOWN;
+    }
+    if (rq->spec)
+        rq->op = &ops[kt_op_id(rq->spec)];
+    return KT_OK;
+}
+
+static int
+refuse_route(struct request *rq)
+{
+    if (rq->routed == ROUTE_METHOD)
+        return fail(&rq->call, KT_METHOD, NULL, "method %.*s is not allowed here; allowed: %.*s",
+                    KT_FMT(rq->method), KT_FMT(rq->allow));
+    if (rq->transport->door == DOOR_SOCKET)
+        return fail(&rq->call, KT_NOT_FOUND, "Method.NotFound", "no method %.*s",
+                    KT_FMT(rq->method));
+    return fail(&rq->call, KT_NOT_FOUND, NULL, "no route for %.*s %.*s", KT_FMT(rq->method),
+                KT_FMT(rq->path));
+}
+
+static int
+authenticate(struct request *rq, const struct place *at)
+{
+    /* On the socket an unknown method is told to everybody: clients probe for features. */
+    bool open_door = rq->op ? (rq->op->flags & OP_PUBLIC) != 0
+                            : rq->transport->door == DOOR_SOCKET;
+    int status = open_door ? KT_OK : authn_identify(rq, !at->on_loop);
+    if (status != KT_OK)
+        return status;
+    return rq->op ? KT_OK : refuse_route(rq);
+}
+
+static int
+bind_params(struct request *rq, const struct place *at)
+{
+    /* What will go to a worker anyway is decoded there. */
+    if (at->on_loop && !(rq->op->flags & OP_INLINE))
+        return WOULD_BLOCK;
+    int status = rq->transport->decode ? rq->transport->decode(rq) : KT_OK;
+    if (status != KT_OK)
+        return status;
+    return kt_bind(rq->spec->in, &rq->params, rq->call.arena, &rq->in, &rq->call.err);
+}
+
+static int
+check_early(struct request *rq, const struct place *at)
+{
+    (void)at;
+    return rq->op->check ? rq->op->check(rq) : KT_OK;
+}
+
+static int
+authorize(struct request *rq, const struct place *at)
+{
+    (void)at;
+    return authz_check(rq);
+}
+
+static int
+run_operation(struct request *rq, const struct place *at)
+{
+    (void)at;
+    if (rq->spec->out)
+        kt_shape_clear(rq->spec->out, &rq->out);
+    return rq->op->run(rq);
+}
+
+static int
+commit_batch(struct request *rq, const struct place *at)
+{
+    (void)at;
+    if (!rq->batch)
+        return KT_OK;
+    if (rq->batch->failed)
+        return fail_cause(&rq->call, KT_INTERNAL, NULL, "%s proposed a batch that does not fit",
+                          rq->spec->name);
+    committer_push(rq->call.svc->committer, rq);
+    return PARKED;
+}
+
+/* --- the loop over them ------------------------------------------------------------------- */
+
+/* Refusals are told to the operator here, changes by their audit records. */
+static void
+log_outcome(struct request *rq)
+{
+    enum log_level level = LOG_LEVEL_DEBUG;
+    if (rq->call.err.kind != KT_OK)
+        level = LOG_LEVEL_INFO;
+    else if (rq->op && (rq->op->flags & OP_WRITES))
+        level = LOG_LEVEL_INFO;
+    if (!log_enabled(level))
+        return;
+    log_line(level, "request", "request=%s peer=%s op=%s subject=%s kind=%s", request_id(rq),
+             rq->peer->remote, rq->spec ? rq->spec->name : "-",
+             rq->call.who ? rq->call.who->subject.p : "-", kt_error_code(&rq->call.err));
+}
+
+static int
+go_on(struct request *rq, const struct place *at)
+{
+    for (; rq->step < STEPS; rq->step++) {
+        int status = steps[rq->step].run(rq, at);
+        if (status != KT_OK)
+            return status;
+    }
+    return KT_OK;
+}
+
+enum pipe_result
+pipeline_run(struct request *rq)
+{
+    static const struct place here = { .on_loop = true };
+    int status = go_on(rq, &here);
+    if (status == PARKED)
+        return PIPE_PARKED;
+    if (status == WOULD_BLOCK && rq->inline_only)
+        return PIPE_DECLINED;
+    if (status == WOULD_BLOCK) {
+        if (workers_push(rq->call.svc->workers, rq))
+            return PIPE_PARKED;
+        fail(&rq->call, KT_UNAVAILABLE, "Server.Busy", "too many requests are waiting, please retry");
+    }
+    log_outcome(rq);
+    rq->transport->answer(rq);
+    return PIPE_ANSWERED;
+}
+
+void
+pipeline_resume(struct request *rq)
+{
+    static const struct place here = { .on_loop = false };
+    int status = KT_OK;
+    if (clock_mono_ms() > rq->call.deadline_ms)
+        status = fail(&rq->call, KT_UNAVAILABLE, "Server.Busy", "the request waited too long, please retry");
+    if (status == KT_OK)
+        status = go_on(rq, &here);
+    if (status == PARKED)
+        return;
+    log_outcome(rq);
+    loop_answer(rq);
+}
+
+void
+pipeline_again(struct request *rq)
+{
+    if (++rq->attempts > CONFLICTS_MAX) {
+        fail(&rq->call, KT_UNAVAILABLE, "Server.Busy", "too many concurrent changes, please retry");
+        log_outcome(rq);
+        loop_answer(rq);
+        return;
+    }
+    rq->batch = NULL;
+    rq->secret = kt_secret_unref(rq->secret);
+    rq->step = STEP_RUN;
+    workers_push_always(rq->call.svc->workers, rq);
+}
+
+void
+pipeline_done(struct request *list)
+{
+    for (struct request *rq = list; rq; rq = rq->next)
+        log_outcome(rq);
+    loop_answer_all(list);
+}
+
+/* --- what transports ask beforehand ------------------------------------------------------- */
+
+static bool
+has_flag(const struct kt_op_spec *spec, unsigned flag)
+{
+    return spec && (ops[kt_op_id(spec)].flags & flag);
+}
+
+bool
+pipeline_may_inline(struct kt_str method)
+{
+    return has_flag(route_name(method), OP_INLINE);
+}
+
+bool
+pipeline_may_inline_http(struct kt_str method, struct kt_str path)
+{
+    const struct kt_op_spec *spec = NULL;
+    struct kt_str allow;
+    if (route_http(method, path, NULL, &spec, NULL, NULL, &allow) != ROUTE_FOUND)
+        return false;
+    return has_flag(spec, OP_INLINE);
+}
+
+bool
+pipeline_writes(struct kt_str method)
+{
+    return has_flag(route_name(method), OP_WRITES);
+}

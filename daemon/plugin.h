@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* Finding, checking and loading plugins; the host functions that they are lent live in host.c. */
+#ifndef PLUGIN_H
+#define PLUGIN_H
+
+#include "daemon/conf.h"
+#include "plugins/kaiten-auth.h"
+#include "plugins/kaiten-storage.h"
+
+enum plugin_kind { PLUGIN_STORAGE = 1, PLUGIN_AUTH = 2 };
+
+/* Loaded for the life of the process: nothing is ever unloaded. */
+struct plugin {
+    enum plugin_kind kind;
+    struct kaiten_storage storage; /* copies of min(their size, our size), the rest zero */
+    struct kaiten_auth auth;
+    const char *name;              /* as in the configuration: "storage-bdb" */
+    const struct kaiten_option *options; /* never NULL */
+};
+
+/* Loads NAME.so from the first of the folders (NULL-terminated list) that has it, after checking
+ * that nobody but root and we can write it. False: err names file and defect. Main thread. */
+bool plugin_load(const char *name, const char *const *folders, struct plugin **ret,
+                 struct conf_error *err);
+
+/* --- host.c ------------------------------------------------------------------------------- */
+
+extern const struct kaiten_host host_table;
+
+/* Where host->row() goes: the base of what a caller of get() and scan() passes. */
+struct kaiten_emit {
+    bool (*row)(struct kaiten_emit *, struct kaiten_bytes key, struct kaiten_bytes value,
+                uint64_t revision);
+};
+
+/* What a plugin says through host->error(). */
+struct kaiten_err {
+    char text[512];
+};
+
+/* Opens an instance with its checked options. False: err says file, line and the plugin's words. */
+bool plugin_open(const struct plugin *, const struct conf_values *, void **ret_instance,
+                 struct conf_error *err);
+
+struct principal;
+struct service;
+
+/* Where host->principal(), host->token() and host->refuse() go. who is owned by the one who asked
+ * the plugin. */
+struct kaiten_sink {
+    const struct service *svc;
+    bool on_loop;      /* the asking thread is an event loop */
+    struct principal *who;
+    const char *code;  /* of a refusal that the caller may hear; NULL: none was given */
+    char detail[256];
+};
+
+/* Sets what host->deadline() answers on this thread; 0: no limit. */
+void host_set_deadline(int64_t mono_ms);
+
+#endif

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "daemon/request.h"
+
+#include "daemon/authn.h"
+#include "daemon/plugin.h"
+#include "daemon/principal.h"
+#include "daemon/service.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* A request of its own and its arena, freed together. */
+struct own_request {
+    struct request rq;
+    struct kt_arena arena;
+    char first[3072]; /* most requests need no more */
+};
+
+static void
+init(struct request *rq, struct kt_arena *arena, const struct transport *transport,
+     struct loop *home, struct peer *peer)
+{
+    rq->call.arena = arena;
+    rq->call.svc = authn_chain_service(peer->chain);
+    rq->call.now_ms = clock_wall_ms();
+    rq->call.deadline_ms = clock_mono_ms() + rq->call.svc->request_ms;
+    rq->transport = transport;
+    rq->home = home;
+    rq->peer = peer;
+}
+
+void
+request_init(struct request *rq, struct kt_arena *arena, const struct transport *transport,
+             struct loop *home, struct peer *peer)
+{
+    memset(rq, 0, sizeof *rq);
+    init(rq, arena, transport, home, peer);
+}
+
+struct request *
+request_new(const struct transport *transport, struct loop *home, struct peer *peer)
+{
+    struct own_request *own = malloc(sizeof *own);
+    if (!own)
+        return NULL;
+    memset(&own->rq, 0, sizeof own->rq);
+    kt_arena_init_with(&own->arena, own->first, sizeof own->first, REQUEST_ARENA_MAX);
+    init(&own->rq, &own->arena, transport, home, peer);
+    own->rq.own = true;
+    return &own->rq;
+}
+
+void
+request_done(struct request *rq)
+{
+    rq->call.who = principal_unref(rq->call.who);
+    rq->secret = kt_secret_unref(rq->secret);
+    if (!rq->own)
+        return;
+    struct own_request *own = (struct own_request *)rq;
+    kt_arena_wipe(&own->arena);
+    kt_arena_done(&own->arena);
+    free(own);
+}
+
+const char *
+request_id(struct request *rq)
+{
+    if (rq->id[0] != '\0')
+        return rq->id;
+    uint64_t n;
+    host_table.random(&n, sizeof n);
+    snprintf(rq->id, sizeof rq->id, "%016llx", (unsigned long long)n);
+    return rq->id;
+}

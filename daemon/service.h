@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* What the daemon is made of, for those who do its work: put together by main before the first
+ * listener opens, immutable afterwards but for the state. */
+#ifndef SERVICE_H
+#define SERVICE_H
+
+#include "daemon/model/scope.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+
+struct committer;
+struct digest_keys;
+struct index;
+struct signer;
+struct store;
+struct workers;
+
+enum service_state { SERVICE_STARTING = 0, SERVICE_READY, SERVICE_DRAINING };
+
+struct service {
+    struct store *store;
+    struct index *index;
+    /* Held shared by a worker that looks into the index, and alone by whoever frees memory that
+     * the index has retired. Event loops need not: the barrier before the free passed them. */
+    pthread_rwlock_t *index_guard;
+    struct digest_keys *keys;
+    struct signer *signer;
+    struct committer *committer;
+    struct workers *workers;
+    struct scope_modules modules;
+    int64_t lifetime_max_ms;      /* the longest token anybody may mint; 0: no limit */
+    int64_t request_ms;           /* how long a request may take */
+    bool scopes_unbounded;        /* tokens may hold more than their creator */
+    size_t embedded_tokens_max;   /* tokens inside an account's answer */
+    size_t page_default;
+    size_t nloops;
+    _Atomic int state;            /* enum service_state */
+};
+
+#endif

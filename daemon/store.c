@@ -1,0 +1,427 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "daemon/store.h"
+
+#include "daemon/log.h"
+#include "daemon/model/digest.h"
+#include "daemon/plugin.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* A sealed value: format, tag of the key that sealed it, MAC over key, tag and payload, payload. */
+enum { SEAL_FORMAT = 1, SEAL_TAG = 4, SEAL_HEAD = 1 + SEAL_TAG + DIGEST_MAC_BYTES };
+
+struct store {
+    struct kaiten_storage plugin;
+    void *instance;
+    const struct digest_keys *keys;
+    unsigned char tags[DIGEST_KEYS_MAX][SEAL_TAG];
+    unsigned threads; /* what the plugin can take */
+    pthread_rwlock_t lock; /* below PARALLEL only: reads shared or not, writes alone */
+};
+
+struct store *
+store_new(const struct kaiten_storage *plugin, void *take_instance, unsigned threads)
+{
+    struct store *s = calloc(1, sizeof *s);
+    if (!s)
+        return NULL;
+    s->plugin = *plugin;
+    s->instance = take_instance;
+    s->threads = threads < plugin->threads ? threads : plugin->threads;
+    pthread_rwlock_init(&s->lock, NULL);
+    return s;
+}
+
+/* The first digits of a key's public fingerprint tell which key sealed a record. */
+static void
+tag_of(const struct digest_keys *keys, size_t i, unsigned char tag[SEAL_TAG])
+{
+    memcpy(tag, digest_keys_fingerprint(keys, i), SEAL_TAG);
+}
+
+void
+store_set_keys(struct store *s, const struct digest_keys *keys)
+{
+    s->keys = keys;
+    for (size_t i = 0; i < digest_keys_count(keys); i++)
+        tag_of(keys, i, s->tags[i]);
+}
+
+void
+store_free(struct store *s)
+{
+    if (!s)
+        return;
+    s->plugin.close(s->instance);
+    pthread_rwlock_destroy(&s->lock);
+    free(s);
+}
+
+bool
+store_is_durable(const struct store *s)
+{
+    return (s->plugin.caps & KAITEN_STORAGE_DURABLE) != 0;
+}
+
+static void
+lock_read(struct store *s)
+{
+    if (s->threads == KAITEN_THREADS_READERS)
+        pthread_rwlock_rdlock(&s->lock);
+    else if (s->threads < KAITEN_THREADS_READERS)
+        pthread_rwlock_wrlock(&s->lock);
+}
+
+static void
+lock_write(struct store *s)
+{
+    if (s->threads < KAITEN_THREADS_PARALLEL)
+        pthread_rwlock_wrlock(&s->lock);
+}
+
+static void
+unlock(struct store *s)
+{
+    if (s->threads < KAITEN_THREADS_PARALLEL)
+        pthread_rwlock_unlock(&s->lock);
+}
+
+/* --- sealing ------------------------------------------------------------------------------ */
+
+static void
+seal_mac(const struct store *s, size_t i, struct kt_str key, struct kt_str payload,
+         unsigned char mac[DIGEST_MAC_BYTES])
+{
+    const struct kt_str parts[] = { key, { (const char *)s->tags[i], SEAL_TAG }, payload };
+    digest_record_mac(s->keys, i, parts, 3, mac);
+}
+
+static struct kt_str
+seal(const struct store *s, struct kt_arena *arena, struct kt_str key, struct kt_str payload)
+{
+    unsigned char *p = kt_arena_alloc(arena, SEAL_HEAD + payload.n);
+    if (!p)
+        return (struct kt_str){ NULL, 0 };
+    p[0] = SEAL_FORMAT;
+    memcpy(p + 1, s->tags[0], SEAL_TAG);
+    seal_mac(s, 0, key, payload, p + 1 + SEAL_TAG);
+    memcpy(p + SEAL_HEAD, payload.p, payload.n);
+    return (struct kt_str){ (const char *)p, SEAL_HEAD + payload.n };
+}
+
+/* False: no record of ours, or somebody changed it. */
+static bool
+unseal(const struct store *s, struct kt_str key, struct kt_str sealed, struct kt_str *ret_payload)
+{
+    const unsigned char *p = (const unsigned char *)sealed.p;
+    if (sealed.n < SEAL_HEAD || p[0] != SEAL_FORMAT)
+        return false;
+    struct kt_str payload = { sealed.p + SEAL_HEAD, sealed.n - SEAL_HEAD };
+    for (size_t i = 0; i < digest_keys_count(s->keys); i++) {
+        if (memcmp(p + 1, s->tags[i], SEAL_TAG) != 0)
+            continue;
+        unsigned char mac[DIGEST_MAC_BYTES];
+        seal_mac(s, i, key, payload, mac);
+        if (!digest_equal(mac, p + 1 + SEAL_TAG, sizeof mac))
+            continue;
+        *ret_payload = payload;
+        return true;
+    }
+    return false;
+}
+
+/* --- reading ------------------------------------------------------------------------------ */
+
+/* The plugin's status as one of our kinds. */
+static int
+refuse(struct call *call, enum kaiten_status status, const char *what, const char *why)
+{
+    if (status == KAITEN_RETRY || status == KAITEN_FULL)
+        return fail_cause(call, KT_UNAVAILABLE, NULL, "storage %s: %s", what, why);
+    return fail_cause(call, KT_INTERNAL, NULL, "storage %s failed (status %d): %s", what,
+                      (int)status, why);
+}
+
+static struct kt_str
+as_str(struct kaiten_bytes b)
+{
+    return (struct kt_str){ b.p, b.n };
+}
+
+struct get_emit {
+    struct kaiten_emit base;
+    struct store *store;
+    struct call *call;
+    const struct kt_str *keys;
+    struct store_row *rows;
+    size_t n;
+    int result;
+};
+
+static bool
+get_row(struct kaiten_emit *base, struct kaiten_bytes key, struct kaiten_bytes value,
+        uint64_t revision)
+{
+    struct get_emit *e = (struct get_emit *)base;
+    struct kt_str k = as_str(key), payload;
+    for (size_t i = 0; i < e->n; i++) {
+        if (e->rows[i].value.p || !kt_str_eq(k, e->keys[i]))
+            continue;
+        if (!unseal(e->store, k, as_str(value), &payload)) {
+            e->result = fail_cause(e->call, KT_INTERNAL, NULL,
+                                   "a stored record of space '%c' does not authenticate", k.p[0]);
+            return false;
+        }
+        e->rows[i].value = kt_arena_str(e->call->arena, payload);
+        e->rows[i].revision = revision;
+        if (!e->rows[i].value.p) {
+            e->result = fail_memory(e->call);
+            return false;
+        }
+    }
+    return true;
+}
+
+int
+store_get(struct call *call, struct store *s, const struct kt_str keys[], size_t n,
+          struct store_row rows[])
+{
+    struct kaiten_bytes asked[KAITEN_BATCH_WRITES_MAX];
+    if (n > KAITEN_BATCH_WRITES_MAX)
+        return fail_cause(call, KT_INTERNAL, NULL, "store_get of %zu keys", n);
+    for (size_t i = 0; i < n; i++) {
+        asked[i] = (struct kaiten_bytes){ keys[i].p, keys[i].n };
+        rows[i] = (struct store_row){ .key = keys[i] };
+    }
+    struct get_emit emit = { { get_row }, s, call, keys, rows, n, KT_OK };
+    struct kaiten_err err = { "" };
+    host_set_deadline(call->deadline_ms);
+    lock_read(s);
+    enum kaiten_status status = s->plugin.get(s->instance, asked, n, &emit.base, &err);
+    unlock(s);
+    host_set_deadline(0);
+    if (emit.result != KT_OK)
+        return emit.result;
+    return status == KAITEN_DONE ? KT_OK : refuse(call, status, "get", err.text);
+}
+
+struct scan_emit {
+    struct kaiten_emit base;
+    struct store *store;
+    struct call *call;
+    int (*each)(void *ctx, const struct store_row *);
+    void *ctx;
+    int result;
+};
+
+static bool
+scan_row(struct kaiten_emit *base, struct kaiten_bytes key, struct kaiten_bytes value,
+         uint64_t revision)
+{
+    struct scan_emit *e = (struct scan_emit *)base;
+    struct store_row row = { .key = as_str(key), .revision = revision };
+    if (unseal(e->store, row.key, as_str(value), &row.value))
+        e->result = e->each(e->ctx, &row);
+    else
+        e->result = fail_cause(e->call, KT_INTERNAL, NULL,
+                               "a stored record of space '%c' does not authenticate",
+                               row.key.p[0]);
+    return e->result == KT_OK;
+}
+
+static int
+scan(struct call *call, struct store *s, const struct store_range *range, struct kaiten_emit *emit)
+{
+    const struct kaiten_range r = {
+        .from = { range->from.p, range->from.n },
+        .to = { range->to.p, range->to.n },
+        .backward = range->backward,
+        .limit = range->limit,
+    };
+    struct kaiten_err err = { "" };
+    host_set_deadline(call->deadline_ms);
+    lock_read(s);
+    enum kaiten_status status = s->plugin.scan(s->instance, &r, emit, &err);
+    unlock(s);
+    host_set_deadline(0);
+    return status == KAITEN_DONE ? KT_OK : refuse(call, status, "scan", err.text);
+}
+
+int
+store_scan(struct call *call, struct store *s, const struct store_range *range,
+           int (*each)(void *, const struct store_row *), void *ctx)
+{
+    struct scan_emit emit = { { scan_row }, s, call, each, ctx, KT_OK };
+    int status = scan(call, s, range, &emit.base);
+    return emit.result != KT_OK ? emit.result : status;
+}
+
+struct seen_emit {
+    struct kaiten_emit base;
+    bool seen;
+};
+
+static bool
+seen_row(struct kaiten_emit *base, struct kaiten_bytes key, struct kaiten_bytes value,
+         uint64_t revision)
+{
+    (void)key;
+    (void)value;
+    (void)revision;
+    ((struct seen_emit *)base)->seen = true;
+    return false;
+}
+
+int
+store_is_empty(struct call *call, struct store *s, bool *ret_empty)
+{
+    /* Each space is a range of its own. */
+    static const char spaces[] = "acehmstx";
+    struct seen_emit emit = { { seen_row }, false };
+    for (const char *p = spaces; *p && !emit.seen; p++) {
+        char end = (char)(*p + 1);
+        struct store_range range = { { p, 1 }, { &end, 1 }, false, 1 };
+        int status = scan(call, s, &range, &emit.base);
+        if (status != KT_OK)
+            return status;
+    }
+    *ret_empty = !emit.seen;
+    return KT_OK;
+}
+
+bool
+store_is_healthy(struct store *s, char *reason, size_t n)
+{
+    if (!s->plugin.health)
+        return true;
+    struct kaiten_err err = { "" };
+    lock_read(s);
+    enum kaiten_status status = s->plugin.health(s->instance, &err);
+    unlock(s);
+    if (status == KAITEN_DONE)
+        return true;
+    snprintf(reason, n, "%s", err.text);
+    return false;
+}
+
+/* --- batches ------------------------------------------------------------------------------ */
+
+struct batch *
+batch_new(struct kt_arena *arena)
+{
+    struct batch *b = KT_ARENA_NEW(arena, struct batch);
+    if (b)
+        b->arena = arena;
+    return b;
+}
+
+static void
+add_cond(struct batch *b, struct kaiten_cond cond, struct refusal refuse_with)
+{
+    if (b->nconds == BATCH_CONDS_MAX || cond.key.n > KAITEN_KEY_MAX) {
+        b->failed = true;
+        return;
+    }
+    b->refusals[b->nconds] = refuse_with;
+    b->conds[b->nconds++] = cond;
+}
+
+void
+batch_if_at(struct batch *b, const struct store_row *row)
+{
+    const struct refusal again = { .kind = KT_OK };
+    struct kaiten_bytes key = { row->key.p, row->key.n };
+    add_cond(b, (struct kaiten_cond){ KAITEN_AT, key, row->revision }, again);
+}
+
+void
+batch_if_absent(struct batch *b, struct kt_str key, struct refusal refuse_with)
+{
+    struct kaiten_bytes k = { key.p, key.n };
+    add_cond(b, (struct kaiten_cond){ KAITEN_ABSENT, k, 0 }, refuse_with);
+}
+
+static void
+add_write(struct batch *b, enum kaiten_write_type type, struct kt_str key, struct kt_str value)
+{
+    bool fits = b->nwrites < BATCH_WRITES_MAX && key.p && key.n <= KAITEN_KEY_MAX &&
+                value.n <= KAITEN_VALUE_MAX - SEAL_HEAD && (type == KAITEN_DELETE || value.p);
+    if (!fits) {
+        b->failed = true;
+        return;
+    }
+    b->writes[b->nwrites++] =
+        (struct kaiten_write){ type, { key.p, key.n }, { value.p, value.n } };
+}
+
+void
+batch_set(struct batch *b, struct kt_str key, struct kt_str value)
+{
+    add_write(b, KAITEN_SET, key, value);
+}
+
+void
+batch_delete(struct batch *b, struct kt_str key)
+{
+    add_write(b, KAITEN_DELETE, key, (struct kt_str){ NULL, 0 });
+}
+
+struct effect *
+batch_effect(struct batch *b, enum effect_type type)
+{
+    static _Thread_local struct effect spill;
+    struct effect *e = &spill;
+    if (b->neffects < BATCH_EFFECTS_MAX)
+        e = &b->effects[b->neffects++];
+    else
+        b->failed = true;
+    *e = (struct effect){ .type = type };
+    return e;
+}
+
+static bool
+seal_writes(struct store *s, struct batch *b)
+{
+    for (size_t i = 0; i < b->nwrites; i++) {
+        struct kaiten_write *w = &b->writes[i];
+        if (w->type != KAITEN_SET)
+            continue;
+        struct kt_str sealed = seal(s, b->arena, as_str(w->key), as_str(w->value));
+        if (!sealed.p)
+            return false;
+        w->value = (struct kaiten_bytes){ sealed.p, sealed.n };
+    }
+    return true;
+}
+
+enum kaiten_status
+store_apply(struct store *s, struct batch *const batches[], size_t n,
+            struct kaiten_outcome outcomes[], char *why, size_t nwhy)
+{
+    struct kaiten_batch list[KAITEN_APPLY_BATCHES_MAX];
+    for (size_t i = 0; i < n; i++) {
+        struct batch *b = batches[i];
+        if (!seal_writes(s, b)) {
+            snprintf(why, nwhy, "no memory to seal records");
+            return KAITEN_RETRY;
+        }
+        list[i] = (struct kaiten_batch){ .conds = b->conds,
+                                         .nconds = b->nconds,
+                                         .writes = b->writes,
+                                         .nwrites = b->nwrites,
+                                         .flags = b->urgent ? KAITEN_BATCH_URGENT : 0 };
+        host_table.random(list[i].id, sizeof list[i].id);
+        outcomes[i] = (struct kaiten_outcome){ .status = KAITEN_FAILED };
+    }
+    struct kaiten_err err = { "" };
+    lock_write(s);
+    enum kaiten_status status = s->plugin.apply(s->instance, list, n, outcomes, &err);
+    unlock(s);
+    snprintf(why, nwhy, "%s", err.text);
+    return status;
+}

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* The only caller of a storage plugin: locks as the plugin's thread level asks, seals and checks
+ * every record, and turns the plugin's statuses into ours. */
+#ifndef STORE_H
+#define STORE_H
+
+#include "daemon/call.h"
+#include "daemon/model/uuid.h"
+#include "plugins/kaiten-storage.h"
+
+struct conf_values;
+struct digest_keys;
+struct plugin;
+struct store;
+
+/* Takes an opened instance of the plugin; keys are borrowed and may be set later, before the first
+ * record is read. NULL: no memory. */
+struct store *store_new(const struct kaiten_storage *, void *take_instance, unsigned threads);
+void store_set_keys(struct store *, const struct digest_keys *);
+
+/* Closes the instance. NULL allowed. */
+void store_free(struct store *);
+
+/* Whether writes survive power loss. */
+bool store_is_durable(const struct store *);
+
+struct store_row {
+    struct kt_str key, value; /* value.p NULL: there is no such row. In the call's arena. */
+    uint64_t revision;
+};
+
+/* Looks up n keys; rows[i] belongs to keys[i]. Blocks. 0, KT_UNAVAILABLE or KT_INTERNAL. */
+int store_get(struct call *, struct store *, const struct kt_str keys[], size_t n,
+              struct store_row rows[]) __attribute__((warn_unused_result));
+
+struct store_range {
+    struct kt_str from, to; /* from <= key < to */
+    bool backward;
+    uint64_t limit;         /* 0: none */
+};
+
+/* Rows of the range, in order, until each() returns something else than 0, which is then the
+ * result. The row lives only during each(). Blocks. */
+int store_scan(struct call *, struct store *, const struct store_range *,
+               int (*each)(void *ctx, const struct store_row *), void *ctx)
+    __attribute__((warn_unused_result));
+
+/* Whether there is not a single row; readable without keys. Blocks. 0 or a kind. */
+int store_is_empty(struct call *, struct store *, bool *ret_empty)
+    __attribute__((warn_unused_result));
+
+/* True: reads and writes would work now. reason is filled otherwise. Blocks. */
+bool store_is_healthy(struct store *, char *reason, size_t n);
+
+/* --- batches: what an operation proposes --------------------------------------------------- */
+
+/* What to answer when a condition turns out not to hold. */
+struct refusal {
+    enum kt_kind kind; /* KT_OK: the world changed under us, look again */
+    const char *code;
+    struct kt_str detail;
+};
+
+/* What the verification index must learn once the batch is durable. */
+enum effect_type {
+    EFFECT_NONE = 0,
+    EFFECT_ACCOUNT,      /* account: register or rename */
+    EFFECT_ACCOUNT_END,  /* account is gone, tokens and all */
+    EFFECT_TOKEN,        /* digest: a new token of account */
+    EFFECT_REVOKE,       /* digest */
+    EFFECT_EXPIRY        /* digest: ends at expires_ms */
+};
+
+struct effect {
+    enum effect_type type;
+    const struct account_record *account;
+    const struct kt_str *scopes;
+    size_t nscopes;
+    struct uuid token;
+    unsigned char digest[32];
+    uint32_t epoch;
+    int64_t expires_ms;  /* 0: never */
+    uint32_t number, list; /* the committer's own */
+};
+
+enum { BATCH_CONDS_MAX = 4, BATCH_WRITES_MAX = 8, BATCH_EFFECTS_MAX = 4 };
+
+/* Lives in the arena of its request. A batch that got too large, or for which memory was short,
+ * has failed set and is refused by the commit step. */
+struct batch {
+    struct kaiten_cond conds[BATCH_CONDS_MAX];
+    struct refusal refusals[BATCH_CONDS_MAX];
+    size_t nconds;
+    struct kaiten_write writes[BATCH_WRITES_MAX];
+    size_t nwrites;
+    struct effect effects[BATCH_EFFECTS_MAX];
+    size_t neffects;
+    bool urgent; /* a revocation */
+    bool failed;
+    struct kt_arena *arena;
+};
+
+struct batch *batch_new(struct kt_arena *);
+
+/* The row must still be as it was read; if not, the operation runs again. */
+void batch_if_at(struct batch *, const struct store_row *);
+
+/* The key must be free; if not, refuse (kind KT_OK: run again). The batch must set the key. */
+void batch_if_absent(struct batch *, struct kt_str key, struct refusal refuse);
+
+void batch_set(struct batch *, struct kt_str key, struct kt_str value);
+void batch_delete(struct batch *, struct kt_str key);
+struct effect *batch_effect(struct batch *, enum effect_type); /* never NULL */
+
+/* Seals the values and applies n batches in one go; outcomes[i] for each. Blocks for a sync. Any
+ * other status than KAITEN_DONE: nothing was written; why is filled. Called by one thread. */
+enum kaiten_status store_apply(struct store *, struct batch *const batches[], size_t n,
+                               struct kaiten_outcome outcomes[], char *why, size_t nwhy);
+
+#endif
