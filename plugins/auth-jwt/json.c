@@ -339,7 +339,7 @@ json_read_object(const char *text, size_t n, cJSON **ret_object, const char **re
 }
 
 const char *
-json_string(const cJSON *object, const char *name)
+json_member_text(const cJSON *object, const char *name)
 {
     return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
 }

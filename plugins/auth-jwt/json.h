@@ -27,6 +27,6 @@ bool json_scan_object(const char *text, size_t n, const char **ret_why);
 bool json_read_object(const char *text, size_t n, cJSON **ret_object, const char **ret_why);
 
 /* The string member of that name, or NULL when it is absent or no string. */
-const char *json_string(const cJSON *object, const char *name);
+const char *json_member_text(const cJSON *object, const char *name);
 
 #endif

@@ -75,7 +75,7 @@ header_string(const cJSON *header, const char *name, char *out, size_t room, boo
 static enum jws_outcome
 read_members(const cJSON *header, struct jws *jws, const char **ret_why)
 {
-    const char *alg = json_string(header, "alg");
+    const char *alg = json_member_text(header, "alg");
     bool has_typ;
     if (!alg)
         return refused(ret_why, "no alg in the header");

@@ -423,7 +423,7 @@ family_kty(enum key_family family)
 static const struct key_alg *
 jwk_alg(const cJSON *json, struct key_why *ret_why)
 {
-    const char *kty = json_string(json, "kty"), *crv = json_string(json, "crv");
+    const char *kty = json_member_text(json, "kty"), *crv = json_member_text(json, "crv");
     const cJSON *said = cJSON_GetObjectItemCaseSensitive(json, "alg");
     if (!kty) {
         why(ret_why, "no kty");
@@ -450,7 +450,7 @@ static bool
 jwk_bytes(const cJSON *json, const char *name, unsigned char *out, size_t max, size_t *ret_n,
           struct key_why *ret_why)
 {
-    const char *text = json_string(json, name);
+    const char *text = json_member_text(json, name);
     size_t n = text ? strlen(text) : 0, got = 0;
     unsigned char *all = n && n < KEY_FILE_MAX ? malloc(BASE64URL_ROOM(n)) : NULL;
     bool good = all && base64url_decode(text, n, all, &got) && got >= 1 && got <= max;

@@ -213,8 +213,7 @@ take_max_lifetime(struct rule *rule, char *value, struct rule_why *why)
     } units[] = { { "ms", 1 }, { "s", 1000 }, { "m", 60000 }, { "h", 3600000 }, { "d", 86400000 } };
     uint64_t v = 0;
     const char *rest = "";
-    if (read_number(value, 36500, &v, &rest) ||
-        read_number(value, UINT32_MAX, &v, &rest)) /* 100 years of days, 49 days of milliseconds */
+    if (read_number(value, UINT32_MAX, &v, &rest))
         for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
             if (strcmp(rest, units[i].name) == 0 && v > 0)
                 rule->max_lifetime_ms = (int64_t)v * units[i].ms;
