@@ -61,8 +61,6 @@ answer(struct request *rq)
     kt_buf_done(&http->body);
     if (http->framing.close)
         conn_finish(conn);
-    else
-        conn_enter(conn, CONN_IDLE);
     conn_end(conn);
 }
 
@@ -195,7 +193,6 @@ run(struct conn *conn, struct request *rq)
     rq->body = http->body.n ? kt_buf_str(&http->body) : (struct kt_str){ NULL, 0 };
     set_deadline(conn, rq);
     conn_begin(conn);
-    conn_enter(conn, CONN_WORK);
     pipeline_run(rq);
     if (conn->in_flight > 0)
         conn_hold(conn, 0);
