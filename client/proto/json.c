@@ -206,16 +206,17 @@ string_scan(struct scan *scan)
     return true;
 }
 
-/* What the string says at *p, of which a scan has passed; moves *p behind it. */
+/* The character that the string, which a scan has passed, says at *p; moves *p behind it. */
 static size_t
 said_next(const char **p, const char *end, char out[4])
 {
     static const char escapes[] = "\"\\/bfnrt", meanings[] = "\"\\/\b\f\n\r\t";
     const char *at = *p;
     if (*at != '\\') {
-        out[0] = *at;
-        *p = at + 1;
-        return 1;
+        size_t n = kt_utf8_char(at, (size_t)(end - at));
+        memcpy(out, at, n);
+        *p = at + n;
+        return n;
     }
     if (at[1] != 'u') {
         out[0] = meanings[strchr(escapes, at[1]) - escapes];
