@@ -33,23 +33,21 @@ add(struct problem *problem, const char *name, struct kt_str text)
 static struct problem
 problem_of(const struct request *rq)
 {
-    struct kt_error err = rq->call.err;
+    const struct kt_error *err = &rq->call.err;
     /* A refusal without a kind is a bug of ours; it must not look like a success. */
-    if (err.kind == KT_OK)
-        err.kind = KT_INTERNAL;
-    const struct kt_kind_info *info = kt_kind_info(err.kind);
+    const struct kt_kind_info *info = kt_kind_info(err->kind ? err->kind : KT_INTERNAL);
     struct problem problem = { .n = 0 };
     add(&problem, "type", kt_str(info->type));
     add(&problem, "title", kt_str(info->title));
     problem.member[problem.n].name = "status";
     problem.member[problem.n++].number = info->http;
-    add(&problem, "detail", err.detail);
+    add(&problem, "detail", err->detail);
     add(&problem, "instance", rq->path.n ? rq->path : rq->method);
-    add(&problem, "code", kt_str(kt_error_code(&err)));
-    add(&problem, "errorId", kt_str(err.id));
-    problem.fields = err.fields;
-    problem.nfields = !err.fields ? 0
-        : err.nfields < KT_FIELD_ERRORS_MAX ? err.nfields : (size_t)KT_FIELD_ERRORS_MAX;
+    add(&problem, "code", kt_str(err->code ? err->code : info->code));
+    add(&problem, "errorId", kt_str(err->id));
+    problem.fields = err->fields;
+    problem.nfields = !err->fields ? 0
+        : err->nfields < KT_FIELD_ERRORS_MAX ? err->nfields : (size_t)KT_FIELD_ERRORS_MAX;
     return problem;
 }
 
