@@ -687,7 +687,8 @@ settle(struct conn *conn)
     if (!conn->dead && conn->full && !conn->blocked) {
         conn->full = false;
         conn->lifted = true;
-        start_phase(conn, conn->phase);
+        if (!conn->finishing)
+            start_phase(conn, conn->phase);
         queue(conn);
     }
     if (!conn->dead)

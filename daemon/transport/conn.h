@@ -77,6 +77,7 @@ struct conn {
     const struct conn_ops *ops;
     const struct listen_limits *limits;
     struct listener *listener; /* NULL when it came from none (tests) */
+    uint64_t peer_key;         /* whose connections are counted together: uid or address */
     struct peer peer;
     unsigned in_flight;        /* conn_begin() without conn_end() yet */
     enum conn_phase phase;

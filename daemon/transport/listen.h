@@ -18,7 +18,7 @@ struct listen_limits {
                                                                   0: none */
     int64_t lifetime_ms;      /* http: an answer that is given later than this after the first byte
                                  is the last one of its connection; 0: no limit */
-    int64_t request_ms;       /* a request's deadline from its last byte on; 0: 30 s */
+    int64_t request_ms;       /* how long a request may take; 0: what request_init() gives it */
 };
 
 /* Unix socket at path, created safely (temporary name, mode and group set, then renamed; a lock
@@ -31,6 +31,10 @@ struct listener *listen_socket(const char *path, unsigned mode, const char *grou
 /* "127.0.0.1:3000", "[::1]:3000"; port 0 takes a free one. Numeric addresses only. */
 struct listener *listen_http(const char *address, const struct authn_chain *,
                              const struct listen_limits *, char *err, size_t errlen);
+
+/* When all listeners are open: closes the sockets that the service manager handed over (LISTEN_FDS)
+ * and no listener claimed by its address. Main thread. */
+void listen_opened(void);
 
 /* The address that clients connect to ("127.0.0.1:39471" or the socket's path). */
 const char *listen_name(const struct listener *);

@@ -1,0 +1,418 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "daemon/transport/listen.h"
+
+#include "daemon/authn.h"
+#include "daemon/log.h"
+#include "daemon/principal.h"
+#include "daemon/transport/conn.h"
+#include "daemon/transport/endpoint.h"
+#include "daemon/transport/http.h"
+#include "daemon/transport/socket.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum {
+    ACCEPTS_PER_WAKE = 4, /* more, and one loop would take what the others could share */
+    PAUSE_MS = 100,
+    LOG_EVERY_MS = 10 * 1000,
+    CROWD_BUCKETS = 256
+};
+
+/* How many connections a peer has: one node per peer that has any. */
+struct crowd_node {
+    struct crowd_node *next;
+    uint64_t key;
+    size_t n;
+};
+
+/* A listener on one loop. */
+struct gate {
+    struct listener *listener;
+    struct loop *loop;
+    struct event accept, resume;
+    struct loop_task open, drain;
+};
+
+struct listener {
+    struct endpoint end;
+    enum kaiten_listener kind;
+    const struct conn_ops *ops;
+    const struct authn_chain *chain;
+    struct listen_limits limits;
+    _Atomic size_t conns;
+    _Atomic size_t open_gates;
+    _Atomic bool draining;
+    _Atomic int64_t log_after; /* monotonic ms; accept trouble is not told before */
+    size_t ngates;
+    struct gate *gates;
+    pthread_mutex_t lock; /* of the crowd; nothing else is locked while it is held */
+    struct crowd_node *crowd[CROWD_BUCKETS];
+};
+
+static struct crowd_node **
+crowd_at(struct listener *listener, uint64_t key)
+{
+    uint64_t mixed = key * UINT64_C(0x9e3779b97f4a7c15);
+    struct crowd_node **at = &listener->crowd[mixed >> 56];
+    while (*at && (*at)->key != key)
+        at = &(*at)->next;
+    return at;
+}
+
+static bool
+crowd_enter_locked(struct listener *listener, uint64_t key)
+{
+    struct crowd_node **at = crowd_at(listener, key);
+    if (*at && (*at)->n >= listener->limits.conns_per_peer)
+        return false;
+    if (!*at)
+        *at = calloc(1, sizeof **at);
+    if (!*at)
+        return false;
+    (*at)->key = key;
+    (*at)->n++;
+    return true;
+}
+
+static bool
+crowd_enter(struct listener *listener, uint64_t key)
+{
+    pthread_mutex_lock(&listener->lock);
+    bool entered = crowd_enter_locked(listener, key);
+    pthread_mutex_unlock(&listener->lock);
+    return entered;
+}
+
+static void
+crowd_leave(struct listener *listener, uint64_t key)
+{
+    pthread_mutex_lock(&listener->lock);
+    struct crowd_node **at = crowd_at(listener, key), *node = *at;
+    if (node && --node->n == 0) {
+        *at = node->next;
+        free(node);
+    }
+    pthread_mutex_unlock(&listener->lock);
+}
+
+/* A flood of the same trouble is one line per interval. */
+static bool
+may_log(struct listener *listener)
+{
+    int64_t now = clock_mono_ms(), after = atomic_load(&listener->log_after);
+    return now >= after
+        && atomic_compare_exchange_strong(&listener->log_after, &after, now + LOG_EVERY_MS);
+}
+
+/* The groups come from the kernel: the directory behind getgrouplist(3) may make a loop wait. */
+static bool
+identify_unix(int fd, struct conn *conn)
+{
+    struct peer *peer = &conn->peer;
+    struct ucred cred;
+    socklen_t n = sizeof cred, ngroups = sizeof peer->groups;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &n) != 0
+        || getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, peer->groups, &ngroups) != 0)
+        return false;
+    peer->caller.has_peer = true;
+    peer->caller.uid = cred.uid;
+    peer->caller.gid = cred.gid;
+    peer->caller.pid = cred.pid;
+    peer->caller.groups = peer->groups;
+    peer->caller.ngroups = ngroups / sizeof peer->groups[0];
+    conn->peer_key = cred.uid;
+    snprintf(peer->remote, sizeof peer->remote, "uid=%u pid=%d", cred.uid, cred.pid);
+    return true;
+}
+
+/* Of IPv6 the network counts, since one host may have all of its addresses. */
+static bool
+identify_tcp(const struct sockaddr_storage *from, struct conn *conn)
+{
+    char text[INET6_ADDRSTRLEN] = "?";
+    struct peer *peer = &conn->peer;
+    if (from->ss_family == AF_INET) {
+        const struct sockaddr_in *in = (const void *)from;
+        inet_ntop(AF_INET, &in->sin_addr, text, sizeof text);
+        conn->peer_key = in->sin_addr.s_addr;
+        snprintf(peer->remote, sizeof peer->remote, "%s:%u", text, ntohs(in->sin_port));
+    } else if (from->ss_family == AF_INET6) {
+        const struct sockaddr_in6 *in = (const void *)from;
+        inet_ntop(AF_INET6, &in->sin6_addr, text, sizeof text);
+        memcpy(&conn->peer_key, &in->sin6_addr, sizeof conn->peer_key);
+        snprintf(peer->remote, sizeof peer->remote, "[%s]:%u", text, ntohs(in->sin6_port));
+    }
+    peer->caller.remote = peer->remote;
+    return true;
+}
+
+static void
+on_gone(struct conn *conn)
+{
+    struct listener *listener = conn->listener;
+    conn->peer.who = principal_unref(conn->peer.who);
+    crowd_leave(listener, conn->peer_key);
+    atomic_fetch_sub(&listener->conns, 1);
+}
+
+static bool
+admit(struct listener *listener, int fd, const struct sockaddr_storage *from, struct conn *conn)
+{
+    struct peer *peer = &conn->peer;
+    peer->caller.size = sizeof peer->caller;
+    peer->caller.listener = listener->kind;
+    peer->chain = listener->chain;
+    bool known = listener->kind == KAITEN_LISTENER_SOCKET ? identify_unix(fd, conn)
+                                                          : identify_tcp(from, conn);
+    if (!known) {
+        if (may_log(listener))
+            log_line(LOG_LEVEL_WARNING, "listen.unidentified", "at=%s error=%m",
+                     listener->end.name);
+        return false;
+    }
+    if (crowd_enter(listener, conn->peer_key))
+        return true;
+    if (may_log(listener))
+        log_line(LOG_LEVEL_WARNING, "listen.crowded", "at=%s peer=%s max=%zu", listener->end.name,
+                 peer->remote, listener->limits.conns_per_peer);
+    return false;
+}
+
+static void
+welcome(struct gate *gate, int fd, const struct sockaddr_storage *from)
+{
+    struct listener *listener = gate->listener;
+    struct conn *conn = conn_new(gate->loop, fd, listener->ops, &listener->limits);
+    if (!conn) {
+        atomic_fetch_sub(&listener->conns, 1);
+        return;
+    }
+    if (!admit(listener, fd, from, conn)) {
+        atomic_fetch_sub(&listener->conns, 1);
+        conn_close(conn);
+        return;
+    }
+    conn->listener = listener;
+    conn->gone = on_gone;
+    if (listener->kind == KAITEN_LISTENER_SOCKET)
+        authn_peer(&conn->peer);
+    conn_start(conn);
+}
+
+static void
+gate_pause(struct gate *gate)
+{
+    struct timeval wait = { 0, PAUSE_MS * 1000 };
+    event_del(&gate->accept);
+    event_add(&gate->resume, &wait);
+}
+
+static void
+on_resume(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    struct gate *gate = arg;
+    event_add(&gate->accept, NULL);
+}
+
+/* Whether to accept again at once. What is wrong with one connection is not wrong with the
+ * listener; without descriptors or memory it has to wait, or it would spin. */
+static bool
+accept_again(struct gate *gate, int error)
+{
+    struct listener *listener = gate->listener;
+    if (error == EAGAIN)
+        return false;
+    if (error != EMFILE && error != ENFILE && error != ENOBUFS && error != ENOMEM
+        && error != EBADF && error != EINVAL && error != ENOTSOCK && error != EFAULT)
+        return true;
+    if (may_log(listener)) {
+        errno = error;
+        log_line(LOG_LEVEL_ERROR, "listen.accept", "at=%s error=%m", listener->end.name);
+    }
+    gate_pause(gate);
+    return false;
+}
+
+static bool
+accept_one(struct gate *gate)
+{
+    struct listener *listener = gate->listener;
+    struct sockaddr_storage from;
+    socklen_t n = sizeof from;
+    int fd = accept4(listener->end.fd, (struct sockaddr *)&from, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0)
+        return accept_again(gate, errno);
+    if (atomic_fetch_add(&listener->conns, 1) < listener->limits.conns_max) {
+        welcome(gate, fd, &from);
+        return true;
+    }
+    atomic_fetch_sub(&listener->conns, 1);
+    close(fd);
+    if (may_log(listener))
+        log_line(LOG_LEVEL_WARNING, "listen.full", "at=%s max=%zu", listener->end.name,
+                 listener->limits.conns_max);
+    return true;
+}
+
+static void
+on_accept(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    struct gate *gate = arg;
+    for (int i = 0; i < ACCEPTS_PER_WAKE && accept_one(gate); i++)
+        ;
+}
+
+#define OUTER(task, type, member) ((type *)(void *)((char *)(task) - offsetof(type, member)))
+
+static void
+gate_open(struct loop *loop, struct loop_task *task)
+{
+    struct gate *gate = OUTER(task, struct gate, open);
+    struct event_base *base = loop_base(loop);
+    event_assign(&gate->accept, base, gate->listener->end.fd, EV_READ | EV_PERSIST, on_accept,
+                 gate);
+    event_assign(&gate->resume, base, -1, 0, on_resume, gate);
+    if (event_add(&gate->accept, NULL) != 0)
+        log_line(LOG_LEVEL_ERROR, "listen.event", "at=%s", gate->listener->end.name);
+}
+
+/* Who comes after the last gate is shut is refused by the kernel, not left in its queue; unless the
+ * queue is the service manager's, for whom we are only the present reader. */
+static void
+gate_drain(struct loop *loop, struct loop_task *task)
+{
+    struct gate *gate = OUTER(task, struct gate, drain);
+    struct listener *listener = gate->listener;
+    event_del(&gate->accept);
+    event_del(&gate->resume);
+    conn_drain_all(loop, listener);
+    if (atomic_fetch_sub(&listener->open_gates, 1) == 1 && !listener->end.inherited)
+        shutdown(listener->end.fd, SHUT_RDWR);
+}
+
+static struct listener *
+listener_new(enum kaiten_listener kind, const struct authn_chain *chain,
+             const struct listen_limits *limits, char *err, size_t errlen)
+{
+    struct listener *listener = calloc(1, sizeof *listener);
+    if (!listener) {
+        snprintf(err, errlen, "no memory for a listener");
+        return NULL;
+    }
+    listener->kind = kind;
+    listener->ops = kind == KAITEN_LISTENER_SOCKET ? &socket_ops : &http_ops;
+    listener->chain = chain;
+    listener->limits = *limits;
+    listener->end.fd = listener->end.lock_fd = -1;
+    pthread_mutex_init(&listener->lock, NULL);
+    return listener;
+}
+
+static struct listener *
+listener_opened(struct listener *listener, bool opened)
+{
+    if (opened)
+        return listener;
+    listen_free(listener);
+    return NULL;
+}
+
+struct listener *
+listen_socket(const char *path, unsigned mode, const char *group, const struct authn_chain *chain,
+              const struct listen_limits *limits, char *err, size_t errlen)
+{
+    struct listener *listener = listener_new(KAITEN_LISTENER_SOCKET, chain, limits, err, errlen);
+    if (!listener)
+        return NULL;
+    return listener_opened(listener, endpoint_unix(path, mode, group, &listener->end, err, errlen));
+}
+
+struct listener *
+listen_http(const char *address, const struct authn_chain *chain,
+            const struct listen_limits *limits, char *err, size_t errlen)
+{
+    struct listener *listener = listener_new(KAITEN_LISTENER_HTTP, chain, limits, err, errlen);
+    if (!listener)
+        return NULL;
+    return listener_opened(listener, endpoint_tcp(address, &listener->end, err, errlen));
+}
+
+void
+listen_opened(void)
+{
+    endpoint_unclaimed_close();
+}
+
+const char *
+listen_name(const struct listener *listener)
+{
+    return listener->end.name;
+}
+
+int
+listen_start(struct listener *listener, struct loop *const *loops)
+{
+    size_t n = loops_count(loops);
+    listener->gates = calloc(n, sizeof *listener->gates);
+    if (!listener->gates)
+        return ENOMEM;
+    listener->ngates = n;
+    atomic_store(&listener->open_gates, n);
+    for (size_t i = 0; i < n; i++) {
+        struct gate *gate = &listener->gates[i];
+        gate->listener = listener;
+        gate->loop = loops[i];
+        gate->open.run = gate_open;
+        gate->drain.run = gate_drain;
+        loop_post(loops[i], &gate->open);
+    }
+    return 0;
+}
+
+void
+listen_drain(struct listener *listener)
+{
+    if (atomic_exchange(&listener->draining, true))
+        return;
+    for (size_t i = 0; i < listener->ngates; i++)
+        loop_post(listener->gates[i].loop, &listener->gates[i].drain);
+}
+
+bool
+listen_drained(const struct listener *listener)
+{
+    return atomic_load(&listener->draining) && atomic_load(&listener->open_gates) == 0
+        && atomic_load(&listener->conns) == 0;
+}
+
+void
+listen_free(struct listener *listener)
+{
+    if (!listener)
+        return;
+    endpoint_close(&listener->end);
+    for (size_t i = 0; i < CROWD_BUCKETS; i++) {
+        for (struct crowd_node *node = listener->crowd[i], *next; node; node = next) {
+            next = node->next;
+            free(node);
+        }
+    }
+    free(listener->gates);
+    pthread_mutex_destroy(&listener->lock);
+    free(listener);
+}

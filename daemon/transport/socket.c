@@ -1,0 +1,545 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "daemon/transport/socket.h"
+
+#include "client/proto/encode.h"
+#include "client/proto/pack.h"
+#include "daemon/codec/problem.h"
+#include "daemon/log.h"
+#include "daemon/pipeline.h"
+
+#include <stdlib.h>
+
+/* The first element of a message. */
+enum { RPC_REQUEST = 0, RPC_RESPONSE = 1, RPC_NOTIFICATION = 2 };
+
+/* What the transport remembers of a request: in its arena, or, for an inline trial, on the stack. */
+struct rpc {
+    struct conn *conn;
+    uint64_t id;
+    const struct kt_value *args; /* NULL: none; checked by decode */
+    bool bad_params;
+    bool flying; /* counted by the connection and in its list */
+    struct rpc *next;
+};
+
+struct socket {
+    struct rpc *flying;
+    struct kt_pack_scan *scan; /* of a message that has begun; NULL: none */
+    bool problem;              /* refusals go out whole, not as a pair */
+};
+
+/* A whole message, taken apart as far as the envelope goes. */
+struct message {
+    struct kt_str bytes;
+    uint64_t id;
+    struct kt_str method;
+    const struct kt_value *params;
+};
+
+static const struct transport socket_transport;
+
+/* Length of an array header and number of elements; 0: more bytes are needed; -1: no array of an
+ * envelope. */
+static int
+peek_array(const unsigned char *p, size_t n, unsigned *ret_count)
+{
+    unsigned width = p[0] == 0xdc ? 2 : p[0] == 0xdd ? 4 : 0;
+    if (width == 0 && (p[0] & 0xf0) != 0x90)
+        return -1;
+    if (n < 1 + width)
+        return 0;
+    uint32_t count = width == 0 ? p[0] & 0x0f : 0;
+    for (unsigned i = 0; i < width; i++)
+        count = count << 8 | p[1 + i];
+    if (count != 3 && count != 4)
+        return -1;
+    *ret_count = count;
+    return (int)(1 + width);
+}
+
+/* A small unsigned number in any of its encodings; -1: more bytes are needed; -2: something else. */
+static int
+peek_number(const unsigned char *p, size_t n)
+{
+    if (n == 0)
+        return -1;
+    if (p[0] <= 0x7f)
+        return p[0];
+    if (p[0] < 0xcc || p[0] > 0xd3)
+        return -2;
+    size_t width = (size_t)1 << ((p[0] - 0xcc) & 3);
+    for (size_t i = 1; i < width && i < n; i++)
+        if (p[i] != 0)
+            return -2;
+    if (n < 1 + width)
+        return -1;
+    return p[width] <= 0x7f ? p[width] : -2;
+}
+
+/* Only what a client may send is decoded at all, so its kind is looked at before anything else. */
+static enum kt_frame
+peek_kind(struct kt_str bytes, int *ret_kind, const char **ret_why)
+{
+    const unsigned char *p = (const unsigned char *)bytes.p;
+    unsigned count = 0;
+    *ret_why = "no message of MessagePack-RPC";
+    int head = peek_array(p, bytes.n, &count);
+    if (head <= 0)
+        return head < 0 ? KT_FRAME_BAD : KT_FRAME_MORE;
+    int kind = peek_number(p + head, bytes.n - (size_t)head);
+    if (kind == -1)
+        return KT_FRAME_MORE;
+    if (kind == RPC_RESPONSE)
+        *ret_why = "a response, and nothing was asked";
+    *ret_kind = kind;
+    bool good = (kind == RPC_REQUEST && count == 4) || (kind == RPC_NOTIFICATION && count == 3);
+    return good ? KT_FRAME_DONE : KT_FRAME_BAD;
+}
+
+/* Goes on with a message of which a part was there before; each byte is looked at once. */
+static enum kt_frame
+scan_on(struct socket *sock, struct kt_str bytes, const char **ret_why)
+{
+    size_t len;
+    enum kt_frame found = kt_pack_scan(bytes, NULL, sock->scan, &len, ret_why);
+    if (found == KT_FRAME_MORE)
+        return found;
+    free(sock->scan);
+    sock->scan = NULL;
+    return found;
+}
+
+/* Without memory for the scanner's state the message is read again from its beginning. */
+static enum kt_frame
+scan_begin(struct socket *sock, struct kt_str bytes, const char **ret_why)
+{
+    sock->scan = calloc(1, sizeof *sock->scan);
+    enum kt_frame found = sock->scan ? scan_on(sock, bytes, ret_why) : KT_FRAME_MORE;
+    return found == KT_FRAME_DONE ? KT_FRAME_MORE : found;
+}
+
+static enum kt_frame
+read_value(struct conn *conn, struct kt_str bytes, struct kt_value *ret, size_t *ret_len,
+           const char **ret_why)
+{
+    struct socket *sock = conn_state(conn);
+    enum kt_frame found = sock->scan ? scan_on(sock, bytes, ret_why) : KT_FRAME_DONE;
+    if (found != KT_FRAME_DONE)
+        return found;
+    struct kt_arena *arena = loop_arena(conn->loop);
+    kt_arena_reset(arena);
+    found = kt_pack_read(bytes, NULL, arena, ret, ret_len, ret_why);
+    return found == KT_FRAME_MORE ? scan_begin(sock, bytes, ret_why) : found;
+}
+
+static bool
+read_id(const struct kt_value *value, uint64_t *ret)
+{
+    if (value->type == KT_V_INT && value->i >= 0)
+        *ret = (uint64_t)value->i;
+    else if (value->type == KT_V_UINT)
+        *ret = value->u;
+    else
+        return false;
+    return true;
+}
+
+static void
+hang_up(struct conn *conn, const char *why)
+{
+    log_line(LOG_LEVEL_INFO, "socket.malformed", "peer=%s reason=%s", conn->peer.remote, why);
+    conn_finish(conn);
+}
+
+/* --- answers ------------------------------------------------------------------------------ */
+
+static struct kt_str
+pair_text(struct request *rq)
+{
+    const struct kt_error *err = &rq->call.err;
+    const char *code = kt_error_code(err);
+    struct kt_str detail = err->detail.n ? err->detail : kt_str(kt_kind_info(err->kind)->title);
+    const struct kt_field_error *field = err->nfields ? err->fields : NULL;
+    struct kt_str text;
+    if (err->id[0])
+        text = kt_arena_printf(rq->call.arena, "%s: %.*s (error id %s)", code, KT_FMT(detail),
+                               err->id);
+    else if (field)
+        text = kt_arena_printf(rq->call.arena, "%s: %.*s (%.*s: %.*s)", code, KT_FMT(detail),
+                               KT_FMT(field->location), KT_FMT(field->message));
+    else
+        text = kt_arena_printf(rq->call.arena, "%s: %.*s", code, KT_FMT(detail));
+    return text.p ? text : kt_str(code);
+}
+
+static void
+put_error(struct kt_buf *out, struct request *rq, bool problem)
+{
+    if (problem) {
+        problem_pack(out, rq);
+    } else {
+        kt_pack_put_array(out, 2);
+        kt_pack_put_int(out, kt_kind_info(rq->call.err.kind)->pair);
+        kt_pack_put_str(out, pair_text(rq));
+    }
+    kt_pack_put_nil(out);
+}
+
+static void
+put_result(struct kt_buf *out, const struct request *rq)
+{
+    kt_pack_put_nil(out);
+    if (rq->spec->loose && rq->out.value)
+        kt_pack_put_value(out, rq->out.value);
+    else if (rq->spec->out && !rq->spec->loose)
+        kt_encode_pack(out, rq->spec->out, &rq->out);
+    else
+        kt_pack_put_nil(out);
+}
+
+static void
+put_reply(struct kt_buf *out, struct request *rq, bool problem)
+{
+    const struct rpc *rpc = rq->conn;
+    kt_pack_put_array(out, 4);
+    kt_pack_put_int(out, RPC_RESPONSE);
+    kt_pack_put_uint(out, rpc->id);
+    if (rq->call.err.kind != KT_OK)
+        put_error(out, rq, problem);
+    else
+        put_result(out, rq);
+}
+
+static void
+reply(struct conn *conn, struct request *rq)
+{
+    const struct socket *sock = conn_state(conn);
+    struct kt_buf *out = conn_out(conn);
+    size_t before = out->n;
+    if (rq->secret || rq->bearer.p)
+        conn_secret(conn);
+    put_reply(out, rq, sock->problem);
+    if (!out->failed || rq->call.err.kind != KT_OK)
+        return;
+    out->n = before;
+    out->failed = false;
+    fail(&rq->call, KT_UNAVAILABLE, NULL, "the answer does not fit, please ask for less");
+    put_reply(out, rq, sock->problem);
+}
+
+/* From here on refusals have the form that was asked for. */
+static void
+note_hello(struct socket *sock, const struct request *rq)
+{
+    if (rq->spec && kt_op_id(rq->spec) == KT_OP_HELLO && rq->call.err.kind == KT_OK)
+        sock->problem = kt_str_is(rq->in.hello.errors, "problem");
+}
+
+static void
+land(struct socket *sock, struct rpc *rpc)
+{
+    struct rpc **at = &sock->flying;
+    while (*at != rpc)
+        at = &(*at)->next;
+    *at = rpc->next;
+}
+
+static void
+socket_answer(struct request *rq)
+{
+    struct rpc *rpc = rq->conn;
+    struct conn *conn = rpc->conn;
+    bool flying = rpc->flying;
+    if (!conn->dead)
+        reply(conn, rq);
+    note_hello(conn_state(conn), rq);
+    if (flying)
+        land(conn_state(conn), rpc);
+    request_done(rq);
+    if (flying)
+        conn_end(conn);
+}
+
+/* --- requests ----------------------------------------------------------------------------- */
+
+static int
+read_token(struct request *rq, const struct kt_value *value)
+{
+    if (value->type != KT_V_STR && value->type != KT_V_BIN)
+        return fail(&rq->call, KT_VALIDATION, NULL, "meta.token is a string");
+    rq->credential = (struct kt_secret_view){ value->s.p, value->s.n };
+    return KT_OK;
+}
+
+static int
+read_deadline(struct request *rq, const struct kt_value *value)
+{
+    if (value->type != KT_V_INT || value->i < 1)
+        return fail(&rq->call, KT_VALIDATION, NULL, "meta.deadline_ms is a positive integer");
+    int64_t now = loop_now_ms(rq->home);
+    if (value->i < rq->call.deadline_ms - now)
+        rq->call.deadline_ms = now + value->i;
+    return KT_OK;
+}
+
+/* A member that begins with '!' must be understood; others may be ignored. */
+static int
+read_meta_member(struct request *rq, const struct kt_member *member)
+{
+    struct kt_str name = member->name;
+    bool must = name.n > 0 && name.p[0] == '!';
+    if (must)
+        name = (struct kt_str){ name.p + 1, name.n - 1 };
+    if (kt_str_is(name, "token"))
+        return read_token(rq, &member->value);
+    if (kt_str_is(name, "deadline_ms"))
+        return read_deadline(rq, &member->value);
+    return must ? fail(&rq->call, KT_VALIDATION, NULL, "meta.%.*s is not understood here",
+                       KT_FMT(member->name))
+                : KT_OK;
+}
+
+static int
+read_meta(struct request *rq, const struct kt_value *meta)
+{
+    if (meta->type != KT_V_MAP)
+        return fail(&rq->call, KT_VALIDATION, NULL, "meta is a map");
+    for (size_t i = 0; i < meta->map.n; i++) {
+        int kind = read_meta_member(rq, &meta->map.v[i]);
+        if (kind != KT_OK)
+            return kind;
+    }
+    return KT_OK;
+}
+
+/* The envelope: what is known before anybody is asked who is calling. Arguments of a wrong form are
+ * told by decode, to known callers only. */
+static int
+read_envelope(struct request *rq, struct rpc *rpc, const struct message *msg)
+{
+    const struct kt_value *params = msg->params;
+    const struct listen_limits *limits = rpc->conn->limits;
+    if (limits->request_ms > 0)
+        rq->call.deadline_ms = loop_now_ms(rq->home) + limits->request_ms;
+    rq->conn = rpc;
+    rq->method = msg->method;
+    rq->params.flat = true;
+    rpc->bad_params = params->type != KT_V_ARRAY || params->array.n > 2
+        || (params->array.n > 0 && params->array.v[0].type != KT_V_MAP);
+    if (rpc->bad_params)
+        return KT_OK;
+    if (params->array.n > 0)
+        rq->params.body = &params->array.v[0];
+    return params->array.n > 1 ? read_meta(rq, &params->array.v[1]) : KT_OK;
+}
+
+static int
+socket_decode(struct request *rq)
+{
+    const struct rpc *rpc = rq->conn;
+    if (rpc->bad_params)
+        return fail(&rq->call, KT_VALIDATION, NULL,
+                    "params is an array of a map of arguments and, perhaps, a map of meta data");
+    return KT_OK;
+}
+
+static const struct transport socket_transport = {
+    .door = DOOR_SOCKET,
+    .decode = socket_decode,
+    .answer = socket_answer,
+};
+
+/* False: it would have blocked, and nothing happened. */
+static bool
+run_inline(struct conn *conn, const struct message *msg)
+{
+    struct rpc rpc = { .conn = conn, .id = msg->id };
+    struct request *rq = loop_request(conn->loop);
+    request_init(rq, loop_arena(conn->loop), &socket_transport, conn->loop, &conn->peer);
+    rq->inline_only = true;
+    if (read_envelope(rq, &rpc, msg) != KT_OK) {
+        socket_answer(rq);
+        return true;
+    }
+    if (pipeline_run(rq) != PIPE_DECLINED)
+        return true;
+    request_done(rq);
+    return false;
+}
+
+static void __attribute__((format(printf, 4, 5)))
+refuse(struct conn *conn, const struct message *msg, enum kt_kind kind, const char *fmt, ...)
+{
+    struct rpc rpc = { .conn = conn, .id = msg->id };
+    struct request *rq = loop_request(conn->loop);
+    request_init(rq, loop_arena(conn->loop), &socket_transport, conn->loop, &conn->peer);
+    rq->conn = &rpc;
+    rq->method = msg->method;
+    va_list args;
+    va_start(args, fmt);
+    struct kt_str text = kt_arena_vprintf(rq->call.arena, fmt, args);
+    va_end(args);
+    fail(&rq->call, kind, NULL, "%.*s", KT_FMT(text));
+    socket_answer(rq);
+}
+
+static bool
+take_apart(const struct kt_value *value, struct message *msg)
+{
+    const struct kt_value *part = value->array.v;
+    if (!read_id(&part[1], &msg->id))
+        return false;
+    bool named = part[2].type == KT_V_STR || part[2].type == KT_V_BIN;
+    msg->method = named ? part[2].s : (struct kt_str){ NULL, 0 };
+    msg->params = &part[3];
+    return true;
+}
+
+/* The message once more, in memory of the request's own. */
+static bool
+copy_message(struct request *rq, const struct message *msg, struct message *ret,
+             struct rpc **ret_rpc)
+{
+    size_t len;
+    const char *why;
+    struct kt_value *value = KT_ARENA_NEW(rq->call.arena, struct kt_value);
+    char *bytes = kt_arena_alloc(rq->call.arena, msg->bytes.n);
+    struct rpc *rpc = KT_ARENA_NEW(rq->call.arena, struct rpc);
+    if (!value || !bytes || !rpc)
+        return false;
+    memcpy(bytes, msg->bytes.p, msg->bytes.n);
+    ret->bytes = (struct kt_str){ bytes, msg->bytes.n };
+    *ret_rpc = rpc;
+    return kt_pack_read(ret->bytes, NULL, rq->call.arena, value, &len, &why) == KT_FRAME_DONE
+        && take_apart(value, ret);
+}
+
+static void
+run_apart(struct conn *conn, const struct message *msg)
+{
+    struct socket *sock = conn_state(conn);
+    struct request *rq = request_new(&socket_transport, conn->loop, &conn->peer);
+    struct message own;
+    struct rpc *rpc;
+    if (!rq || !copy_message(rq, msg, &own, &rpc)) {
+        if (rq)
+            request_done(rq);
+        refuse(conn, msg, KT_UNAVAILABLE, "there is no memory for this request");
+        return;
+    }
+    *rpc = (struct rpc){ .conn = conn, .id = own.id, .flying = true, .next = sock->flying };
+    sock->flying = rpc;
+    conn_begin(conn);
+    if (read_envelope(rq, rpc, &own) != KT_OK)
+        socket_answer(rq);
+    else
+        pipeline_run(rq);
+}
+
+static bool
+is_flying(const struct socket *sock, uint64_t id)
+{
+    for (const struct rpc *rpc = sock->flying; rpc; rpc = rpc->next)
+        if (rpc->id == id)
+            return true;
+    return false;
+}
+
+/* True when the message is dealt with; false when it has to wait, because a mutation begins only
+ * after the requests before it have ended, and what follows it waits for its answer. */
+static bool
+run_message(struct conn *conn, const struct message *msg)
+{
+    struct socket *sock = conn_state(conn);
+    if (!msg->method.p) {
+        refuse(conn, msg, KT_VALIDATION, "the method is named by a string");
+        return true;
+    }
+    if (is_flying(sock, msg->id)) {
+        refuse(conn, msg, KT_VALIDATION, "a request of this id is still at work");
+        return true;
+    }
+    bool writes = pipeline_writes(msg->method);
+    if (writes && conn->in_flight > 0) {
+        conn_hold(conn, 0);
+        return false;
+    }
+    if (!pipeline_may_inline(msg->method) || !run_inline(conn, msg))
+        run_apart(conn, msg);
+    if (writes)
+        conn_hold(conn, 0);
+    return true;
+}
+
+static size_t
+take_value(struct conn *conn, const struct kt_value *value, struct kt_str bytes)
+{
+    struct message msg = { .bytes = bytes };
+    if (value->array.n == 4 && !take_apart(value, &msg)) {
+        hang_up(conn, "the id is no unsigned integer");
+        return bytes.n;
+    }
+    /* Notifications have nothing to say to us. */
+    if (value->array.n == 4 && !run_message(conn, &msg))
+        return 0;
+    conn_enter(conn, conn->in_flight ? CONN_WORK : CONN_IDLE);
+    return bytes.n;
+}
+
+static bool
+is_crowded(struct conn *conn)
+{
+    size_t max = conn->limits->in_flight_max;
+    if (max == 0 || conn->in_flight < max)
+        return false;
+    conn_hold(conn, (unsigned)max - 1);
+    return true;
+}
+
+static size_t
+socket_readable(struct conn *conn, struct kt_str bytes)
+{
+    struct kt_value value;
+    size_t len = 0;
+    int kind = 0;
+    const char *why = NULL;
+    if (is_crowded(conn))
+        return 0;
+    enum kt_frame found = peek_kind(bytes, &kind, &why);
+    if (found == KT_FRAME_DONE)
+        found = read_value(conn, bytes, &value, &len, &why);
+    if (found == KT_FRAME_DONE)
+        return take_value(conn, &value, (struct kt_str){ bytes.p, len });
+    if (found == KT_FRAME_MORE) {
+        conn_enter(conn, CONN_HEAD);
+        return 0;
+    }
+    hang_up(conn, why);
+    return bytes.n;
+}
+
+/* Earlier answers still go out. */
+static void
+socket_expired(struct conn *conn, enum conn_phase phase)
+{
+    log_line(LOG_LEVEL_DEBUG, "socket.expired", "peer=%s phase=%d", conn->peer.remote, (int)phase);
+    conn_finish(conn);
+}
+
+static void
+socket_freed(struct conn *conn)
+{
+    struct socket *sock = conn_state(conn);
+    free(sock->scan);
+}
+
+const struct conn_ops socket_ops = {
+    .name = "socket",
+    .state_size = sizeof(struct socket),
+    .readable = socket_readable,
+    .expired = socket_expired,
+    .freed = socket_freed,
+};
