@@ -111,8 +111,8 @@ line_add_quoted(struct line *l, const char *p, size_t n)
         return;
     for (size_t i = 0; i < n && !l->cut;)
         i += line_add_escaped(l, p + i, n - i);
-    l->cut_in_quotes = l->cut;
     line_add(l, "\"", 1);
+    l->cut_in_quotes = l->cut;
 }
 
 /* What stands here has its place behind the limit. */

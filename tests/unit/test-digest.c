@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "daemon/model/digest.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <sodium.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define ZEROS "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+#define ONES "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE"
+
+static char folder[64], path[128];
+
+static int
+setup(void **state)
+{
+    (void)state;
+    snprintf(folder, sizeof(folder), "/tmp/kaiten-digest-XXXXXX");
+    if (mkdtemp(folder) == NULL)
+        return -1;
+    snprintf(path, sizeof(path), "%s/key", folder);
+    return 0;
+}
+
+static int
+teardown(void **state)
+{
+    (void)state;
+    unlink(path);
+    return rmdir(folder);
+}
+
+static void
+put_file(const char *text, size_t n, mode_t mode)
+{
+    unlink(path);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    assert_int_equal(fwrite(text, 1, n, f), n);
+    fclose(f);
+    assert_int_equal(chmod(path, mode), 0);
+}
+
+static struct digest_keys *
+read_text(const char *text)
+{
+    struct digest_keys *keys;
+    struct digest_error err;
+    put_file(text, strlen(text), 0600);
+    if (!digest_keys_read(path, &keys, NULL, &err))
+        fail_msg("%s", err.text);
+    return keys;
+}
+
+static void
+test_created_once(void **state)
+{
+    (void)state;
+    struct digest_keys *a, *b;
+    struct digest_error err;
+    struct stat st;
+    bool missing = false;
+    unlink(path);
+    assert_false(digest_keys_read(path, &a, &missing, &err));
+    assert_true(missing);
+    umask(0);
+    if (!digest_keys_create(path, &a, &err))
+        fail_msg("%s", err.text);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0600);
+    assert_int_equal(st.st_size, 13 + 8 + 1 + 43 + 1);
+    assert_false(digest_keys_create(path, &b, &err));
+    assert_non_null(strstr(err.text, "cannot be made"));
+
+    assert_true(digest_keys_read(path, &b, &missing, &err));
+    assert_false(missing);
+    assert_int_equal(digest_keys_count(b), 1);
+    assert_string_equal(digest_keys_id(a, 0), digest_keys_id(b, 0));
+    assert_string_equal(digest_keys_fingerprint(a, 0), digest_keys_fingerprint(b, 0));
+    assert_int_equal(strlen(digest_keys_fingerprint(a, 0)), 32);
+    digest_keys_free(a);
+    digest_keys_free(b);
+    digest_keys_free(NULL);
+
+    unlink(path);
+    assert_true(digest_keys_create(path, &b, &err));
+    digest_keys_free(b);
+}
+
+/* The definitions, said a second time with libsodium alone. */
+static void
+test_digests(void **state)
+{
+    (void)state;
+    struct digest_keys *keys = read_text("kaiten-key-1 k1 " ZEROS "\nkaiten-key-1 k0 " ONES "\n");
+    unsigned char master[32] = { 0 }, sub[32], expected[32], got[32];
+    struct kt_secret_view token = { "ksh_000000000000000000000000003buKH2", 36 };
+    assert_int_equal(digest_keys_count(keys), 2);
+    for (size_t i = 0; i < 2; i++) {
+        memset(master, (int)i, sizeof(master));
+        crypto_kdf_derive_from_key(sub, 32, 1, "kaiten-1", master);
+        crypto_generichash(expected, 32, (const unsigned char *)token.p, token.n, sub, 32);
+        digest_token_with(keys, i, token, got);
+        assert_memory_equal(got, expected, 32);
+        if (i == 0) {
+            digest_token(keys, token, got);
+            assert_memory_equal(got, expected, 32);
+        }
+        crypto_kdf_derive_from_key(sub, 32, DIGEST_USE_JOURNAL, "kaiten-1", master);
+        digest_subkey(keys, i, DIGEST_USE_JOURNAL, got);
+        assert_memory_equal(got, sub, 32);
+    }
+    assert_string_not_equal(digest_keys_fingerprint(keys, 0), digest_keys_fingerprint(keys, 1));
+    digest_keys_free(keys);
+}
+
+static void
+test_record_mac(void **state)
+{
+    (void)state;
+    struct digest_keys *keys = read_text("kaiten-key-1 k1 " ZEROS "\nkaiten-key-1 k0 " ONES "\n");
+    static const struct {
+        struct kt_str parts[3];
+        size_t n;
+    } lists[] = {
+        { { { "ab", 2 }, { "c", 1 } }, 2 },   { { { "a", 1 }, { "bc", 2 } }, 2 },
+        { { { "abc", 3 } }, 1 },              { { { "abc", 3 }, { "", 0 } }, 2 },
+        { { { "", 0 }, { "abc", 3 } }, 2 },   { { { NULL, 0 } }, 0 },
+        { { { "", 0 } }, 1 },                 { { { "", 0 }, { NULL, 0 } }, 2 },
+        { { { "ab", 2 }, { "c", 1 }, { "", 0 } }, 3 },
+    };
+    enum { N = sizeof(lists) / sizeof(lists[0]) };
+    unsigned char macs[N + 1][DIGEST_MAC_BYTES], again[DIGEST_MAC_BYTES];
+    for (size_t i = 0; i < N; i++) {
+        digest_record_mac(keys, 0, lists[i].parts, lists[i].n, macs[i]);
+        digest_record_mac(keys, 0, lists[i].parts, lists[i].n, again);
+        assert_true(digest_equal(macs[i], again, sizeof(again)));
+    }
+    digest_record_mac(keys, 1, lists[0].parts, lists[0].n, macs[N]);
+    for (size_t i = 0; i <= N; i++) {
+        for (size_t k = 0; k < i; k++)
+            assert_false(digest_equal(macs[i], macs[k], DIGEST_MAC_BYTES));
+    }
+    digest_keys_free(keys);
+}
+
+static void
+test_find(void **state)
+{
+    (void)state;
+    struct digest_keys *keys = read_text("kaiten-key-1 k1 " ZEROS "\nkaiten-key-1 k0 " ONES "\n");
+    size_t i = 42;
+    assert_true(digest_keys_find(keys, KT_LIT("k0"), &i) && i == 1);
+    assert_true(digest_keys_find(keys, KT_LIT("k1"), &i) && i == 0);
+    assert_false(digest_keys_find(keys, KT_LIT("k"), &i));
+    assert_string_equal(digest_keys_id(keys, 1), "k0");
+    (void)digest_keys_locked(keys);
+    digest_keys_free(keys);
+}
+
+#define LINE(id) "kaiten-key-1 " id " " ZEROS "\n"
+
+static const struct {
+    const char *text, *says; /* NULL: good */
+} files[] = {
+    { LINE("a"), NULL },
+    { LINE("0123456789abcdef"), NULL },
+    { LINE("a") LINE("b") LINE("c") LINE("d") LINE("e") LINE("f") LINE("g") LINE("h"), NULL },
+    { LINE("a") LINE("b") LINE("c") LINE("d") LINE("e") LINE("f") LINE("g") LINE("h") LINE("i"),
+      ":9: too many keys" },
+    { "", "empty" },
+    { "\n", ":1: not a key" },
+    { LINE("a") "\n", ":2: not a key" },
+    { "# comment\n" LINE("a"), ":1: not a key" },
+    { "kaiten-key-2 a " ZEROS "\n", ":1: not a key" },
+    { " " LINE("a"), ":1: not a key" },
+    { "kaiten-key-1  a " ZEROS "\n", ":1: malformed id" },
+    { LINE("A"), ":1: malformed id" },
+    { LINE("0123456789abcdefg"), ":1: malformed id" },
+    { "kaiten-key-1 a\n", ":1: malformed key" },
+    { "kaiten-key-1 a " ZEROS "A\n", ":1: malformed key" },
+    { "kaiten-key-1 a " ZEROS " \n", ":1: malformed key" },
+    { "kaiten-key-1 a " ZEROS "\r\n", ":1: malformed key" },
+    { "kaiten-key-1 a AAAA\n", ":1: malformed key" },
+    { "kaiten-key-1 a AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAB\n", ":1: malformed key" },
+    { "kaiten-key-1 a AAAAAAAAAAAAAAAAAAAAA+AAAAAAAAAAAAAAAAAAAAA\n", ":1: malformed key" },
+    { "kaiten-key-1 a " ZEROS, ":1: the line is cut off" },
+    { LINE("a") "kaiten-key-1 b " ONES "\nkaiten-key-1 a " ONES "\n", ":3: the id of line 1 again" },
+};
+
+static void
+test_files(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        struct digest_keys *keys;
+        struct digest_error err = { "" };
+        put_file(files[i].text, strlen(files[i].text), 0600);
+        bool ok = digest_keys_read(path, &keys, NULL, &err);
+        if (ok != (files[i].says == NULL) || (!ok && strstr(err.text, files[i].says) == NULL))
+            fail_msg("file %zu: %s", i, ok ? "accepted" : err.text);
+        assert_null(strstr(err.text, "AAAAA"));
+        if (ok)
+            digest_keys_free(keys);
+    }
+}
+
+static void
+refused(const char *says)
+{
+    struct digest_keys *keys;
+    struct digest_error err = { "" };
+    bool missing = true;
+    assert_false(digest_keys_read(path, &keys, &missing, &err));
+    assert_false(missing);
+    if (strstr(err.text, says) == NULL)
+        fail_msg("%s", err.text);
+}
+
+static void
+test_kinds_of_file(void **state)
+{
+    (void)state;
+    char other[160], big[1025];
+    put_file(LINE("a"), strlen(LINE("a")), 0640);
+    refused("mode 0640 is open to others; accepted: 0600; run: chmod 600");
+    put_file(LINE("a"), strlen(LINE("a")), 0604);
+    refused("mode 0604");
+    memset(big, 'x', sizeof(big));
+    put_file(big, sizeof(big), 0600);
+    refused("accepted: at most 1024");
+    put_file(big, sizeof(big) - 1, 0600);
+    refused(":1: the line is cut off");
+
+    snprintf(other, sizeof(other), "%s/other", folder);
+    assert_int_equal(rename(path, other), 0);
+    assert_int_equal(symlink(other, path), 0);
+    refused("a symbolic link");
+    unlink(path);
+    unlink(other);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    refused("not a regular file");
+    unlink(path);
+    assert_int_equal(mkdir(path, 0700), 0);
+    refused("not a regular file");
+    rmdir(path);
+    put_file(LINE("a"), strlen(LINE("a")), 0600);
+    if (geteuid() == 0) {
+        assert_int_equal(chown(path, 12345, 0), 0);
+        refused("owned by uid 12345");
+    }
+}
+
+static void
+test_not_created_in_no_folder(void **state)
+{
+    (void)state;
+    struct digest_keys *keys;
+    struct digest_error err;
+    assert_false(digest_keys_create("/tmp/kaiten-no-such-folder/key", &keys, &err));
+    assert_non_null(strstr(err.text, strerror(ENOENT)));
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_created_once), cmocka_unit_test(test_digests),
+        cmocka_unit_test(test_record_mac),   cmocka_unit_test(test_find),
+        cmocka_unit_test(test_files),        cmocka_unit_test(test_kinds_of_file),
+        cmocka_unit_test(test_not_created_in_no_folder),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
