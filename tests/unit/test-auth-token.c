@@ -17,6 +17,7 @@ static const struct {
     { "ksh_", false, KAITEN_REFUSED, 1 },
     { "", true, KAITEN_NOT_MINE, 0 },
     { "ksh", true, KAITEN_NOT_MINE, 0 },
+    { "kshx0123", true, KAITEN_NOT_MINE, 0 },
     { "KSH_0123", true, KAITEN_NOT_MINE, 0 },
     { " ksh_0123", true, KAITEN_NOT_MINE, 0 },
     { "a.b.c", true, KAITEN_NOT_MINE, 0 },

@@ -372,6 +372,12 @@ no_changed_token_passes(void **state)
             token[i] = was;
         }
         assert_int_equal(judge(&set, token), JWS_GOOD);
+        for (int more = 1; more <= 4; more++) { /* bytes behind the signature */
+            char *longer = NULL;
+            assert_true(asprintf(&longer, "%s%.*s", token, more, "AAAA") > 0);
+            assert_int_equal(judge(&set, longer), JWS_REFUSED);
+            free(longer);
+        }
         free(token);
         key_set_done(&set);
     }
