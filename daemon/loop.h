@@ -9,12 +9,6 @@
 struct event_base;
 struct loop;
 
-/* A piece of work to run on a loop; memory is the caller's until run() is called. */
-struct loop_task {
-    struct loop_task *next;
-    void (*run)(struct loop *, struct loop_task *);
-};
-
 /* n loops, numbered from 0, not yet running. NULL: no memory or descriptors (errno). */
 struct loop **loops_new(size_t n);
 

@@ -19,7 +19,8 @@
 /* What a step may say besides 0 and an enum kt_kind. */
 enum {
     WOULD_BLOCK = AUTHN_WOULD_BLOCK, /* go on with this step on a worker */
-    PARKED = -2                      /* another thread owns the request now */
+    PARKED = -2,                     /* another thread owns the request now */
+    GO_HOME = -3                     /* go on with this step on the home loop */
 };
 
 struct place {
@@ -115,9 +116,10 @@ authenticate(struct request *rq, const struct place *at)
 static int
 bind_params(struct request *rq, const struct place *at)
 {
-    /* What will go to a worker anyway is decoded there. */
-    if (at->on_loop && !(rq->op->flags & OP_INLINE))
-        return WOULD_BLOCK;
+    /* What will go to a worker anyway is decoded there; what looks into the index goes home. */
+    bool is_inline = (rq->op->flags & OP_INLINE) != 0;
+    if (at->on_loop != is_inline)
+        return at->on_loop ? WOULD_BLOCK : GO_HOME;
     int status = rq->transport->decode ? rq->transport->decode(rq) : KT_OK;
     if (status != KT_OK)
         return status;
@@ -208,6 +210,13 @@ pipeline_run(struct request *rq)
     return PIPE_ANSWERED;
 }
 
+static void
+come_home(struct loop *loop, struct loop_task *task)
+{
+    (void)loop;
+    pipeline_run((struct request *)((char *)task - offsetof(struct request, task)));
+}
+
 void
 pipeline_resume(struct request *rq)
 {
@@ -219,6 +228,11 @@ pipeline_resume(struct request *rq)
         status = go_on(rq, &here);
     if (status == PARKED)
         return;
+    if (status == GO_HOME) {
+        rq->task.run = come_home;
+        loop_post(rq->home, &rq->task);
+        return;
+    }
     log_outcome(rq);
     loop_answer(rq);
 }

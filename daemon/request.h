@@ -16,6 +16,12 @@ struct op;
 struct request;
 struct request_queue;
 
+/* A piece of work to run on a loop; memory is the caller's until run() is called. */
+struct loop_task {
+    struct loop_task *next;
+    void (*run)(struct loop *, struct loop_task *);
+};
+
 enum door { DOOR_SOCKET = KAITEN_LISTENER_SOCKET, DOOR_HTTP = KAITEN_LISTENER_HTTP };
 
 /* How a transport serves the pipeline. One constant of this per transport. */
@@ -72,6 +78,7 @@ struct request {
     struct kt_str bearer;  /* token.validate: value of the Authorization answer header */
     struct kt_str allow;   /* 405: the Allow header */
     struct request *next;  /* in exactly one queue at a time */
+    struct loop_task task; /* for going on at home */
 };
 
 /* A heap request with an arena of its own (REQUEST_ARENA_MAX), for work that may leave the loop.

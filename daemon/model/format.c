@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "daemon/model/format.h"
+
+#include "daemon/log.h"
+#include "daemon/model/record.h"
+#include "daemon/service.h"
+#include "daemon/store.h"
+
+enum { STORE_FORMAT = 1 };
+
+static const struct kt_str format_key = KT_LIT("mformat");
+
+static int
+write_format(struct call *call)
+{
+    struct kt_buf value;
+    char why[256];
+    kt_buf_init(&value, 64);
+    record_put_u32(&value, STORE_FORMAT);
+    record_put_i64(&value, call->now_ms);
+    struct batch *b = batch_new(call->arena);
+    if (!b)
+        return fail_memory(call);
+    batch_if_absent(b, format_key, (struct refusal){ .kind = KT_OK });
+    batch_set(b, format_key, kt_arena_str(call->arena, kt_buf_str(&value)));
+    kt_buf_done(&value);
+    struct kaiten_outcome outcome;
+    enum kaiten_status status =
+        store_apply(call->svc->store, &b, 1, &outcome, why, sizeof why);
+    if (status == KAITEN_DONE && outcome.status == KAITEN_DONE)
+        return KT_OK;
+    return fail_cause(call, KT_UNAVAILABLE, NULL, "the store cannot be written: %s", why);
+}
+
+int
+format_check(struct call *call)
+{
+    struct store_row row;
+    int status = store_get(call, call->svc->store, &format_key, 1, &row);
+    if (status != KT_OK) {
+        log_line(LOG_LEVEL_ERROR, "start.failed", "message=%s",
+                 "the store was made with another digest key than the one in digest_key_file, or "
+                 "its records were changed; restore the key file that belongs to this store");
+        return status;
+    }
+    if (!row.value.p)
+        return write_format(call);
+    struct record_in in;
+    record_open(&in, row.value);
+    uint32_t format = record_u32(&in);
+    if (in.ok && format == STORE_FORMAT)
+        return KT_OK;
+    log_line(LOG_LEVEL_ERROR, "start.failed", "message=%s format=%u known=%d",
+             "the store has a format that this version does not know", format, STORE_FORMAT);
+    return KT_INTERNAL;
+}

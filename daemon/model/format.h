@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* The one record that says what the store is: its format, and the digest key it was made with. */
+#ifndef FORMAT_H
+#define FORMAT_H
+
+#include "daemon/call.h"
+
+/* Reads the record, or writes it into an empty store. Refuses a newer format and a store that was
+ * made with a key we do not have; the log says which. Before the committer starts. */
+int format_check(struct call *);
+
+#endif

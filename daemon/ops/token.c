@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "client/proto/check.h"
+#include "daemon/model/scope.h"
+#include "daemon/model/token.h"
+#include "daemon/ops.h"
+#include "daemon/ops/page.h"
+#include "daemon/principal.h"
+#include "daemon/service.h"
+
+/* --- refusals ----------------------------------------------------------------------------- */
+
+static int
+not_found(struct request *rq)
+{
+    const struct kt_in_token *in = &rq->in.token;
+    return fail(&rq->call, KT_NOT_FOUND, "Token.NotFound",
+                "Token with slug %.*s not found for service account %.*s or already revoked",
+                KT_FMT(in->token), KT_FMT(in->account));
+}
+
+/* One violation of a member that is in itself well formed. */
+static int
+refuse_member(struct request *rq, enum kt_kind kind, const char *code, const char *detail,
+              const char *location, struct kt_str message)
+{
+    kt_error_field(&rq->call.err, rq->call.arena, kt_str(location), message, NULL);
+    return fail(&rq->call, kind, code, "%s", detail);
+}
+
+static int
+refuse_expiry(struct request *rq, struct kt_str message)
+{
+    return refuse_member(rq, KT_UNPROCESSABLE, NULL, "validation failed", "body.expiresAt",
+                         message);
+}
+
+/* --- create ------------------------------------------------------------------------------- */
+
+int
+token_create_check(struct request *rq)
+{
+    struct kt_time wish = rq->in.token.expires_at;
+    if (!kt_time_is_set(wish) || wish.ms > rq->call.now_ms)
+        return KT_OK;
+    return refuse_expiry(rq, KT_LIT("expected a time in the future"));
+}
+
+/* A longer wish is refused and the limit named, never clamped. */
+static int
+check_lifetime(struct request *rq)
+{
+    int64_t limit = rq->call.svc->lifetime_max_ms;
+    int64_t own = rq->call.who->max_lifetime_ms;
+    if (own != 0 && (limit == 0 || own < limit))
+        limit = own;
+    struct kt_time wish = rq->in.token.expires_at;
+    if (limit == 0 || (kt_time_is_set(wish) && wish.ms - rq->call.now_ms <= limit))
+        return KT_OK;
+    char text[KT_DURATION_MAX];
+    kt_duration_print(limit, text);
+    return refuse_expiry(rq, kt_arena_printf(rq->call.arena,
+                                             "expected a lifetime of at most %s", text));
+}
+
+/* All that the caller may, as far as a token can be given it. */
+static int
+inherit_scopes(struct request *rq, struct token_wish *wish)
+{
+    const struct principal *who = rq->call.who;
+    struct kt_str *v = kt_arena_calloc(rq->call.arena, who->nscopes, sizeof *v);
+    if (!v)
+        return fail_memory(&rq->call);
+    wish->scopes = v;
+    for (size_t i = 0; i < who->nscopes; i++)
+        if (scope_is_valid(&rq->call.svc->modules, who->scopes[i]))
+            v[wish->nscopes++] = who->scopes[i];
+    return KT_OK;
+}
+
+static int
+check_scopes(struct request *rq, struct token_wish *wish)
+{
+    struct kt_str message;
+    const struct kt_strlist *list = &rq->in.token.scopes;
+    wish->scopes = list->v;
+    wish->nscopes = list->n;
+    if (!scope_list_check(&rq->call.svc->modules, list->v, list->n, rq->call.arena, &message))
+        return refuse_member(rq, KT_VALIDATION, "Token.InvalidScopes", "invalid scopes",
+                             "body.scopes", message);
+    return KT_OK;
+}
+
+/* Nobody gives away more than they have. */
+static int
+check_ceiling(struct request *rq, const struct kt_str scopes[], size_t n, const char *code)
+{
+    const struct principal *who = rq->call.who;
+    if (rq->call.svc->scopes_unbounded ||
+        scope_list_covers(who->scopes, who->nscopes, scopes, n, NULL))
+        return KT_OK;
+    struct kt_str missing =
+        scope_missing_text(rq->call.arena, who->scopes, who->nscopes, scopes, n);
+    return fail(&rq->call, KT_FORBIDDEN, code, "the caller does not hold: %.*s", KT_FMT(missing));
+}
+
+static int
+wish_of(struct request *rq, struct token_wish *wish)
+{
+    const struct kt_in_token *in = &rq->in.token;
+    *wish = (struct token_wish){ .name = in->name, .slug = in->slug };
+    wish->expires_ms = kt_time_is_set(in->expires_at) ? in->expires_at.ms : 0;
+    int status = in->scopes.has == KT_NULL ? inherit_scopes(rq, wish) : check_scopes(rq, wish);
+    if (status == KT_OK)
+        status = check_ceiling(rq, wish->scopes, wish->nscopes, "CreateToken.ScopesExceedCaller");
+    return status == KT_OK ? check_lifetime(rq) : status;
+}
+
+/* What is answered once the batch is durable; the secret lives as long as the request. */
+static int
+answer_secret(struct request *rq, const struct token_record *t)
+{
+    if (!token_view(rq->call.arena, t, &rq->out.token))
+        return fail_memory(&rq->call);
+    rq->out.token.token = rq->secret;
+    return KT_OK;
+}
+
+int
+token_create(struct request *rq)
+{
+    struct token_wish wish;
+    struct account_record account;
+    struct store_row row;
+    struct token_record t;
+    int status = wish_of(rq, &wish);
+    if (status != KT_OK)
+        return status;
+    struct kt_str slug = rq->in.token.account;
+    status = account_load(&rq->call, &rq->call.who->org, slug, &account, &row);
+    if (status == KT_NOT_FOUND)
+        return fail(&rq->call, KT_NOT_FOUND, "CreateToken.ServiceAccountNotFound",
+                    "Service account with slug \"%.*s\" not found", KT_FMT(slug));
+    if (status != KT_OK)
+        return status;
+    status = token_propose_create(&rq->call, &account, &row, &wish, &rq->batch, &t, &rq->secret);
+    return status == KT_OK ? answer_secret(rq, &t) : status;
+}
+
+/* --- list and get ------------------------------------------------------------------------- */
+
+struct listing {
+    struct call *call;
+    struct kt_token *items;
+    size_t n, limit;
+    struct uuid last; /* the last item that is kept */
+    int64_t last_ms;
+};
+
+static int
+list_token(void *ctx, const struct token_record *t)
+{
+    struct listing *l = ctx;
+    if (!token_view(l->call->arena, t, &l->items[l->n]))
+        return fail_memory(l->call);
+    if (++l->n == l->limit) {
+        l->last = t->id;
+        l->last_ms = t->created_ms;
+    }
+    return KT_OK;
+}
+
+int
+token_list(struct request *rq)
+{
+    struct page page;
+    struct uuid account;
+    struct call *call = &rq->call;
+    int status = page_begin(rq, "ServiceAccountTokens.InvalidCursor", &page);
+    if (status != KT_OK)
+        return status;
+    struct listing l = { .call = call, .limit = page.limit };
+    l.items = kt_arena_calloc(call->arena, page.limit + 1, sizeof *l.items);
+    if (!l.items)
+        return fail_memory(call);
+    status = account_find(call, &call->who->org, rq->in.page.account, &account);
+    if (status == KT_OK)
+        status = token_scan(call, &call->who->org, &account, page.below, page.limit + 1,
+                            list_token, &l);
+    /* An account that is not there has an empty page, by contract. */
+    if (status != KT_OK && status != KT_NOT_FOUND)
+        return status;
+    return page_end(rq, &page, l.items, l.n, l.n > page.limit ? &l.last : NULL, l.last_ms);
+}
+
+struct found {
+    struct uuid account;
+    struct token_record token;
+    struct store_row row;
+};
+
+static int
+find(struct request *rq, struct found *f)
+{
+    const struct uuid *org = &rq->call.who->org;
+    int status = account_find(&rq->call, org, rq->in.token.account, &f->account);
+    if (status == KT_OK)
+        status = token_load(&rq->call, org, &f->account, rq->in.token.token, &f->token, &f->row);
+    return status == KT_NOT_FOUND ? not_found(rq) : status;
+}
+
+int
+token_get(struct request *rq)
+{
+    struct found f;
+    int status = find(rq, &f);
+    if (status != KT_OK)
+        return status;
+    return token_view(rq->call.arena, &f.token, &rq->out.token) ? KT_OK : fail_memory(&rq->call);
+}
+
+/* --- rotate and revoke -------------------------------------------------------------------- */
+
+/* A token that was revoked is, for whoever wants to change it, not there. */
+static int
+find_live(struct request *rq, struct found *f)
+{
+    int status = find(rq, f);
+    if (status != KT_OK)
+        return status;
+    return f->token.revoked_ms == 0 ? KT_OK : not_found(rq);
+}
+
+static int
+check_rotatable(struct request *rq, const struct token_record *t)
+{
+    if (t->expires_ms != 0 && t->expires_ms <= rq->call.now_ms)
+        return fail(&rq->call, KT_CONFLICT, "RotateToken.Expired",
+                    "the token has expired; rotation does not extend it, create a new one");
+    return check_ceiling(rq, t->scopes, t->nscopes, "RotateToken.ScopesExceedCaller");
+}
+
+int
+token_rotate(struct request *rq)
+{
+    struct found f;
+    struct account_record account;
+    struct store_row row;
+    struct token_record next;
+    const struct kt_in_token *in = &rq->in.token;
+    int status = find_live(rq, &f);
+    if (status == KT_OK)
+        status = check_rotatable(rq, &f.token);
+    if (status == KT_OK)
+        status = account_load(&rq->call, &rq->call.who->org, in->account, &account, &row);
+    if (status == KT_NOT_FOUND)
+        return not_found(rq);
+    if (status != KT_OK)
+        return status;
+    int64_t grace = in->grace_seconds == KT_NO_INT ? 0 : in->grace_seconds * 1000;
+    status = token_propose_rotate(&rq->call, &account, &f.token, &f.row, grace, &rq->batch, &next,
+                                  &rq->secret);
+    return status == KT_OK ? answer_secret(rq, &next) : status;
+}
+
+int
+token_revoke(struct request *rq)
+{
+    struct found f;
+    int status = find_live(rq, &f);
+    if (status != KT_OK)
+        return status;
+    return token_propose_revoke(&rq->call, &rq->call.who->org, &f.token, &f.row, &rq->batch);
+}

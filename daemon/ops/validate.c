@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "daemon/model/scope.h"
+#include "daemon/model/token.h"
+#include "daemon/ops.h"
+#include "daemon/principal.h"
+#include "daemon/service.h"
+#include "daemon/signer.h"
+
+/* One refusal for every reason: malformed, unknown, revoked, expired. */
+int
+token_validate(struct request *rq)
+{
+    struct index_hit hit;
+    struct call *call = &rq->call;
+    if (!rq->credential.p || rq->credential.n == 0)
+        return fail(call, KT_UNAUTHORIZED, "ValidateToken.MissingAuthorizationHeader",
+                    "missing valid Authorization header");
+    if (token_judge(call->svc, rq->credential, call->now_ms, &hit) != TOKEN_LIVE)
+        return fail(call, KT_UNAUTHORIZED, "ValidateToken.Invalid", "invalid token");
+    struct kt_str jwt = signer_jwt(call->svc->signer, &hit, call->now_ms);
+    if (!jwt.p)
+        return fail_cause(call, KT_INTERNAL, "ValidateToken.Failed", "signing failed");
+    rq->bearer = jwt;
+    return KT_OK;
+}
+
+static struct kt_verdict
+invalid(const char *code)
+{
+    struct kt_verdict v;
+    kt_shape_clear(&kt_shape_verdict, &v);
+    v.code = kt_str(code);
+    return v;
+}
+
+/* Texts are the index's own: the answer is encoded before this turn of the loop ends. */
+static int
+describe(struct call *call, const struct index_hit *hit, struct kt_verdict *ret)
+{
+    int64_t expires = atomic_load_explicit(&hit->record->expires_ms, memory_order_relaxed);
+    *ret = (struct kt_verdict){
+        .valid = true,
+        .token_id = uuid_text(call->arena, &hit->record->token),
+        .organization = hit->text->org_ext,
+        .service_account = hit->text->slug,
+        .scopes = hit->scopes->list,
+        .expires_at = expires == 0 ? KT_NO_TIME : (struct kt_time){ expires },
+    };
+    return ret->token_id.p ? KT_OK : fail_memory(call);
+}
+
+/* Whose tokens the caller may ask about. A foreign one does not exist for it. */
+static bool
+may_know(const struct principal *who, const struct index_hit *hit)
+{
+    return who->verify == KAITEN_VERIFY_ANY || uuid_compare(&who->org, &hit->account->org) == 0;
+}
+
+static int
+verify_one(struct call *call, struct kt_secret_view secret, struct kt_str scope,
+           struct kt_verdict *ret)
+{
+    static const char *const codes[] = { [TOKEN_MALFORMED] = "malformed",
+                                         [TOKEN_UNKNOWN] = "unknown",
+                                         [TOKEN_REVOKED] = "revoked",
+                                         [TOKEN_EXPIRED] = "expired" };
+    struct index_hit hit;
+    enum token_judgement said = token_judge(call->svc, secret, call->now_ms, &hit);
+    bool found = said != TOKEN_MALFORMED && said != TOKEN_UNKNOWN;
+    if (found && !may_know(call->who, &hit))
+        said = TOKEN_UNKNOWN;
+    if (said != TOKEN_LIVE) {
+        *ret = invalid(codes[said]);
+        return KT_OK;
+    }
+    if (scope.p && !scope_grants(hit.scopes->list.v, hit.scopes->list.n, scope)) {
+        *ret = invalid("scope");
+        return KT_OK;
+    }
+    return describe(call, &hit, ret);
+}
+
+static int
+check_may_verify(struct call *call)
+{
+    if (call->who->verify != KAITEN_VERIFY_NO)
+        return KT_OK;
+    return fail(call, KT_FORBIDDEN, "Auth.VerifyNotAllowed",
+                "no rule lets this caller verify tokens");
+}
+
+int
+token_verify(struct request *rq)
+{
+    int status = check_may_verify(&rq->call);
+    if (status != KT_OK)
+        return status;
+    return verify_one(&rq->call, rq->in.verify.token, rq->in.verify.scope, &rq->out.verdict);
+}
+
+int
+token_verify_many(struct request *rq)
+{
+    const struct kt_in_verify_many *in = &rq->in.verify_many;
+    int status = check_may_verify(&rq->call);
+    if (status != KT_OK)
+        return status;
+    struct kt_verdict *v = kt_arena_alloc(rq->call.arena, in->tokens.n * sizeof *v);
+    if (!v)
+        return fail_memory(&rq->call);
+    for (size_t i = 0; i < in->tokens.n; i++) {
+        status = verify_one(&rq->call, in->tokens.v[i], in->scope, &v[i]);
+        if (status != KT_OK)
+            return status;
+    }
+    rq->out.verdicts.results = (struct kt_list){ v, in->tokens.n, KT_SET };
+    return KT_OK;
+}

@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "daemon/settings.h"
+
+#include "daemon/model/scope.h"
+
+#include <stdarg.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define END { .name = NULL }
+
+const struct kaiten_option settings_daemon[] = {
+    { "state_dir", KAITEN_OPT_PATH, 0, "/var/lib/kaitend", 0, 0,
+      "Folder of the keys; relative paths of other options do not start here." },
+    { "plugin_dir", KAITEN_OPT_PATH, 0, NULL, 0, 0,
+      "Folder that plugins are looked for in first; then $KAITEND_PLUGIN_DIR, then where they were "
+      "installed." },
+    { "storage", KAITEN_OPT_STRING, 0, "storage-bdb", 0, 0,
+      "Storage plugin; its options stand in a section of its name." },
+    { "digest_key_file", KAITEN_OPT_PATH, 0, NULL, 0, 0,
+      "Key of the tokens' digests; digest.key in state_dir when not set. Made at the first start. "
+      "Whoever loses it loses every token." },
+    { "signing_key_file", KAITEN_OPT_PATH, 0, NULL, 0, 0,
+      "P-256 private key of the JWTs that /tokens/validate hands out; signing.pem in state_dir when "
+      "not set. Made at the first start." },
+    { "issuer", KAITEN_OPT_STRING, 0, "kaitend", 0, 0, "iss of those JWTs." },
+    { "audience", KAITEN_OPT_STRING, 0, "kaiten", 0, 0, "aud of those JWTs." },
+    { "jwt_lifetime", KAITEN_OPT_DURATION, 0, "1h", 1000, 86400000,
+      "How long those JWTs live; never longer than their token." },
+    { "max_token_lifetime", KAITEN_OPT_DURATION, 0, "0", 0, INT64_C(315360000000),
+      "The longest lifetime that a token may be given; a longer wish is refused. 0: no limit." },
+    { "unbounded_scopes", KAITEN_OPT_BOOL, 0, "no", 0, 0,
+      "Let callers mint tokens with scopes that they do not have themselves." },
+    { "module", KAITEN_OPT_LIST, 0, NULL, 0, 0,
+      "A module that scopes may name; the built-in list when none is given." },
+    { "embedded_tokens_max", KAITEN_OPT_INT, 0, "100", 1, 1000,
+      "Tokens that are embedded in the answer of an account, newest first." },
+    { "loops", KAITEN_OPT_INT, 0, "0", 0, 256, "Event loops, each a thread; 0: one per core." },
+    { "workers", KAITEN_OPT_INT, 0, "4", 1, 256, "Threads for what may block." },
+    { "queue_max", KAITEN_OPT_INT, 0, "4096", 1, 1000000,
+      "Requests that may wait for a worker; more are refused with 503." },
+    { "request_timeout", KAITEN_OPT_DURATION, 0, "10s", 100, 600000,
+      "How long a request may take; what waits longer is refused with 503." },
+    { "drain_timeout", KAITEN_OPT_DURATION, 0, "5s", 0, 600000,
+      "How long to wait for open requests at the end." },
+    { "user", KAITEN_OPT_STRING, 0, NULL, 0, 0,
+      "User to become when started as root, before anything is opened." },
+    { "log_level", KAITEN_OPT_STRING, 0, "info", 0, 0, "error, warning, notice, info or debug." },
+    { "log_file", KAITEN_OPT_PATH, 0, NULL, 0, 0, "Where to log; standard error when not set." },
+    END
+};
+
+#define LIMITS(conns, per_peer) \
+    { "max_connections", KAITEN_OPT_INT, 0, conns, 1, 1000000, "Connections of this listener." }, \
+    { "max_connections_per_peer", KAITEN_OPT_INT, 0, per_peer, 1, 1000000, \
+      "Connections of one uid (socket) or one address (http)." }, \
+    { "first_byte_timeout", KAITEN_OPT_DURATION, 0, "10s", 10, 3600000, \
+      "How long a fresh connection may say nothing." }, \
+    { "head_timeout", KAITEN_OPT_DURATION, 0, "5s", 10, 3600000, \
+      "How long a message (socket) or a head (http) may take from its first byte to its last." }, \
+    { "write_timeout", KAITEN_OPT_DURATION, 0, "10s", 10, 3600000, \
+      "How long a peer may leave an answer unread." }
+
+const struct kaiten_option settings_socket[] = {
+    { "path", KAITEN_OPT_PATH, KAITEN_OPT_REQUIRED, NULL, 0, 0, "Where the socket is made." },
+    { "mode", KAITEN_OPT_STRING, 0, "0666", 0, 0,
+      "Permissions of the socket, octal; the rules of auth-peer decide who is served." },
+    { "group", KAITEN_OPT_STRING, 0, NULL, 0, 0, "Group of the socket." },
+    { "auth", KAITEN_OPT_LIST, KAITEN_OPT_REQUIRED, NULL, 0, 0,
+      "Auth plugin to ask; the first that knows the caller decides. There is no default: without "
+      "one nobody would be served." },
+    { "max_requests_in_flight", KAITEN_OPT_INT, 0, "128", 1, 65536,
+      "Requests of one connection that may be at work." },
+    LIMITS("4096", "1024"),
+    { "idle_timeout", KAITEN_OPT_DURATION, 0, "10m", 10, 86400000,
+      "How long a connection may be silent between requests." },
+    END
+};
+
+const struct kaiten_option settings_http[] = {
+    { "listen", KAITEN_OPT_STRING, KAITEN_OPT_REQUIRED, NULL, 0, 0,
+      "Numeric address and port: 127.0.0.1:3000, [::1]:3000; port 0 takes a free one." },
+    { "auth", KAITEN_OPT_LIST, KAITEN_OPT_REQUIRED, NULL, 0, 0,
+      "Auth plugin to ask; the first that knows the caller decides." },
+    { "max_body", KAITEN_OPT_SIZE, 0, "1M", 1024, 16777216, "Bytes that a request's body may have." },
+    LIMITS("4096", "4096"),
+    { "body_timeout", KAITEN_OPT_DURATION, 0, "10s", 10, 3600000, "How long a body may take." },
+    { "idle_timeout", KAITEN_OPT_DURATION, 0, "60s", 10, 86400000,
+      "How long a connection may be silent between requests." },
+    END
+};
+
+static bool
+refuse(struct conf_error *err, const char *where, const char *fmt, ...)
+{
+    size_t n = (size_t)snprintf(err->text, sizeof err->text, "%s: ", where);
+    va_list ap;
+    va_start(ap, fmt);
+    if (n < sizeof err->text)
+        vsnprintf(err->text + n, sizeof err->text - n, fmt, ap);
+    va_end(ap);
+    return false;
+}
+
+/* --- listeners ---------------------------------------------------------------------------- */
+
+static void
+common_limits(const struct conf_values *v, struct listen_limits *l)
+{
+    l->conns_max = (size_t)conf_int(v, "max_connections");
+    l->conns_per_peer = (size_t)conf_int(v, "max_connections_per_peer");
+    l->first_byte_ms = conf_int(v, "first_byte_timeout");
+    l->head_ms = conf_int(v, "head_timeout");
+    l->write_ms = conf_int(v, "write_timeout");
+    l->idle_ms = conf_int(v, "idle_timeout");
+    l->body_ms = l->head_ms;
+    l->in_flight_max = 1;
+}
+
+static bool
+parse_mode(const struct conf_values *v, unsigned *ret, struct conf_error *err)
+{
+    const char *text = conf_str(v, "mode");
+    char *end;
+    unsigned long mode = strtoul(text, &end, 8);
+    if (*text == '\0' || *end != '\0' || mode > 0777)
+        return refuse(err, conf_where(v, "mode", 0),
+                      "[socket] mode: \"%s\" is not a mode; accepted: octal 0000 to 0777", text);
+    *ret = (unsigned)mode;
+    return true;
+}
+
+static bool
+read_socket(struct listener_settings *l, struct conf_error *err)
+{
+    l->listen = conf_str(l->values, "path");
+    l->group = conf_str(l->values, "group");
+    common_limits(l->values, &l->limits);
+    l->limits.in_flight_max = (size_t)conf_int(l->values, "max_requests_in_flight");
+    return parse_mode(l->values, &l->mode, err);
+}
+
+static bool
+read_http(struct listener_settings *l)
+{
+    l->is_http = true;
+    l->listen = conf_str(l->values, "listen");
+    common_limits(l->values, &l->limits);
+    l->limits.body_max = (size_t)conf_int(l->values, "max_body");
+    l->limits.body_ms = conf_int(l->values, "body_timeout");
+    return true;
+}
+
+static bool
+read_listener(struct settings *s, struct conf_section *section, bool is_http,
+              struct conf_error *err)
+{
+    if (s->nlisteners == SETTINGS_LISTENERS_MAX)
+        return refuse(err, conf_section_where(section), "more than %d listeners",
+                      SETTINGS_LISTENERS_MAX);
+    struct listener_settings *l = &s->listeners[s->nlisteners];
+    if (!conf_section_apply(section, is_http ? settings_http : settings_socket, &l->values, err))
+        return false;
+    s->nlisteners++;
+    return is_http ? read_http(l) : read_socket(l, err);
+}
+
+static bool
+read_listeners(struct settings *s, const char *path, struct conf_error *err)
+{
+    struct conf_section *section;
+    for (size_t i = 0; (section = conf_section_at(s->conf, i)); i++) {
+        bool is_http = strcmp(conf_section_kind(section), "http") == 0;
+        bool is_socket = strcmp(conf_section_kind(section), "socket") == 0;
+        if ((is_http || is_socket) && !read_listener(s, section, is_http, err))
+            return false;
+    }
+    if (s->nlisteners == 0)
+        return refuse(err, path, "there is no listener; accepted: a section [socket] or [http]");
+    return true;
+}
+
+/* --- [kaitend] ---------------------------------------------------------------------------- */
+
+/* A key's file: as configured, or by its usual name in the state folder. */
+static const char *
+key_file(struct settings *s, const char *option, const char *usual)
+{
+    const char *set = conf_str(s->values, option);
+    char *path = NULL;
+    if (set)
+        return strdup(set);
+    return asprintf(&path, "%s/%s", s->state_dir, usual) < 0 ? NULL : path;
+}
+
+static bool
+read_modules(struct settings *s, struct conf_error *err)
+{
+    size_t n = conf_list_count(s->values, "module");
+    s->modules = calloc(n + 1, sizeof *s->modules);
+    for (size_t i = 0; s->modules && i < n; i++) {
+        s->modules[i] = kt_str(conf_list_item(s->values, "module", i));
+        if (!scope_module_is_valid(s->modules[i]))
+            return refuse(err, conf_where(s->values, "module", i),
+                          "[kaitend] module: \"%s\" is not a module; accepted: 1 to 64 of a-z, 0-9 "
+                          "and _, starting with a letter",
+                          s->modules[i].p);
+    }
+    s->nmodules = n;
+    return true;
+}
+
+static void
+read_numbers(struct settings *s)
+{
+    const struct conf_values *v = s->values;
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    s->loops = (size_t)conf_int(v, "loops");
+    if (s->loops == 0)
+        s->loops = cores > 0 ? (size_t)cores : 1;
+    s->workers = (size_t)conf_int(v, "workers");
+    s->queue_max = (size_t)conf_int(v, "queue_max");
+    s->embedded_tokens_max = (size_t)conf_int(v, "embedded_tokens_max");
+    s->request_ms = conf_int(v, "request_timeout");
+    s->drain_ms = conf_int(v, "drain_timeout");
+    s->lifetime_max_ms = conf_int(v, "max_token_lifetime");
+    s->jwt_lifetime_ms = conf_int(v, "jwt_lifetime");
+    s->scopes_unbounded = conf_bool(v, "unbounded_scopes");
+}
+
+static bool
+read_daemon(struct settings *s, struct conf_error *err)
+{
+    const struct conf_values *v = s->values;
+    const char *level = conf_str(v, "log_level");
+    if (!log_level_parse(level, &s->log_level))
+        return refuse(err, conf_where(v, "log_level", 0),
+                      "[kaitend] log_level: \"%s\"; accepted: error, warning, notice, info, debug",
+                      level);
+    s->log_file = conf_str(v, "log_file");
+    s->user = conf_str(v, "user");
+    s->state_dir = conf_str(v, "state_dir");
+    s->plugin_dir = conf_str(v, "plugin_dir");
+    s->storage = conf_str(v, "storage");
+    s->issuer = conf_str(v, "issuer");
+    s->audience = conf_str(v, "audience");
+    s->digest_key_file = key_file(s, "digest_key_file", "digest.key");
+    s->signing_key_file = key_file(s, "signing_key_file", "signing.pem");
+    read_numbers(s);
+    return read_modules(s, err);
+}
+
+bool
+settings_read(const char *path, struct settings **ret, struct conf_error *err)
+{
+    struct settings *s = calloc(1, sizeof *s);
+    if (!s)
+        return refuse(err, path, "out of memory");
+    if (conf_read(path, &s->conf, err) &&
+        conf_apply(s->conf, "kaitend", NULL, settings_daemon, &s->values, err) &&
+        read_daemon(s, err) && read_listeners(s, path, err)) {
+        *ret = s;
+        return true;
+    }
+    settings_free(s);
+    return false;
+}
+
+void
+settings_free(struct settings *s)
+{
+    if (!s)
+        return;
+    for (size_t i = 0; i < s->nlisteners; i++)
+        conf_values_free(s->listeners[i].values);
+    if (s->values)
+        conf_values_free(s->values);
+    if (s->conf)
+        conf_free(s->conf);
+    free((char *)(uintptr_t)s->digest_key_file);
+    free((char *)(uintptr_t)s->signing_key_file);
+    free(s->modules);
+    free(s);
+}
