@@ -182,6 +182,11 @@ missing(struct kaiten *k, const char *what)
 
 /* --- by JSON ------------------------------------------------------------------------------ */
 
+/* As deep and as many as the server takes; the message as a whole is checked when it is built. */
+static const struct kt_json_limits argument_limits = {
+    .depth = 8, .members = 4096, .nodes = 4096, .string = CLIENT_REQUEST_MAX, .number = 60,
+};
+
 static int
 json_arguments(struct kaiten *k, const char *args, struct kt_value *ret)
 {
@@ -189,7 +194,7 @@ json_arguments(struct kaiten *k, const char *args, struct kt_value *ret)
     *ret = (struct kt_value){ .type = KT_V_MAP };
     if (!args)
         return 0;
-    if (kt_json_read(kt_str(args), &k->arena, NULL, ret, &e) != 0)
+    if (kt_json_read(kt_str(args), &k->arena, &argument_limits, ret, &e) != 0)
         return client_fail(k, KAITEN_EUSAGE, "the arguments are no JSON: %s at byte %zu", e.text,
                            e.offset);
     if (ret->type != KT_V_MAP)

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "client/ctl/confirm.h"
+
+#include "client/ctl/ctl.h"
+#include "client/ctl/print.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <termios.h>
+#include <unistd.h>
+
+/* What the handler needs to put the terminal back. */
+static struct termios terminal;
+static volatile sig_atomic_t hidden;
+
+static void
+restore(void)
+{
+    if (hidden)
+        (void)tcsetattr(STDIN_FILENO, TCSAFLUSH, &terminal);
+    hidden = 0;
+}
+
+static void
+on_signal(int signal_number)
+{
+    (void)signal_number;
+    restore();
+    _exit(CTL_SIGNAL);
+}
+
+void
+confirm_catch_signals(void)
+{
+    struct sigaction sa = { .sa_handler = on_signal };
+    sigemptyset(&sa.sa_mask);
+    (void)sigaction(SIGINT, &sa, NULL);
+    (void)sigaction(SIGTERM, &sa, NULL);
+    /* A reader that went away is seen as a failed write. */
+    sa.sa_handler = SIG_IGN;
+    (void)sigaction(SIGPIPE, &sa, NULL);
+}
+
+static void
+show(const char *text, const char *tail)
+{
+    struct kt_buf buf;
+    kt_buf_init(&buf, 4096);
+    print_text(&buf, kt_str(text));
+    kt_buf_puts(&buf, tail);
+    ctl_emit(STDERR_FILENO, &buf);
+    kt_buf_done(&buf);
+}
+
+static ssize_t
+read_line(char *p, size_t size)
+{
+    ssize_t n;
+    do
+        n = read(STDIN_FILENO, p, size);
+    while (n < 0 && errno == EINTR);
+    return n;
+}
+
+int
+confirm_ask(const char *question, bool yes)
+{
+    if (yes)
+        return 0;
+    if (!isatty(STDIN_FILENO))
+        return ctl_fail(CTL_USAGE, "give --yes to do it without being asked",
+                        "this destroys something, and there is nobody to ask");
+    show(question, " [y/N] ");
+    char line[16] = { 0 };
+    ssize_t n = read_line(line, sizeof line - 1);
+    if (n > 0 && (strcmp(line, "y\n") == 0 || strcmp(line, "yes\n") == 0))
+        return 0;
+    return ctl_fail(CTL_OTHER, NULL, "nothing was changed");
+}
+
+ssize_t
+confirm_hidden(const char *prompt, char *p, size_t n)
+{
+    show(prompt, "");
+    if (tcgetattr(STDIN_FILENO, &terminal) != 0)
+        return -1;
+    struct termios quiet = terminal;
+    quiet.c_lflag &= ~(tcflag_t)ECHO;
+    hidden = 1;
+    if (tcsetattr(STDIN_FILENO, TCSAFLUSH, &quiet) != 0)
+        return -1;
+    ssize_t got = read_line(p, n);
+    restore();
+    show("", "\n");
+    return got;
+}

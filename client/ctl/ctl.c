@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "client/ctl/ctl.h"
+
+#include "client/ctl/print.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <unistd.h>
+
+enum { LINE_MAX_BYTES = 64 * 1024 };
+
+/* What is quoted may come from the server or the command line: nothing of it moves the cursor. */
+__attribute__((format(printf, 2, 0))) static void
+say(const char *prefix, const char *fmt, va_list ap)
+{
+    struct kt_buf text, line;
+    kt_buf_init(&text, LINE_MAX_BYTES);
+    kt_buf_init(&line, 4 * LINE_MAX_BYTES);
+    kt_buf_vprintf(&text, fmt, ap);
+    kt_buf_puts(&line, prefix);
+    print_text(&line, kt_buf_str(&text));
+    kt_buf_putc(&line, '\n');
+    ctl_emit(STDERR_FILENO, &line);
+    kt_buf_done(&text);
+    kt_buf_done(&line);
+}
+
+int
+ctl_fail(int code, const char *fix, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    say("kaitenctl: ", fmt, ap);
+    va_end(ap);
+    if (fix)
+        ctl_note("%s", fix);
+    return code;
+}
+
+void
+ctl_note(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    say("  ", fmt, ap);
+    va_end(ap);
+}
+
+bool
+ctl_emit(int fd, const struct kt_buf *buf)
+{
+    size_t done = 0;
+    while (done < buf->n) {
+        ssize_t n = write(fd, buf->p + done, buf->n - done);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return false;
+        done += (size_t)n;
+    }
+    return !buf->failed;
+}

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "client/ctl/verb.h"
+
+#include <string.h>
+
+#define ACCOUNT "serviceAccountSlug"
+#define TOKEN "tokenSlug"
+#define SAME(id) .op = (id), .http_op = (id)
+
+const struct verb verbs[] = {
+    { "account", "create", SAME(KT_OP_ACCOUNT_CREATE), .words = { "name" } },
+    { "account", "list", SAME(KT_OP_ACCOUNT_LIST), .flags = VERB_PAGES },
+    { "account", "get", SAME(KT_OP_ACCOUNT_GET), .words = { ACCOUNT } },
+    { "account", "update", SAME(KT_OP_ACCOUNT_UPDATE), .words = { ACCOUNT },
+      .done = "Service account updated." },
+    { "account", "delete", SAME(KT_OP_ACCOUNT_DELETE), .words = { ACCOUNT },
+      .confirm = "Delete service account %s and revoke all of its tokens?",
+      .done = "Service account deleted." },
+    { "token", "create", SAME(KT_OP_TOKEN_CREATE), .words = { ACCOUNT } },
+    { "token", "list", SAME(KT_OP_TOKEN_LIST), .flags = VERB_PAGES, .words = { ACCOUNT } },
+    { "token", "get", SAME(KT_OP_TOKEN_GET), .words = { ACCOUNT, TOKEN } },
+    { "token", "rotate", SAME(KT_OP_TOKEN_ROTATE), .words = { ACCOUNT, TOKEN },
+      .confirm = "Replace the secret of service account %s's token %s?" },
+    { "token", "revoke", SAME(KT_OP_TOKEN_REVOKE), .words = { ACCOUNT, TOKEN },
+      .confirm = "Revoke service account %s's token %s for good?",
+      .done = "Service account token revoked." },
+    { NULL, "verify", .op = KT_OP_TOKEN_VERIFY, .http_op = KT_OP_TOKEN_VALIDATE,
+      .flags = VERB_VERIFY },
+    { NULL, "whoami", SAME(KT_OP_WHOAMI) },
+    { NULL, "scopes", SAME(KT_OP_SCOPES) },
+    { NULL, "health", SAME(KT_OP_READYZ) },
+    { NULL, "ping", .op = KT_OP_PING, .http_op = KT_OP_HEALTHZ },
+    { NULL, "call", .op = -1, .http_op = -1, .flags = VERB_CALL | VERB_RAW },
+    { NULL, "describe", .op = KT_OP_DESCRIBE, .http_op = -1, .flags = VERB_RAW },
+};
+
+const size_t verb_count = sizeof verbs / sizeof verbs[0];
+
+/* The spellings of Kaiten's own command line, and the short ones that fingers know. */
+static const struct {
+    const char *alias, *word;
+} groups[] = {
+    { "account", "account" }, { "accounts", "account" }, { "service-accounts", "account" },
+    { "service-account", "account" }, { "token", "token" }, { "tokens", "token" },
+}, names[] = {
+    { "ls", "list" }, { "rm", "delete" }, { "show", "get" }, { "mint", "create" },
+    { "new", "create" },
+};
+
+#define COUNT(a) (sizeof(a) / sizeof(a)[0])
+
+static const char *
+group_of(const char *word)
+{
+    for (size_t i = 0; i < COUNT(groups); i++)
+        if (strcmp(word, groups[i].alias) == 0)
+            return groups[i].word;
+    return NULL;
+}
+
+static const char *
+name_of(const char *group, const char *word)
+{
+    for (size_t i = 0; i < COUNT(names); i++)
+        if (strcmp(word, names[i].alias) == 0)
+            word = names[i].word;
+    /* A token is revoked, for good; Kaiten says delete. */
+    return strcmp(group, "token") == 0 && strcmp(word, "delete") == 0 ? "revoke" : word;
+}
+
+static const struct verb *
+find_row(const char *group, const char *name)
+{
+    for (size_t i = 0; i < verb_count; i++) {
+        bool same = group ? verbs[i].group && strcmp(group, verbs[i].group) == 0
+                          : verbs[i].group == NULL;
+        if (same && strcmp(name, verbs[i].name) == 0)
+            return &verbs[i];
+    }
+    return NULL;
+}
+
+const struct verb *
+verb_find(char *const *words, size_t n, size_t *ret_used, const char **ret_group)
+{
+    *ret_group = NULL;
+    if (n == 0)
+        return NULL;
+    const char *group = group_of(words[0]);
+    *ret_used = 1;
+    if (!group)
+        return find_row(NULL, words[0]);
+    /* "service-accounts tokens list" is the same as "tokens list". */
+    size_t at = 1;
+    const char *inner = n > 1 ? group_of(words[1]) : NULL;
+    if (inner && strcmp(group, "account") == 0 && strcmp(inner, "token") == 0) {
+        group = inner;
+        at = 2;
+    }
+    *ret_group = group;
+    *ret_used = at + 1;
+    return n > at ? find_row(group, name_of(group, words[at])) : NULL;
+}
+
+const struct kt_op_spec *
+verb_spec(const struct verb *verb, bool http)
+{
+    int op = http ? verb->http_op : verb->op;
+    return op < 0 ? NULL : &kt_op_specs[op];
+}
+
+const char *
+verb_word_label(const struct verb *verb, size_t word)
+{
+    const char *member = verb->words[word];
+    if (strcmp(member, ACCOUNT) == 0)
+        return verb->group && strcmp(verb->group, "token") == 0 ? "ACCOUNT" : "SLUG";
+    return strcmp(member, TOKEN) == 0 ? "TOKEN" : "NAME";
+}
+
+const char *
+verb_doc(const struct verb *verb)
+{
+    if (verb->flags & VERB_CALL)
+        return "Call any method with a JSON object as its arguments.";
+    return kt_op_specs[verb->op].doc;
+}
