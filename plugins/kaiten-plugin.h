@@ -136,10 +136,11 @@ struct kaiten_host {
     /* n random bytes fit for keys. Any thread. */
     void (*random)(void *buf, size_t n);
 
-    /* What the caller may hear about a refusal: a code and one sentence out of the public
-     * contract, copied. Only for defects of form that reveal nothing about keys or about other
-     * callers; the first one wins, and counts only when identify() then returns KAITEN_REFUSED.
-     * Only during identify(). NULL in an older daemon: ask size before calling. */
+    /* What the caller may hear about a refusal: a code (a string constant of the plugin) and one
+     * sentence (copied) out of the public contract. Only for defects of form that reveal nothing
+     * about keys or about other callers; the first one wins, and counts only when identify() then
+     * returns KAITEN_REFUSED. Only during identify(). An older daemon has no such member: ask size
+     * before calling. */
     void (*refuse)(struct kaiten_sink *, const char *code, const char *detail);
 };
 

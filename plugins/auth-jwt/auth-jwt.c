@@ -14,16 +14,15 @@
 
 #include <openssl/crypto.h>
 
-enum {
-    LINE_MAX_BYTES = 4096
-};
+enum { LINE_MAX_BYTES = 4096 };
 
 static const char *const default_org_claims[] = { "kaiten_external_org_id", "org_id",
                                                   "organization_id" };
 
 static const struct kaiten_option options[] = {
     { "key", KAITEN_OPT_LIST, 0, NULL, 0, 0,
-      "FILE alg=ALG [kid=ID]: a public key or certificate in PEM, or the secret of an HS algorithm." },
+      "FILE alg=ALG [kid=ID]: a public key or certificate in PEM, or the secret of an HS "
+      "algorithm." },
     { "jwks", KAITEN_OPT_LIST, 0, NULL, 0, 0, "File with a JWK Set or a single JWK." },
     { "issuer", KAITEN_OPT_LIST, 0, NULL, 0, 0,
       "Accepted iss, compared exactly; not set: any issuer whose key is known." },
@@ -99,8 +98,8 @@ read_list(const struct setup *s, const char *option, struct claims_list *ret)
         v[i] = s->host->list_item(s->config, option, i);
         if (v[i] && *v[i])
             continue;
-        s->host->error(s->err, "%s: %s must not be empty",
-                       s->host->where(s->config, option, i), option);
+        s->host->error(s->err, "%s: %s must not be empty", s->host->where(s->config, option, i),
+                       option);
         return false;
     }
     return true;
@@ -127,7 +126,8 @@ static bool
 looks_like_scope(const char *s)
 {
     static const char *const actions[] = { "read:", "write:", "delete:" };
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.*";
+    static const char letters[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.*";
     for (size_t i = 0; i < sizeof(actions) / sizeof(actions[0]); i++) {
         size_t n = strlen(actions[i]);
         if (strncmp(s, actions[i], n) == 0)
@@ -149,14 +149,15 @@ read_ceiling(const struct setup *s)
     for (size_t i = 0; i < list->n; i++) {
         char *reads = NULL;
         if (!looks_like_scope(list->v[i]) || i >= CLAIMS_SCOPES_MAX) {
-            s->host->error(s->err,
-                           "%s: scope_ceiling \"%.64s\": at most %d scopes of the form read:MODULE, "
-                           "write:MODULE, delete:MODULE, where MODULE may be *",
-                           s->host->where(s->config, "scope_ceiling", i), list->v[i],
-                           CLAIMS_SCOPES_MAX);
+            s->host->error(
+                s->err,
+                "%s: scope_ceiling \"%.64s\": at most %d scopes of the form read:MODULE, "
+                "write:MODULE, delete:MODULE, where MODULE may be *",
+                s->host->where(s->config, "scope_ceiling", i), list->v[i], CLAIMS_SCOPES_MAX);
             return false;
         }
-        if (strncmp(list->v[i], "write:", 6) == 0 && asprintf(&reads, "read:%s", list->v[i] + 6) < 0)
+        if (strncmp(list->v[i], "write:", 6) == 0 &&
+            asprintf(&reads, "read:%s", list->v[i] + 6) < 0)
             return no_memory(s);
         policy->ceiling_reads[i] = reads;
     }
@@ -395,8 +396,8 @@ judge_claims(const struct call *c, const char *payload, size_t n)
 {
     struct claims claims;
     struct claims_defect defect = { 0 };
-    enum claims_outcome outcome = claims_read(&c->inst->policy, payload, n,
-                                              c->inst->host->now(), &claims, &defect);
+    enum claims_outcome outcome =
+        claims_read(&c->inst->policy, payload, n, c->inst->host->now(), &claims, &defect);
     if (outcome == CLAIMS_REFUSED)
         return refuse(c, defect.code, defect.detail, defect.why);
     if (outcome != CLAIMS_GOOD)

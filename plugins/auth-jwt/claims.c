@@ -11,8 +11,8 @@
 
 #include <openssl/crypto.h>
 
-#define MISSING "Auth.MissingClaims"
-#define INVALID "Auth.InvalidToken"
+#define MISSING    "Auth.MissingClaims"
+#define INVALID    "Auth.InvalidToken"
 #define BAD_SCOPES "Auth.InvalidScopes"
 
 /* Beyond this, doubles and with them JSON numbers are no exact integers any more. */
@@ -109,7 +109,8 @@ audience_fits(const struct claims_list *list, const cJSON *aud)
     bool fits = false;
     if (!cJSON_IsArray(aud))
         return list_has(list, aud);
-    cJSON_ArrayForEach(item, aud) {
+    cJSON_ArrayForEach(item, aud)
+    {
         if (!cJSON_IsString(item))
             return false;
         fits = fits || list_has(list, item);
@@ -203,13 +204,11 @@ static bool
 read_scope_array(const cJSON *array, struct claims *c, struct claims_defect *ret_defect)
 {
     const cJSON *item;
-    cJSON_ArrayForEach(item, array)
-        if (!cJSON_IsString(item))
-            return defect(ret_defect, BAD_SCOPES, "Scopes must be an array of strings",
-                          "scopes holds something else than strings");
-    cJSON_ArrayForEach(item, array)
-        if (!add_scope(c, item->valuestring))
-            return too_many_scopes(ret_defect);
+    cJSON_ArrayForEach(item, array) if (!cJSON_IsString(item)) return defect(
+        ret_defect, BAD_SCOPES, "Scopes must be an array of strings",
+        "scopes holds something else than strings");
+    cJSON_ArrayForEach(item, array) if (!add_scope(c, item->valuestring)) return too_many_scopes(
+        ret_defect);
     return true;
 }
 

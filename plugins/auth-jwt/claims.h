@@ -29,7 +29,7 @@ struct claims_policy {
     struct claims_list audiences;  /* none: aud is not looked at */
     struct claims_list org_claims; /* names, the first one that is there counts; at least one */
     struct claims_list ceiling;    /* scopes; none: no ceiling */
-    const char **ceiling_reads;    /* for each of ceiling: "read:X" where it is "write:X", or NULL */
+    const char **ceiling_reads;    /* one for each of ceiling: "read:X" for "write:X", or NULL */
     int64_t leeway_ms;
     int64_t max_lifetime_ms;       /* exp may be that far ahead; 0: any time ahead */
 };

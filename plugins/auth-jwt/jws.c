@@ -258,6 +258,6 @@ jws_verify(const struct jws *jws, const struct key_set *keys, const char **ret_w
         return broken(ret_why, "OpenSSL could not check a signature");
     if (outcome == JWS_GOOD)
         return JWS_GOOD;
-    return refused(ret_why, tried ? "the signature is wrong"
-                                  : "no key of that algorithm and key id");
+    return refused(ret_why,
+                   tried ? "the signature is wrong" : "no key of that algorithm and key id");
 }

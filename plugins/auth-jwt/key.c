@@ -31,12 +31,24 @@ static const struct key_alg algs[] = {
     { .name = "PS256", .family = KEY_PSS, .digest = "SHA2-256" },
     { .name = "PS384", .family = KEY_PSS, .digest = "SHA2-384" },
     { .name = "PS512", .family = KEY_PSS, .digest = "SHA2-512" },
-    { .name = "ES256", .family = KEY_EC, .digest = "SHA2-256", .crv = "P-256",
-      .group = "prime256v1", .field = 32 },
-    { .name = "ES384", .family = KEY_EC, .digest = "SHA2-384", .crv = "P-384",
-      .group = "secp384r1", .field = 48 },
-    { .name = "ES512", .family = KEY_EC, .digest = "SHA2-512", .crv = "P-521",
-      .group = "secp521r1", .field = 66 },
+    { .name = "ES256",
+      .family = KEY_EC,
+      .digest = "SHA2-256",
+      .crv = "P-256",
+      .group = "prime256v1",
+      .field = 32 },
+    { .name = "ES384",
+      .family = KEY_EC,
+      .digest = "SHA2-384",
+      .crv = "P-384",
+      .group = "secp384r1",
+      .field = 48 },
+    { .name = "ES512",
+      .family = KEY_EC,
+      .digest = "SHA2-512",
+      .crv = "P-521",
+      .group = "secp521r1",
+      .field = 66 },
     { .name = "EdDSA", .family = KEY_ED25519, .crv = "Ed25519" },
     { .name = "HS256", .family = KEY_HMAC, .digest = "SHA2-256" },
     { .name = "HS384", .family = KEY_HMAC, .digest = "SHA2-384" },
@@ -108,8 +120,8 @@ set_take(struct key_set *set, struct key *take_key, const char *kid, struct key_
         good = (key.digest = EVP_MD_fetch(NULL, key.alg->digest, NULL)) != NULL ||
                why(ret_why, "OpenSSL has no %s", key.alg->digest);
     if (good)
-        good = (v = realloc(set->v, (set->n + 1) * sizeof(*v))) != NULL ||
-               why(ret_why, "no memory");
+        good =
+            (v = realloc(set->v, (set->n + 1) * sizeof(*v))) != NULL || why(ret_why, "no memory");
     if (!good) {
         key_done(&key);
         return false;
@@ -239,8 +251,7 @@ check_pkey(EVP_PKEY *pkey, const struct key_alg *alg, struct key_why *ret_why)
     case KEY_EC:
         return check_ec(pkey, alg, ret_why);
     case KEY_ED25519:
-        return EVP_PKEY_get_base_id(pkey) == EVP_PKEY_ED25519 ||
-               why(ret_why, "not an Ed25519 key");
+        return EVP_PKEY_get_base_id(pkey) == EVP_PKEY_ED25519 || why(ret_why, "not an Ed25519 key");
     case KEY_HMAC:
         break;
     }
@@ -315,8 +326,8 @@ key_take_secret(struct key *key, const void *p, size_t n, struct key_why *ret_wh
 }
 
 static bool
-key_from_secret(struct text *text, unsigned flags, key_log *log, const char *path,
-                struct key *key, struct key_why *ret_why)
+key_from_secret(struct text *text, unsigned flags, key_log *log, const char *path, struct key *key,
+                struct key_why *ret_why)
 {
     if ((text->mode & 077) && !(flags & KEY_ANY_MODE))
         return why(ret_why, "a secret that others than its owner may read; chmod 600");
@@ -384,9 +395,8 @@ jwk_may_verify(const cJSON *json, struct key_why *ret_why)
     if (!ops)
         return true;
     const cJSON *op;
-    cJSON_ArrayForEach(op, ops)
-        if (cJSON_IsString(op) && strcmp(op->valuestring, "verify") == 0)
-            return true;
+    cJSON_ArrayForEach(op, ops) if (cJSON_IsString(op) &&
+                                    strcmp(op->valuestring, "verify") == 0) return true;
     return why(ret_why, "not for checking signatures (key_ops)");
 }
 
@@ -430,7 +440,7 @@ jwk_alg(const cJSON *json, struct key_why *ret_why)
         return NULL;
     }
     const char *name = cJSON_GetStringValue(said);
-    const struct key_alg *alg = !said ? jwk_default_alg(kty, crv)
+    const struct key_alg *alg = !said  ? jwk_default_alg(kty, crv)
                                 : name ? key_alg_find(name, strlen(name))
                                        : NULL;
     if (!alg) {
@@ -485,8 +495,8 @@ jwk_rsa(const cJSON *json, struct key_why *ret_why)
     if (!jwk_bytes(json, "n", bytes, sizeof(bytes), &nn, ret_why))
         return NULL;
     BIGNUM *n = BN_bin2bn(bytes, (int)nn, NULL);
-    BIGNUM *e = jwk_bytes(json, "e", bytes, 16, &ne, ret_why) ? BN_bin2bn(bytes, (int)ne, NULL)
-                                                              : NULL;
+    BIGNUM *e =
+        jwk_bytes(json, "e", bytes, 16, &ne, ret_why) ? BN_bin2bn(bytes, (int)ne, NULL) : NULL;
     OSSL_PARAM_BLD *bld = OSSL_PARAM_BLD_new();
     EVP_PKEY *pkey = NULL;
     if (n && e && bld && OSSL_PARAM_BLD_push_BN(bld, OSSL_PKEY_PARAM_RSA_N, n) == 1 &&
@@ -583,8 +593,8 @@ jwk_secret(const cJSON *json, struct key *key, struct key_why *ret_why)
 {
     unsigned char k[KEY_SECRET_MAX];
     size_t n = 0;
-    bool good = jwk_bytes(json, "k", k, sizeof(k), &n, ret_why) &&
-                key_take_secret(key, k, n, ret_why);
+    bool good =
+        jwk_bytes(json, "k", k, sizeof(k), &n, ret_why) && key_take_secret(key, k, n, ret_why);
     OPENSSL_cleanse(k, sizeof(k));
     return good;
 }
@@ -607,8 +617,8 @@ jwk_add(struct key_set *set, const struct jwk *jwk, struct key_why *ret_why)
         why(ret_why, "not an object");
         return JWK_LEFT_OUT;
     }
-    if (kid && (!cJSON_IsString(kid) || !*kid->valuestring ||
-                strlen(kid->valuestring) > KEY_KID_MAX)) {
+    if (kid &&
+        (!cJSON_IsString(kid) || !*kid->valuestring || strlen(kid->valuestring) > KEY_KID_MAX)) {
         why(ret_why, "kid is no string of 1 to %d bytes", KEY_KID_MAX);
         return JWK_LEFT_OUT;
     }
@@ -629,7 +639,8 @@ add_keys(struct key_set *set, const cJSON *keys, struct jwk *jwk, struct key_why
 {
     size_t before = set->n, nth = 0;
     struct key_why one = { "the set is empty" };
-    cJSON_ArrayForEach(jwk->json, keys) {
+    cJSON_ArrayForEach(jwk->json, keys)
+    {
         nth++;
         enum jwk_fate fate = jwk_add(set, jwk, &one);
         if (fate == JWK_STOP)

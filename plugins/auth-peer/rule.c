@@ -74,13 +74,15 @@ take_gid(struct rule *rule, char *value, struct rule_why *why)
     return take_id(rule, true, value, why);
 }
 
-/* Foreign namespaces show all their people under this one number: it must be asked for by number. */
+/* Foreign namespaces show all their people under this one number: it must be asked for by number.
+ */
 static bool
 take_name_id(struct rule *rule, bool group, const char *value, uint32_t id, struct rule_why *why)
 {
     if (id == RULE_OVERFLOW_ID)
-        return complain(why, "%s=%.64s is number 65534, which stands for strangers of other user "
-                             "namespaces too; %s=65534 is accepted if you mean them all",
+        return complain(why,
+                        "%s=%.64s is number 65534, which stands for strangers of other user "
+                        "namespaces too; %s=65534 is accepted if you mean them all",
                         group ? "group" : "user", value, group ? "gid" : "uid");
     return add_selector(rule, group, id);
 }
@@ -133,8 +135,9 @@ take_text(const char **ret, const char *word, const char *value, struct rule_why
     while (*p && step > 0)
         p += step = utf8_length(p);
     if (n == 0 || n > RULE_TEXT_MAX || *p)
-        return complain(why, "%s=%.64s: 1 to %d bytes of UTF-8 without control characters are "
-                             "accepted",
+        return complain(why,
+                        "%s=%.64s: 1 to %d bytes of UTF-8 without control characters are "
+                        "accepted",
                         word, value, RULE_TEXT_MAX);
     *ret = value;
     return true;
@@ -163,7 +166,8 @@ static bool
 looks_like_scope(const char *s)
 {
     static const char *const actions[] = { "read:", "write:", "delete:" };
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.*";
+    static const char letters[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.*";
     for (size_t i = 0; i < sizeof(actions) / sizeof(actions[0]); i++) {
         size_t n = strlen(actions[i]);
         if (strncmp(s, actions[i], n) == 0)
@@ -182,8 +186,9 @@ take_scopes(struct rule *rule, char *value, struct rule_why *why)
         if (rule->nscopes == RULE_SCOPES_MAX)
             return complain(why, "scopes: at most %d are accepted", RULE_SCOPES_MAX);
         if (!looks_like_scope(scope))
-            return complain(why, "scopes: \"%.64s\": read:MODULE, write:MODULE and delete:MODULE "
-                                 "with commas between them are accepted, and * for MODULE",
+            return complain(why,
+                            "scopes: \"%.64s\": read:MODULE, write:MODULE and delete:MODULE "
+                            "with commas between them are accepted, and * for MODULE",
                             scope);
         rule->scopes[rule->nscopes++] = scope;
     }
@@ -193,8 +198,9 @@ take_scopes(struct rule *rule, char *value, struct rule_why *why)
 static bool
 take_verify(struct rule *rule, char *value, struct rule_why *why)
 {
-    static const char *const names[] = { [KAITEN_VERIFY_NO] = "no", [KAITEN_VERIFY_OWN] = "own",
-                                         [KAITEN_VERIFY_ANY] = "any" };
+    static const char *const names[] = {
+        [KAITEN_VERIFY_NO] = "no", [KAITEN_VERIFY_OWN] = "own", [KAITEN_VERIFY_ANY] = "any"
+    };
     for (int i = KAITEN_VERIFY_NO; i <= KAITEN_VERIFY_ANY; i++) {
         if (strcmp(value, names[i]) != 0)
             continue;
@@ -227,16 +233,11 @@ static const struct word {
     bool selector;
     bool (*take)(struct rule *, char *value, struct rule_why *);
 } words[] = {
-    { "uid", true, take_uid },
-    { "user", true, take_user },
-    { "gid", true, take_gid },
-    { "group", true, take_group },
-    { "org", false, take_org },
-    { "subject", false, take_subject },
-    { "name", false, take_name },
-    { "scopes", false, take_scopes },
-    { "verify", false, take_verify },
-    { "max_lifetime", false, take_max_lifetime },
+    { "uid", true, take_uid },        { "user", true, take_user },
+    { "gid", true, take_gid },        { "group", true, take_group },
+    { "org", false, take_org },       { "subject", false, take_subject },
+    { "name", false, take_name },     { "scopes", false, take_scopes },
+    { "verify", false, take_verify }, { "max_lifetime", false, take_max_lifetime },
 };
 
 enum { WORD_COUNT = sizeof(words) / sizeof(words[0]) };
@@ -263,12 +264,13 @@ next_word(char **line, bool *ret_open_quote)
 static bool
 parse_bare(struct rule *rule, const char *word, struct rule_why *why)
 {
-    bool *flag = strcmp(word, "any") == 0 ? &rule->any
+    bool *flag = strcmp(word, "any") == 0    ? &rule->any
                  : strcmp(word, "deny") == 0 ? &rule->deny
                                              : NULL;
     if (!flag)
-        return complain(why, "unknown word \"%.64s\"; uid= user= gid= group= any org= subject= "
-                             "name= scopes= verify= max_lifetime= deny are accepted",
+        return complain(why,
+                        "unknown word \"%.64s\"; uid= user= gid= group= any org= subject= "
+                        "name= scopes= verify= max_lifetime= deny are accepted",
                         word);
     if (*flag)
         return complain(why, "%s stands twice", word);
@@ -290,8 +292,9 @@ parse_word(struct rule *rule, char *word, struct rule_why *why)
         return words[i].take(rule, word + n + 1, why);
     }
     word[n] = 0;
-    return complain(why, "unknown word \"%.64s=\"; uid= user= gid= group= any org= subject= name= "
-                         "scopes= verify= max_lifetime= deny are accepted",
+    return complain(why,
+                    "unknown word \"%.64s=\"; uid= user= gid= group= any org= subject= name= "
+                    "scopes= verify= max_lifetime= deny are accepted",
                     word);
 }
 

@@ -12,7 +12,7 @@ enum {
     RULE_TEXT_MAX = 255,      /* bytes of organization, subject, name and each scope */
     RULE_SCOPES_MAX = 256,
     RULE_SELECTORS_MAX = 4,
-    RULE_OVERFLOW_ID = 65534, /* what the kernel says for ids that this namespace has no number for */
+    RULE_OVERFLOW_ID = 65534, /* what the kernel says for ids without a number in this namespace */
     RULE_WHY_MAX = 320
 };
 
@@ -39,8 +39,9 @@ struct rule_why {
     char text[RULE_WHY_MAX];
 };
 
-/* Reads one line; looks user and group names up, so it may block: during open() only. False: *ret_why
- * names the word and what would be accepted. On success *ret_rule is to be given to rule_done(). */
+/* Reads one line; looks user and group names up, so it may block: during open() only. False:
+ * *ret_why names the word and what would be accepted. On success *ret_rule is to be given to
+ * rule_done(). */
 bool rule_parse(const char *line, struct rule *ret_rule, struct rule_why *ret_why);
 
 void rule_done(struct rule *);

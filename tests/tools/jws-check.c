@@ -78,9 +78,8 @@ check_signature(const char *path, const char *token)
     }
     struct key_set keys = { 0 };
     struct key_why why = { "" };
-    int rc = key_set_add_jwks(&keys, path, KEY_ANY_MODE, say, &why)
-                 ? check_token(&keys, token, n)
-                 : no("key", why.text);
+    int rc = key_set_add_jwks(&keys, path, KEY_ANY_MODE, say, &why) ? check_token(&keys, token, n)
+                                                                    : no("key", why.text);
     key_set_done(&keys);
     return rc;
 }

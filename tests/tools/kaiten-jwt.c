@@ -30,10 +30,10 @@
 static int
 usage(void)
 {
-    (void)fprintf(stderr,
-                  "usage: kaiten-jwt keygen --alg RS256|ES256 --private FILE --public FILE\n"
-                  "       kaiten-jwt sign --alg ALG --key FILE [--kid ID] [--ttl SECONDS] CLAIM...\n"
-                  "CLAIM: name=text, scopes=a,b or name:=JSON\n");
+    (void)fprintf(
+        stderr, "usage: kaiten-jwt keygen --alg RS256|ES256 --private FILE --public FILE\n"
+                "       kaiten-jwt sign --alg ALG --key FILE [--kid ID] [--ttl SECONDS] CLAIM...\n"
+                "CLAIM: name=text, scopes=a,b or name:=JSON\n");
     return 2;
 }
 
@@ -52,14 +52,16 @@ static bool
 parse(int argc, char **argv, struct arguments *args)
 {
     static const struct option options[] = {
-        { "alg", required_argument, NULL, 'a' },     { "key", required_argument, NULL, 'k' },
-        { "kid", required_argument, NULL, 'i' },     { "private", required_argument, NULL, 'p' },
-        { "public", required_argument, NULL, 'u' },  { "ttl", required_argument, NULL, 't' },
+        { "alg", required_argument, NULL, 'a' },
+        { "key", required_argument, NULL, 'k' },
+        { "kid", required_argument, NULL, 'i' },
+        { "private", required_argument, NULL, 'p' },
+        { "public", required_argument, NULL, 'u' },
+        { "ttl", required_argument, NULL, 't' },
         { NULL, 0, NULL, 0 },
     };
-    const char **const to[] = { ['a'] = &args->alg,     ['k'] = &args->key, ['i'] = &args->kid,
-                                ['p'] = &args->private, ['u'] = &args->public,
-                                ['t'] = &args->ttl };
+    const char **const to[] = { ['a'] = &args->alg,     ['k'] = &args->key,    ['i'] = &args->kid,
+                                ['p'] = &args->private, ['u'] = &args->public, ['t'] = &args->ttl };
     for (int c; (c = getopt_long(argc, argv, "+", options, NULL)) != -1;) {
         if (c == '?')
             return false;
@@ -148,7 +150,7 @@ add_claim(cJSON *claims, char *argument)
         return false;
     bool raw = equals[-1] == ':';
     equals[raw ? -1 : 0] = 0;
-    cJSON *value = raw                                ? cJSON_CreateRaw(equals + 1)
+    cJSON *value = raw                               ? cJSON_CreateRaw(equals + 1)
                    : strcmp(argument, "scopes") == 0 ? split(equals + 1)
                                                      : cJSON_CreateString(equals + 1);
     return cJSON_AddItemToObject(claims, argument, value);

@@ -19,16 +19,18 @@
 #include "plugins/kaiten-auth.h"
 
 #ifdef KAITEN_STATIC_PLUGINS
-#define TEST_PLUGIN(name) extern const struct kaiten_auth kaiten_auth_##name; \
+#define TEST_PLUGIN(name)                                                                          \
+    extern const struct kaiten_auth kaiten_auth_##name;                                            \
     static const struct kaiten_auth *const plugin = &kaiten_auth_##name
 #else
-#define TEST_PLUGIN(name) extern const struct kaiten_auth kaiten_auth_plugin; \
+#define TEST_PLUGIN(name)                                                                          \
+    extern const struct kaiten_auth kaiten_auth_plugin;                                            \
     static const struct kaiten_auth *const plugin = &kaiten_auth_plugin
 #endif
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
-#define NOW_MS INT64_C(1800000000000)
-#define NOW_S INT64_C(1800000000)
+#define NOW_MS   INT64_C(1800000000000)
+#define NOW_S    INT64_C(1800000000)
 
 enum { FAKE_SETTINGS_MAX = 64, FAKE_SCOPES_MAX = 256 };
 
@@ -50,10 +52,10 @@ struct kaiten_err {
 static struct fake {
     struct kaiten_config config;
     struct kaiten_err err;
-    char where[512];      /* folder of the pretended configuration file, with the slash */
+    char where[512]; /* folder of the pretended configuration file, with the slash */
     char code[64], detail[128];
     char subject[256], organization[256], name[256], email[256], proof[16];
-    char scopes[8192];    /* with commas */
+    char scopes[8192]; /* with commas */
     bool no_name, no_email;
     size_t nprincipals, nlogged, ntokens;
     char logged[512];

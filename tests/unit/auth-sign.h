@@ -194,8 +194,8 @@ sign_text(const struct signer *s, const char *text, unsigned char *out, size_t r
         return 0;
     if (s->pkey)
         return sign_evp(s, text, out, room);
-    assert_non_null(HMAC(digest_of(s->alg), s->secret, (int)s->nsecret,
-                         (const unsigned char *)text, strlen(text), out, &n));
+    assert_non_null(HMAC(digest_of(s->alg), s->secret, (int)s->nsecret, (const unsigned char *)text,
+                         strlen(text), out, &n));
     return n;
 }
 
@@ -243,7 +243,8 @@ jwk_of(EVP_PKEY *pkey, const char *more)
         assert_int_equal(EVP_PKEY_get_bn_param(pkey, "n", &bn), 1);
         assert_int_equal(EVP_PKEY_get_bn_param(pkey, "e", &be), 1);
         char *tn = b64(a, (size_t)BN_bn2bin(bn, a)), *te = b64(a, (size_t)BN_bn2bin(be, a));
-        assert_true(asprintf(&jwk, "{\"kty\":\"RSA\",\"n\":\"%s\",\"e\":\"%s\"%s}", tn, te, more) > 0);
+        assert_true(asprintf(&jwk, "{\"kty\":\"RSA\",\"n\":\"%s\",\"e\":\"%s\"%s}", tn, te, more) >
+                    0);
         BN_free(bn);
         BN_free(be);
         free(tn);
@@ -254,16 +255,17 @@ jwk_of(EVP_PKEY *pkey, const char *more)
         n = sizeof(a);
         assert_int_equal(EVP_PKEY_get_raw_public_key(pkey, a, &n), 1);
         char *tx = b64(a, n);
-        assert_true(asprintf(&jwk, "{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"%s\"%s}", tx, more) > 0);
+        assert_true(
+            asprintf(&jwk, "{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"%s\"%s}", tx, more) > 0);
         free(tx);
         return jwk;
     }
     int bits = EVP_PKEY_get_bits(pkey);
-    assert_int_equal(EVP_PKEY_get_octet_string_param(pkey, OSSL_PKEY_PARAM_PUB_KEY, a, sizeof(a),
-                                                     &n), 1);
+    assert_int_equal(
+        EVP_PKEY_get_octet_string_param(pkey, OSSL_PKEY_PARAM_PUB_KEY, a, sizeof(a), &n), 1);
     char *tx = b64(a + 1, (n - 1) / 2), *ty = b64(a + 1 + (n - 1) / 2, (n - 1) / 2);
-    assert_true(asprintf(&jwk, "{\"kty\":\"EC\",\"crv\":\"P-%d\",\"x\":\"%s\",\"y\":\"%s\"%s}", bits, tx,
-                         ty, more) > 0);
+    assert_true(asprintf(&jwk, "{\"kty\":\"EC\",\"crv\":\"P-%d\",\"x\":\"%s\",\"y\":\"%s\"%s}",
+                         bits, tx, ty, more) > 0);
     free(tx);
     free(ty);
     return jwk;

@@ -9,7 +9,7 @@
 
 TEST_PLUGIN(jwt);
 
-#define H "{\"alg\":\"HS256\",\"typ\":\"JWT\"}"
+#define H   "{\"alg\":\"HS256\",\"typ\":\"JWT\"}"
 #define WHO "\"sub\":\"user_1\",\"kaiten_external_org_id\":\"org_1\",\"scopes\":[\"read:tokens\"]"
 #define EXP "\"exp\":1800000060"
 
@@ -184,7 +184,8 @@ claims_are_judged(void **state)
         const char *detail = claim_rows[i].detail;
         enum kaiten_verdict verdict = identify_claims(instance, H, claim_rows[i].claims);
         if (verdict != (detail ? KAITEN_REFUSED : KAITEN_KNOWN) ||
-            (detail && (strcmp(fake.detail, detail) != 0 || strcmp(fake.code, code_of(detail)) != 0)))
+            (detail &&
+             (strcmp(fake.detail, detail) != 0 || strcmp(fake.code, code_of(detail)) != 0)))
             fail_msg("%s: %x %s \"%s\" (%s)", claim_rows[i].claims, verdict, fake.code, fake.detail,
                      fake.err.text);
     }
@@ -196,12 +197,13 @@ the_principal_is_what_the_claims_say(void **state)
 {
     (void)state;
     void *instance = open_with(NULL, NULL);
-    assert_int_equal(identify_claims(instance, H,
-                                     "{" EXP ",\"sub\":\" user_1 \",\"kaiten_external_org_id\":"
-                                     "\"\\torg_1\",\"org_id\":\"wrong\",\"scopes\":[\"read:*\","
-                                     "\"write:tokens\",\"read:*\",\"nonsense\"],\"scope\":\"wrong\","
-                                     "\"name\":\"\\u00c4nne\",\"email\":\"a@b\"}"),
-                     KAITEN_KNOWN);
+    assert_int_equal(
+        identify_claims(instance, H,
+                        "{" EXP ",\"sub\":\" user_1 \",\"kaiten_external_org_id\":"
+                        "\"\\torg_1\",\"org_id\":\"wrong\",\"scopes\":[\"read:*\","
+                        "\"write:tokens\",\"read:*\",\"nonsense\"],\"scope\":\"wrong\","
+                        "\"name\":\"\\u00c4nne\",\"email\":\"a@b\"}"),
+        KAITEN_KNOWN);
     assert_string_equal(fake.subject, "user_1");
     assert_string_equal(fake.organization, "org_1");
     assert_string_equal(fake.name, "\xc3\x84nne");
@@ -231,14 +233,14 @@ claim_limits_are_exact(void **state)
     memset(text, 'x', sizeof(text));
     for (int n = 254; n <= 256; n++) {
         enum kaiten_verdict want = n <= 255 ? KAITEN_KNOWN : KAITEN_REFUSED;
-        (void)snprintf(claims, sizeof(claims), "{" EXP ",\"sub\":\"%.*s\",\"org_id\":\"o\",\"scopes\":[]}",
-                       n, text);
+        (void)snprintf(claims, sizeof(claims),
+                       "{" EXP ",\"sub\":\"%.*s\",\"org_id\":\"o\",\"scopes\":[]}", n, text);
         assert_int_equal(identify_claims(instance, H, claims), want);
-        (void)snprintf(claims, sizeof(claims), "{" EXP ",\"sub\":\"u\",\"org_id\":\"%.*s\",\"scopes\":[]}",
-                       n, text);
+        (void)snprintf(claims, sizeof(claims),
+                       "{" EXP ",\"sub\":\"u\",\"org_id\":\"%.*s\",\"scopes\":[]}", n, text);
         assert_int_equal(identify_claims(instance, H, claims), want);
-        (void)snprintf(claims, sizeof(claims), "{" EXP ",\"sub\":\"u\",\"org_id\":\"o\",\"scopes\":[\"%.*s\"]}",
-                       n, text);
+        (void)snprintf(claims, sizeof(claims),
+                       "{" EXP ",\"sub\":\"u\",\"org_id\":\"o\",\"scopes\":[\"%.*s\"]}", n, text);
         assert_int_equal(identify_claims(instance, H, claims), want);
         size_t used = (size_t)snprintf(claims, sizeof(claims),
                                        "{" EXP ",\"sub\":\"u\",\"org_id\":\"o\",\"scope\":\"");
@@ -309,8 +311,7 @@ static const struct {
     { "delete:*", "delete:a", "" },
     { "delete:a", "write:*", "delete:a" },
     { "read:*,write:tokens", "write:*", "read:*,write:tokens" },
-    { "read:*,write:tokens", "write:tokens write:other",
-      "write:tokens,read:other" },
+    { "read:*,write:tokens", "write:tokens write:other", "write:tokens,read:other" },
     { "read:a", "nonsense", "" },
 };
 
@@ -326,7 +327,8 @@ a_ceiling_leaves_what_both_grant(void **state)
             fake_set("scope_ceiling", scope, 0);
         void *instance = open_plugin();
         assert_non_null(instance);
-        (void)snprintf(claims, sizeof(claims), "{" EXP ",\"sub\":\"u\",\"org_id\":\"o\",\"scope\":\"%s\"}",
+        (void)snprintf(claims, sizeof(claims),
+                       "{" EXP ",\"sub\":\"u\",\"org_id\":\"o\",\"scope\":\"%s\"}",
                        ceiling_rows[i].held);
         assert_int_equal(identify_claims(instance, H, claims), KAITEN_KNOWN);
         if (strcmp(fake.scopes, ceiling_rows[i].want) != 0)
@@ -471,7 +473,8 @@ lifetimes_follow_the_options(void **state)
     fake.config.v[0].number = 0;
     fake.config.v[1].number = 0;
     void *instance = open_plugin();
-    assert_int_equal(identify_claims(instance, H, "{\"exp\":9007199254740992," WHO "}"), KAITEN_KNOWN);
+    assert_int_equal(identify_claims(instance, H, "{\"exp\":9007199254740992," WHO "}"),
+                     KAITEN_KNOWN);
     assert_int_equal(fake.principal.expires_at_ms, INT64_C(9007199254740992000));
     assert_int_equal(identify_claims(instance, H, "{" EXP ",\"nbf\":1800000000," WHO "}"),
                      KAITEN_KNOWN);

@@ -16,10 +16,10 @@ static const struct {
     bool good;
     size_t n; /* decoded */
 } base64_rows[] = {
-    { "", true, 0 },          { "AA", true, 1 },     { "AAA", true, 2 },  { "AAAA", true, 3 },
-    { "_-_-", true, 3 },      { "A", false, 0 },     { "AAAAA", false, 0 }, { "AB", false, 0 },
-    { "AAB", false, 0 },      { "AA==", false, 0 },  { "AA=", false, 0 }, { "+/AA", false, 0 },
-    { "AA\n", false, 0 },     { "A A", false, 0 },   { "AAA\xc3", false, 0 },
+    { "", true, 0 },      { "AA", true, 1 },    { "AAA", true, 2 },      { "AAAA", true, 3 },
+    { "_-_-", true, 3 },  { "A", false, 0 },    { "AAAAA", false, 0 },   { "AB", false, 0 },
+    { "AAB", false, 0 },  { "AA==", false, 0 }, { "AA=", false, 0 },     { "+/AA", false, 0 },
+    { "AA\n", false, 0 }, { "A A", false, 0 },  { "AAA\xc3", false, 0 },
 };
 
 static void
@@ -190,8 +190,8 @@ static bool
 refused_on_purpose(const char *file)
 {
     static const char *const names[] = {
-        "y_object_duplicated_key.json", "y_object_duplicated_key_and_value.json",
-        "y_object_escaped_null_in_key.json", "y_string_null_escape.json",
+        "y_object_duplicated_key.json",       "y_object_duplicated_key_and_value.json",
+        "y_object_escaped_null_in_key.json",  "y_string_null_escape.json",
         "y_number_double_close_to_zero.json", /* longer than a number may be */
     };
     for (size_t i = 0; i < COUNT(names); i++)
@@ -249,8 +249,10 @@ judge(const struct key_set *set, const char *token)
 }
 
 static const char *const cookbook[] = {
-    "jws/4_1.rsa_v15_signature.json",           "jws/4_2.rsa-pss_signature.json",
-    "jws/4_3.ecdsa_signature.json",             "jws/4_4.hmac-sha2_integrity_protection.json",
+    "jws/4_1.rsa_v15_signature.json",
+    "jws/4_2.rsa-pss_signature.json",
+    "jws/4_3.ecdsa_signature.json",
+    "jws/4_4.hmac-sha2_integrity_protection.json",
     "curve25519/jws.json",
 };
 
@@ -323,8 +325,9 @@ add(struct key_set *set, const struct signer *s, const char *kid)
         fail_msg("%s: %s", s->alg, why.text);
 }
 
-static const char *const all_algs[] = { "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256",
-                                        "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA" };
+static const char *const all_algs[] = { "HS256", "HS384", "HS512", "RS256", "RS384",
+                                        "RS512", "PS256", "PS384", "PS512", "ES256",
+                                        "ES384", "ES512", "EdDSA" };
 
 static void
 every_algorithm_verifies_its_own_and_no_other(void **state)
@@ -440,8 +443,8 @@ headers_are_judged(void **state)
 static void
 texts_are_judged(void **state)
 {
-    static const char *const wrong[] = { "%s.", ".%s", "%s.x", "%s=", "%s\n", " %s", "%s ", "%s\t",
-                                         "%s%%", "!%s", "Bearer %s" };
+    static const char *const wrong[] = { "%s.", ".%s",  "%s.x", "%s=", "%s\n",     " %s",
+                                         "%s ", "%s\t", "%s%%", "!%s", "Bearer %s" };
     (void)state;
     struct key_set set = { 0 };
     const struct signer s = signer_of("HS256");
@@ -500,7 +503,8 @@ key_ids_choose(void **state)
 {
     (void)state;
     struct key_set set = { 0 };
-    const struct signer a = { "RS256", keys.rsa, NULL, 0 }, b = { "RS256", keys.rsa_other, NULL, 0 };
+    const struct signer a = { "RS256", keys.rsa, NULL, 0 },
+                        b = { "RS256", keys.rsa_other, NULL, 0 };
     add(&set, &a, "a");
     add(&set, &b, "b");
     const struct {
@@ -559,7 +563,7 @@ keys_are_not_confused(void **state)
     add(&set, &es, NULL);
     char *pem = public_pem(keys.rsa);
     const struct signer rows[] = {
-        { "HS256", NULL, pem, strlen(pem) }, { "HS256", NULL, "", 0 },     { NULL, NULL, NULL, 0 },
+        { "HS256", NULL, pem, strlen(pem) }, { "HS256", NULL, "", 0 },      { NULL, NULL, NULL, 0 },
         { "ES256", keys.p384, NULL, 0 },     { "ES256", keys.k1, NULL, 0 },
     };
     static const char *const headers[] = { "{\"alg\":\"HS256\"}", "{\"alg\":\"RS256\"}",
@@ -588,7 +592,8 @@ takes_file(const char *path, const char *alg, const char *kid, char *ret_why)
 {
     struct key_set set = { 0 };
     struct key_why why = { "" };
-    bool good = key_set_add_file(&set, path, key_alg_find(alg, strlen(alg)), kid, 0, fake_log, &why);
+    bool good =
+        key_set_add_file(&set, path, key_alg_find(alg, strlen(alg)), kid, 0, fake_log, &why);
     strcpy(ret_why, why.text);
     assert_int_equal(set.n, good);
     key_set_done(&set);
@@ -625,8 +630,9 @@ pem_keys_are_judged_when_read(void **state)
     expect_file(write_public("ec", keys.k1), "ES256", "P-256");
     expect_file(write_public("ed", keys.ed25519), "EdDSA", NULL);
     expect_file(write_public("ed", keys.ed448), "EdDSA", "Ed25519");
-    expect_file(write_text("x", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", 0644),
-                "RS256", "no public key");
+    expect_file(
+        write_text("x", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", 0644),
+        "RS256", "no public key");
     expect_file(write_text("x", "-----BEGIN PRIVATE KEY-----\n", 0600), "RS256", "private key");
     expect_file(write_text("x", "hello", 0644), "RS256", "no public key");
     expect_file(write_text("x", "", 0644), "RS256", "bytes");
@@ -681,19 +687,20 @@ expect_jwks(char *take_a, char *take_b, mode_t mode, size_t usable, const char *
 }
 
 #define OCT(n, more) "{\"kty\":\"oct\",\"k\":\"" n "\"" more "}"
-#define K32 "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
-#define K31 "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHg"
+#define K32          "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
+#define K31          "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHg"
 
 static void
 jwk_sets_are_judged_when_read(void **state)
 {
     (void)state;
     expect_jwks(jwk_of(keys.rsa, ""), NULL, 0644, 1, NULL);
-    expect_jwks(jwk_of(keys.rsa, ",\"alg\":\"PS256\",\"use\":\"sig\",\"kid\":\"k\""), NULL, 0644, 1, NULL);
+    expect_jwks(jwk_of(keys.rsa, ",\"alg\":\"PS256\",\"use\":\"sig\",\"kid\":\"k\""), NULL, 0644, 1,
+                NULL);
     expect_jwks(jwk_of(keys.p256, ""), jwk_of(keys.ed25519, ""), 0644, 2, NULL);
     expect_jwks(jwk_of(keys.p384, ""), jwk_of(keys.p521, ""), 0644, 2, NULL);
-    expect_jwks(jwk_of(keys.rsa, ",\"key_ops\":[\"verify\"]"), jwk_of(keys.rsa, ",\"key_ops\":[\"sign\"]"),
-                0644, 1, NULL);
+    expect_jwks(jwk_of(keys.rsa, ",\"key_ops\":[\"verify\"]"),
+                jwk_of(keys.rsa, ",\"key_ops\":[\"sign\"]"), 0644, 1, NULL);
     expect_jwks(jwk_of(keys.rsa, ",\"use\":\"enc\""), jwk_of(keys.rsa, ""), 0644, 1, NULL);
     expect_jwks(strdup("{\"kty\":\"AKP\"}"), jwk_of(keys.rsa, ""), 0644, 1, NULL);
     expect_jwks(strdup("7"), jwk_of(keys.rsa, ""), 0644, 1, NULL);
@@ -720,12 +727,14 @@ jwk_sets_are_judged_when_read(void **state)
     expect_jwks(strdup("{\"keys\":{}}"), NULL, 0644, 0, "array");
     expect_jwks(strdup("[]"), NULL, 0644, 0, "JSON");
     expect_jwks(strdup("{}"), NULL, 0644, 0, "kty");
-    expect_jwks(strdup("{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"" K32 "\",\"y\":\"" K32 "\"}"), NULL, 0644,
-                0, "key");
-    expect_jwks(strdup("{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"" K31 "\",\"y\":\"" K32 "\"}"), NULL, 0644,
-                0, "32 bytes");
-    expect_jwks(strdup("{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"" K31 "\"}"), NULL, 0644, 0, "32");
-    expect_jwks(strdup("{\"kty\":\"OKP\",\"crv\":\"X25519\",\"x\":\"" K32 "\"}"), NULL, 0644, 0, "alg");
+    expect_jwks(strdup("{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"" K32 "\",\"y\":\"" K32 "\"}"),
+                NULL, 0644, 0, "key");
+    expect_jwks(strdup("{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"" K31 "\",\"y\":\"" K32 "\"}"),
+                NULL, 0644, 0, "32 bytes");
+    expect_jwks(strdup("{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"" K31 "\"}"), NULL, 0644, 0,
+                "32");
+    expect_jwks(strdup("{\"kty\":\"OKP\",\"crv\":\"X25519\",\"x\":\"" K32 "\"}"), NULL, 0644, 0,
+                "alg");
 }
 
 static void
