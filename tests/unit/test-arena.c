@@ -80,6 +80,23 @@ test_borrowed_memory_may_be_too_small_or_crooked(void **state)
         }
 }
 
+/* What the alignment takes is not there for the caller. */
+static void
+test_alignment_counts_against_the_chunk(void **state)
+{
+    (void)state;
+    alignas(max_align_t) char memory[256];
+    for (size_t n = 1; n < sizeof memory; n++) {
+        struct kt_arena arena;
+        kt_arena_init_with(&arena, memory, sizeof memory, 4096);
+        assert_non_null(kt_arena_str(&arena, KT_LIT("")).p);
+        char *p = kt_arena_alloc(&arena, n);
+        assert_non_null(p);
+        assert_true(p < memory || p >= memory + sizeof memory || p + n <= memory + sizeof memory);
+        kt_arena_done(&arena);
+    }
+}
+
 static void
 test_wipe_overwrites_what_was_handed_out(void **state)
 {
@@ -152,6 +169,7 @@ main(void)
         cmocka_unit_test(test_alloc_is_aligned_and_disjoint),
         cmocka_unit_test(test_borrowed_memory_is_used_first),
         cmocka_unit_test(test_borrowed_memory_may_be_too_small_or_crooked),
+        cmocka_unit_test(test_alignment_counts_against_the_chunk),
         cmocka_unit_test(test_wipe_overwrites_what_was_handed_out),
         cmocka_unit_test(test_calloc_gives_zeros_and_refuses_overflow),
         cmocka_unit_test(test_strings),

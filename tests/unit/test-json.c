@@ -275,6 +275,12 @@ test_limit_members(void **state)
     limits.members = 1000;
     members(&buf, 1000);
     assert_int_equal(read_repeated("", 0, buf.p, "", &limits), 0);
+    /* The first name of many is remembered. */
+    buf.n -= sizeof "}";
+    kt_buf_puts(&buf, ",\"M0\":1}");
+    kt_buf_putc(&buf, '\0');
+    limits.members = 1001;
+    assert_int_equal(read_repeated("", 0, buf.p, "", &limits), KT_JSON_SYNTAX);
     kt_buf_done(&buf);
 }
 
