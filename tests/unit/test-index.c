@@ -484,6 +484,8 @@ read_round(uint64_t *random)
         uint64_t revoked = atomic_load(&shared.revoked), added = atomic_load(&shared.added);
         *random = *random * 6364136223846793005U + 1442695040888963407U;
         uint64_t n = (*random >> 33) % (added + 10);
+        if (i % 2 == 0)
+            n = added; /* the one that is being added now: only the index itself publishes it */
         index_prefetch(shared.index, D(n));
         index_prefetch_record(shared.index, D(n));
         enum index_verdict verdict = index_find(shared.index, D(n), NOW, &hit);

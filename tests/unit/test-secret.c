@@ -90,6 +90,7 @@ test_equality(void **state)
     assert_false(kt_secret_eq(view("abc"), view("abd")));
     assert_false(kt_secret_eq(view("xbc"), view("abc")));
     assert_false(kt_secret_eq(view("abc"), view("ab")));
+    assert_false(kt_secret_eq(view("ab"), view("abc")));
     assert_false(kt_secret_eq(view(NULL), view(NULL)));
     assert_false(kt_secret_eq(view(""), view(NULL)));
 }
