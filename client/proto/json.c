@@ -4,10 +4,8 @@
 
 #include "client/proto/json.h"
 #include "client/proto/utf8.h"
-#include "client/proto/wipe.h"
 
 #include <cjson/cJSON.h>
-#include <malloc.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -68,8 +66,8 @@ fail_here(struct scan *scan, const char *expected)
 static void
 space_skip(struct scan *scan)
 {
-    while (scan->p < scan->end
-           && (*scan->p == ' ' || *scan->p == '\n' || *scan->p == '\r' || *scan->p == '\t'))
+    while (scan->p < scan->end &&
+           (*scan->p == ' ' || *scan->p == '\n' || *scan->p == '\r' || *scan->p == '\t'))
         scan->p++;
 }
 
@@ -181,6 +179,27 @@ is_plain_ascii(char c)
     return (unsigned char)c >= ' ' && (unsigned char)c < 0x80 && c != '"' && c != '\\';
 }
 
+/* Whether each of 8 bytes is plain ASCII: no control character, no quote, no backslash. */
+static bool
+word_is_plain(const char *p)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101), highs = ones << 7;
+    uint64_t word;
+    memcpy(&word, p, sizeof word);
+    uint64_t quote = word ^ ones * '"', backslash = word ^ ones * '\\';
+    return ((word | (word - ones * ' ') | (quote - ones) | (backslash - ones)) & highs) == 0;
+}
+
+static const char *
+plain_ascii_end(const char *p, const char *end)
+{
+    while (end - p >= 8 && word_is_plain(p))
+        p += 8;
+    while (p < end && is_plain_ascii(*p))
+        p++;
+    return p;
+}
+
 /* The string whose opening quote is at the cursor. */
 static bool
 string_scan(struct scan *scan)
@@ -189,8 +208,7 @@ string_scan(struct scan *scan)
     size_t length = 0;
     while (true) {
         const char *run = scan->p;
-        while (scan->p < scan->end && is_plain_ascii(*scan->p))
-            scan->p++;
+        scan->p = plain_ascii_end(run, scan->end);
         length += (size_t)(scan->p - run);
         if (at(scan, '"'))
             break;
@@ -241,6 +259,10 @@ name_hash(const struct name *name)
     uint32_t hash = 2166136261U;
     char out[4];
     for (const char *p = name->p; p < name->end;) {
+        if (is_plain_ascii(*p)) {
+            hash = (hash ^ (unsigned char)fold(*p++)) * 16777619U;
+            continue;
+        }
         size_t n = said_next(&p, name->end, out);
         for (size_t i = 0; i < n; i++)
             hash = (hash ^ (unsigned char)fold(out[i])) * 16777619U;
@@ -447,19 +469,21 @@ struct copy {
     const char *p; /* behind the last number taken */
 };
 
+/* While a text is read, cJSON takes memory from here: quick, and wiped in one go, because a text
+ * may have carried a secret. */
+static _Thread_local struct kt_arena *pool;
+
 static void *
 hook_malloc(size_t n)
 {
-    return malloc(n);
+    return pool ? kt_arena_alloc(pool, n) : malloc(n);
 }
 
-/* A text may have carried a secret. */
 static void
 hook_free(void *p)
 {
-    if (p)
-        kt_wipe(p, malloc_usable_size(p));
-    free(p);
+    if (!pool)
+        free(p);
 }
 
 static void
@@ -497,8 +521,8 @@ integer(struct kt_str text, int64_t *ret_i)
     int64_t i = 0;
     for (size_t k = negative; k < text.n; k++) {
         int digit = text.p[k] - '0';
-        if (!is_digit(text.p[k]) || __builtin_mul_overflow(i, 10, &i)
-            || __builtin_sub_overflow(i, negative ? digit : -digit, &i))
+        if (!is_digit(text.p[k]) || __builtin_mul_overflow(i, 10, &i) ||
+            __builtin_sub_overflow(i, negative ? digit : -digit, &i))
             return false;
     }
     *ret_i = i;
@@ -587,12 +611,30 @@ value_copy(struct copy *copy, const cJSON *from, struct kt_value *out)
     return true;
 }
 
+/* Builds the value of a text that the scan has accepted. */
+static bool
+text_build(struct scan *scan, struct kt_value *out)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, hooks_set);
+    max_align_t first[4096 / sizeof(max_align_t)];
+    struct kt_arena memory;
+    kt_arena_init_with(&memory, first, sizeof first, SIZE_MAX / 2);
+    pool = &memory;
+    cJSON *tree =
+        cJSON_ParseWithLengthOpts(scan->begin, (size_t)(scan->end - scan->begin), NULL, 0);
+    pool = NULL;
+    struct copy copy = { scan, scan->begin };
+    bool done = tree ? value_copy(&copy, tree, out) : copy_fail(&copy);
+    kt_arena_wipe(&memory);
+    kt_arena_done(&memory);
+    return done;
+}
+
 int
 kt_json_read(struct kt_str text, struct kt_arena *arena, const struct kt_json_limits *limits,
              struct kt_value *ret_value, struct kt_json_error *ret_error)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, hooks_set);
     struct scan scan;
     scan.begin = scan.p = text.n ? text.p : "";
     scan.end = scan.begin + text.n;
@@ -602,14 +644,8 @@ kt_json_read(struct kt_str text, struct kt_arena *arena, const struct kt_json_li
     scan.nodes = scan.nnames = 0;
     scan.names = scan.first;
     scan.size = NAMES_AT_FIRST;
-    if (!text_scan(&scan))
-        return (int)ret_error->fault;
-    struct copy copy = { &scan, scan.begin };
-    cJSON *tree = cJSON_ParseWithLengthOpts(text.p, text.n, NULL, 0);
-    struct kt_value value = { .type = KT_V_NULL };
-    bool done = tree ? value_copy(&copy, tree, &value) : copy_fail(&copy);
-    cJSON_Delete(tree);
-    if (!done)
+    struct kt_value value;
+    if (!text_scan(&scan) || !text_build(&scan, &value))
         return (int)ret_error->fault;
     *ret_value = value;
     return 0;

@@ -38,12 +38,12 @@ struct cursor {
 static const struct {
     unsigned char kind, size;
 } shapes[32] = {
-    { K_NIL, 0 },   { K_BAD, 0 },   { K_BOOL, 0 }, { K_BOOL, 0 }, { K_BIN, 1 },   { K_BIN, 2 },
-    { K_BIN, 4 },   { K_EXT, 1 },   { K_EXT, 2 },  { K_EXT, 4 },  { K_FLOAT, 4 }, { K_FLOAT, 8 },
-    { K_UINT, 1 },  { K_UINT, 2 },  { K_UINT, 4 }, { K_UINT, 8 }, { K_INT, 1 },   { K_INT, 2 },
-    { K_INT, 4 },   { K_INT, 8 },   { K_EXT, 0 },  { K_EXT, 0 },  { K_EXT, 0 },   { K_EXT, 0 },
-    { K_EXT, 0 },   { K_STR, 1 },   { K_STR, 2 },  { K_STR, 4 },  { K_ARRAY, 2 }, { K_ARRAY, 4 },
-    { K_MAP, 2 },   { K_MAP, 4 },
+    { K_NIL, 0 },  { K_BAD, 0 },  { K_BOOL, 0 }, { K_BOOL, 0 }, { K_BIN, 1 },   { K_BIN, 2 },
+    { K_BIN, 4 },  { K_EXT, 1 },  { K_EXT, 2 },  { K_EXT, 4 },  { K_FLOAT, 4 }, { K_FLOAT, 8 },
+    { K_UINT, 1 }, { K_UINT, 2 }, { K_UINT, 4 }, { K_UINT, 8 }, { K_INT, 1 },   { K_INT, 2 },
+    { K_INT, 4 },  { K_INT, 8 },  { K_EXT, 0 },  { K_EXT, 0 },  { K_EXT, 0 },   { K_EXT, 0 },
+    { K_EXT, 0 },  { K_STR, 1 },  { K_STR, 2 },  { K_STR, 4 },  { K_ARRAY, 2 }, { K_ARRAY, 4 },
+    { K_MAP, 2 },  { K_MAP, 4 },
 };
 
 static uint64_t
@@ -156,8 +156,8 @@ scan_step(struct cursor *at, struct kt_pack_scan *state)
     enum kt_frame frame = token_read(at, &token);
     if (frame != KT_FRAME_DONE)
         return frame;
-    bool is_key = state->depth && state->level[state->depth - 1].map
-                  && state->level[state->depth - 1].left % 2 == 0;
+    bool is_key = state->depth && state->level[state->depth - 1].map &&
+                  state->level[state->depth - 1].left % 2 == 0;
     if (is_key && token.kind != K_STR)
         return refuse(at, "a key is not a str");
     if (token.kind == K_ARRAY || token.kind == K_MAP) {
@@ -180,8 +180,12 @@ enum kt_frame
 kt_pack_scan(struct kt_str bytes, const struct kt_pack_limits *limits, struct kt_pack_scan *state,
              size_t *ret_len, const char **ret_why)
 {
-    struct cursor at = { bytes.p,        state->pos, bytes.n,
-                         state->elements, state->pending, limits ? limits : &kt_pack_request_limits,
+    struct cursor at = { bytes.p,
+                         state->pos,
+                         bytes.n,
+                         state->elements,
+                         state->pending,
+                         limits ? limits : &kt_pack_request_limits,
                          NULL };
     enum kt_frame frame;
     do {

@@ -72,8 +72,8 @@ void kt_pack_put_double(struct kt_buf *, double);
 void kt_pack_put_str(struct kt_buf *, struct kt_str); /* an absent string becomes nil */
 void kt_pack_put_bin(struct kt_buf *, struct kt_str);
 void kt_pack_put_time(struct kt_buf *, struct kt_time); /* one that is not set becomes nil */
-void kt_pack_put_array(struct kt_buf *, size_t n); /* n values follow */
-void kt_pack_put_map(struct kt_buf *, size_t n);   /* n times key and value follow */
+void kt_pack_put_array(struct kt_buf *, size_t n);      /* n values follow */
+void kt_pack_put_map(struct kt_buf *, size_t n);        /* n times key and value follow */
 void kt_pack_put_value(struct kt_buf *, const struct kt_value *); /* a whole tree */
 
 #endif

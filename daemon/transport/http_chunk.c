@@ -6,13 +6,13 @@
 
 /* One byte moves the decoder from state to state, except in S_DATA, which takes what is there. */
 enum {
-    S_SIZE,       /* in the hex digits */
-    S_EXTENSION,  /* behind the ';' */
-    S_SIZE_LF,    /* behind the CR of the size line */
+    S_SIZE,      /* in the hex digits */
+    S_EXTENSION, /* behind the ';' */
+    S_SIZE_LF,   /* behind the CR of the size line */
     S_DATA,
     S_DATA_CR,
     S_DATA_LF,
-    S_LINE,       /* at the beginning of a trailer or of the last line */
+    S_LINE, /* at the beginning of a trailer or of the last line */
     S_NAME,
     S_VALUE,
     S_TRAILER_LF,
@@ -54,8 +54,8 @@ is_text(char c)
 static bool
 is_token(char c)
 {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')
-           || (c != '\0' && strchr("!#$%&'*+-.^_`|~", c));
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+           (c != '\0' && strchr("!#$%&'*+-.^_`|~", c));
 }
 
 static int
@@ -129,8 +129,7 @@ trailer_byte(struct http_chunk *chunk, char c)
 static bool
 size_lf_byte(struct http_chunk *chunk, char c)
 {
-    return expect(chunk, c, '\n', S_DATA, "a CR without LF behind a chunk size")
-           && size_end(chunk);
+    return expect(chunk, c, '\n', S_DATA, "a CR without LF behind a chunk size") && size_end(chunk);
 }
 
 static bool

@@ -8,9 +8,9 @@
 #include "client/proto/str.h"
 
 enum {
-    HTTP_CHUNK_DIGITS_MAX = 8,         /* of a chunk size */
-    HTTP_CHUNK_EXTENSION_MAX = 1024,   /* bytes of all extensions of a body together */
-    HTTP_CHUNK_TRAILER_MAX = 4 * 1024  /* bytes of all trailers together, without line ends */
+    HTTP_CHUNK_DIGITS_MAX = 8,        /* of a chunk size */
+    HTTP_CHUNK_EXTENSION_MAX = 1024,  /* bytes of all extensions of a body together */
+    HTTP_CHUNK_TRAILER_MAX = 4 * 1024 /* bytes of all trailers together, without line ends */
 };
 
 enum http_chunk_event {

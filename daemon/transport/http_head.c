@@ -8,20 +8,21 @@
 /* What a byte may be part of. */
 enum { C_TOKEN = 1, C_TARGET = 2, C_VALUE = 4, C_REG_NAME = 8 };
 
-#define V C_VALUE
+#define V  C_VALUE
 #define TV (C_TARGET | C_VALUE)
 #define HV (C_TARGET | C_VALUE | C_REG_NAME)
 #define KV (C_TOKEN | C_TARGET | C_VALUE)
 #define AL (C_TOKEN | C_TARGET | C_VALUE | C_REG_NAME)
 
 static const unsigned char classes[256] = {
-    ['\t'] = V, [' '] = V,   ['!'] = AL, ['"'] = TV, ['#'] = C_TOKEN | C_VALUE,
-    ['$'] = AL, ['%'] = AL,  ['&'] = AL, ['\''] = AL, ['('] = HV, [')'] = HV, ['*'] = AL,
-    ['+'] = AL, [','] = HV,  ['-'] = AL, ['.'] = AL, ['/'] = TV, ['0' ... '9'] = AL,
-    [':'] = TV, [';'] = HV,  ['<'] = TV, ['='] = HV, ['>'] = TV, ['?'] = TV, ['@'] = TV,
-    ['A' ... 'Z'] = AL,      ['['] = TV, ['\\'] = TV, [']'] = TV, ['^'] = KV, ['_'] = AL,
-    ['`'] = KV, ['a' ... 'z'] = AL, ['{'] = TV, ['|'] = KV, ['}'] = TV, ['~'] = AL,
-    [0x80 ... 0xFF] = V,
+    ['\t'] = V,         [' '] = V,  ['!'] = AL,          ['"'] = TV,  ['#'] = C_TOKEN | C_VALUE,
+    ['$'] = AL,         ['%'] = AL, ['&'] = AL,          ['\''] = AL, ['('] = HV,
+    [')'] = HV,         ['*'] = AL, ['+'] = AL,          [','] = HV,  ['-'] = AL,
+    ['.'] = AL,         ['/'] = TV, ['0' ... '9'] = AL,  [':'] = TV,  [';'] = HV,
+    ['<'] = TV,         ['='] = HV, ['>'] = TV,          ['?'] = TV,  ['@'] = TV,
+    ['A' ... 'Z'] = AL, ['['] = TV, ['\\'] = TV,         [']'] = TV,  ['^'] = KV,
+    ['_'] = AL,         ['`'] = KV, ['a' ... 'z'] = AL,  ['{'] = TV,  ['|'] = KV,
+    ['}'] = TV,         ['~'] = AL, [0x80 ... 0xFF] = V,
 };
 
 #undef V
@@ -572,7 +573,7 @@ http_query_next(struct kt_arena *arena, struct kt_str *rest, struct kt_str *ret_
     if (rest->n == 0)
         return 0;
     const char *and = memchr(rest->p, '&', rest->n);
-    struct kt_str pair = { rest->p, and ? (size_t)(and - rest->p) : rest->n };
+    struct kt_str pair = { rest->p, and? (size_t)(and-rest->p) : rest->n };
     const char *equals = memchr(pair.p, '=', pair.n);
     struct kt_str name = { pair.p, equals ? (size_t)(equals - pair.p) : pair.n };
     struct kt_str value = { NULL, 0 };

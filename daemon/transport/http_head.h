@@ -40,8 +40,8 @@ struct http_head {
     bool expect_continue;
     struct kt_str host, authorization, content_type, idempotency_key;
     struct kt_str accept; /* the first one */
-    int status;      /* BAD: 400, 414, 417, 431, 501 or 505 */
-    const char *why; /* BAD: a phrase that lives forever */
+    int status;           /* BAD: 400, 414, 417, 431, 501 or 505 */
+    const char *why;      /* BAD: a phrase that lives forever */
 };
 
 /* Reads the head that begins at bytes.p (RFC 9112 sections 2 to 6). At most one empty line may

@@ -32,8 +32,8 @@ decode(struct kt_str bytes, size_t step, struct http_chunk *chunk, struct kt_buf
         event = http_chunk_next(chunk, (struct kt_str){ bytes.p + used, n }, &consumed, &data);
         must(consumed <= n);
         must(event != HTTP_CHUNK_MORE || consumed == n);
-        must(event != HTTP_CHUNK_DATA
-             || (data.n > 0 && data.p + data.n == bytes.p + used + consumed));
+        must(event != HTTP_CHUNK_DATA ||
+             (data.n > 0 && data.p + data.n == bytes.p + used + consumed));
         kt_buf_put_str(body, data);
         used += consumed;
     }
@@ -55,8 +55,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     enum http_chunk_event event = decode(bytes, SIZE_MAX, &whole, &a, &used);
     must(decode(bytes, 1 + size % 5, &pieces, &b, &used_pieces) == event && used == used_pieces);
     must(!a.failed && kt_str_eq(kt_buf_str(&a), kt_buf_str(&b)));
-    must(event != HTTP_CHUNK_BAD
-         || (whole.status == pieces.status && whole.why == pieces.why && whole.why));
+    must(event != HTTP_CHUNK_BAD ||
+         (whole.status == pieces.status && whole.why == pieces.why && whole.why));
     kt_buf_done(&a);
     kt_buf_done(&b);
     return 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright the kaiten authors */
-/* What is read as JSON is printed as JSON that reads the same. What our scan accepts, cJSON reads. */
+/* What is read as JSON is printed as JSON that reads the same. What our scan accepts, cJSON reads.
+ */
 #include "config.h"
 
 #include "client/proto/json.h"
@@ -27,8 +28,8 @@ same_many(const struct kt_value *a, const struct kt_value *b)
     for (size_t i = 0; equal && a->type == KT_V_ARRAY && i < a->array.n; i++)
         equal = same(&a->array.v[i], &b->array.v[i]);
     for (size_t i = 0; equal && a->type == KT_V_MAP && i < a->map.n; i++)
-        equal = kt_str_eq(a->map.v[i].name, b->map.v[i].name)
-                && same(&a->map.v[i].value, &b->map.v[i].value);
+        equal = kt_str_eq(a->map.v[i].name, b->map.v[i].name) &&
+                same(&a->map.v[i].value, &b->map.v[i].value);
     return equal;
 }
 
@@ -65,7 +66,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct kt_json_error error;
     kt_arena_init(&arena, BYTES_MAX);
     kt_buf_init(&buf, BYTES_MAX);
-    int fault = kt_json_read((struct kt_str){ (const char *)data, size }, &arena, NULL, &value, &error);
+    int fault =
+        kt_json_read((struct kt_str){ (const char *)data, size }, &arena, NULL, &value, &error);
     if (fault) {
         must(fault == KT_JSON_SYNTAX || fault == KT_JSON_LIMIT);
         must((int)error.fault == fault && error.offset <= size && error.text[0]);

@@ -28,9 +28,9 @@ same_many(const struct kt_value *a, const msgpack_object *b)
     bool equal = b->type == MSGPACK_OBJECT_MAP && b->via.map.size == a->map.n;
     for (size_t i = 0; equal && i < a->map.n; i++) {
         const msgpack_object_kv *kv = &b->via.map.ptr[i];
-        equal = kv->key.type == MSGPACK_OBJECT_STR
-                && same_str(a->map.v[i].name, kv->key.via.str.ptr, kv->key.via.str.size)
-                && same(&a->map.v[i].value, &kv->val);
+        equal = kv->key.type == MSGPACK_OBJECT_STR &&
+                same_str(a->map.v[i].name, kv->key.via.str.ptr, kv->key.via.str.size) &&
+                same(&a->map.v[i].value, &kv->val);
     }
     return equal;
 }
@@ -39,8 +39,8 @@ static inline bool
 same_time(struct kt_time t, const msgpack_object *b)
 {
     msgpack_timestamp stamp;
-    return msgpack_object_to_timestamp(b, &stamp)
-           && t.ms == stamp.tv_sec * 1000 + (int64_t)(stamp.tv_nsec / 1000000);
+    return msgpack_object_to_timestamp(b, &stamp) &&
+           t.ms == stamp.tv_sec * 1000 + (int64_t)(stamp.tv_nsec / 1000000);
 }
 
 static inline bool
@@ -58,8 +58,8 @@ same(const struct kt_value *a, const msgpack_object *b)
     case KT_V_UINT:
         return b->type == MSGPACK_OBJECT_POSITIVE_INTEGER && b->via.u64 == a->u;
     case KT_V_NUMBER:
-        return (b->type == MSGPACK_OBJECT_FLOAT32 || b->type == MSGPACK_OBJECT_FLOAT64)
-               && memcmp(&a->d, &b->via.f64, sizeof a->d) == 0;
+        return (b->type == MSGPACK_OBJECT_FLOAT32 || b->type == MSGPACK_OBJECT_FLOAT64) &&
+               memcmp(&a->d, &b->via.f64, sizeof a->d) == 0;
     case KT_V_STR:
         return b->type == MSGPACK_OBJECT_STR && same_str(a->s, b->via.str.ptr, b->via.str.size);
     case KT_V_BIN:

@@ -12,7 +12,10 @@
 
 #include <cmocka.h>
 
-#define BYTES(s) { ("" s), sizeof(s) - 1 }
+#define BYTES(s)                                                                                   \
+    {                                                                                              \
+        ("" s), sizeof(s) - 1                                                                      \
+    }
 enum { MAX = 20 };
 
 /* status 0: the body ends, -1: more is needed, else refused. rest: bytes behind the end. */
@@ -28,8 +31,10 @@ static const struct sample samples[] = {
     { "12 empty body", 0, BYTES("0\r\n\r\n"), BYTES(""), 0 },
     { "12 two chunks", 0, BYTES("3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n"), BYTES("abcdefg"), 0 },
     { "12 the next request is left", 0, BYTES("1\r\na\r\n0\r\n\r\nGET /"), BYTES("a"), 5 },
-    { "12 data looks like the end", 0, BYTES("5\r\n0\r\n\r\n\r\n0\r\n\r\n"), BYTES("0\r\n\r\n"), 0 },
-    { "12 upper and lower case digits", 0, BYTES("0000000A\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n"),
+    { "12 data looks like the end", 0, BYTES("5\r\n0\r\n\r\n\r\n0\r\n\r\n"), BYTES("0\r\n\r\n"),
+      0 },
+    { "12 upper and lower case digits", 0,
+      BYTES("0000000A\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n"),
       BYTES("01234567890123456789"), 0 },
     { "12 eight digits of zero", 0, BYTES("00000000\r\n\r\n"), BYTES(""), 0 },
     { "12 nine digits", 400, BYTES("000000001\r\na\r\n"), BYTES(""), 0 },
@@ -185,7 +190,8 @@ test_the_last_word_stays(void **state)
         http_chunk_init(&chunk, MAX);
         assert_int_equal(http_chunk_next(&chunk, kt_str(cases[i].text), &consumed, &data),
                          cases[i].event);
-        assert_int_equal(http_chunk_next(&chunk, KT_LIT("1\r\na"), &consumed, &data), cases[i].event);
+        assert_int_equal(http_chunk_next(&chunk, KT_LIT("1\r\na"), &consumed, &data),
+                         cases[i].event);
         assert_int_equal(consumed, 0);
     }
 }

@@ -12,12 +12,15 @@
 
 #include <cmocka.h>
 
-#define BYTES(s) { ("" s), sizeof(s) - 1 }
-#define GET "GET / HTTP/1.1\r\n"
-#define HOST "Host: h\r\n"
-#define X16 "xxxxxxxxxxxxxxxx"
-#define X64 X16 X16 X16 X16
-#define X256 X64 X64 X64 X64
+#define BYTES(s)                                                                                   \
+    {                                                                                              \
+        ("" s), sizeof(s) - 1                                                                      \
+    }
+#define GET   "GET / HTTP/1.1\r\n"
+#define HOST  "Host: h\r\n"
+#define X16   "xxxxxxxxxxxxxxxx"
+#define X64   X16 X16 X16 X16
+#define X256  X64 X64 X64 X64
 #define X1024 X256 X256 X256 X256
 
 /* status 0: accepted. */
@@ -46,7 +49,8 @@ static const struct sample samples[] = {
     { "01 request line: control in target", 400, BYTES("GET /\x01 HTTP/1.1\r\n" HOST "\r\n") },
     { "01 request line: DEL in target", 400, BYTES("GET /\x7F HTTP/1.1\r\n" HOST "\r\n") },
     { "01 request line: fragment", 400, BYTES("GET /#a HTTP/1.1\r\n" HOST "\r\n") },
-    { "01 request line: byte above 7F in target", 400, BYTES("GET /\xC3\xA4 HTTP/1.1\r\n" HOST "\r\n") },
+    { "01 request line: byte above 7F in target", 400,
+      BYTES("GET /\xC3\xA4 HTTP/1.1\r\n" HOST "\r\n") },
     { "01 request line: target of 2048 bytes", 0,
       BYTES("GET /" X1024 X256 X256 X256 X64 X64 X64 X16 X16 X16 "xxxxxxxxxxxxxxx HTTP/1.1\r\n" HOST
             "\r\n") },
@@ -79,12 +83,17 @@ static const struct sample samples[] = {
     { "04 name: NUL at line start", 400, BYTES(GET HOST "\0A: b\r\n\r\n") },
     { "04 name: control byte", 400, BYTES(GET HOST "A\x01: b\r\n\r\n") },
     { "04 name: not ASCII", 400, BYTES(GET HOST "\xC3\xA4: b\r\n\r\n") },
-    { "04 name: every other token character", 0, BYTES(GET HOST "!#$%&'*+-.^_`|~09azAZ: b\r\n\r\n") },
+    { "04 name: every other token character", 0,
+      BYTES(GET HOST "!#$%&'*+-.^_`|~09azAZ: b\r\n\r\n") },
     { "04 name: slash", 400, BYTES(GET HOST "a/b: b\r\n\r\n") },
     { "05 value: NUL", 400, BYTES(GET HOST "A: b\0c\r\n\r\n") },
-    { "05 value: control byte", 400, BYTES(GET HOST "A: 0123456789\x1F""0123456789\r\n\r\n") },
+    { "05 value: control byte", 400,
+      BYTES(GET HOST "A: 0123456789\x1F"
+                     "0123456789\r\n\r\n") },
     { "05 value: vertical tab", 400, BYTES(GET HOST "A: \vb\r\n\r\n") },
-    { "05 value: DEL", 400, BYTES(GET HOST "A: 012345\x7F""678\r\n\r\n") },
+    { "05 value: DEL", 400,
+      BYTES(GET HOST "A: 012345\x7F"
+                     "678\r\n\r\n") },
     { "05 value: tab inside", 0, BYTES(GET HOST "A: b\tc d\r\n\r\n") },
     { "05 value: bytes above 7F", 0, BYTES(GET HOST "A: \x80\xFF 0123456789\xC3\xA4\r\n\r\n") },
     { "05 value: empty", 0, BYTES(GET HOST "A:\r\nB: \t \r\n\r\n") },
@@ -109,25 +118,35 @@ static const struct sample samples[] = {
     { "08 once: Content-Length, equal", 400,
       BYTES("POST / HTTP/1.1\r\n" HOST "Content-Length: 3\r\nContent-Length: 3\r\n\r\n") },
     { "08 once: Transfer-Encoding", 400,
-      BYTES("POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n") },
-    { "08 once: Authorization", 400, BYTES(GET HOST "Authorization: a\r\nauthorization: a\r\n\r\n") },
+      BYTES("POST / HTTP/1.1\r\n" HOST
+            "Transfer-Encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n") },
+    { "08 once: Authorization", 400,
+      BYTES(GET HOST "Authorization: a\r\nauthorization: a\r\n\r\n") },
     { "08 once: Content-Type", 400, BYTES(GET HOST "Content-Type: a\r\nContent-Type: b\r\n\r\n") },
-    { "08 once: Expect", 400, BYTES(GET HOST "Expect: 100-continue\r\nExpect: 100-continue\r\n\r\n") },
+    { "08 once: Expect", 400,
+      BYTES(GET HOST "Expect: 100-continue\r\nExpect: 100-continue\r\n\r\n") },
     { "08 once: Idempotency-Key", 400,
       BYTES(GET HOST "Idempotency-Key: a\r\nIDEMPOTENCY-KEY: a\r\n\r\n") },
-    { "08 once: others may repeat", 0, BYTES(GET HOST "Accept: a\r\nAccept: b\r\nX: 1\r\nX: 2\r\n\r\n") },
-    { "09 Content-Length: digits", 0, BYTES("POST / HTTP/1.1\r\n" HOST "Content-Length: 42\r\n\r\n") },
+    { "08 once: others may repeat", 0,
+      BYTES(GET HOST "Accept: a\r\nAccept: b\r\nX: 1\r\nX: 2\r\n\r\n") },
+    { "09 Content-Length: digits", 0,
+      BYTES("POST / HTTP/1.1\r\n" HOST "Content-Length: 42\r\n\r\n") },
     { "09 Content-Length: ten digits", 0,
       BYTES("POST / HTTP/1.1\r\n" HOST "Content-Length: 9999999999\r\n\r\n") },
     { "09 Content-Length: eleven digits", 400,
       BYTES("POST / HTTP/1.1\r\n" HOST "Content-Length: 00000000001\r\n\r\n") },
-    { "09 Content-Length: empty", 400, BYTES("POST / HTTP/1.1\r\n" HOST "Content-Length:\r\n\r\n") },
-    { "09 Content-Length: plus", 400, BYTES("POST / HTTP/1.1\r\n" HOST "Content-Length: +3\r\n\r\n") },
-    { "09 Content-Length: minus", 400, BYTES("POST / HTTP/1.1\r\n" HOST "Content-Length: -0\r\n\r\n") },
-    { "09 Content-Length: list", 400, BYTES("POST / HTTP/1.1\r\n" HOST "Content-Length: 3, 3\r\n\r\n") },
+    { "09 Content-Length: empty", 400,
+      BYTES("POST / HTTP/1.1\r\n" HOST "Content-Length:\r\n\r\n") },
+    { "09 Content-Length: plus", 400,
+      BYTES("POST / HTTP/1.1\r\n" HOST "Content-Length: +3\r\n\r\n") },
+    { "09 Content-Length: minus", 400,
+      BYTES("POST / HTTP/1.1\r\n" HOST "Content-Length: -0\r\n\r\n") },
+    { "09 Content-Length: list", 400,
+      BYTES("POST / HTTP/1.1\r\n" HOST "Content-Length: 3, 3\r\n\r\n") },
     { "09 Content-Length: vertical tab", 400,
       BYTES("POST / HTTP/1.1\r\n" HOST "Content-Length: \v3\r\n\r\n") },
-    { "09 Content-Length: NUL", 400, BYTES("POST / HTTP/1.1\r\n" HOST "Content-Length: 3\0 9\r\n\r\n") },
+    { "09 Content-Length: NUL", 400,
+      BYTES("POST / HTTP/1.1\r\n" HOST "Content-Length: 3\0 9\r\n\r\n") },
     { "09 Content-Length: hexadecimal", 400,
       BYTES("POST / HTTP/1.1\r\n" HOST "Content-Length: 0x3\r\n\r\n") },
     { "10 both lengths: length first", 400,
@@ -160,7 +179,8 @@ static const struct sample samples[] = {
       BYTES("POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked, gzip\r\n\r\n") },
     { "11 Transfer-Encoding: with parameter", 400,
       BYTES("POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked;a=b\r\n\r\n") },
-    { "16 Expect: 100-continue", 0, BYTES("POST / HTTP/1.1\r\n" HOST "Expect: 100-Continue\r\n\r\n") },
+    { "16 Expect: 100-continue", 0,
+      BYTES("POST / HTTP/1.1\r\n" HOST "Expect: 100-Continue\r\n\r\n") },
     { "16 Expect: another", 417, BYTES("POST / HTTP/1.1\r\n" HOST "Expect: 200-ok\r\n\r\n") },
     { "16 Expect: empty", 417, BYTES("POST / HTTP/1.1\r\n" HOST "Expect:\r\n\r\n") },
     { "17 target: absolute form", 400, BYTES("GET http://h/ HTTP/1.1\r\n" HOST "\r\n") },
@@ -216,10 +236,11 @@ static void
 test_views(void **state)
 {
     (void)state;
-    static const char text[] = "POST /a/b%20c?x=1&y HTTP/1.1\r\nhOST: h:1\r\nAUTHORIZATION:  Bearer k \t\r\n"
-                               "content-type:application/json\r\nIdempotency-Key: i\r\n"
-                               "Accept: application/json\r\nAccept: text/plain\r\n"
-                               "X-Other:\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello";
+    static const char text[] =
+        "POST /a/b%20c?x=1&y HTTP/1.1\r\nhOST: h:1\r\nAUTHORIZATION:  Bearer k \t\r\n"
+        "content-type:application/json\r\nIdempotency-Key: i\r\n"
+        "Accept: application/json\r\nAccept: text/plain\r\n"
+        "X-Other:\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello";
     static struct http_head head;
     size_t len;
     assert_int_equal(http_head_read(kt_str(text), &head, &len), HTTP_DONE);
@@ -348,12 +369,30 @@ test_18_percent_decoding(void **state)
     static const struct {
         const char *segment, *text;
     } cases[] = {
-        { "", "" },           { "abc", "abc" },    { "a%20b", "a b" },    { "%41%6a%6A", "Ajj" },
-        { "%2541", "%41" },   { "a+b", "a+b" },    { "%C3%A4", "\xC3\xA4" }, { "...", "..." },
-        { "%00", NULL },      { "a%2Fb", NULL },   { "a%2fb", NULL },     { "%C0%AF", NULL },
-        { "%C3", NULL },      { "%ED%A0%80", NULL }, { "%", NULL },       { "%4", NULL },
-        { "%4g", NULL },      { "%g4", NULL },     { "% 4", NULL },       { ".", NULL },
-        { "..", NULL },       { "%2e", NULL },     { "%2e%2E", NULL },    { ".%2e", NULL },
+        { "", "" },
+        { "abc", "abc" },
+        { "a%20b", "a b" },
+        { "%41%6a%6A", "Ajj" },
+        { "%2541", "%41" },
+        { "a+b", "a+b" },
+        { "%C3%A4", "\xC3\xA4" },
+        { "...", "..." },
+        { "%00", NULL },
+        { "a%2Fb", NULL },
+        { "a%2fb", NULL },
+        { "%C0%AF", NULL },
+        { "%C3", NULL },
+        { "%ED%A0%80", NULL },
+        { "%", NULL },
+        { "%4", NULL },
+        { "%4g", NULL },
+        { "%g4", NULL },
+        { "% 4", NULL },
+        { ".", NULL },
+        { "..", NULL },
+        { "%2e", NULL },
+        { "%2e%2E", NULL },
+        { ".%2e", NULL },
         { "%u0041", NULL },
     };
     struct kt_arena arena;
@@ -409,7 +448,8 @@ test_18_query(void **state)
         char out[256] = "";
         int more;
         while ((more = http_query_next(&arena, &rest, &name, &value)) == 1)
-            sprintf(out + strlen(out), "%.*s%s%.*s;", KT_FMT(name), value.p ? "=" : "", KT_FMT(value));
+            sprintf(out + strlen(out), "%.*s%s%.*s;", KT_FMT(name), value.p ? "=" : "",
+                    KT_FMT(value));
         strcat(out, more < 0 ? "!" : "");
         assert_string_equal(out, cases[i].pairs);
         kt_arena_done(&arena);

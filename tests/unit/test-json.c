@@ -14,7 +14,10 @@
 
 #include <cmocka.h>
 
-#define BYTES(s) { ("" s), sizeof(s) - 1 }
+#define BYTES(s)                                                                                   \
+    {                                                                                              \
+        ("" s), sizeof(s) - 1                                                                      \
+    }
 
 enum { ARENA_BYTES = 8 * 1024 * 1024 };
 
@@ -27,16 +30,26 @@ struct sample {
     size_t offset;
 };
 
-#define GOOD(name, text, printed) { name, BYTES(text), printed, KT_JSON_OK, 0 }
-#define BAD(name, text, offset) { name, BYTES(text), NULL, KT_JSON_SYNTAX, offset }
-#define OVER(name, text, offset) { name, BYTES(text), NULL, KT_JSON_LIMIT, offset }
+#define GOOD(name, text, printed)                                                                  \
+    {                                                                                              \
+        name, BYTES(text), printed, KT_JSON_OK, 0                                                  \
+    }
+#define BAD(name, text, offset)                                                                    \
+    {                                                                                              \
+        name, BYTES(text), NULL, KT_JSON_SYNTAX, offset                                            \
+    }
+#define OVER(name, text, offset)                                                                   \
+    {                                                                                              \
+        name, BYTES(text), NULL, KT_JSON_LIMIT, offset                                             \
+    }
 
 static const struct sample samples[] = {
     GOOD("value: null", "null", "null"),
     GOOD("value: true", "true", "true"),
     GOOD("value: false", " false ", "false"),
     GOOD("value: empty string", "\"\"", "\"\""),
-    GOOD("value: nested", "{\"a\":[1,{\"b\":[]},{}],\"c\":null}", "{\"a\":[1,{\"b\":[]},{}],\"c\":null}"),
+    GOOD("value: nested", "{\"a\":[1,{\"b\":[]},{}],\"c\":null}",
+         "{\"a\":[1,{\"b\":[]},{}],\"c\":null}"),
     GOOD("value: white space", "\t\r\n { \"a\" : [ 1 , 2 ] } \n", "{\"a\":[1,2]}"),
     BAD("value: empty text", "", 0),
     BAD("value: only white space", "  ", 2),
@@ -49,7 +62,10 @@ static const struct sample samples[] = {
     BAD("value: byte order mark", "\xEF\xBB\xBF{}", 0),
     BAD("value: form feed as white space", "\f1", 0),
     BAD("value: vertical tab as white space", "[\v1]", 1),
-    BAD("value: no-break space as white space", "\xC2\xA0""1", 0),
+    BAD("value: no-break space as white space",
+        "\xC2\xA0"
+        "1",
+        0),
     BAD("array: comma at the end", "[1,]", 3),
     BAD("array: comma first", "[,1]", 1),
     BAD("array: two commas", "[1,,2]", 3),
@@ -94,7 +110,8 @@ static const struct sample samples[] = {
     GOOD("surrogate: a pair", "\"\\uD83C\\uDf7a\"", "\"\xF0\x9F\x8D\xBA\""),
     GOOD("string: all escapes", "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u001f\\u007F\"",
          "\"\\\"\\\\/\\b\\f\\n\\r\\t\\u001f\x7F\""),
-    GOOD("string: escapes of 2 and 3 bytes", "\"\\u00e4\\u20AC\\ufffe\"", "\"\xC3\xA4\xE2\x82\xAC\xEF\xBF\xBE\""),
+    GOOD("string: escapes of 2 and 3 bytes", "\"\\u00e4\\u20AC\\ufffe\"",
+         "\"\xC3\xA4\xE2\x82\xAC\xEF\xBF\xBE\""),
     GOOD("string: no HTML escapes", "\"<a href='&'>\"", "\"<a href='&'>\""),
     GOOD("string: line separator", "\"\\u2028\"", "\"\xE2\x80\xA8\""),
     BAD("names: twice", "{\"a\":1,\"a\":1}", 7),
@@ -104,10 +121,14 @@ static const struct sample samples[] = {
     BAD("names: empty one twice", "{\"\":1,\"\":1}", 6),
     BAD("names: twice by surrogates", "{\"\xF0\x9F\x8D\xBA\":1,\"\\uD83C\\uDF7A\":1}", 10),
     BAD("names: twice further in", "[{\"x\":{\"a\":1,\"b\":2,\"A\":3}}]", 19),
-    GOOD("names: only ASCII letters fold", "{\"\xC3\xA4\":1,\"\xC3\x84\":2}", "{\"\xC3\xA4\":1,\"\xC3\x84\":2}"),
-    GOOD("names: @ and ` do not fold", "{\"@\":1,\"`\":2,\"[\":3,\"{\":4}", "{\"@\":1,\"`\":2,\"[\":3,\"{\":4}"),
-    GOOD("names: same in different objects", "{\"a\":{\"a\":1},\"b\":{\"a\":2}}", "{\"a\":{\"a\":1},\"b\":{\"a\":2}}"),
-    GOOD("names: a prefix is another name", "{\"a\":1,\"ab\":2,\"\":3}", "{\"a\":1,\"ab\":2,\"\":3}"),
+    GOOD("names: only ASCII letters fold", "{\"\xC3\xA4\":1,\"\xC3\x84\":2}",
+         "{\"\xC3\xA4\":1,\"\xC3\x84\":2}"),
+    GOOD("names: @ and ` do not fold", "{\"@\":1,\"`\":2,\"[\":3,\"{\":4}",
+         "{\"@\":1,\"`\":2,\"[\":3,\"{\":4}"),
+    GOOD("names: same in different objects", "{\"a\":{\"a\":1},\"b\":{\"a\":2}}",
+         "{\"a\":{\"a\":1},\"b\":{\"a\":2}}"),
+    GOOD("names: a prefix is another name", "{\"a\":1,\"ab\":2,\"\":3}",
+         "{\"a\":1,\"ab\":2,\"\":3}"),
     GOOD("number: zero", "0", "0"),
     GOOD("number: minus zero", "-0", "0"),
     GOOD("number: largest integer", "9223372036854775807", "9223372036854775807"),
@@ -183,7 +204,8 @@ static void
 test_cut(void **state)
 {
     (void)state;
-    static const char text[] = "{\"a\":[1,2.5e+3,\"x\\u20ac\\\"\\uD83C\\uDF7A\",true,false,null,{}],\"b\":\"\"}";
+    static const char text[] =
+        "{\"a\":[1,2.5e+3,\"x\\u20ac\\\"\\uD83C\\uDF7A\",true,false,null,{}],\"b\":\"\"}";
     struct kt_arena arena;
     kt_arena_init(&arena, ARENA_BYTES);
     for (size_t n = 0; n < sizeof text - 1; n++) {
@@ -356,8 +378,10 @@ test_read_types(void **state)
     struct kt_value v;
     struct kt_json_error error;
     kt_arena_init(&arena, ARENA_BYTES);
-    assert_int_equal(kt_json_read(KT_LIT("{\"i\":-7,\"d\":7.0,\"s\":\"x\",\"n\":null,\"a\":[],\"m\":{}}"),
-                                  &arena, NULL, &v, &error), 0);
+    assert_int_equal(
+        kt_json_read(KT_LIT("{\"i\":-7,\"d\":7.0,\"s\":\"x\",\"n\":null,\"a\":[],\"m\":{}}"),
+                     &arena, NULL, &v, &error),
+        0);
     assert_int_equal(v.type, KT_V_MAP);
     assert_int_equal(v.map.n, 6);
     assert_int_equal(kt_value_get(&v, "i")->type, KT_V_INT);
@@ -481,7 +505,8 @@ folder_check(const char *name)
 {
     const char *corpora = getenv("KAITEN_CORPORA");
     char folder[2048];
-    snprintf(folder, sizeof folder, "%s/JSONTestSuite/%s", corpora ? corpora : "../shared/corpora", name);
+    snprintf(folder, sizeof folder, "%s/JSONTestSuite/%s", corpora ? corpora : "../shared/corpora",
+             name);
     DIR *dir = opendir(folder);
     if (!dir) {
         print_message("skipped: %s is not there\n", folder);

@@ -14,7 +14,10 @@
 
 #include <cmocka.h>
 
-#define BYTES(s) { ("" s), sizeof(s) - 1 }
+#define BYTES(s)                                                                                   \
+    {                                                                                              \
+        ("" s), sizeof(s) - 1                                                                      \
+    }
 
 enum { ARENA_BYTES = 1 << 20 };
 
@@ -28,9 +31,18 @@ struct sample {
     bool header;
 };
 
-#define GOOD(name, bytes, printed) { name, BYTES(bytes), printed, NULL, false }
-#define BAD(name, bytes, why) { name, BYTES(bytes), NULL, why, true }
-#define BAD_BODY(name, bytes, why) { name, BYTES(bytes), NULL, why, false }
+#define GOOD(name, bytes, printed)                                                                 \
+    {                                                                                              \
+        name, BYTES(bytes), printed, NULL, false                                                   \
+    }
+#define BAD(name, bytes, why)                                                                      \
+    {                                                                                              \
+        name, BYTES(bytes), NULL, why, true                                                        \
+    }
+#define BAD_BODY(name, bytes, why)                                                                 \
+    {                                                                                              \
+        name, BYTES(bytes), NULL, why, false                                                       \
+    }
 
 static const struct sample samples[] = {
     GOOD("nil", "\xC0", "null"),
@@ -54,26 +66,52 @@ static const struct sample samples[] = {
     GOOD("not the smallest encoding", "\xCF\x00\x00\x00\x00\x00\x00\x00\x01", "1"),
     GOOD("float 32", "\xCA\x3F\x00\x00\x00", "0.5"),
     GOOD("float 64", "\xCB\xBF\xF8\x00\x00\x00\x00\x00\x00", "-1.5"),
-    GOOD("fixstr", "\xA3""abc", "\"abc\""),
+    GOOD("fixstr",
+         "\xA3"
+         "abc",
+         "\"abc\""),
     GOOD("fixstr, empty", "\xA0", "\"\""),
-    GOOD("str 8", "\xD9\x03""abc", "\"abc\""),
-    GOOD("str 16", "\xDA\x00\x03""abc", "\"abc\""),
-    GOOD("str 32", "\xDB\x00\x00\x00\x03""abc", "\"abc\""),
+    GOOD("str 8",
+         "\xD9\x03"
+         "abc",
+         "\"abc\""),
+    GOOD("str 16",
+         "\xDA\x00\x03"
+         "abc",
+         "\"abc\""),
+    GOOD("str 32",
+         "\xDB\x00\x00\x00\x03"
+         "abc",
+         "\"abc\""),
     GOOD("str, UTF-8", "\xA4\xF0\x9F\x8D\xBA", "\"\xF0\x9F\x8D\xBA\""),
     GOOD("bin 8", "\xC4\x02\x00\xFF", "\"AP8=\""),
     GOOD("bin 16", "\xC5\x00\x02\x00\xFF", "\"AP8=\""),
     GOOD("bin 32", "\xC6\x00\x00\x00\x02\x00\xFF", "\"AP8=\""),
     GOOD("timestamp 32", "\xD6\xFF\x5A\x4A\xF6\xA5", "\"2018-01-02T03:04:05.000Z\""),
-    GOOD("timestamp 64", "\xD7\xFF\xA1\xDC\xD7\xC8\x5A\x4A\xF6\xA5", "\"2018-01-02T03:04:05.678Z\""),
+    GOOD("timestamp 64", "\xD7\xFF\xA1\xDC\xD7\xC8\x5A\x4A\xF6\xA5",
+         "\"2018-01-02T03:04:05.678Z\""),
     GOOD("timestamp 96", "\xC7\x0C\xFF\x3B\x9A\xC9\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF",
          "\"1969-12-31T23:59:59.999Z\""),
     GOOD("fixarray", "\x93\x01\x90\xC0", "[1,[],null]"),
     GOOD("array 16", "\xDC\x00\x02\x01\x02", "[1,2]"),
     GOOD("array 32", "\xDD\x00\x00\x00\x02\x01\x02", "[1,2]"),
-    GOOD("fixmap", "\x82\xA1""a\x01\xA1""b\x80", "{\"a\":1,\"b\":{}}"),
-    GOOD("map 16", "\xDE\x00\x01\xA1""a\x01", "{\"a\":1}"),
-    GOOD("map 32", "\xDF\x00\x00\x00\x01\xA1""a\x01", "{\"a\":1}"),
-    GOOD("a request", "\x94\x00\x07\xAC""token.verify\x91\x81\xA5token\xA3""abc",
+    GOOD("fixmap",
+         "\x82\xA1"
+         "a\x01\xA1"
+         "b\x80",
+         "{\"a\":1,\"b\":{}}"),
+    GOOD("map 16",
+         "\xDE\x00\x01\xA1"
+         "a\x01",
+         "{\"a\":1}"),
+    GOOD("map 32",
+         "\xDF\x00\x00\x00\x01\xA1"
+         "a\x01",
+         "{\"a\":1}"),
+    GOOD("a request",
+         "\x94\x00\x07\xAC"
+         "token.verify\x91\x81\xA5token\xA3"
+         "abc",
          "[0,7,\"token.verify\",[{\"token\":\"abc\"}]]"),
     GOOD("method as bin", "\x94\x00\x07\xC4\x02hi\x90", "[0,7,\"aGk=\",[]]"),
     GOOD("depth 8", "\x91\x91\x91\x91\x91\x91\x91\x90", "[[[[[[[[]]]]]]]]"),
@@ -82,8 +120,14 @@ static const struct sample samples[] = {
         "nested too deeply"),
     BAD("c1", "\xC1", "c1"),
     BAD("c1 further in", "\x92\x01\xC1", "c1"),
-    BAD("ext 8 of another type", "\xC7\x04\x01""abcd", "not a timestamp"),
-    BAD("ext of a length no timestamp has", "\xC7\x03\xFF""abc", "not a timestamp"),
+    BAD("ext 8 of another type",
+        "\xC7\x04\x01"
+        "abcd",
+        "not a timestamp"),
+    BAD("ext of a length no timestamp has",
+        "\xC7\x03\xFF"
+        "abc",
+        "not a timestamp"),
     BAD("fixext 1", "\xD4\xFF\x10", "not a timestamp"),
     BAD("fixext 2", "\xD5\xFF\x10\x10", "not a timestamp"),
     BAD("fixext 4 of another type", "\xD6\x03\x01\x02\x03\x04", "not a timestamp"),
@@ -97,18 +141,42 @@ static const struct sample samples[] = {
              "\xC7\x0C\xFF\x3B\x9A\xCA\x00\x00\x00\x00\x00\x00\x00\x00\x00", "nanoseconds"),
     BAD_BODY("timestamp 96 too far away",
              "\xC7\x0C\xFF\x00\x00\x00\x00\x7F\xFF\xFF\xFF\xFF\xFF\xFF\xFF", "too far"),
-    BAD_BODY("str with NUL", "\xA3""a\0b", "UTF-8"),
+    BAD_BODY("str with NUL",
+             "\xA3"
+             "a\0b",
+             "UTF-8"),
     BAD_BODY("str, overlong", "\xA2\xC0\xAF", "UTF-8"),
     BAD_BODY("str, surrogate", "\xA3\xED\xA0\x80", "UTF-8"),
     BAD_BODY("str, cut", "\xA2\xE2\x82", "UTF-8"),
     BAD_BODY("key with NUL", "\x81\xA1\0\x01", "UTF-8"),
-    BAD_BODY("key twice", "\x82\xA1""a\x01\xA1""a\x02", "same key twice"),
-    BAD_BODY("key twice in two encodings", "\x82\xA1""a\x01\xD9\x01""a\x02", "same key twice"),
-    BAD_BODY("empty key twice", "\x83\xA0\x01\xA1""a\x02\xA0\x03", "same key twice"),
-    GOOD("keys by case are two", "\x82\xA1""a\x01\xA1""A\x02", "{\"a\":1,\"A\":2}"),
-    BAD("key is bin", "\x81\xC4\x01""a\x01", "not a str"),
+    BAD_BODY("key twice",
+             "\x82\xA1"
+             "a\x01\xA1"
+             "a\x02",
+             "same key twice"),
+    BAD_BODY("key twice in two encodings",
+             "\x82\xA1"
+             "a\x01\xD9\x01"
+             "a\x02",
+             "same key twice"),
+    BAD_BODY("empty key twice",
+             "\x83\xA0\x01\xA1"
+             "a\x02\xA0\x03",
+             "same key twice"),
+    GOOD("keys by case are two",
+         "\x82\xA1"
+         "a\x01\xA1"
+         "A\x02",
+         "{\"a\":1,\"A\":2}"),
+    BAD("key is bin",
+        "\x81\xC4\x01"
+        "a\x01",
+        "not a str"),
     BAD("key is an integer", "\x81\x01\x01", "not a str"),
-    BAD("key is nil", "\x82\xA1""a\x01\xC0\x01", "not a str"),
+    BAD("key is nil",
+        "\x82\xA1"
+        "a\x01\xC0\x01",
+        "not a str"),
     BAD("key is a map", "\x81\x80\x01", "not a str"),
     BAD("array 32 of 83886080, on its header", "\xDD\x05\x00\x00\x00", "too many elements"),
     BAD("array 32, largest, on its header", "\xDD\xFF\xFF\xFF\xFF", "too many elements"),
@@ -149,7 +217,8 @@ read_prefix(struct kt_str bytes, size_t n, const char **ret_why)
     kt_arena_init(&arena, ARENA_BYTES);
     char *copy = malloc(n ? n : 1);
     memcpy(copy, bytes.p, n);
-    enum kt_frame frame = kt_pack_read((struct kt_str){ copy, n }, NULL, &arena, &value, &len, ret_why);
+    enum kt_frame frame =
+        kt_pack_read((struct kt_str){ copy, n }, NULL, &arena, &value, &len, ret_why);
     free(copy);
     kt_arena_done(&arena);
     return frame;
@@ -279,7 +348,8 @@ test_limit_elements(void **state)
             if (i % n == 0)
                 kt_pack_put_map(&buf, n);
             char key[8];
-            kt_pack_put_str(&buf, (struct kt_str){ key, (size_t)snprintf(key, sizeof key, "%zu", i) });
+            kt_pack_put_str(&buf,
+                            (struct kt_str){ key, (size_t)snprintf(key, sizeof key, "%zu", i) });
             kt_pack_put_nil(&buf);
         }
         assert_int_equal(both(&buf, NULL), n == 1023 ? KT_FRAME_DONE : KT_FRAME_BAD);
@@ -360,7 +430,8 @@ static void
 test_no_memory_is_bad(void **state)
 {
     (void)state;
-    static const struct kt_str bytes = BYTES("\x92\x81\xA1""a\x01\x91\x02");
+    static const struct kt_str bytes = BYTES("\x92\x81\xA1"
+                                             "a\x01\x91\x02");
     enum kt_frame frame = KT_FRAME_BAD;
     for (size_t cap = 0; frame == KT_FRAME_BAD; cap++) {
         struct kt_arena arena;
@@ -414,11 +485,10 @@ test_put_smallest(void **state)
         int64_t i;
         size_t n;
     } cases[] = {
-        { 0, 1 },          { 127, 1 },         { 128, 2 },         { 255, 2 },   { 256, 3 },
-        { 65535, 3 },      { 65536, 5 },       { 4294967295, 5 },  { 4294967296, 9 },
-        { INT64_MAX, 9 },  { -1, 1 },          { -32, 1 },         { -33, 2 },   { -128, 2 },
-        { -129, 3 },       { -32768, 3 },      { -32769, 5 },      { -2147483648, 5 },
-        { -2147483649, 9 }, { INT64_MIN, 9 },
+        { 0, 1 },      { 127, 1 },    { 128, 2 },         { 255, 2 },         { 256, 3 },
+        { 65535, 3 },  { 65536, 5 },  { 4294967295, 5 },  { 4294967296, 9 },  { INT64_MAX, 9 },
+        { -1, 1 },     { -32, 1 },    { -33, 2 },         { -128, 2 },        { -129, 3 },
+        { -32768, 3 }, { -32769, 5 }, { -2147483648, 5 }, { -2147483649, 9 }, { INT64_MIN, 9 },
     };
     struct kt_buf buf;
     kt_buf_init(&buf, 1024);
@@ -448,9 +518,9 @@ test_put_lengths(void **state)
     static const struct {
         size_t n, str, bin, array, map;
     } cases[] = {
-        { 0, 1, 2, 1, 1 },     { 15, 1, 2, 1, 1 },    { 16, 1, 2, 3, 3 },  { 31, 1, 2, 3, 3 },
-        { 32, 2, 2, 3, 3 },    { 255, 2, 2, 3, 3 },   { 256, 3, 3, 3, 3 }, { 65535, 3, 3, 3, 3 },
-        { 65536, 5, 5, 5, 5 },
+        { 0, 1, 2, 1, 1 },   { 15, 1, 2, 1, 1 },    { 16, 1, 2, 3, 3 },
+        { 31, 1, 2, 3, 3 },  { 32, 2, 2, 3, 3 },    { 255, 2, 2, 3, 3 },
+        { 256, 3, 3, 3, 3 }, { 65535, 3, 3, 3, 3 }, { 65536, 5, 5, 5, 5 },
     };
     struct kt_buf buf;
     kt_buf_init(&buf, 1 << 20);
@@ -478,9 +548,20 @@ static void
 test_put_time(void **state)
 {
     (void)state;
-    static const int64_t times[] = { 0, 1, -1, 999, 1000, -1000, -1001, 1514862245678, 4294967295000,
-                                     4294967296000, 17179869183999, 17179869184000,
-                                     253402300799999, -62167219200000 };
+    static const int64_t times[] = { 0,
+                                     1,
+                                     -1,
+                                     999,
+                                     1000,
+                                     -1000,
+                                     -1001,
+                                     1514862245678,
+                                     4294967295000,
+                                     4294967296000,
+                                     17179869183999,
+                                     17179869184000,
+                                     253402300799999,
+                                     -62167219200000 };
     struct kt_buf buf;
     kt_buf_init(&buf, 1024);
     for (size_t i = 0; i < sizeof times / sizeof *times; i++) {
@@ -578,8 +659,8 @@ alike(const struct kt_value *a, const struct kt_value *b)
     case KT_V_MAP:
         equal = a->map.n == b->map.n;
         for (size_t i = 0; equal && i < a->map.n; i++)
-            equal = kt_str_eq(a->map.v[i].name, b->map.v[i].name)
-                    && alike(&a->map.v[i].value, &b->map.v[i].value);
+            equal = kt_str_eq(a->map.v[i].name, b->map.v[i].name) &&
+                    alike(&a->map.v[i].value, &b->map.v[i].value);
         return equal;
     default:
         return a->type == KT_V_NULL;

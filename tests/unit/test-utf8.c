@@ -60,7 +60,8 @@ static const struct {
     { "FF", BYTES("\xFF") },
     { "NUL", BYTES("a\0b") },
     { "NUL behind a word", BYTES("01234567\0") },
-    { "NUL within a word", BYTES("0123\0""567") },
+    { "NUL within a word", BYTES("0123\0"
+                                 "567") },
     { "cut off", BYTES("\xE2\x82") },
     { "Latin 1 behind a word", BYTES("01234567\xE4") },
 };
