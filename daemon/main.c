@@ -154,7 +154,7 @@ set_folders(struct parts *p)
         *f++ = p->settings->plugin_dir;
     if (getenv("KAITEND_PLUGIN_DIR"))
         *f++ = getenv("KAITEND_PLUGIN_DIR");
-    *f++ = PLUGIN_DIR;
+    *f++ = PKGLIBDIR;
     *f = NULL;
 }
 
@@ -632,7 +632,7 @@ print_usage(FILE *f)
     fputs("usage: kaitend [-c FILE] [--check | --dump-config | --dump-options]\n"
           "       kaitend --dump-plugin NAME | --version | --help\n"
           "\n"
-          "  -c, --config FILE   configuration (default " SYSCONF_DIR "/kaitend.conf)\n"
+          "  -c, --config FILE   configuration (default " SYSCONFDIR "/kaitend/kaitend.conf)\n"
           "  -t, --check         check the configuration and its plugins' options, then end\n"
           "  --dump-config       print the values in force\n"
           "  --dump-options      print every option with its default, as comments\n"
@@ -740,7 +740,7 @@ main(int argc, char **argv)
         { NULL, 0, NULL, 0 },
     };
     static struct parts parts = { .index_guard = PTHREAD_RWLOCK_INITIALIZER };
-    const char *path = SYSCONF_DIR "/kaitend.conf";
+    const char *path = SYSCONFDIR "/kaitend/kaitend.conf";
     enum mode mode = MODE_SERVE;
     int c;
     while ((c = getopt_long(argc, argv, "c:tVh", longs, NULL)) != -1) {

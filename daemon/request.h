@@ -75,7 +75,7 @@ struct request {
     struct kt_secret *secret; /* shown once; unref'd with the request */
     struct batch *batch;   /* what run() proposes; NULL: nothing to write */
     unsigned attempts;     /* runs that ended in a conflict */
-    struct kt_str bearer;  /* token.validate: value of the Authorization answer header */
+    struct kt_str bearer;  /* token.validate: the JWT for the Authorization header of the answer */
     struct kt_str allow;   /* 405: the Allow header */
     struct request *next;  /* in exactly one queue at a time */
     struct loop_task task; /* for going on at home */

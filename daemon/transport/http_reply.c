@@ -67,6 +67,14 @@ put_date(struct kt_buf *out)
 }
 
 static void
+put_bearer(struct kt_buf *out, struct kt_str jwt)
+{
+    kt_buf_put_str(out, KT_LIT("Authorization: Bearer "));
+    kt_buf_put_str(out, jwt);
+    kt_buf_put(out, "\r\n", 2);
+}
+
+static void
 put_header(struct kt_buf *out, const char *name, struct kt_str value)
 {
     kt_buf_puts(out, name);
@@ -166,7 +174,7 @@ put_reply(struct kt_buf *out, struct request *rq, struct http_framing framing)
     if (is_refused(rq))
         put_refusal_headers(out, rq);
     else if (rq->bearer.p)
-        put_header(out, "Authorization", rq->bearer);
+        put_bearer(out, rq->bearer);
     if (framing.close)
         kt_buf_put_str(out, KT_LIT("Connection: close\r\n"));
     else if (framing.keep_alive)
