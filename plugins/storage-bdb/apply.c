@@ -11,7 +11,14 @@
  * transaction of its group, so a failed condition has nothing to undo. Any other failure undoes
  * the whole group, and then each batch gets a transaction of its own. */
 
+/* Deadlocks. The writer's priority lets it win against one reader. When several readers hold the
+ * page that it wants, undoing one of them would not free it, and the library undoes the writer.
+ * Then it closes the gate, which waits for the readers inside, and writes with nobody in its way.
+ * The gate opens before the commit: a sync is long, and a transaction that only commits asks for
+ * no more locks. */
+
 enum {
+    TRIES = 5,                 /* of a transaction that lost a deadlock; the second one should do */
     WRITER_PRIORITY = 1 << 20, /* the library's default is 100: readers lose deadlocks, we do not */
     RESERVE = 1 << 20          /* revisions that a restart skips at most */
 };
@@ -142,19 +149,23 @@ spaces_prepare(struct bdb *bdb, const struct kaiten_batch *batches, size_t n)
 
 static int
 batches_run(struct bdb *bdb, DB_TXN *txn, const struct kaiten_batch *batches, size_t n,
-            struct kaiten_outcome *outcomes, uint64_t *ret_reserved)
+            bool alone, struct kaiten_outcome *outcomes, uint64_t *ret_reserved)
 {
+    if (alone)
+        pthread_rwlock_wrlock(&bdb->gate);
     int error = txn->set_priority(txn, WRITER_PRIORITY);
     if (!error)
         error = revisions_reserve(bdb, txn, n, ret_reserved);
     for (size_t i = 0; i < n && !error; i++)
         error = batch_run(bdb, txn, &batches[i], &outcomes[i]);
+    if (alone)
+        pthread_rwlock_unlock(&bdb->gate);
     return error;
 }
 
 /* One transaction, one sync. KAITEN_RETRY: it lost a deadlock. */
 static enum kaiten_status
-group_try(struct bdb *bdb, const struct kaiten_batch *batches, size_t n,
+group_try(struct bdb *bdb, const struct kaiten_batch *batches, size_t n, bool alone,
           struct kaiten_outcome *outcomes, struct kaiten_err *err)
 {
     DB_TXN *txn = NULL;
@@ -165,10 +176,10 @@ group_try(struct bdb *bdb, const struct kaiten_batch *batches, size_t n,
     if (error)
         return bdb_fail(bdb, err, error, "cannot start to write");
 
-    error = batches_run(bdb, txn, batches, n, outcomes, &reserved);
+    error = batches_run(bdb, txn, batches, n, alone, outcomes, &reserved);
     if (error) {
         txn->abort(txn);
-        return bdb_fail(bdb, err, error, "cannot write");
+        return bdb_is_deadlock(error) ? KAITEN_RETRY : bdb_fail(bdb, err, error, "cannot write");
     }
     error = txn->commit(txn, DB_TXN_SYNC);
     if (!error) {
@@ -185,8 +196,12 @@ group_apply(struct bdb *bdb, const struct kaiten_batch *batches, size_t n,
             struct kaiten_outcome *outcomes, struct kaiten_err *err)
 {
     enum kaiten_status status = KAITEN_RETRY;
-    for (int i = 0; i < BDB_TRIES && status == KAITEN_RETRY; i++)
-        status = group_try(bdb, batches, n, outcomes, err);
+    pthread_rwlock_wrlock(&bdb->turn);
+    for (int i = 0; i < TRIES && status == KAITEN_RETRY; i++)
+        status = group_try(bdb, batches, n, i > 0, outcomes, err);
+    pthread_rwlock_unlock(&bdb->turn);
+    if (status == KAITEN_RETRY)
+        bdb->host.error(err, "cannot write: lost %d deadlocks", TRIES);
     return status;
 }
 

@@ -26,7 +26,6 @@ enum {
     BDB_REVISION = 8,           /* bytes before each value */
     BDB_ROW_MAX = BDB_REVISION + KAITEN_VALUE_MAX,
     BDB_CHUNK_MAX = 256 * 1024, /* bytes that a scan reads between two calls of the sink */
-    BDB_TRIES = 5,              /* of a transaction that lost a deadlock */
     BDB_EXIT = 75               /* EX_TEMPFAIL: a new process recovers what this one could not */
 };
 
@@ -46,6 +45,9 @@ struct bdb {
     atomic_bool running;             /* opened: from now on a panic ends the process */
     atomic_bool damaged;             /* a page's checksum was wrong */
     _Atomic(void *) chunk;           /* a spare buffer of BDB_CHUNK_MAX bytes for the next scan */
+    pthread_rwlock_t gate;           /* readers share it; a writer that lost to them closes it */
+    pthread_rwlock_t turn;           /* the writer's; shared by readers that lost to it too often.
+                                      * Taken before the gate. */
 
     /* Used by apply() only. */
     uint64_t revision;               /* given out last */
@@ -88,6 +90,13 @@ enum kaiten_status bdb_get(void *instance, const struct kaiten_bytes *keys, size
                            struct kaiten_emit *, struct kaiten_err *);
 enum kaiten_status bdb_scan(void *instance, const struct kaiten_range *, struct kaiten_emit *,
                             struct kaiten_err *);
+
+/* Whether a call failed only because it was in the way of another: worth trying again. */
+static inline bool
+bdb_is_deadlock(int error)
+{
+    return error == DB_LOCK_DEADLOCK || error == DB_LOCK_NOTGRANTED;
+}
 
 /* apply.c */
 enum kaiten_status bdb_apply(void *instance, const struct kaiten_batch *batches, size_t n,

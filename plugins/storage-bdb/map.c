@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,15 +15,27 @@ enum {
     GET_STACK = 4096,      /* most rows are far smaller */
     CHUNK_FIRST = 16384,   /* a scan starts small: most want one page of a list */
     BACKWARD_ROWS = 1024,  /* a backward scan holds its page no longer than this */
-    READ_TRIES = 100       /* a reader gives way to the writer this often */
+    LOSSES_MAX = 2         /* a reader gives way to the writer this often, then it waits for its turn */
 };
 
-/* Readers lose every deadlock against the writer. They hold no more than a page or two, so looking
- * again is cheap. */
-static bool
-is_deadlock(int error)
+/* A reader holds no more than a page or two while it waits for the next, so it loses most deadlocks
+ * against the writer, and looking again is cheap. When it has lost too often it waits until the
+ * writer has committed and keeps the next group off while it looks: nobody is left to lose to.
+ * It shares the locks for one look and no longer: never in the sink. */
+static void
+reader_enter(struct bdb *bdb, int losses)
 {
-    return error == DB_LOCK_DEADLOCK || error == DB_LOCK_NOTGRANTED;
+    if (losses >= LOSSES_MAX)
+        pthread_rwlock_rdlock(&bdb->turn);
+    pthread_rwlock_rdlock(&bdb->gate);
+}
+
+static void
+reader_leave(struct bdb *bdb, int losses)
+{
+    pthread_rwlock_unlock(&bdb->gate);
+    if (losses >= LOSSES_MAX)
+        pthread_rwlock_unlock(&bdb->turn);
 }
 
 static bool
@@ -36,14 +47,15 @@ row_emit(struct bdb *bdb, struct kaiten_emit *emit, struct kaiten_bytes key,
 }
 
 static int
-get_patiently(DB *db, struct kaiten_bytes key, DBT *data)
+get_patiently(struct bdb *bdb, DB *db, struct kaiten_bytes key, DBT *data)
 {
-    int error;
-    int tries = 0;
-    do {
+    int error = DB_LOCK_DEADLOCK;
+    for (int losses = 0; losses <= LOSSES_MAX && bdb_is_deadlock(error); losses++) {
         DBT k = bdb_key(key);
+        reader_enter(bdb, losses);
         error = db->get(db, NULL, &k, data, 0);
-    } while (is_deadlock(error) && ++tries < READ_TRIES && sched_yield() == 0);
+        reader_leave(bdb, losses);
+    }
     return error;
 }
 
@@ -57,11 +69,11 @@ get_one(struct bdb *bdb, struct kaiten_bytes key, struct kaiten_emit *emit, bool
     unsigned char stack[GET_STACK];
     DBT data = bdb_buffer(stack, sizeof stack);
     void *heap = NULL;
-    int error = get_patiently(db, key, &data);
+    int error = get_patiently(bdb, db, key, &data);
     if (error == DB_BUFFER_SMALL) {
         heap = malloc(BDB_ROW_MAX);
         data = bdb_buffer(heap, BDB_ROW_MAX);
-        error = heap ? get_patiently(db, key, &data) : ENOMEM;
+        error = heap ? get_patiently(bdb, db, key, &data) : ENOMEM;
     }
     if (!error && data.size < BDB_REVISION)
         error = DB_VERIFY_BAD;
@@ -98,6 +110,7 @@ struct walk {
     size_t at_n;                           /* backward: 0 for the end of the space */
     unsigned char *chunk;
     size_t chunk_n;                        /* bytes of it that are used this time */
+    int losses;                            /* of deadlocks, for this chunk */
     bool done;
 };
 
@@ -186,11 +199,13 @@ static int
 forward_step(struct walk *w)
 {
     DBT data;
+    reader_enter(w->bdb, w->losses);
     int error = forward_read(w, &data);
     if (error == DB_BUFFER_SMALL && w->chunk_n < BDB_CHUNK_MAX) {
         w->chunk_n = BDB_CHUNK_MAX;
         error = forward_read(w, &data);
     }
+    reader_leave(w->bdb, w->losses);
     if (error)
         return error;
     return forward_emit(w, &data);
@@ -258,17 +273,26 @@ backward_emit(struct walk *w, size_t items)
 }
 
 static int
-backward_step(struct walk *w)
+backward_read(struct walk *w, size_t *ret_items)
 {
     DBC *cursor;
     int error = w->db->cursor(w->db, NULL, &cursor, 0);
     if (error)
         return error;
-    size_t items = 0;
-    error = backward_fill(w, cursor, &items);
+    error = backward_fill(w, cursor, ret_items);
     int closed = cursor->close(cursor);
-    if (is_deadlock(error) || (error && error != DB_NOTFOUND) || closed)
-        return error ? error : closed;
+    return error ? error : closed;
+}
+
+static int
+backward_step(struct walk *w)
+{
+    size_t items = 0;
+    reader_enter(w->bdb, w->losses);
+    int error = backward_read(w, &items);
+    reader_leave(w->bdb, w->losses);
+    if (error && error != DB_NOTFOUND)
+        return error;
     backward_emit(w, items);
     w->done = w->done || error == DB_NOTFOUND;
     return 0;
@@ -277,18 +301,15 @@ backward_step(struct walk *w)
 static int
 walk_run(struct walk *w)
 {
-    int tries = 0;
     while (!w->done) {
         int error = w->range->backward ? backward_step(w) : forward_step(w);
         if (error == DB_NOTFOUND)
             return 0;
-        if (is_deadlock(error) && ++tries < READ_TRIES) {
-            sched_yield();
+        if (bdb_is_deadlock(error) && w->losses++ < LOSSES_MAX)
             continue;
-        }
         if (error)
             return error;
-        tries = 0;
+        w->losses = 0;
         w->chunk_n = w->chunk_n * 4 < BDB_CHUNK_MAX ? w->chunk_n * 4 : BDB_CHUNK_MAX;
     }
     return 0;

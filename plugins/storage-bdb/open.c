@@ -23,8 +23,10 @@ enum {
     FREE_LOW = 16 << 20  /* less than this is unhealthy */
 };
 
-static const char format_name[] = "format";
-static const char format_value[] = "1";
+/* Rows of meta.db. */
+static const struct kaiten_bytes format_key = { "format", 6 };
+static const struct kaiten_bytes format_value = { "1", 1 };
+static const struct kaiten_bytes spaces_key = { "spaces", 6 }; /* value: one bit per space */
 
 /* The library's hooks belong to the process, not to an environment, and take no context. Every
  * instance has the same host. */
@@ -109,7 +111,7 @@ on_error(const DB_ENV *env, const char *prefix, const char *text)
 {
     (void)prefix;
     struct bdb *bdb = env->app_private;
-    if (strstr(text, "checksum error"))
+    if (strstr(text, "checksum error") || strstr(text, "past end of log"))
         atomic_store(&bdb->damaged, true);
     bdb->host.log(KAITEN_LOG_ERROR, "storage-bdb: %s", text);
 }
@@ -207,12 +209,6 @@ space_open(struct bdb *bdb, unsigned byte, bool create)
     return error;
 }
 
-int
-bdb_space_create(struct bdb *bdb, struct kaiten_bytes key)
-{
-    return space_open(bdb, *(const unsigned char *)key.p, true);
-}
-
 /* Number of the space that a file holds, or -1. */
 static int
 space_of_file(const char *name)
@@ -251,20 +247,72 @@ static int
 format_check(struct bdb *bdb, struct kaiten_err *err)
 {
     char stored[16];
-    DBT key = bdb_key((struct kaiten_bytes){ format_name, sizeof format_name - 1 });
+    DBT key = bdb_key(format_key);
     DBT data = bdb_buffer(stored, sizeof stored);
     int error = bdb->meta->get(bdb->meta, NULL, &key, &data, 0);
     if (error == DB_NOTFOUND) {
-        data = (DBT){ .data = (void *)format_value, .size = sizeof format_value - 1 };
+        data = bdb_key(format_value);
         return bdb->meta->put(bdb->meta, NULL, &key, &data, 0);
     }
     if (error)
         return error;
-    if (data.size == sizeof format_value - 1 && memcmp(stored, format_value, data.size) == 0)
+    if (data.size == format_value.n && memcmp(stored, format_value.p, data.size) == 0)
         return 0;
     bdb->host.error(err, "%s has format %.*s, this plugin reads %s", bdb->options.path,
-                    (int)data.size, stored, format_value);
+                    (int)data.size, stored, (const char *)format_value.p);
     return EINVAL;
+}
+
+/* Which spaces ought to have a file. */
+static int
+spaces_read(struct bdb *bdb, unsigned char *ret_bits)
+{
+    DBT key = bdb_key(spaces_key);
+    DBT data = bdb_buffer(ret_bits, BDB_SPACES / 8);
+    memset(ret_bits, 0, BDB_SPACES / 8);
+    int error = bdb->meta->get(bdb->meta, NULL, &key, &data, 0);
+    return error == DB_NOTFOUND ? 0 : error;
+}
+
+static int
+space_note(struct bdb *bdb, unsigned byte)
+{
+    unsigned char bits[BDB_SPACES / 8];
+    int error = spaces_read(bdb, bits);
+    if (error)
+        return error;
+    bits[byte / 8] |= (unsigned char)(1u << byte % 8);
+    DBT key = bdb_key(spaces_key);
+    DBT data = { .data = bits, .size = sizeof bits };
+    return bdb->meta->put(bdb->meta, NULL, &key, &data, 0);
+}
+
+/* A file that somebody removed must not look like a space that was always empty. */
+static int
+spaces_check(struct bdb *bdb, struct kaiten_err *err)
+{
+    unsigned char bits[BDB_SPACES / 8];
+    int error = spaces_read(bdb, bits);
+    for (unsigned byte = 0; byte < BDB_SPACES && !error; byte++) {
+        bool noted = bits[byte / 8] >> byte % 8 & 1;
+        bool there = atomic_load(&bdb->space[byte]) != NULL;
+        if (there && !noted)
+            error = space_note(bdb, byte); /* the process ended between the two */
+        if (there || !noted)
+            continue;
+        bdb->host.error(err, "%s/space-%02x.db is missing; restore it from a backup",
+                        bdb->options.path, byte);
+        error = DB_VERIFY_BAD;
+    }
+    return error;
+}
+
+int
+bdb_space_create(struct bdb *bdb, struct kaiten_bytes key)
+{
+    unsigned byte = *(const unsigned char *)key.p;
+    int error = space_open(bdb, byte, true);
+    return error ? error : space_note(bdb, byte);
 }
 
 static int
@@ -329,6 +377,8 @@ store_open(struct bdb *bdb, struct kaiten_err *err)
     if (!error)
         error = format_check(bdb, err);
     if (!error)
+        error = spaces_check(bdb, err);
+    if (!error)
         error = bdb_apply_open(bdb);
     return error ? error : bdb_checkpoint_start(bdb);
 }
@@ -348,6 +398,8 @@ store_close(struct bdb *bdb)
         bdb->env->close(bdb->env, 0);
     close(bdb->lock);
     free(atomic_load(&bdb->chunk));
+    pthread_rwlock_destroy(&bdb->gate);
+    pthread_rwlock_destroy(&bdb->turn);
     free(bdb->options.path);
     free(bdb);
 }
@@ -368,6 +420,19 @@ open_failed(struct bdb *bdb, int error, struct kaiten_err *err)
     return status;
 }
 
+/* Each lock prefers those who take it seldom: the side that never pauses would keep them out. */
+static void
+locks_init(struct bdb *bdb)
+{
+    pthread_rwlockattr_t attr;
+    pthread_rwlockattr_init(&attr);
+    pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_READER_NP);
+    pthread_rwlock_init(&bdb->turn, &attr);
+    pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    pthread_rwlock_init(&bdb->gate, &attr);
+    pthread_rwlockattr_destroy(&attr);
+}
+
 static struct bdb *
 bdb_new(const struct kaiten_host *host, const struct kaiten_config *config)
 {
@@ -386,6 +451,7 @@ bdb_new(const struct kaiten_host *host, const struct kaiten_config *config)
         .checkpoint_log = host->get_int(config, "checkpoint_log"),
         .keep_logs = host->get_bool(config, "keep_logs"),
     };
+    locks_init(bdb);
     bdb->lock = -1;
     return bdb;
 }
