@@ -78,7 +78,6 @@ static void
 put_header(struct kt_buf *out, const char *name, struct kt_str value)
 {
     kt_buf_puts(out, name);
-    kt_buf_put(out, ": ", 2);
     kt_buf_put_str(out, value);
     kt_buf_put(out, "\r\n", 2);
 }
@@ -105,7 +104,7 @@ put_refusal_headers(struct kt_buf *out, const struct request *rq)
     enum kt_kind kind = rq->call.err.kind;
     put_challenge(out, rq);
     if (kind == KT_METHOD && rq->allow.n)
-        put_header(out, "Allow", rq->allow);
+        put_header(out, "Allow: ", rq->allow);
     if (kind == KT_TOO_MANY_REQUESTS || kind == KT_UNAVAILABLE)
         kt_buf_printf(out, "Retry-After: %d\r\n", RETRY_AFTER_SECONDS);
 }
@@ -169,7 +168,7 @@ put_reply(struct kt_buf *out, struct request *rq, struct http_framing framing)
     put_status(out, rq);
     put_date(out);
     if (type_of(rq).p)
-        put_header(out, "Content-Type", type_of(rq));
+        put_header(out, "Content-Type: ", type_of(rq));
     kt_buf_put_str(out, KT_LIT("Cache-Control: no-store\r\n"));
     if (is_refused(rq))
         put_refusal_headers(out, rq);

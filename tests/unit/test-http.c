@@ -161,7 +161,7 @@ work(struct request *rq)
         return;
     if (begins(rq->path, "/validate")) {
         rq->spec = &kt_op_specs[KT_OP_TOKEN_VALIDATE];
-        rq->bearer = KT_LIT("Bearer e30.e30.c2ln");
+        rq->bearer = KT_LIT("e30.e30.c2ln");
     } else if (begins(rq->path, "/204")) {
         rq->spec = &kt_op_specs[KT_OP_TOKEN_REVOKE];
     } else if (begins(rq->path, "/create")) {
