@@ -37,7 +37,11 @@ report() { # name, passed, failed, skipped, log file
         return
     fi
     printf '  FAIL  %s (%d of %d), %s:\n' "$1" "$3" $(($2 + $3)) "$5"
-    grep -vE '^ok ' "$5" | tail -n 60 | sed 's/^/        /'
+    if grep -qE '^not ok ' "$5"; then
+        grep -E '^(not ok |#|==|SUMMARY|exit status)' "$5"
+    else
+        cat "$5"
+    fi | tail -n 60 | sed 's/^/        /'
 }
 
 skip() { # name, what is missing
@@ -128,6 +132,7 @@ run_one() { # kind, name
     fuzz) run "${2#tests/}" "${wrapper[@]}" "./$2" \
         "$abs_top_srcdir/tests/fuzz/corpus/${2#tests/fuzz/fuzz-}" ;;
     plugin) run_plugin_check "$2" ;;
+    script) run "${2#tests/}" "$abs_top_srcdir/$2" ;;
     lint) run lint "$abs_top_srcdir/tests/lint/run.sh" ;;
     system) run_pytest "$abs_top_srcdir/tests/system" ;;
     esac

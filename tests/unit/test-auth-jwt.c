@@ -45,7 +45,7 @@ open_with(const char *name, const char *text)
         fake_set(name, text, 0);
     void *instance = open_plugin();
     if (!instance)
-        fail_msg("%s = %s: %s", name, text, fake.err.text);
+        fail_msg("%s = %s: %s", name ? name : "-", text ? text : "-", fake.err.text);
     return instance;
 }
 
