@@ -135,7 +135,8 @@ call_run(struct call *c)
     struct kaiten *k = c->k;
     request_end(k, &k->request);
     if (k->request.failed)
-        return client_fail(k, KAITEN_EUSAGE, "an argument is not UTF-8, or all of them are more than %d bytes",
+        return client_fail(k, KAITEN_EUSAGE,
+                           "an argument is not UTF-8, or all of them are more than %d bytes",
                            CLIENT_REQUEST_MAX);
     bool again = only_reads(c->method);
     int64_t deadline = wire_deadline(k);

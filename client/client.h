@@ -111,8 +111,8 @@ bool is_credential(const char *token, size_t n);
 struct kt_str sendable(const char *token, size_t n);
 
 /* The parts of a reply. False: it is none. */
-bool reply_parse(const struct kt_value *message, uint32_t *ret_id, const struct kt_value **ret_error,
-                 const struct kt_value **ret_result);
+bool reply_parse(const struct kt_value *message, uint32_t *ret_id,
+                 const struct kt_value **ret_error, const struct kt_value **ret_result);
 
 /* --- verify.c ----------------------------------------------------------------------------- */
 

@@ -29,7 +29,7 @@ struct kaiten;
 enum {
     KAITEN_IN_FLIGHT_MAX = 64,     /* verifications sent and not yet received */
     KAITEN_VERIFY_MANY_MAX = 1024, /* tokens in one kaiten_token_verify_many() */
-    KAITEN_CREDENTIAL_MAX = 8192   /* bytes of a token that is sent to be checked or to prove who asks */
+    KAITEN_CREDENTIAL_MAX = 8192   /* bytes of a token, to be checked or to say who asks */
 };
 
 /* Below 100: found on this side. From 100: the server's refusal, numbered like HTTP's statuses. */
@@ -81,7 +81,8 @@ void kaiten_close(struct kaiten *);
 void kaiten_set_timeout(struct kaiten *, unsigned milliseconds);
 
 /* From now on each request is made with this token (n bytes, 1 to KAITEN_CREDENTIAL_MAX, copied)
- * instead of the identity of this process. NULL: the process again. KAITEN_EUSAGE, KAITEN_EMEMORY. */
+ * instead of the identity of this process. NULL: the process again. KAITEN_EUSAGE,
+ * KAITEN_EMEMORY. */
 int kaiten_set_token(struct kaiten *, const char *token, size_t n);
 
 /* Of the last failed call: "Token.NotFound", or "Client.Timeout" and the like for the numbers

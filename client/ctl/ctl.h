@@ -23,7 +23,7 @@ enum ctl_exit {
 
 enum ctl_output { CTL_TABLE = 0, CTL_JSON, CTL_NDJSON, CTL_YAML, CTL_NAME, CTL_OUTPUT_COUNT };
 
-/* "kaitenctl: ..." on stderr, and a line that says what to do when fix is not NULL. Returns code. */
+/* "kaitenctl: ..." on stderr, and a line that says what to do unless fix is NULL. Returns code. */
 int ctl_fail(int code, const char *fix, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -303,6 +303,7 @@ is_page(const struct kt_op_spec *spec)
     return spec && (spec->out == &kt_shape_token_page || spec->out == &kt_shape_account_page);
 }
 
+/* buf: empty. */
 static void
 put_column(struct kt_buf *buf, const struct column *c, const struct kt_value *item)
 {
@@ -312,6 +313,9 @@ put_column(struct kt_buf *buf, const struct column *c, const struct kt_value *it
         kt_buf_puts(buf, token_state(item));
     else
         put_cell(buf, kt_value_get(item, c->member));
+    /* Programs that cut columns at white space find each in its place. */
+    if (buf->n == 0)
+        kt_buf_putc(buf, '-');
 }
 
 /* text padded to width, but not behind the last column. */
