@@ -6,11 +6,14 @@
 
 #include "client/proto/encode.h"
 #include "client/proto/pack.h"
+#include "client/proto/utf8.h"
 #include "daemon/codec/problem.h"
 #include "daemon/log.h"
 #include "daemon/pipeline.h"
 
 #include <stdlib.h>
+
+enum { METHOD_MAX = 128 }; /* bytes of a name */
 
 /* The first element of a message. */
 enum { RPC_REQUEST = 0, RPC_RESPONSE = 1, RPC_NOTIFICATION = 2 };
@@ -386,14 +389,21 @@ refuse(struct conn *conn, const struct message *msg, enum kt_kind kind, const ch
     socket_answer(rq);
 }
 
+/* Some clients send names as bytes. What is echoed in a refusal must be text all the same. */
+static bool
+is_name(const struct kt_value *value)
+{
+    return (value->type == KT_V_STR || value->type == KT_V_BIN) && value->s.n <= METHOD_MAX
+        && kt_utf8_is_text(value->s.p, value->s.n);
+}
+
 static bool
 take_apart(const struct kt_value *value, struct message *msg)
 {
     const struct kt_value *part = value->array.v;
     if (!read_id(&part[1], &msg->id))
         return false;
-    bool named = part[2].type == KT_V_STR || part[2].type == KT_V_BIN;
-    msg->method = named ? part[2].s : (struct kt_str){ NULL, 0 };
+    msg->method = is_name(&part[2]) ? part[2].s : (struct kt_str){ NULL, 0 };
     msg->params = &part[3];
     return true;
 }
@@ -455,7 +465,7 @@ run_message(struct conn *conn, const struct message *msg)
 {
     struct socket *sock = conn_state(conn);
     if (!msg->method.p) {
-        refuse(conn, msg, KT_VALIDATION, "the method is named by a string");
+        refuse(conn, msg, KT_VALIDATION, "the method is named by a string of at most %d bytes", METHOD_MAX);
         return true;
     }
     if (is_flying(sock, msg->id)) {

@@ -33,7 +33,10 @@ static struct {
     struct kt_buf calls;    /* a word per request that reached the pipeline */
     _Atomic bool decline;
     _Atomic int authn_calls;
-} bench = { .lock = PTHREAD_MUTEX_INITIALIZER, .parked_more = PTHREAD_COND_INITIALIZER };
+    size_t describes; /* bytes of the answer to kaiten.describe */
+} bench = { .describes = 200 * 1024,
+            .lock = PTHREAD_MUTEX_INITIALIZER,
+            .parked_more = PTHREAD_COND_INITIALIZER };
 
 static struct service bench_service = { .request_ms = 30000 };
 
@@ -119,7 +122,7 @@ bench_run(struct request *rq)
         break;
     case KT_OP_DESCRIBE:
         memset(text, 'x', sizeof text);
-        much.s = (struct kt_str){ text, sizeof text };
+        much.s = (struct kt_str){ text, bench.describes };
         rq->out.value = &much;
         break;
     case KT_OP_HELLO:

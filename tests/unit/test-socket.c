@@ -134,7 +134,7 @@ static const struct {
     { "[0,4,\"nvim_set_client_info\",[\"x\",{},\"remote\",{},{}]]",
       "[1,4,[0,\"Method.NotFound: no method nvim_set_client_info\"],null]" },
     { "[0,5,\"\",[]]", "[1,5,[0,\"Method.NotFound: no method \"],null]" },
-    { "[0,6,7,[]]", "[1,6,[1,\"VALIDATION: the method is named by a string\"],null]" },
+    { "[0,6,7,[]]", "[1,6,[1,\"VALIDATION: the method is named by a string of at most 128 bytes\"],null]" },
     { "[0,7,\"kaiten.ping\",{}]",
       "[1,7,[1,\"VALIDATION: params is an array of a map of arguments and, perhaps, a map of meta "
       "data\"],null]" },
@@ -253,6 +253,31 @@ ids_and_names_have_every_encoding(void **state)
     char answer[64];
     assert_true(recv(fd, answer, sizeof answer, 0) > 12);
     assert_memory_equal(answer, "\x94\x01\xcf\xff\xff\xff\xff\xff\xff\xff\xff\xc0", 12);
+    close(fd);
+}
+
+static void
+a_name_is_text(void **state)
+{
+    (void)state;
+    static const struct kt_str forms[] = {
+        BYTES("\x94\x00\x07\xc4\x03" "a\x00" "b\x90"),
+        BYTES("\x94\x00\x07\xc4\x03" "a\xff" "b\x90"),
+        BYTES("\x94\x00\x07\x09\x90"),
+    };
+    int fd = bench_dial(&usual, NULL);
+    for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
+        say(fd, forms[i]);
+        EXPECT(fd, "[1,7,[1,\"VALIDATION: the method is named by a string of at most 128 bytes\"],"
+                   "null]");
+    }
+    for (size_t n = 128; n < 130; n++) {
+        char json[256], name[130];
+        memset(name, 'x', n);
+        snprintf(json, sizeof json, "[0,7,\"%.*s\",[]]", (int)n, name);
+        ask(fd, json);
+        assert_int_equal(strstr(hear(fd), "Method.NotFound") != NULL, n == 128);
+    }
     close(fd);
 }
 
@@ -957,6 +982,7 @@ main(void)
         TEST(two_messages_may_be_cut_anywhere),
         TEST(answers_of_one_read_go_out_together),
         TEST(ids_and_names_have_every_encoding),
+        TEST(a_name_is_text),
         TEST(hostile_bytes_end_the_connection),
         TEST(a_refusal_waits_for_the_requests_before_it),
         TEST(the_largest_message_is_64_kib),
