@@ -59,21 +59,15 @@ put_date(struct kt_buf *out)
     struct tm tm;
     if ((date.n == 0 || date.second != now.tv_sec) && gmtime_r(&now.tv_sec, &tm)) {
         date.second = now.tv_sec;
-        date.n = snprintf(date.text, sizeof date.text, "Date: %s, %02d %s %d %02d:%02d:%02d GMT\r\n",
-                          days[tm.tm_wday], tm.tm_mday, months[tm.tm_mon], tm.tm_year + 1900,
-                          tm.tm_hour, tm.tm_min, tm.tm_sec);
+        date.n = snprintf(date.text, sizeof date.text,
+                          "Date: %s, %02d %s %d %02d:%02d:%02d GMT\r\n", days[tm.tm_wday],
+                          tm.tm_mday, months[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour, tm.tm_min,
+                          tm.tm_sec);
     }
     kt_buf_put(out, date.text, (size_t)date.n);
 }
 
-static void
-put_bearer(struct kt_buf *out, struct kt_str jwt)
-{
-    kt_buf_put_str(out, KT_LIT("Authorization: Bearer "));
-    kt_buf_put_str(out, jwt);
-    kt_buf_put(out, "\r\n", 2);
-}
-
+/* name: with what stands between it and the value. */
 static void
 put_header(struct kt_buf *out, const char *name, struct kt_str value)
 {
@@ -94,8 +88,8 @@ put_challenge(struct kt_buf *out, const struct request *rq)
         kt_buf_put_str(out, KT_LIT("WWW-Authenticate: Bearer realm=\"kaiten\"\r\n"));
     else if (err->kind == KT_FORBIDDEN && err->code && strcmp(err->code, "Auth.MissingScope") == 0
              && rq->spec && rq->spec->scope)
-        kt_buf_printf(out, "WWW-Authenticate: Bearer realm=\"kaiten\", error=\"insufficient_scope\","
-                           " scope=\"%s\"\r\n", rq->spec->scope);
+        kt_buf_printf(out, "WWW-Authenticate: Bearer realm=\"kaiten\","
+                           " error=\"insufficient_scope\", scope=\"%s\"\r\n", rq->spec->scope);
 }
 
 static void
@@ -173,7 +167,7 @@ put_reply(struct kt_buf *out, struct request *rq, struct http_framing framing)
     if (is_refused(rq))
         put_refusal_headers(out, rq);
     else if (rq->bearer.p)
-        put_bearer(out, rq->bearer);
+        put_header(out, "Authorization: Bearer ", rq->bearer);
     if (framing.close)
         kt_buf_put_str(out, KT_LIT("Connection: close\r\n"));
     else if (framing.keep_alive)
