@@ -202,7 +202,7 @@ unquote(const struct reader *r, char *raw, size_t n)
     size_t out = 0;
     for (size_t i = 0; i < n; i++) {
         if (raw[i] == '"')
-            return refuse_line(r, "text behind the closing quote; accepted: \\\" for a quote inside");
+            return refuse_line(r, "text behind the closing quote; accepted: \\\" for a quote");
         if (raw[i] == '\\' && (i + 1 == n || (raw[i + 1] != '"' && raw[i + 1] != '\\')))
             return refuse_line(r, "unknown escape in quotes; accepted: \\\" and \\\\");
         if (raw[i] == '\\')
@@ -238,7 +238,8 @@ read_option(struct reader *r, struct kt_str line)
     if (equals == NULL)
         return refuse_line(r, "neither a section nor an option; accepted: key = value");
     struct kt_str key = trim((struct kt_str){ line.p, (size_t)(equals - line.p) });
-    struct kt_str value = trim((struct kt_str){ equals + 1, line.n - (size_t)(equals - line.p) - 1 });
+    size_t behind = (size_t)(equals - line.p) + 1;
+    struct kt_str value = trim((struct kt_str){ line.p + behind, line.n - behind });
     if (!is_name(key))
         return refuse_line(r, "malformed key; accepted: 1 to %d of letters, digits, _ - .",
                            (int)CONF_NAME_MAX);
@@ -841,11 +842,11 @@ conf_check_secret_file(const char *path, struct conf_error *err)
         return refuse(err, "%s: %s; accepted: a regular file", path,
                       S_ISLNK(st.st_mode) ? "a symbolic link" : "not a regular file");
     if (st.st_uid != geteuid() && st.st_uid != 0)
-        return refuse(err, "%s: owned by uid %ju; accepted: uid %ju or root; run: chown %ju %s", path,
-                      (uintmax_t)st.st_uid, (uintmax_t)geteuid(), (uintmax_t)geteuid(), path);
+        return refuse(err, "%s: owned by uid %ju; accepted: uid %ju or root; run: chown %ju %s",
+                      path, (uintmax_t)st.st_uid, (uintmax_t)geteuid(), (uintmax_t)geteuid(), path);
     if ((st.st_mode & 077) != 0)
-        return refuse(err, "%s: mode %04o is open to others; accepted: 0600; run: chmod 600 %s", path,
-                      (unsigned)(st.st_mode & 07777), path);
+        return refuse(err, "%s: mode %04o is open to others; accepted: 0600; run: chmod 600 %s",
+                      path, (unsigned)(st.st_mode & 07777), path);
     return true;
 }
 

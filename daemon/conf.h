@@ -90,7 +90,7 @@ bool conf_is_set(const struct conf_values *, const char *name);
 const char *conf_where(const struct conf_values *, const char *name, size_t i);
 
 /* Whether the file is regular, not reached through a symbolic link as its last part, owned by us or
- * by root, and closed to group and others. False: err has the mode and the command that mends it. */
+ * by root, and closed to group and others. False: err has the mode and the command to mend it. */
 bool conf_check_secret_file(const char *path, struct conf_error *err);
 
 /* The same for every SECRET option that is set. */

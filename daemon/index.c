@@ -62,7 +62,7 @@ struct index {
     void *ctx;
     size_t taken; /* slots that are not free: records and tombstones */
     uint32_t next_record;
-    struct numbers unused, young, old; /* records: usable; removed since, before the last quiesced */
+    struct numbers unused, young, old; /* records: usable; removed since, and before */
     struct map account_map, scopes_map;
     unsigned char map_key[crypto_shorthash_KEYBYTES];
     atomic_size_t nrecords, naccounts, nscopes, slots, bytes, growths;

@@ -4,8 +4,8 @@
  * call, without the store.
  *
  * Writer: the one thread that may change the index (the committer; whoever loads it before the
- * loops start). Reader: a thread that the owner of the index takes into account when it decides that a
- * quiescent point has been passed; it holds nothing of a struct index_hit beyond that point. */
+ * loops start). Reader: a thread that the owner of the index takes into account when it decides
+ * that a quiescent point has been passed; it holds nothing of a struct index_hit beyond that. */
 #ifndef INDEX_H
 #define INDEX_H
 

@@ -178,11 +178,11 @@ check_file(int fd, const char *path, struct digest_error *err)
     if (!S_ISREG(st.st_mode))
         return refuse(err, "%s: not a regular file", path);
     if (st.st_uid != geteuid() && st.st_uid != 0)
-        return refuse(err, "%s: owned by uid %ju; accepted: uid %ju or root; run: chown %ju %s", path,
-                      (uintmax_t)st.st_uid, (uintmax_t)geteuid(), (uintmax_t)geteuid(), path);
+        return refuse(err, "%s: owned by uid %ju; accepted: uid %ju or root; run: chown %ju %s",
+                      path, (uintmax_t)st.st_uid, (uintmax_t)geteuid(), (uintmax_t)geteuid(), path);
     if ((st.st_mode & 077) != 0)
-        return refuse(err, "%s: mode %04o is open to others; accepted: 0600; run: chmod 600 %s", path,
-                      (unsigned)(st.st_mode & 07777), path);
+        return refuse(err, "%s: mode %04o is open to others; accepted: 0600; run: chmod 600 %s",
+                      path, (unsigned)(st.st_mode & 07777), path);
     if (st.st_size > FILE_MAX)
         return refuse(err, "%s: %jd bytes; accepted: at most %d", path, (intmax_t)st.st_size,
                       (int)FILE_MAX);

@@ -18,7 +18,9 @@ static const struct kt_str modules[] = {
     NAME("notifications"),    NAME("billing"),         NAME("addons"),
 };
 
-const struct scope_modules scope_modules_default = { modules, sizeof(modules) / sizeof(modules[0]) };
+enum { MODULE_COUNT = sizeof(modules) / sizeof(modules[0]) };
+
+const struct scope_modules scope_modules_default = { modules, MODULE_COUNT };
 
 static const struct kt_str actions[] = { NAME("read"), NAME("write"), NAME("delete") };
 
@@ -165,8 +167,8 @@ invalid_message(const struct scope_modules *known, struct kt_arena *arena, struc
     for (size_t i = 0; i < known->n; i++)
         joined_add(&all, ", ", known->v[i]);
     return kt_arena_printf(arena,
-                           "invalid scopes: [%s]. Valid format is <action>:<module> where action is "
-                           "[read, write, delete] and module is [%s, *]",
+                           "invalid scopes: [%s]. Valid format is <action>:<module> where action "
+                           "is [read, write, delete] and module is [%s, *]",
                            joined_text(bad).p, joined_text(&all).p);
 }
 

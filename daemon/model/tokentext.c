@@ -99,7 +99,8 @@ token_text_make(void (*random)(void *buf, size_t n))
         return NULL;
     memcpy(p, prefix, TOKEN_TEXT_PREFIX);
     put_random(p + TOKEN_TEXT_PREFIX, TOKEN_TEXT_RANDOM, random != NULL ? random : randombytes_buf);
-    put_check(crc32_of(p, TOKEN_TEXT_LEN - TOKEN_TEXT_CHECK), p + TOKEN_TEXT_LEN - TOKEN_TEXT_CHECK);
+    char *check = p + TOKEN_TEXT_LEN - TOKEN_TEXT_CHECK;
+    put_check(crc32_of(p, (size_t)(check - p)), check);
     return secret;
 }
 

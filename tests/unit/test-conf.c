@@ -202,8 +202,8 @@ static const struct {
                                   "name, note, folder, key_file, threads, offset, cache, timeout, "
                                   "strict, listen" },
     { "name = x\nname = y", ":3: [daemon] name: again; it stands at k.conf:2 already" },
-    { "threads = many", ":2: [daemon] threads: \"many\" is malformed; accepted: a whole number from "
-                        "1 to 64" },
+    { "threads = many", ":2: [daemon] threads: \"many\" is malformed; accepted: a whole number "
+                        "from 1 to 64" },
     { "threads = 0", ":2: [daemon] threads: 0 is out of range; accepted: a whole number from 1 to "
                      "64" },
     { "threads = 65", ":2: [daemon] threads: 65 is out of range" },
@@ -366,8 +366,8 @@ test_secret_files(void **state)
     assert_true(conf_check_secret_file(path, &err));
     chmod(path, 0644);
     assert_false(conf_check_secret_file(path, &err));
-    snprintf(text, sizeof(text), "%s: mode 0644 is open to others; accepted: 0600; run: chmod 600 %s",
-             path, path);
+    snprintf(text, sizeof(text),
+             "%s: mode 0644 is open to others; accepted: 0600; run: chmod 600 %s", path, path);
     assert_string_equal(err.text, text);
 
     snprintf(text, sizeof(text), "[a]\nkey_file = %s\n", path);
@@ -421,7 +421,8 @@ static void
 test_values_print(void **state)
 {
     (void)state;
-    struct conf *conf = parsed("[a]\nname = \" x\\\\\\\"\"\nnote =\nlisten = a\nlisten = \"\\\"b\"\n");
+    struct conf *conf = parsed("[a]\nname = \" x\\\\\\\"\"\nnote =\n"
+                               "listen = a\nlisten = \"\\\"b\"\n");
     struct conf_values *v = applied(conf, "a", NULL);
     char *text = NULL;
     size_t n;

@@ -194,7 +194,8 @@ static const struct {
     { "kaiten-key-1 a AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAB\n", ":1: malformed key" },
     { "kaiten-key-1 a AAAAAAAAAAAAAAAAAAAAA+AAAAAAAAAAAAAAAAAAAAA\n", ":1: malformed key" },
     { "kaiten-key-1 a " ZEROS, ":1: the line is cut off" },
-    { LINE("a") "kaiten-key-1 b " ONES "\nkaiten-key-1 a " ONES "\n", ":3: the id of line 1 again" },
+    { LINE("a") "kaiten-key-1 b " ONES "\nkaiten-key-1 a " ONES "\n",
+      ":3: the id of line 1 again" },
 };
 
 static void

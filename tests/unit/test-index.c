@@ -547,7 +547,8 @@ test_readers_beside_the_writer(void **state)
 {
     (void)state;
     pthread_t threads[READERS];
-    const struct index_account_text text = { KT_LIT("o"), KT_LIT("s"), KT_LIT("e"), KT_LIT("name") };
+    const struct index_account_text text = { KT_LIT("o"), KT_LIT("s"), KT_LIT("e"),
+                                             KT_LIT("name") };
     struct uuid id = id_of(1);
     uint32_t number;
     shared.index = index_new(keep, NULL);

@@ -160,7 +160,8 @@ test_message(void **state)
     struct kt_arena arena;
     struct kt_str message = { NULL, 42 };
     kt_arena_init(&arena, 1 << 16);
-    struct list good = list("read:tokens write:*"), bad = list("read:tokens archive:x read: write:*");
+    struct list good = list("read:tokens write:*");
+    struct list bad = list("read:tokens archive:x read: write:*");
     assert_true(scope_list_check(&scope_modules_default, good.v, good.n, &arena, &message));
     assert_true(scope_list_check(&scope_modules_default, NULL, 0, &arena, &message));
     assert_int_equal(message.n, 42);

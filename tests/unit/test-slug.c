@@ -59,7 +59,7 @@ static const struct {
     { "'''", "" },
     { "don't", "dont" },
     { "a\xd6\x91" "b", "ab" },                 /* a Hebrew accent is a mark too */
-    { "ĿŀŁł", "ll" },                          /* the first two decompose only for compatibility */
+    { "ĿŀŁł", "ll" },                          /* the first two: only for compatibility */
 };
 
 static void

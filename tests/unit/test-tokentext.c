@@ -89,7 +89,8 @@ scattered(void *buf, size_t n)
     }
 }
 
-/* Without throwing away 8 of the 256 bytes the first 8 characters would come a quarter too often. */
+/* If 8 of the 256 bytes were not thrown away, the first 8 characters would come a quarter too
+ * often. */
 static void
 test_unbiased(void **state)
 {
