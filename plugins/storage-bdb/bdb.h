@@ -44,6 +44,7 @@ struct bdb {
     _Atomic(DB *) space[BDB_SPACES]; /* NULL: no row was ever written there */
     atomic_bool running;             /* opened: from now on a panic ends the process */
     atomic_bool damaged;             /* a page's checksum was wrong */
+    atomic_uint lines;               /* of the library's, logged lately */
     _Atomic(void *) chunk;           /* a spare buffer of BDB_CHUNK_MAX bytes for the next scan */
     pthread_rwlock_t gate;           /* readers share it; a writer that lost to them closes it */
     pthread_rwlock_t turn;           /* the writer's; shared by readers that lost to it too often.

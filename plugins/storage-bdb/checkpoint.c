@@ -8,7 +8,10 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { LOOK_EVERY_MS = 250 };
+enum {
+    LOOK_EVERY_MS = 250,
+    PAUSE_LOOKS = 40 /* after a checkpoint that failed, and between two bursts of log lines */
+};
 
 /* Bytes of log that a recovery would have to read now. */
 static uint64_t
@@ -54,14 +57,19 @@ static void *
 checkpoint_run(void *arg)
 {
     struct bdb *bdb = arg;
-    int last_error = 0;
-    while (wait_a_moment(bdb)) {
+    unsigned pause = 0;
+    for (unsigned look = 1; wait_a_moment(bdb); look++) {
+        if (look % PAUSE_LOOKS == 0)
+            atomic_store(&bdb->lines, 0);
+        if (pause > 0 && pause--)
+            continue;
         if (log_since_checkpoint(bdb) < (uint64_t)bdb->options.checkpoint_log)
             continue;
         int error = bdb_checkpoint(bdb);
-        if (error && error != last_error) /* a full disk would say so four times a second */
-            bdb->host.log(KAITEN_LOG_ERROR, "storage-bdb: checkpoint: %s", db_strerror(error));
-        last_error = error;
+        if (!error)
+            continue;
+        bdb->host.log(KAITEN_LOG_ERROR, "storage-bdb: checkpoint: %s", db_strerror(error));
+        pause = PAUSE_LOOKS;
     }
     return NULL;
 }

@@ -19,6 +19,7 @@ enum {
     LOCKS_MAX = 1 << 18, /* a full group of scattered writes locks about one page per write */
     LOCKERS_MAX = 4096,
     TXNS_MAX = 256,
+    LINES_MAX = 16,      /* of the library, until the checkpointer forgets them */
     SPACE_LOW = 1 << 20, /* with less free space than this a failed start is put down to it */
     FREE_LOW = 16 << 20  /* less than this is unhealthy */
 };
@@ -113,7 +114,9 @@ on_error(const DB_ENV *env, const char *prefix, const char *text)
     struct bdb *bdb = env->app_private;
     if (strstr(text, "checksum error") || strstr(text, "past end of log"))
         atomic_store(&bdb->damaged, true);
-    bdb->host.log(KAITEN_LOG_ERROR, "storage-bdb: %s", text);
+    /* On a full disk a checkpoint would say so for each page. */
+    if (atomic_fetch_add(&bdb->lines, 1) < LINES_MAX)
+        bdb->host.log(KAITEN_LOG_ERROR, "storage-bdb: %s", text);
 }
 
 static void
