@@ -28,8 +28,9 @@ enum {
     KAITEN_STORAGE_BACKUP = 1 << 3           /* backup() is there */
 };
 
-/* from <= key < to, in the order of memcmp, a shorter key before its extensions. to.n == 0: no
- * upper end. Both lie in one space: the first byte of the key. */
+/* from <= key < to, in the order of memcmp, a shorter key before its extensions. Both lie in one
+ * space: the first byte of the key. to.n == 0, or to is the first byte of the next space: to the
+ * end of the space. */
 struct kaiten_range {
     struct kaiten_bytes from, to;
     bool backward;  /* greatest key first */

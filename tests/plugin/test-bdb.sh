@@ -64,7 +64,7 @@ scribble() { # file, page
 }
 
 opens='open: opens or creates'
-whole='scan: of a whole space'
+whole='scan: to is the first byte of the next space'
 
 (umask 0777 && try "$opens")
 report 'a store is made whatever the umask' $?
