@@ -84,6 +84,9 @@ ask_chain(struct authn_chain *chain, const struct kaiten_caller *caller, bool ma
 {
     for (size_t i = 0; i < chain->n; i++) {
         struct link *l = &chain->links[i];
+        /* Who decides by the credential alone has nothing to say without one. */
+        if (caller->credential.n == 0 && (l->auth->caps & KAITEN_AUTH_CACHE))
+            continue;
         if (!may_block && !(l->auth->caps & KAITEN_AUTH_INLINE))
             return WOULD_BLOCK;
         int verdict = ask(l, caller, sink, err);

@@ -14,7 +14,7 @@
 
 const struct kaiten_option settings_daemon[] = {
     { "state_dir", KAITEN_OPT_PATH, 0, "/var/lib/kaitend", 0, 0,
-      "Folder of the keys; relative paths of other options do not start here." },
+      "Folder for the keys that the daemon makes for itself; made when only its last part is missing." },
     { "plugin_dir", KAITEN_OPT_PATH, 0, NULL, 0, 0,
       "Folder that plugins are looked for in first; then $KAITEND_PLUGIN_DIR, then where they were "
       "installed." },

@@ -68,7 +68,8 @@ enum kaiten_verify {
 enum {
     /* identify() never blocks and takes microseconds: the daemon may call it on an event loop. */
     KAITEN_AUTH_INLINE = 1 << 0,
-    /* The verdict may be kept until the principal expires, keyed by the credential. */
+    /* The credential alone decides: the verdict may be kept until the principal expires, keyed by
+     * it, and identify() is not called for callers without one. */
     KAITEN_AUTH_CACHE = 1 << 1
 };
 

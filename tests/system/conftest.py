@@ -1,0 +1,386 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the kaiten authors
+"""The real daemon in a temporary folder, and both of its doors behind one interface."""
+
+import base64
+import http.client
+import itertools
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.parse
+
+import msgpack
+import pytest
+
+SOURCE = pathlib.Path(os.environ.get("abs_top_srcdir", pathlib.Path(__file__).parents[2]))
+BUILD = pathlib.Path(os.environ.get("abs_top_builddir", SOURCE))
+KAITEND = BUILD / "daemon/kaitend"
+KAITENCTL = BUILD / "client/ctl/kaitenctl"
+KAITEN_JWT = BUILD / "tests/tools/kaiten-jwt"
+PLUGIN_DIR = BUILD / "plugins/.libs"
+STORES = os.environ.get("KAITEN_TEST_STORES", "storage-bdb storage-memory").split()
+
+
+def wait_for(condition, what, seconds=10.0):
+    """Waits for a condition with a deadline: no test sleeps to win a race."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.005)
+    raise AssertionError("timed out waiting for " + what)
+
+
+class Daemon:
+    """One kaitend with its own folder; port and paths stay the same over restarts."""
+
+    PEER_RULES = (f"uid={os.geteuid()} org=acme subject=root name=\"Root Peer\" "
+                  "scopes=read:*,write:* verify=any",)
+
+    def __init__(self, store="storage-bdb", rules=PEER_RULES, daemon="", http="", sock="",
+                 jwt="", storage="", folder=None, extra=""):
+        self.store = store
+        self.dir = pathlib.Path(folder or tempfile.mkdtemp(prefix="kaitend-test."))
+        # Other uids of the tests come in here; what is inside has modes of its own.
+        self.dir.chmod(0o755)
+        self.state = self.dir / "state"
+        self.state.mkdir(exist_ok=True)
+        self.state.chmod(0o700)
+        self.socket_path = str(self.dir / "rpc.sock")
+        self.conf = self.dir / "kaitend.conf"
+        self.log = self.dir / "kaitend.log"
+        self.port = free_port()
+        self.process = None
+        self.private = self.state / "jwt-private.pem"
+        self.public = self.state / "jwt-public.pem"
+        if not self.private.exists():
+            subprocess.run([KAITEN_JWT, "keygen", "--alg", "RS256", "--private", self.private,
+                            "--public", self.public], check=True)
+        self.settings = dict(rules=rules, daemon=daemon, http=http, sock=sock, jwt=jwt,
+                             storage=storage, extra=extra)
+        self.write_conf()
+
+    def write_conf(self, **changes):
+        s = dict(self.settings, **changes)
+        storage = s["storage"]
+        if self.store == "storage-bdb":
+            storage = f"path = {self.state}/db\n" + storage
+        self.conf.write_text(f"""[kaitend]
+state_dir = {self.state}
+plugin_dir = {PLUGIN_DIR}
+storage = {self.store}
+log_level = debug
+{s["daemon"]}
+[{self.store}]
+{storage}
+[socket]
+path = {self.socket_path}
+auth = auth-token
+auth = auth-jwt
+auth = auth-peer
+{s["sock"]}
+[http]
+listen = 127.0.0.1:{self.port}
+auth = auth-token
+auth = auth-jwt
+{s["http"]}
+[auth-peer]
+""" + "".join(f"rule = {rule}\n" for rule in s["rules"]) + f"""
+[auth-jwt]
+key = {self.public} alg=RS256
+{s["jwt"]}
+{s["extra"]}
+""")
+
+    def spawn(self, **kwargs):
+        log = open(self.log, "ab")
+        self.process = subprocess.Popen([KAITEND, "-c", self.conf], stdout=log, stderr=log,
+                                        stdin=subprocess.DEVNULL, **kwargs)
+        log.close()
+        return self
+
+    def start(self, seconds=20.0, **kwargs):
+        self.spawn(**kwargs)
+
+        def ready():
+            if self.process.poll() is not None:
+                raise AssertionError(f"kaitend ended with {self.process.returncode}: "
+                                     + self.tail())
+            try:
+                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+                connection.request("GET", "/readyz")
+                return connection.getresponse().status == 200
+            except OSError:
+                return False
+
+        wait_for(ready, "kaitend to be ready", seconds)
+        return self
+
+    def tail(self, lines=20):
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, seconds=20.0):
+        """SIGTERM; returns the exit code."""
+        if self.process is None or self.process.poll() is not None:
+            return None if self.process is None else self.process.returncode
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(seconds)
+
+    def remove(self):
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    # --- callers ---------------------------------------------------------------------------
+
+    def jwt(self, sub="alice", org="acme", scopes=("read:*", "write:*"), ttl=3600, **claims):
+        args = [KAITEN_JWT, "sign", "--alg", "RS256", "--key", self.private, "--ttl", str(ttl),
+                f"sub={sub}", f"kaiten_external_org_id={org}",
+                "scopes:=" + json.dumps(list(scopes))]
+        args += [f"{k}:={json.dumps(v)}" for k, v in claims.items()]
+        return subprocess.run(args, check=True, capture_output=True, text=True).stdout.strip()
+
+    def http(self, token=None):
+        return Http(self.port, self.jwt() if token is None else token)
+
+    def rpc(self, token=None):
+        return Rpc(self.socket_path, token)
+
+    def ctl(self, *args, stdin="", check=True, env=None):
+        done = subprocess.run([KAITENCTL, "--socket", self.socket_path, *args], input=stdin,
+                              capture_output=True, text=True, timeout=30,
+                              env=dict(os.environ, **(env or {})))
+        if check:
+            assert done.returncode == 0, done.stderr
+        return done
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Answer:
+    """What came back, the same for both doors: status, body (result or problem), headers."""
+
+    def __init__(self, status, body, headers=None):
+        self.status = status
+        self.body = body
+        self.headers = headers or {}
+
+    @property
+    def ok(self):
+        return self.status < 400
+
+    @property
+    def code(self):
+        return self.body.get("code") if isinstance(self.body, dict) else None
+
+    def __repr__(self):
+        return f"<{self.status} {self.body!r}>"
+
+
+class Http:
+    """The HTTP door: JSON over a connection that is kept alive."""
+
+    name = "http"
+    ROUTES = {
+        "account.create": ("POST", "/service-accounts"),
+        "account.list": ("GET", "/service-accounts"),
+        "account.get": ("GET", "/service-accounts/{serviceAccountSlug}"),
+        "account.update": ("PUT", "/service-accounts/{serviceAccountSlug}"),
+        "account.delete": ("DELETE", "/service-accounts/{serviceAccountSlug}"),
+        "token.create": ("POST", "/service-accounts/{serviceAccountSlug}/tokens"),
+        "token.list": ("GET", "/service-accounts/{serviceAccountSlug}/tokens"),
+        "token.get": ("GET", "/service-accounts/{serviceAccountSlug}/tokens/{tokenSlug}"),
+        "token.rotate": ("POST", "/service-accounts/{serviceAccountSlug}/tokens/{tokenSlug}/rotate"),
+        "token.revoke": ("DELETE", "/service-accounts/{serviceAccountSlug}/tokens/{tokenSlug}"),
+        "token.validate": ("GET", "/tokens/validate"),
+        "whoami": ("GET", "/whoami"),
+        "scopes": ("GET", "/scopes"),
+        "healthz": ("GET", "/healthz"),
+        "readyz": ("GET", "/readyz"),
+    }
+
+    def __init__(self, port, token, prefix="/api"):
+        self.port, self.token, self.prefix = port, token, prefix
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+
+    def close(self):
+        self.connection.close()
+
+    def request(self, method, path, body=None, headers=None, raw=None):
+        """body: a value for JSON; raw: bytes as they are."""
+        head = dict(headers or {})
+        if self.token and "Authorization" not in head:
+            head["Authorization"] = "Bearer " + self.token
+        if body is not None:
+            raw = json.dumps(body).encode()
+            head.setdefault("Content-Type", "application/json")
+        try:
+            self.connection.request(method, path, raw, head)
+            answer = self.connection.getresponse()
+        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
+            # The daemon may have closed an idle connection: once more on a fresh one.
+            self.connection.close()
+            self.connection.request(method, path, raw, head)
+            answer = self.connection.getresponse()
+        data = answer.read()
+        kind = answer.headers.get("Content-Type", "")
+        parsed = json.loads(data) if "json" in kind else data
+        return Answer(answer.status, parsed, answer.headers)
+
+    def call(self, operation, **args):
+        method, path = self.ROUTES[operation]
+        for name in re.findall(r"{(\w+)}", path):
+            path = path.replace("{%s}" % name, urllib.parse.quote(str(args.pop(name)), safe=""))
+        body = None
+        if method in ("POST", "PUT"):
+            body = args
+        elif args:
+            path += "?" + urllib.parse.urlencode(args)
+        return self.request(method, self.prefix + path, body)
+
+
+class Rpc:
+    """The socket door: MessagePack-RPC with errors as problems."""
+
+    name = "socket"
+
+    def __init__(self, path, token=None, problems=True, timeout=20):
+        self.token = token
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(timeout)
+        self.socket.connect(path)
+        self.unpacker = msgpack.Unpacker(raw=False)
+        self.ids = itertools.count(1)
+        if problems:
+            assert self.call("kaiten.hello", errors="problem").ok
+
+    def close(self):
+        self.socket.close()
+
+    def send(self, method, args, meta=None, ident=None):
+        ident = next(self.ids) if ident is None else ident
+        params = [args] if meta is None else [args, meta]
+        self.socket.sendall(msgpack.packb([0, ident, method, params]))
+        return ident
+
+    def receive(self):
+        """One reply: [1, id, error, result]; EOFError when the daemon has closed."""
+        while True:
+            for message in self.unpacker:
+                return message
+            data = self.socket.recv(65536)
+            if not data:
+                raise EOFError("closed by kaitend")
+            self.unpacker.feed(data)
+
+    def call(self, operation, **args):
+        meta = {"token": self.token} if self.token else None
+        ident = self.send(operation, args, meta)
+        kind, answered, error, result = self.receive()
+        assert (kind, answered) == (1, ident)
+        if error is None:
+            return Answer(200, result)
+        return Answer(error["status"] if isinstance(error, dict) else 500, error)
+
+
+class Doors:
+    """One door of one daemon, with callers of any organization and scopes."""
+
+    def __init__(self, daemon, kind):
+        self.daemon, self.kind = daemon, kind
+        self.open = []
+
+    def caller(self, **claims):
+        token = self.daemon.jwt(**claims)
+        return self.with_token(token)
+
+    def with_token(self, token):
+        client = self.daemon.http(token) if self.kind == "http" else self.daemon.rpc(token)
+        self.open.append(client)
+        return client
+
+    def close(self):
+        for client in self.open:
+            client.close()
+
+
+@pytest.fixture(scope="session", params=STORES)
+def store(request):
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def daemon(store):
+    """One daemon for all tests that do not stop, kill or configure theirs."""
+    d = Daemon(store).start()
+    yield d
+    code = d.stop()
+    text = d.log.read_text(errors="replace")
+    d.remove()
+    assert code == 0, text[-2000:]
+
+
+@pytest.fixture
+def own_daemon():
+    """A factory: daemons of a test's own, removed at its end."""
+    made = []
+
+    def make(*args, **kwargs):
+        made.append(Daemon(*args, **kwargs))
+        return made[-1]
+
+    yield make
+    for d in made:
+        d.remove()
+
+
+@pytest.fixture(params=["http", "socket"])
+def doors(request, daemon):
+    d = Doors(daemon, request.param)
+    yield d
+    d.close()
+
+
+@pytest.fixture
+def door(doors):
+    """A caller of organization acme with read:* and write:*."""
+    return doors.caller()
+
+
+@pytest.fixture
+def verifier(daemon):
+    """A peer that may verify any token."""
+    client = daemon.rpc()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def account(door):
+    """The slug of a fresh account of acme."""
+    answer = door.call("account.create", name="Build Farm")
+    assert answer.ok, answer
+    return answer.body["slug"]
+
+
+def jwt_claims(text):
+    """The claims of a compact JWT, unverified."""
+    part = text.split(".")[1]
+    return json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
