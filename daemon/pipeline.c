@@ -65,7 +65,7 @@ find_http(struct request *rq)
                    &rq->allow);
     if (found == ROUTE_BAD_PATH)
         return fail(&rq->call, KT_VALIDATION, NULL, "the path is not validly encoded");
-    rq->routed = found;
+    rq->routed = (int)found;
     return KT_OK;
 }
 

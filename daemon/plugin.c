@@ -17,7 +17,7 @@
 
 static const struct kaiten_option no_options[] = { { .name = NULL } };
 
-static bool
+static bool __attribute__((format(printf, 2, 3)))
 err_set(struct conf_error *err, const char *fmt, ...)
 {
     va_list ap;

@@ -93,7 +93,7 @@ const struct kaiten_option settings_http[] = {
     END
 };
 
-static bool
+static bool __attribute__((format(printf, 3, 4)))
 refuse(struct conf_error *err, const char *where, const char *fmt, ...)
 {
     size_t n = (size_t)snprintf(err->text, sizeof err->text, "%s: ", where);
