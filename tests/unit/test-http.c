@@ -405,8 +405,8 @@ static const struct row {
       NEXT, BAD, false },
     { "9 length +3", "POST /now HTTP/1.1\r\n" HOST "Content-Length: +3\r\n\r\nabc" NEXT, BAD,
       false },
-    { "9 length and a control", "POST /now HTTP/1.1\r\n" HOST "Content-Length: 3\v\r\n\r\nabc" NEXT, BAD,
-      false },
+    { "9 length and a control", "POST /now HTTP/1.1\r\n" HOST "Content-Length: 3\v\r\n\r\nabc" NEXT,
+      BAD, false },
     { "9 length empty", "POST /now HTTP/1.1\r\n" HOST "Content-Length:\r\n\r\n" NEXT, BAD, false },
     { "10 both", "POST /now HTTP/1.1\r\n" HOST "Content-Length: 3\r\n" CHUNKED
       "\r\n0\r\n\r\n" NEXT, BAD, false },
