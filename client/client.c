@@ -19,7 +19,7 @@ static const struct {
     const char *code, *text;
 } local[] = {
     [KAITEN_OK] = { "", "no error" },
-    [KAITEN_EUSAGE] = { "Client.Usage", "wrong use of the library" },
+    [KAITEN_EUSAGE] = { "Client.Usage", "the call itself is wrong" },
     [KAITEN_EMEMORY] = { "Client.Memory", "out of memory" },
     [KAITEN_ECONNECT] = { "Client.Connect", "cannot reach the server" },
     [KAITEN_ETIMEOUT] = { "Client.Timeout", "no answer in time" },

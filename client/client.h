@@ -87,8 +87,8 @@ void wire_close(struct kaiten *, int why);
  * connection was closed if a message had left in part. */
 int wire_flush(struct kaiten *, int64_t deadline);
 
-/* The next whole message; its strings are views that live until wire_release. On failure other than
- * KAITEN_ETIMEOUT the connection is closed. */
+/* The next whole message, after out was sent if none is there yet; its strings are views that live
+ * until wire_release. On failure other than KAITEN_ETIMEOUT the connection is closed. */
 int wire_read(struct kaiten *, int64_t deadline, struct kt_value *ret_message);
 
 /* Wipes the message that wire_read gave. Nothing happens when there is none. */

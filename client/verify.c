@@ -172,10 +172,8 @@ static int
 recv_wire(struct kaiten *k, uint64_t *ret_tag, const struct kaiten_verification **ret_v)
 {
     int64_t deadline = wire_deadline(k);
-    int error = wire_flush(k, deadline);
     struct kt_value message;
-    if (!error)
-        error = wire_read(k, deadline, &message);
+    int error = wire_read(k, deadline, &message);
     if (error)
         return error;
     uint32_t id;

@@ -309,6 +309,24 @@ wait_to_read(struct kaiten *k, int64_t deadline)
     return error == 0 || error == EAGAIN ? 0 : lost(k, error == ECONNRESET ? 0 : error);
 }
 
+/* Most messages come whole. What has come in part is scanned on, and read when it is whole. */
+static enum kt_frame
+read_frame(struct kaiten *k, struct kt_str bytes, struct kt_value *ret_message, size_t *ret_len,
+           const char **ret_why)
+{
+    const struct kt_pack_limits *limits = &wire_reply_limits;
+    enum kt_frame frame;
+    if (k->scan.pos == 0) {
+        frame = kt_pack_read(bytes, limits, &k->arena, ret_message, ret_len, ret_why);
+        return frame != KT_FRAME_MORE ? frame
+                                      : kt_pack_scan(bytes, limits, &k->scan, ret_len, ret_why);
+    }
+    frame = kt_pack_scan(bytes, limits, &k->scan, ret_len, ret_why);
+    return frame != KT_FRAME_DONE
+               ? frame
+               : kt_pack_read(bytes, limits, &k->arena, ret_message, ret_len, ret_why);
+}
+
 int
 wire_read(struct kaiten *k, int64_t deadline, struct kt_value *ret_message)
 {
@@ -319,16 +337,16 @@ wire_read(struct kaiten *k, int64_t deadline, struct kt_value *ret_message)
         const char *why;
         enum kt_frame frame = KT_FRAME_MORE;
         if (bytes.n)
-            frame = kt_pack_scan(bytes, &wire_reply_limits, &k->scan, &len, &why);
-        if (frame == KT_FRAME_DONE)
-            frame = kt_pack_read(bytes, &wire_reply_limits, &k->arena, ret_message, &len, &why);
+            frame = read_frame(k, bytes, ret_message, &len, &why);
         if (frame == KT_FRAME_BAD)
             return wire_garbage(k, why);
         if (frame == KT_FRAME_DONE) {
             k->message = len;
             return 0;
         }
-        int error = wait_to_read(k, deadline);
+        /* Requests are sent when there is nothing left to read: many leave at once. */
+        bool unsent_bytes = k->out.failed || k->sent < k->out.n;
+        int error = unsent_bytes ? wire_flush(k, deadline) : wait_to_read(k, deadline);
         if (error)
             return error;
     }

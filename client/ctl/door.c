@@ -96,8 +96,9 @@ static const struct {
       "is kaitend running? --socket PATH or KAITEN_SOCKET names another socket" },
     { KAITEN_ECONNECT, NULL, HTTP, "is kaitend running, and is the address right?" },
     { KAITEN_ETIMEOUT, NULL, ANY,
-      "a change may have been made: look before you repeat it; --timeout TIME waits longer" },
-    { KAITEN_ELOST, NULL, ANY, "a change may have been made: look before you repeat it" },
+      "a change may have been made all the same: look before you repeat one; --timeout TIME "
+      "waits longer" },
+    { KAITEN_ELOST, NULL, ANY, "a change may have been made all the same: look before you repeat one" },
     { KAITEN_EPROTOCOL, NULL, ANY, "is it kaitend that answers there?" },
     { KAITEN_EUNAUTHORIZED, NULL, SOCKET,
       "ask who runs kaitend for a peer rule for this user, or give a token with --token-file" },
@@ -113,6 +114,7 @@ static const struct {
     { 0, "Token.NotFound", ANY, "kaitenctl token list ACCOUNT lists the tokens" },
     { 0, "ServiceAccount.NotFound", ANY, "kaitenctl account list lists the accounts" },
     { 0, ".ServiceAccountNotFound", ANY, "kaitenctl account list lists the accounts" },
+    { 0, "Method.NotFound", SOCKET, "kaitenctl describe lists the methods" },
     { KAITEN_ETOOMANYREQUESTS, NULL, ANY, "try again in a moment" },
     { KAITEN_EUNAVAILABLE, NULL, ANY, "try again in a moment" },
 };

@@ -380,8 +380,9 @@ table_object(struct kt_buf *buf, const struct kt_value *v)
         size_t n = print_width(v->map.v[i].name);
         print_text(buf, v->map.v[i].name);
         put_spaces(buf, width - (n < width ? n : width) + 2);
+        size_t before = buf->n;
         put_cell(buf, &v->map.v[i].value);
-        kt_buf_putc(buf, '\n');
+        kt_buf_puts(buf, buf->n == before ? "-\n" : "\n");
     }
 }
 

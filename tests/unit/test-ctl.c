@@ -336,7 +336,7 @@ test_tables(void **state)
                 "{\"subject\":\"u\",\"scopes\":[\"a:b\",\"c:d\"],\"createdBy\":{\"id\":\"1\","
                 "\"name\":\"N\"},\"valid\":true,\"n\":5,\"none\":null}",
                 "subject    u\nscopes     a:b,c:d\ncreatedBy  N\nvalid      true\n"
-                "n          5\nnone       \n");
+                "n          5\nnone       -\n");
 }
 
 static void
