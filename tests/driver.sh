@@ -127,6 +127,7 @@ run_one() { # kind, name
         "$abs_top_srcdir/tests/fuzz/corpus/${2#tests/fuzz/fuzz-}" ;;
     plugin) run_plugin_check "$2" ;;
     script) run "${2#tests/}" "$abs_top_srcdir/$2" ;;
+    symbols) run symbols "$abs_top_srcdir/tests/abi/check-symbols.sh" plugins/.libs/*.so ;;
     lint) run lint "$abs_top_srcdir/tests/lint/run.sh" ;;
     system) run_pytest "$abs_top_srcdir/tests/system" ;;
     esac

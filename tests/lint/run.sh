@@ -93,11 +93,7 @@ lint_calls() {
 }
 
 lint_symbols() {
-    local plugin
     only_exports "$build/client/.libs/libkaiten.so" 'kaiten_[a-z0-9_]+|KAITEN_0'
-    for plugin in "$build"/plugins/.libs/*.so; do
-        only_exports "$plugin" 'kaiten_(storage|auth)_plugin'
-    done
 }
 
 lint_text() {

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the kaiten authors
+"""Options, sample configuration and manual must say the same: every option of the daemon and of each
+plugin stands in etc/kaitend.conf with its sentence, and in kaitend.conf(5)."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+SOURCE = pathlib.Path(os.environ.get("abs_top_srcdir", pathlib.Path(__file__).parents[2]))
+BUILD = pathlib.Path(os.environ.get("abs_top_builddir", SOURCE))
+PLUGINS = ["storage-bdb", "storage-memory", "auth-jwt", "auth-peer", "auth-token"]
+
+
+def dump(*args):
+    env = dict(os.environ, KAITEND_PLUGIN_DIR=str(BUILD / "plugins/.libs"))
+    done = subprocess.run([BUILD / "daemon/kaitend", *args], capture_output=True, text=True, env=env)
+    if done.returncode != 0:
+        sys.exit(f"check-conf: {' '.join(args)} failed: {done.stderr}")
+    return done.stdout
+
+
+def options(text):
+    """(name, sentence) of every option in a dump."""
+    sentence = []
+    for line in text.splitlines():
+        option = re.match(r"#(\w+) =", line)
+        if option:
+            yield option[1], " ".join(sentence[:-1])
+            sentence = []
+        elif line.startswith("# "):
+            sentence.append(line[2:])
+
+
+def main():
+    sample = (SOURCE / "etc/kaitend.conf").read_text()
+    manual = (SOURCE / "etc/man/kaitend.conf.5").read_text()
+    missing = []
+    for text in [dump("--dump-options")] + [dump("--dump-plugin", p) for p in PLUGINS]:
+        for name, sentence in options(text):
+            if sentence not in sample:
+                missing.append(f"etc/kaitend.conf lacks the sentence of {name}: {sentence}")
+            if not re.search(rf"^#*\s*{name} =", sample, re.M):
+                missing.append(f"etc/kaitend.conf lacks {name}")
+            if f".It Cm {name}\n" not in manual:
+                missing.append(f"kaitend.conf.5 lacks {name}")
+    print("\n".join(missing))
+    return 1 if missing else 0
+
+
+sys.exit(main())
