@@ -98,7 +98,8 @@ static const struct {
     { KAITEN_ETIMEOUT, NULL, ANY,
       "a change may have been made all the same: look before you repeat one; --timeout TIME "
       "waits longer" },
-    { KAITEN_ELOST, NULL, ANY, "a change may have been made all the same: look before you repeat one" },
+    { KAITEN_ELOST, NULL, ANY,
+      "a change may have been made all the same: look before you repeat one" },
     { KAITEN_EPROTOCOL, NULL, ANY, "is it kaitend that answers there?" },
     { KAITEN_EUNAUTHORIZED, NULL, SOCKET,
       "ask who runs kaitend for a peer rule for this user, or give a token with --token-file" },
