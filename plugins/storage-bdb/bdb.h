@@ -52,7 +52,7 @@ struct bdb {
 
     /* Used by apply() only. */
     uint64_t revision;               /* given out last */
-    uint64_t reserved;               /* revisions up to here will not be given out after a restart */
+    uint64_t reserved;               /* up to here none will be given out after a restart */
     unsigned char row[BDB_ROW_MAX];
 
     pthread_t checkpointer;

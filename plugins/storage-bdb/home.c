@@ -132,7 +132,8 @@ lock_take(const struct kaiten_host *host, const char *path, int dir, int *ret_lo
         return status;
     }
     /* The number is for people only: a full disk that cannot take it is no reason to stay down. */
-    if (fchmod(lock, 0600) != 0 || ftruncate(lock, 0) != 0 || dprintf(lock, "%ld\n", (long)getpid()) < 0)
+    if (fchmod(lock, 0600) != 0 || ftruncate(lock, 0) != 0 ||
+        dprintf(lock, "%ld\n", (long)getpid()) < 0)
         host->log(KAITEN_LOG_WARNING, "storage-bdb: %s/lock: %s", path, strerror(errno));
     *ret_lock = lock;
     return KAITEN_DONE;

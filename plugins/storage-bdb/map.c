@@ -12,10 +12,10 @@
 #include <unistd.h>
 
 enum {
-    GET_STACK = 4096,      /* most rows are far smaller */
-    CHUNK_FIRST = 16384,   /* a scan starts small: most want one page of a list */
-    BACKWARD_ROWS = 1024,  /* a backward scan holds its page no longer than this */
-    LOSSES_MAX = 2         /* a reader gives way to the writer this often, then it waits for its turn */
+    GET_STACK = 4096,     /* most rows are far smaller */
+    CHUNK_FIRST = 16384,  /* a scan starts small: most want one page of a list */
+    BACKWARD_ROWS = 1024, /* a backward scan holds its page no longer than this */
+    LOSSES_MAX = 2        /* a reader gives way to the writer this often, then it takes its turn */
 };
 
 /* A reader holds no more than a page or two while it waits for the next, so it loses most deadlocks

@@ -19,7 +19,8 @@ report() { # what, problem
 
 # Versions that the linker or a sanitizer puts there are no business of the plugin's author.
 exported() {
-    "${NM:-nm}" -D --defined-only "$1" | awk '$2 != "A" && $3 !~ /^(__asan_|__odr_asan|__tsan_|__start_|__stop_|_init$|_fini$|__bss_start|_edata|_end)/ { print $2, $3 }'
+    "${NM:-nm}" -D --defined-only "$1" |
+        awk '$2 != "A" && $3 !~ /^__(asan|odr_asan|tsan)_/ { print $2, $3 }'
 }
 
 [ $# -gt 0 ] || {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright the kaiten authors */
-/* An auth plugin whose principal has no organization, and which does not care what the sink says. */
+/* An auth plugin whose principal has no organization, and which does not ask what the sink says. */
 #include "config.h"
 
 #include "plugins/kaiten-auth.h"

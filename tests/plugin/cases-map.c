@@ -249,7 +249,8 @@ scan_space(struct check *c)
     EXPECT(ordered_write(c));
     unsigned char from = c->prefix[0], to = (unsigned char)(from + 1);
     for (int backward = 0; backward < 2; backward++) {
-        struct kaiten_range range = { .from = { &from, 1 }, .to = { &to, 1 }, .backward = backward };
+        struct kaiten_range range = { .from = { &from, 1 }, .to = { &to, 1 } };
+        range.backward = backward;
         struct kaiten_emit emit;
         fake_emit_init(&emit);
         EXPECT(check_scan(c, &range, &emit) == KAITEN_DONE);
@@ -391,7 +392,8 @@ const struct check_case cases_map[] = {
     { "scan: when the daemon wants no more, returns KAITEN_DONE at once", scan_stops, NEED_STORE },
     { "scan: of nothing emits nothing", scan_empty, NEED_STORE },
     { "scan: to.n == 0: to the end of the space", scan_no_end, NEED_STORE },
-    { "scan: to is the first byte of the next space: to the end of the space", scan_space, NEED_STORE },
+    { "scan: to is the first byte of the next space: to the end of the space", scan_space,
+      NEED_STORE },
     { "scan: emits every row of a large range, in key order", scan_many, NEED_STORE },
     { "scan: agrees with a simple map over random writes", scan_model, NEED_STORE },
     { NULL, NULL, 0 },

@@ -15,13 +15,13 @@
 
 /* What a case needs; one that cannot have it is skipped, with the reason. */
 enum check_need {
-    NEED_STORE = 1 << 0,    /* opened before, closed after the case */
-    NEED_DIRECTORY = 1 << 1, /* a store of its own: the plugin has a required path, none was given */
+    NEED_STORE = 1 << 0,     /* opened before, closed after the case */
+    NEED_DIRECTORY = 1 << 1, /* a store of its own: the path is required and was not given */
     NEED_DURABLE = 1 << 2,
     NEED_HEALTH = 1 << 3,
     NEED_REVISION = 1 << 4,
     NEED_BACKUP = 1 << 5,
-    NEED_AUTH = 1 << 6      /* identify() is reachable: all required options were given */
+    NEED_AUTH = 1 << 6       /* identify() is reachable: all required options were given */
 };
 
 /* The environment of one case. It runs in a process of its own. */

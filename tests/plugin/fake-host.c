@@ -160,7 +160,8 @@ number_parse(enum kaiten_option_type type, const char *text, int64_t *ret_number
 static int
 bool_parse(const char *text)
 {
-    static const char *const yes[] = { "yes", "on", "true" }, *const no[] = { "no", "off", "false" };
+    static const char *const yes[] = { "yes", "on", "true" };
+    static const char *const no[] = { "no", "off", "false" };
     for (size_t i = 0; i < 3; i++) {
         if (strcmp(text, yes[i]) == 0)
             return 1;

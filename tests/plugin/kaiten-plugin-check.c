@@ -486,7 +486,8 @@ plugin_load(struct check *c, const char *file)
 static void
 usage(FILE *to)
 {
-    fprintf(to, "usage: kaiten-plugin-check [-1v] [-k text] [-t seconds] plugin.so [key=value ...]\n");
+    fprintf(to, "usage: kaiten-plugin-check [-1v] [-k text] [-t seconds] plugin.so "
+                "[key=value ...]\n");
 }
 
 static void
