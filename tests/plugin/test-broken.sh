@@ -82,6 +82,7 @@ refuses 'must export kaiten_storage_plugin or kaiten_auth_plugin' "$(
     echo "$work/nothing.so"
 )"
 refuses 'No such file' "$work/none.so"
+refuses 'no case has "nonsense" in its name' -k nonsense "$work/broken-order.so"
 refuses 'usage:' -x
 
 echo "1..$number"
