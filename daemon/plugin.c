@@ -158,10 +158,9 @@ adopt_auth(const char *path, const struct kaiten_auth *theirs, struct plugin *p,
 }
 
 static bool
-adopt(const char *path, void *dl, struct plugin *p, struct conf_error *err)
+adopt(const char *path, const struct kaiten_storage *storage, const struct kaiten_auth *auth,
+      struct plugin *p, struct conf_error *err)
 {
-    const struct kaiten_storage *storage = dlsym(dl, "kaiten_storage_plugin");
-    const struct kaiten_auth *auth = dlsym(dl, "kaiten_auth_plugin");
     if (storage) {
         p->kind = PLUGIN_STORAGE;
         return adopt_storage(path, storage, p, err);
@@ -173,10 +172,31 @@ adopt(const char *path, void *dl, struct plugin *p, struct conf_error *err)
     return err_set(err, "%s: exports neither kaiten_storage_plugin nor kaiten_auth_plugin", path);
 }
 
+static bool
+make(const char *name, const char *path, const struct kaiten_storage *storage,
+     const struct kaiten_auth *auth, struct plugin **ret, struct conf_error *err)
+{
+    struct plugin *p = calloc(1, sizeof *p);
+    if (!p)
+        return err_set(err, "%s: out of memory", path);
+    p->name = strdup(name);
+    if (!adopt(path, storage, auth, p, err)) {
+        free((void *)(uintptr_t)p->name);
+        free(p);
+        return false;
+    }
+    *ret = p;
+    return true;
+}
+
 bool
 plugin_load(const char *name, const char *const *folders, struct plugin **ret,
             struct conf_error *err)
 {
+    for (const struct plugin_builtin *b = plugin_builtins; b->name; b++)
+        if (strcmp(b->name, name) == 0)
+            return make(name, name, b->storage, b->auth, ret, err);
+
     char path[PATH_MAX], self[64];
     if (!find_file(name, folders, path, err))
         return false;
@@ -189,15 +209,6 @@ plugin_load(const char *name, const char *const *folders, struct plugin **ret,
     void *dl = dlopen(self, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (!dl)
         return err_set(err, "%s: %s", path, dlerror());
-    struct plugin *p = calloc(1, sizeof *p);
-    if (!p)
-        return err_set(err, "%s: out of memory", path);
-    p->name = strdup(name);
-    if (!adopt(path, dl, p, err)) {
-        free((void *)(uintptr_t)p->name);
-        free(p);
-        return false;
-    }
-    *ret = p;
-    return true;
+    return make(name, path, dlsym(dl, "kaiten_storage_plugin"), dlsym(dl, "kaiten_auth_plugin"),
+                ret, err);
 }

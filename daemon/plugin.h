@@ -19,7 +19,18 @@ struct plugin {
     const struct kaiten_option *options; /* never NULL */
 };
 
-/* Loads NAME.so from the first of the folders (NULL-terminated list) that has it, after checking
+/* A plugin that is linked into the program; one of the two pointers is set. */
+struct plugin_builtin {
+    const char *name;
+    const struct kaiten_storage *storage;
+    const struct kaiten_auth *auth;
+};
+
+/* Ends with a row without a name. Empty in builtin_none.c, which a program that links plugins
+ * replaces by a table of its own: configure --enable-static-plugins does. */
+extern const struct plugin_builtin plugin_builtins[];
+
+/* Takes the plugin that is linked into the program, or loads NAME.so from the first of the folders (NULL-terminated list) that has it, after checking
  * that nobody but root and we can write it. False: err names file and defect. Main thread. */
 bool plugin_load(const char *name, const char *const *folders, struct plugin **ret,
                  struct conf_error *err);
