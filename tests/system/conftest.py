@@ -384,3 +384,65 @@ def jwt_claims(text):
     """The claims of a compact JWT, unverified."""
     part = text.split(".")[1]
     return json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+
+
+# --- what answers look like -----------------------------------------------------------------------
+
+REASONS = {
+    400: ("Bad Request", "https://tools.ietf.org/html/rfc7231#section-6.5.1"),
+    401: ("Unauthorized", "https://tools.ietf.org/html/rfc7235#section-3.1"),
+    403: ("Forbidden", "https://tools.ietf.org/html/rfc7231#section-6.5.3"),
+    404: ("Not Found", "https://tools.ietf.org/html/rfc7231#section-6.5.4"),
+    405: ("Method Not Allowed", "https://tools.ietf.org/html/rfc7231#section-6.6.1"),
+    409: ("Conflict", "https://tools.ietf.org/html/rfc7231#section-6.5.8"),
+    413: ("Request Entity Too Large", "https://tools.ietf.org/html/rfc7231#section-6.6.1"),
+    415: ("Unsupported Media Type", "https://tools.ietf.org/html/rfc7231#section-6.6.1"),
+    422: ("Unprocessable Entity", "https://tools.ietf.org/html/rfc4918#section-11.2"),
+    503: ("Service Unavailable", "https://tools.ietf.org/html/rfc7231#section-6.6.4"),
+}
+PROBLEM_MEMBERS = ["type", "title", "status", "detail", "instance", "code", "errorId", "errors"]
+
+
+def done(client, answer, status=200):
+    """Checks that it was done; returns the result. The socket knows no status but 200."""
+    assert answer.status == (status if client.name == "http" else 200), answer
+    if status == 204:
+        assert answer.body == (b"" if client.name == "http" else None)
+    elif client.name == "http":
+        assert answer.headers["Content-Type"] == "application/json"
+    return answer.body
+
+
+def refused(answer, status, code, detail=None, instance=None):
+    """Checks a refusal: the whole problem, in the contract's order. Returns its errors."""
+    assert (answer.status, answer.code) == (status, code), answer
+    p = answer.body
+    if answer.headers:
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        assert ("WWW-Authenticate" in answer.headers) == (status == 401
+                                                          or code == "Auth.MissingScope")
+    assert list(p) == [m for m in PROBLEM_MEMBERS if m in p]
+    assert None not in p.values()
+    assert (p["title"], p["type"]) == REASONS[status]
+    assert p["status"] == status
+    assert p["detail"] and p["instance"]
+    assert detail is None or p["detail"] == detail
+    assert instance is None or p["instance"] == instance
+    assert ("errorId" in p) == (status == 500)
+    for e in p.get("errors", []):
+        assert list(e) == [m for m in ("message", "location", "value") if m in e]
+    return p.get("errors", [])
+
+
+def places(errors):
+    """The violations of a problem as (location, message)."""
+    return [(e.get("location"), e["message"]) for e in errors]
+
+
+organizations = (f"org-{n}" for n in itertools.count(1))
+
+
+@pytest.fixture
+def org():
+    """The external id of an organization that nobody else uses."""
+    return next(organizations)
