@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright the kaiten authors */
-/* Credentials -> principal: asks the auth plugins of a listener in order, and remembers callers that
- * were verified at some cost until they expire. */
+/* Credentials -> principal: asks the auth plugins of a listener in order, and remembers callers
+ * that were verified at some cost until they expire. */
 #ifndef AUTHN_H
 #define AUTHN_H
 

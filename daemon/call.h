@@ -29,7 +29,8 @@ int fail(struct call *, enum kt_kind, const char *code, const char *fmt, ...)
 int fail_cause(struct call *, enum kt_kind, const char *code, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* No memory left in the arena or the heap: KT_TOO_LARGE would blame the caller, so KT_UNAVAILABLE. */
+/* No memory left in the arena or the heap: KT_TOO_LARGE would blame the caller, so it is
+ * KT_UNAVAILABLE. */
 int fail_memory(struct call *);
 
 int64_t clock_wall_ms(void); /* since 1970 UTC */

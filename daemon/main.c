@@ -436,8 +436,9 @@ open_listener(struct parts *p, const struct listener_settings *s)
     if (!chain)
         return fail_start(EX_CONFIG, "a listener has too many auth plugins");
     struct listener *l =
-        s->is_http ? listen_http(s->listen, chain, &s->limits, err, sizeof err)
-                   : listen_socket(s->listen, s->mode, s->group, chain, &s->limits, err, sizeof err);
+        s->is_http
+            ? listen_http(s->listen, chain, &s->limits, err, sizeof err)
+            : listen_socket(s->listen, s->mode, s->group, chain, &s->limits, err, sizeof err);
     if (!l)
         return fail_start(EX_UNAVAILABLE, err);
     p->listeners[p->nlisteners++] = l;

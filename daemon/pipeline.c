@@ -203,7 +203,8 @@ pipeline_run(struct request *rq)
     if (status == WOULD_BLOCK) {
         if (workers_push(rq->call.svc->workers, rq))
             return PIPE_PARKED;
-        fail(&rq->call, KT_UNAVAILABLE, "Server.Busy", "too many requests are waiting, please retry");
+        fail(&rq->call, KT_UNAVAILABLE, "Server.Busy",
+             "too many requests are waiting, please retry");
     }
     log_outcome(rq);
     rq->transport->answer(rq);
@@ -223,7 +224,8 @@ pipeline_resume(struct request *rq)
     static const struct place here = { .on_loop = false };
     int status = KT_OK;
     if (clock_mono_ms() > rq->call.deadline_ms)
-        status = fail(&rq->call, KT_UNAVAILABLE, "Server.Busy", "the request waited too long, please retry");
+        status = fail(&rq->call, KT_UNAVAILABLE, "Server.Busy",
+                      "the request waited too long, please retry");
     if (status == KT_OK)
         status = go_on(rq, &here);
     if (status == PARKED)

@@ -30,8 +30,9 @@ struct plugin_builtin {
  * replaces by a table of its own: configure --enable-static-plugins does. */
 extern const struct plugin_builtin plugin_builtins[];
 
-/* Takes the plugin that is linked into the program, or loads NAME.so from the first of the folders (NULL-terminated list) that has it, after checking
- * that nobody but root and we can write it. False: err names file and defect. Main thread. */
+/* Takes the plugin that is linked into the program, or loads NAME.so from the first of the folders
+ * (NULL-terminated list) that has it, after checking that nobody but root and we can write it.
+ * False: err names file and defect. Main thread. */
 bool plugin_load(const char *name, const char *const *folders, struct plugin **ret,
                  struct conf_error *err);
 

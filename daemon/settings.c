@@ -14,7 +14,8 @@
 
 const struct kaiten_option settings_daemon[] = {
     { "state_dir", KAITEN_OPT_PATH, 0, "/var/lib/kaitend", 0, 0,
-      "Folder for the keys that the daemon makes for itself; made when only its last part is missing." },
+      "Folder for the keys that the daemon makes for itself; made when only its last part is "
+      "missing." },
     { "plugin_dir", KAITEN_OPT_PATH, 0, NULL, 0, 0,
       "Folder that plugins are looked for in first; then $KAITEND_PLUGIN_DIR, then where they were "
       "installed." },
@@ -24,8 +25,8 @@ const struct kaiten_option settings_daemon[] = {
       "Key of the tokens' digests; digest.key in state_dir when not set. Made at the first start. "
       "Whoever loses it loses every token." },
     { "signing_key_file", KAITEN_OPT_PATH, 0, NULL, 0, 0,
-      "P-256 private key of the JWTs that /tokens/validate hands out; signing.pem in state_dir when "
-      "not set. Made at the first start." },
+      "P-256 private key of the JWTs that /tokens/validate hands out; signing.pem in state_dir "
+      "when not set. Made at the first start." },
     { "issuer", KAITEN_OPT_STRING, 0, "kaitend", 0, 0, "iss of those JWTs." },
     { "audience", KAITEN_OPT_STRING, 0, "kaiten", 0, 0, "aud of those JWTs." },
     { "jwt_lifetime", KAITEN_OPT_DURATION, 0, "1h", 1000, 86400000,
@@ -85,7 +86,8 @@ const struct kaiten_option settings_http[] = {
       "Numeric address and port: 127.0.0.1:3000, [::1]:3000; port 0 takes a free one." },
     { "auth", KAITEN_OPT_LIST, KAITEN_OPT_REQUIRED, NULL, 0, 0,
       "Auth plugin to ask; the first that knows the caller decides." },
-    { "max_body", KAITEN_OPT_SIZE, 0, "1M", 1024, 16777216, "Bytes that a request's body may have." },
+    { "max_body", KAITEN_OPT_SIZE, 0, "1M", 1024, 16777216,
+      "Bytes that a request's body may have." },
     LIMITS("4096", "4096"),
     { "body_timeout", KAITEN_OPT_DURATION, 0, "10s", 10, 3600000, "How long a body may take." },
     { "idle_timeout", KAITEN_OPT_DURATION, 0, "60s", 10, 86400000,

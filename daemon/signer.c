@@ -120,8 +120,8 @@ thumbprint(struct signer *s)
 {
     char text[256];
     unsigned char sum[32];
-    int n = snprintf(text, sizeof text, "{\"crv\":\"P-256\",\"kty\":\"EC\",\"x\":\"%s\",\"y\":\"%s\"}",
-                     s->x, s->y);
+    int n = snprintf(text, sizeof text,
+                     "{\"crv\":\"P-256\",\"kty\":\"EC\",\"x\":\"%s\",\"y\":\"%s\"}", s->x, s->y);
     if (EVP_Digest(text, (size_t)n, sum, NULL, EVP_sha256(), NULL) != 1)
         return false;
     kt_b64url_encode(sum, sizeof sum, s->kid);
@@ -132,7 +132,8 @@ static bool
 make_head(struct signer *s)
 {
     char text[160];
-    int n = snprintf(text, sizeof text, "{\"alg\":\"ES256\",\"kid\":\"%s\",\"typ\":\"JWT\"}", s->kid);
+    int n = snprintf(text, sizeof text, "{\"alg\":\"ES256\",\"kid\":\"%s\",\"typ\":\"JWT\"}",
+                     s->kid);
     if (KT_B64URL_LEN((size_t)n) + 2 > sizeof s->head)
         return false;
     size_t used = kt_b64url_encode(text, (size_t)n, s->head);

@@ -30,7 +30,7 @@ struct kaiten_caller {
     uint32_t size;
     enum kaiten_listener listener;
 
-    /* Of the kernel, for KAITEN_LISTENER_SOCKET only. has_peer is false when it could not be read. */
+    /* Of the kernel, for KAITEN_LISTENER_SOCKET only. has_peer: false when it could not be read. */
     bool has_peer;
     uint32_t uid, gid;
     const uint32_t *groups; /* supplementary */

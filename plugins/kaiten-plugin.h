@@ -45,7 +45,7 @@ enum kaiten_threads {
 
 enum kaiten_option_type {
     KAITEN_OPT_STRING = 1,
-    KAITEN_OPT_PATH = 2,     /* a relative one is resolved against the configuration file's folder */
+    KAITEN_OPT_PATH = 2,     /* a relative one is resolved from the configuration file's folder */
     KAITEN_OPT_INT = 3,
     KAITEN_OPT_SIZE = 4,     /* bytes; 64K, 8M, 2G */
     KAITEN_OPT_DURATION = 5, /* kept in milliseconds; 500ms, 10s, 5m, 1h, 30d */

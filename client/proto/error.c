@@ -11,7 +11,8 @@
 static const struct kt_kind_info kinds[KT_KIND_COUNT] = {
     [KT_OK] = { "OK", 200, "OK", "", 0, false },
     [KT_VALIDATION] = { "VALIDATION", 400, "Bad Request", IETF "rfc7231#section-6.5.1", 1, false },
-    [KT_UNAUTHORIZED] = { "UNAUTHORIZED", 401, "Unauthorized", IETF "rfc7235#section-3.1", 0, false },
+    [KT_UNAUTHORIZED] = { "UNAUTHORIZED", 401, "Unauthorized",
+                          IETF "rfc7235#section-3.1", 0, false },
     [KT_FORBIDDEN] = { "FORBIDDEN", 403, "Forbidden", IETF "rfc7231#section-6.5.3", 0, false },
     [KT_NOT_FOUND] = { "NOT_FOUND", 404, "Not Found", IETF "rfc7231#section-6.5.4", 0, false },
     [KT_METHOD] = { "UNKNOWN", 405, "Method Not Allowed", OTHER, 0, false },

@@ -55,7 +55,7 @@ struct kt_kind_info {
     int http;
     const char *title; /* reason phrase */
     const char *type;  /* URI, RFC 9457 section 3.1.1 */
-    int pair;          /* number in the MessagePack-RPC error pair: 1 the caller's arguments, else 0 */
+    int pair;          /* of a MessagePack-RPC error: 1 for the caller's arguments, else 0 */
     bool retry;        /* the same request may succeed later */
 };
 

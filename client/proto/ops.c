@@ -258,7 +258,8 @@ static const struct kt_field hello_in[] = {
 };
 
 static const struct kt_shape in_nothing = SHAPE(union kt_in, "Nothing", nothing);
-static const struct kt_shape in_account_list = SHAPE(struct kt_in_page, "AccountList", account_list_in);
+static const struct kt_shape in_account_list =
+    SHAPE(struct kt_in_page, "AccountList", account_list_in);
 static const struct kt_shape in_token_list = SHAPE(struct kt_in_page, "TokenList", token_list_in);
 static const struct kt_shape in_account_create =
     SHAPE(struct kt_in_account, "AccountCreate", account_create_in);

@@ -554,7 +554,8 @@ load_account(void *ctx, const struct store_row *row)
 static bool
 account_number(struct index *index, const struct verdict_record *v, uint32_t *ret)
 {
-    static const struct index_account_text gone = { KT_LIT(""), KT_LIT(""), KT_LIT(""), KT_LIT("") };
+    static const struct index_account_text gone = { KT_LIT(""), KT_LIT(""), KT_LIT(""),
+                                                    KT_LIT("") };
     if (index_account_find(index, &v->account, ret))
         return true;
     if (index_account_put(index, &v->account, &v->org, &gone, UINT32_MAX, ret) == INDEX_NO_MEMORY)

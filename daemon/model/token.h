@@ -4,7 +4,7 @@
  *
  * Keys (organization, account and token are 16 bytes each):
  *   t org account token  the token, in the order of minting
- *   c org account text   who has the slug (…\0s) or the name (…\0n): the token's id; both lie together
+ *   c org account text   the token's id, for the slug (…\0s) and the name (…\0n): together
  *   h digest             the whole verdict, which the index is filled from at start. The one key
  *                        without an organization: the digest is the secret's. */
 #ifndef TOKEN_H

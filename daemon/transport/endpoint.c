@@ -200,8 +200,8 @@ bind_hidden(int fd, const char *hidden, char *err, size_t errlen)
     int status = bind(fd, (struct sockaddr *)&address, sizeof address);
     int why = errno;
     umask(before);
-    return status == 0 ? true
-                       : refuse(err, errlen, "cannot make a socket at %s: %s", hidden, strerror(why));
+    return status == 0 ||
+           refuse(err, errlen, "cannot make a socket at %s: %s", hidden, strerror(why));
 }
 
 static bool
@@ -211,7 +211,8 @@ dress(const char *hidden, unsigned mode, const char *group, char *err, size_t er
     if (group && !find_group(group, &gid))
         return refuse(err, errlen, "there is no group %s", group);
     if (group && lchown(hidden, (uid_t)-1, gid) != 0)
-        return refuse(err, errlen, "cannot give %s to group %s: %s", hidden, group, strerror(errno));
+        return refuse(err, errlen, "cannot give %s to group %s: %s", hidden, group,
+                      strerror(errno));
     if (chmod(hidden, mode & 0777) != 0)
         return refuse(err, errlen, "cannot set mode %o of %s: %s", mode & 0777, hidden,
                       strerror(errno));
@@ -291,7 +292,8 @@ parse_address(const char *address)
     if (!brackets && memchr(address, ':', n))
         return NULL;
     snprintf(host, sizeof host, "%.*s", (int)(brackets ? n - 2 : n), address + brackets);
-    struct addrinfo hints = { .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM };
+    struct addrinfo hints = { .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV,
+                              .ai_socktype = SOCK_STREAM };
     struct addrinfo *found = NULL;
     return getaddrinfo(host, colon + 1, &hints, &found) == 0 ? found : NULL;
 }

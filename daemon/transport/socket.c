@@ -18,7 +18,7 @@ enum { METHOD_MAX = 128 }; /* bytes of a name */
 /* The first element of a message. */
 enum { RPC_REQUEST = 0, RPC_RESPONSE = 1, RPC_NOTIFICATION = 2 };
 
-/* What the transport remembers of a request: in its arena, or, for an inline trial, on the stack. */
+/* What the transport remembers of a request: in its arena or, for an inline trial, on the stack. */
 struct rpc {
     struct conn *conn;
     uint64_t id;
@@ -63,7 +63,7 @@ peek_array(const unsigned char *p, size_t n, unsigned *ret_count)
     return (int)(1 + width);
 }
 
-/* A small unsigned number in any of its encodings; -1: more bytes are needed; -2: something else. */
+/* A small unsigned number in any of its encodings; -1: more bytes needed; -2: something else. */
 static int
 peek_number(const unsigned char *p, size_t n)
 {
@@ -465,7 +465,8 @@ run_message(struct conn *conn, const struct message *msg)
 {
     struct socket *sock = conn_state(conn);
     if (!msg->method.p) {
-        refuse(conn, msg, KT_VALIDATION, "the method is named by a string of at most %d bytes", METHOD_MAX);
+        refuse(conn, msg, KT_VALIDATION, "the method is named by a string of at most %d bytes",
+               METHOD_MAX);
         return true;
     }
     if (is_flying(sock, msg->id)) {

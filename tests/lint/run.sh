@@ -104,7 +104,7 @@ lint_text() {
     ok "nothing is left to do, and the project speaks of itself alone" < <(text | xargs grep -nE \
         '\b(TODO|FIXME|XXX|HACK)\b|/work/|/root/|/farm/|\b(house|settled|decisions|reliability|ecosystem|performance)\.md|\b[Ii]ssue #?[0-9]' \
         /dev/null)
-    ok "no line is longer than 100 columns" < <(code ! -name 'slug-table.h' | xargs awk \
+    ok "no line is longer than 100 columns" < <(product | grep -v slug-table | xargs awk \
         'length > 100 { print FILENAME ":" FNR ": " length }')
     ok "no function is longer than 60 lines" < <(product | grep '\.c$' | xargs awk \
         'FNR == 1 { from = 0 } /^\{/ { from = FNR }
