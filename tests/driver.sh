@@ -22,6 +22,7 @@ export CMOCKA_MESSAGE_OUTPUT=TAP
 export MALLOC_PERTURB_=$((RANDOM % 254 + 1))
 export ASAN_OPTIONS=${ASAN_OPTIONS-detect_stack_use_after_return=1:strict_string_checks=1}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS-print_stacktrace=1}
+export TSAN_OPTIONS=${TSAN_OPTIONS-suppressions=$abs_top_srcdir/tests/plugin/tsan.supp}
 
 count() { # pattern, file
     grep -cE "$1" "$2" || true
