@@ -561,7 +561,8 @@ hello_chooses_the_form_of_refusals(void **state)
     const char *problem = hear(fd);
     assert_non_null(strstr(problem, "[1,2,{\"type\":\""));
     assert_non_null(strstr(problem, "\"status\":404,\"detail\":\"no method no.such\","));
-    assert_non_null(strstr(problem, "\"instance\":\"no.such\",\"code\":\"Method.NotFound\"},null]"));
+    assert_non_null(strstr(problem, "\"instance\":\"no.such\","));
+    assert_non_null(strstr(problem, "\"code\":\"Method.NotFound\"},null]"));
     ask(fd, "[0,3,\"kaiten.hello\",[{\"errors\":\"sonnet\"}]]"); /* refused: nothing changes */
     assert_non_null(strstr(hear(fd), "[1,3,{\"type\":"));
     ask(fd, "[0,1,\"kaiten.hello\",[{\"errors\":\"pair\"}]]");
