@@ -47,7 +47,7 @@ class Daemon:
                   "scopes=read:*,write:* verify=any",)
 
     def __init__(self, store="storage-bdb", rules=PEER_RULES, daemon="", http="", sock="",
-                 jwt="", storage="", folder=None, extra=""):
+                 jwt="", storage="", folder=None, extra="", level="debug"):
         self.store = store
         self.dir = pathlib.Path(folder or tempfile.mkdtemp(prefix="kaitend-test."))
         # Other uids of the tests come in here; what is inside has modes of its own.
@@ -66,7 +66,7 @@ class Daemon:
             subprocess.run([KAITEN_JWT, "keygen", "--alg", "RS256", "--private", self.private,
                             "--public", self.public], check=True)
         self.settings = dict(rules=rules, daemon=daemon, http=http, sock=sock, jwt=jwt,
-                             storage=storage, extra=extra)
+                             storage=storage, extra=extra, level=level)
         self.write_conf()
 
     def write_conf(self, **changes):
@@ -78,7 +78,7 @@ class Daemon:
 state_dir = {self.state}
 plugin_dir = {PLUGIN_DIR}
 storage = {self.store}
-log_level = debug
+log_level = {s["level"]}
 {s["daemon"]}
 [{self.store}]
 {storage}
@@ -198,6 +198,7 @@ class Http:
     """The HTTP door: JSON over a connection that is kept alive."""
 
     name = "http"
+    retry = True
     ROUTES = {
         "account.create": ("POST", "/service-accounts"),
         "account.list": ("GET", "/service-accounts"),
@@ -235,6 +236,8 @@ class Http:
             self.connection.request(method, path, raw, head)
             answer = self.connection.getresponse()
         except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
+            if not self.retry:
+                raise
             # The daemon may have closed an idle connection: once more on a fresh one.
             self.connection.close()
             self.connection.request(method, path, raw, head)
