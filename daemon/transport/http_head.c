@@ -150,7 +150,7 @@ target_read(struct reader *reader)
     const char *p = reader->p;
     while (p < reader->end && is(*p, C_TARGET)) {
         if (p - reader->p == HTTP_TARGET_MAX)
-            return bad(reader, 414, "the target is longer than 2048 bytes");
+            return bad(reader, 414, "the target is longer than 8000 bytes");
         p++;
     }
     if (p == reader->end)

@@ -12,7 +12,7 @@ enum {
     HTTP_HEAD_MAX = 16 * 1024, /* bytes from the first of the head to its empty line, inclusive */
     HTTP_HEADERS_MAX = 64,
     HTTP_METHOD_MAX = 16,
-    HTTP_TARGET_MAX = 2 * 1024
+    HTTP_TARGET_MAX = 8000 /* RFC 9112 section 3; two derived slugs, up to 2055 bytes each, fit */
 };
 
 enum http_parse {

@@ -22,6 +22,7 @@
 #define X64   X16 X16 X16 X16
 #define X256  X64 X64 X64 X64
 #define X1024 X256 X256 X256 X256
+#define X4096 X1024 X1024 X1024 X1024
 
 /* status 0: accepted. */
 struct sample {
@@ -51,11 +52,11 @@ static const struct sample samples[] = {
     { "01 request line: fragment", 400, BYTES("GET /#a HTTP/1.1\r\n" HOST "\r\n") },
     { "01 request line: byte above 7F in target", 400,
       BYTES("GET /\xC3\xA4 HTTP/1.1\r\n" HOST "\r\n") },
-    { "01 request line: target of 2048 bytes", 0,
-      BYTES("GET /" X1024 X256 X256 X256 X64 X64 X64 X16 X16 X16 "xxxxxxxxxxxxxxx HTTP/1.1\r\n" HOST
-            "\r\n") },
-    { "01 request line: target of 2049 bytes", 414,
-      BYTES("GET /" X1024 X1024 " HTTP/1.1\r\n" HOST "\r\n") },
+    { "01 request line: target of 8000 bytes", 0,
+      BYTES("GET /" X4096 X1024 X1024 X1024 X256 X256 X256 X16 X16 X16
+            "xxxxxxxxxxxxxxx HTTP/1.1\r\n" HOST "\r\n") },
+    { "01 request line: target of 8001 bytes", 414,
+      BYTES("GET /" X4096 X1024 X1024 X1024 X256 X256 X256 X64 " HTTP/1.1\r\n" HOST "\r\n") },
     { "01 version: HTTP/1.0", 0, BYTES("GET / HTTP/1.0\r\n\r\n") },
     { "01 version: HTTP/1.2", 505, BYTES("GET / HTTP/1.2\r\n" HOST "\r\n") },
     { "01 version: HTTP/0.9", 505, BYTES("GET / HTTP/0.9\r\n" HOST "\r\n") },
