@@ -113,6 +113,21 @@ def test_derived_slug_of_a_long_name_is_not_cut(doors, org):
     assert get(door, slug)["slug"] == slug
 
 
+def test_longest_derived_slugs_can_be_addressed(doors, org):
+    """A name of 1024 letters, each of which becomes two: on an account and on its token."""
+    door = doors.caller(org=org)
+    account = create(door, "\u00fe" * 1024)["slug"]
+    token = mint(door, account, "\u00df" * 1024)["slug"]
+    assert len(account) == len(token) == 2048 + 7
+    at = {"serviceAccountSlug": account, "tokenSlug": token}
+    assert done(door, door.call("token.get", **at))["slug"] == token
+    done(door, door.call("token.rotate", **at))
+    done(door, door.call("token.revoke", **at), 204)
+    page = done(door, door.call("token.list", serviceAccountSlug=account, limit=1, cursor="e30"))
+    assert page["items"] == []
+    done(door, door.call("account.delete", serviceAccountSlug=account), 204)
+
+
 @pytest.mark.parametrize("args,errors", [
     ({}, [("body", "expected required property name to be present")]),
     ({"name": ""}, [("body.name", "expected length >= 1")]),
