@@ -266,6 +266,7 @@ class Actor(threading.Thread):
     so that it knows in which order that happened."""
 
     WEIGHTS = {"mint": 40, "verify": 35, "revoke": 13, "rotate": 12}
+    LOST_IS = "unknown"
 
     def __init__(self, pool, kind, name, seed):
         super().__init__(name=name, daemon=True)
@@ -304,7 +305,7 @@ class Actor(threading.Thread):
         try:
             answer = self.door.call(operation, **args)
         except LOST:
-            self.pool.journal.end(n, "unknown")
+            self.pool.journal.end(n, self.LOST_IS)
             raise
         self.pool.journal.answered(n, answer, **(told(answer.body) if answer.ok else {}))
         return answer
@@ -333,7 +334,7 @@ class Actor(threading.Thread):
             else:
                 answer = self.door.call("token.verify", token=secret)
         except LOST:
-            self.pool.journal.end(n, "unknown")
+            self.pool.journal.end(n, self.LOST_IS)
             raise
         self.verified(n, answer)
 
