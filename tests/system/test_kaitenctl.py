@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -231,8 +232,16 @@ def on_a_terminal(args, answer):
         os.execv(KAITENCTL, ["kaitenctl", *args])
     shown = b""
     asked = False
+    ended = None
     end = time.monotonic() + 20
     while time.monotonic() < end:
+        # The end of the program ends this too: a terminal does not always tell its other side.
+        if not select.select([terminal], [], [], 0.05)[0]:
+            if ended is None:
+                done, status = os.waitpid(pid, os.WNOHANG)
+                ended = status if done else None
+                continue
+            break
         try:
             data = os.read(terminal, 4096)
         except OSError:
@@ -244,7 +253,9 @@ def on_a_terminal(args, answer):
             asked = True
             os.write(terminal, answer)
     os.close(terminal)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode()
+    if ended is None:
+        ended = os.waitpid(pid, 0)[1]
+    return os.waitstatus_to_exitcode(ended), shown.decode()
 
 
 def test_questions_on_a_terminal(daemon):
