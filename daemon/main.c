@@ -453,6 +453,7 @@ start_listeners(struct parts *p)
         if (code != EX_OK)
             return code;
     }
+    listen_opened();
     for (size_t i = 0; i < p->nlisteners; i++) {
         if (listen_start(p->listeners[i], p->loops) != 0)
             return fail_errno(EX_OSERR, listen_name(p->listeners[i]));
@@ -510,6 +511,8 @@ stop_listeners(struct parts *p)
 static void
 stop_threads(struct parts *p)
 {
+    /* From here on a conflict is answered: the workers who would run it again are going. */
+    atomic_store(&p->svc.state, SERVICE_STOPPING);
     if (p->svc.workers)
         workers_free(p->svc.workers);
     committer_free(p->svc.committer);

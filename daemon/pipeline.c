@@ -242,7 +242,8 @@ pipeline_resume(struct request *rq)
 void
 pipeline_again(struct request *rq)
 {
-    if (++rq->attempts > CONFLICTS_MAX) {
+    bool stopping = atomic_load(&rq->call.svc->state) == SERVICE_STOPPING;
+    if (stopping || ++rq->attempts > CONFLICTS_MAX) {
         fail(&rq->call, KT_UNAVAILABLE, "Server.Busy", "too many concurrent changes, please retry");
         log_outcome(rq);
         loop_answer(rq);

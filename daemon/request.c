@@ -5,6 +5,7 @@
 #include "daemon/request.h"
 
 #include "daemon/authn.h"
+#include "daemon/loop.h"
 #include "daemon/plugin.h"
 #include "daemon/principal.h"
 #include "daemon/service.h"
@@ -26,7 +27,7 @@ init(struct request *rq, struct kt_arena *arena, const struct transport *transpo
     rq->call.arena = arena;
     rq->call.svc = authn_chain_service(peer->chain);
     rq->call.now_ms = clock_wall_ms();
-    rq->call.deadline_ms = clock_mono_ms() + rq->call.svc->request_ms;
+    rq->call.deadline_ms = loop_now_ms(home) + rq->call.svc->request_ms;
     rq->transport = transport;
     rq->home = home;
     rq->peer = peer;

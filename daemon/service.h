@@ -18,7 +18,12 @@ struct signer;
 struct store;
 struct workers;
 
-enum service_state { SERVICE_STARTING = 0, SERVICE_READY, SERVICE_DRAINING };
+enum service_state {
+    SERVICE_STARTING = 0,
+    SERVICE_READY,
+    SERVICE_DRAINING, /* what was read is answered */
+    SERVICE_STOPPING  /* nothing is tried again */
+};
 
 struct service {
     struct store *store;

@@ -89,6 +89,8 @@ const struct kaiten_option settings_http[] = {
     { "max_body", KAITEN_OPT_SIZE, 0, "1M", 1024, 16777216,
       "Bytes that a request's body may have." },
     LIMITS("4096", "4096"),
+    { "connection_lifetime", KAITEN_OPT_DURATION, 0, "1h", 1000, 86400000,
+      "After this the next answer is the last of its connection." },
     { "body_timeout", KAITEN_OPT_DURATION, 0, "10s", 10, 3600000, "How long a body may take." },
     { "idle_timeout", KAITEN_OPT_DURATION, 0, "60s", 10, 86400000,
       "How long a connection may be silent between requests." },
@@ -153,6 +155,7 @@ read_http(struct listener_settings *l)
     common_limits(l->values, &l->limits);
     l->limits.body_max = (size_t)conf_int(l->values, "max_body");
     l->limits.body_ms = conf_int(l->values, "body_timeout");
+    l->limits.lifetime_ms = conf_int(l->values, "connection_lifetime");
     return true;
 }
 

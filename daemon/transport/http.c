@@ -163,20 +163,12 @@ copy_head(struct request *rq)
     return ok;
 }
 
-static void
-set_deadline(struct conn *conn, struct request *rq)
-{
-    if (conn->limits->request_ms)
-        rq->call.deadline_ms = loop_now_ms(conn->loop) + conn->limits->request_ms;
-}
-
 /* False: it would have blocked, and has to be done again with memory of its own. */
 static bool
 run_inline(struct conn *conn, const struct http_head *head)
 {
     struct request *rq = loop_request_init(conn);
     fill(rq, head);
-    set_deadline(conn, rq);
     conn_begin(conn);
     if (pipeline_run(rq) != PIPE_DECLINED)
         return true;
@@ -191,7 +183,6 @@ run(struct conn *conn, struct request *rq)
     struct http *http = conn_state(conn);
     http->rq = NULL;
     rq->body = http->body.n ? kt_buf_str(&http->body) : (struct kt_str){ NULL, 0 };
-    set_deadline(conn, rq);
     conn_begin(conn);
     pipeline_run(rq);
     if (conn->in_flight > 0)

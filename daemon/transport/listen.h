@@ -18,7 +18,6 @@ struct listen_limits {
                                                                   0: none */
     int64_t lifetime_ms;      /* http: an answer that is given later than this after the first byte
                                  is the last one of its connection; 0: no limit */
-    int64_t request_ms;       /* how long a request may take; 0: what request_init() gives it */
 };
 
 /* Unix socket at path, created safely (temporary name, mode and group set, then renamed; a lock

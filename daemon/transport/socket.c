@@ -324,9 +324,6 @@ static int
 read_envelope(struct request *rq, struct rpc *rpc, const struct message *msg)
 {
     const struct kt_value *params = msg->params;
-    const struct listen_limits *limits = rpc->conn->limits;
-    if (limits->request_ms > 0)
-        rq->call.deadline_ms = loop_now_ms(rq->home) + limits->request_ms;
     rq->conn = rpc;
     rq->method = msg->method;
     rq->params.flat = true;
