@@ -3,6 +3,7 @@
 """The real daemon in a temporary folder, and both of its doors behind one interface."""
 
 import base64
+import functools
 import http.client
 import itertools
 import json
@@ -40,6 +41,16 @@ def wait_for(condition, what, seconds=10.0):
     raise AssertionError("timed out waiting for " + what)
 
 
+@functools.lru_cache(maxsize=None)
+def rsa_pair():
+    """A private and a public key in PEM; made once, since that takes longer than most tests."""
+    with tempfile.TemporaryDirectory() as folder:
+        private, public = pathlib.Path(folder, "private"), pathlib.Path(folder, "public")
+        subprocess.run([KAITEN_JWT, "keygen", "--alg", "RS256", "--private", private,
+                        "--public", public], check=True)
+        return private.read_bytes(), public.read_bytes()
+
+
 class Daemon:
     """One kaitend with its own folder; port and paths stay the same over restarts."""
 
@@ -63,8 +74,9 @@ class Daemon:
         self.private = self.state / "jwt-private.pem"
         self.public = self.state / "jwt-public.pem"
         if not self.private.exists():
-            subprocess.run([KAITEN_JWT, "keygen", "--alg", "RS256", "--private", self.private,
-                            "--public", self.public], check=True)
+            for path, data in zip((self.private, self.public), rsa_pair()):
+                path.write_bytes(data)
+                path.chmod(0o600)
         self.settings = dict(rules=rules, daemon=daemon, http=http, sock=sock, jwt=jwt,
                              storage=storage, extra=extra, level=level)
         self.write_conf()
@@ -244,7 +256,7 @@ class Http:
             answer = self.connection.getresponse()
         data = answer.read()
         kind = answer.headers.get("Content-Type", "")
-        parsed = json.loads(data) if "json" in kind else data
+        parsed = json.loads(data) if data and "json" in kind else data
         return Answer(answer.status, parsed, answer.headers)
 
     def call(self, operation, **args):
