@@ -85,14 +85,15 @@ confirm_ask(const char *question, bool yes)
 ssize_t
 confirm_hidden(const char *prompt, char *p, size_t n)
 {
-    show(prompt, "");
     if (tcgetattr(STDIN_FILENO, &terminal) != 0)
         return -1;
     struct termios quiet = terminal;
     quiet.c_lflag &= ~(tcflag_t)ECHO;
     hidden = 1;
+    /* Before the question: what is typed after it must be neither shown nor flushed away. */
     if (tcsetattr(STDIN_FILENO, TCSAFLUSH, &quiet) != 0)
         return -1;
+    show(prompt, "");
     ssize_t got = read_line(p, n);
     restore();
     show("", "\n");

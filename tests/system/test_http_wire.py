@@ -502,7 +502,14 @@ def test_answers_at_work_survive_the_end(own_daemon):
         s.sendall(b"POST /service-accounts HTTP/1.1\r\n" + HOST + b"Authorization: Bearer "
                   + token.encode() + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
     code = d.stop()
-    seen = [[a[0] for a in answers(read_all(s))] for s in clients]
+
+    def answered(s):
+        try:
+            return [a[0] for a in answers(read_all(s))]
+        except ConnectionResetError:
+            return []  # the kernel's word for bytes that nobody has read
+
+    seen = [answered(s) for s in clients]
     # What was read is answered in full; what was not was never begun.
     assert all(one in ([201], []) for one in seen)
     assert code == 0

@@ -225,6 +225,12 @@ def test_interrupted(silent_socket, number):
     assert process.wait(20) == 130
 
 
+def ended_child(pid):
+    """(pid, status) once the child has ended, else None."""
+    done = os.waitpid(pid, os.WNOHANG)
+    return done if done[0] else None
+
+
 def on_a_terminal(args, answer):
     """Runs kaitenctl on a terminal of its own; answers once it has asked."""
     pid, terminal = pty.fork()
@@ -252,9 +258,10 @@ def on_a_terminal(args, answer):
         if not asked and shown.rstrip().endswith((b"[y/N]", b"Token:")):
             asked = True
             os.write(terminal, answer)
-    os.close(terminal)
+    # Closing the terminal first would hang up on a program that is just ending.
     if ended is None:
-        ended = os.waitpid(pid, 0)[1]
+        ended = wait_for(lambda: ended_child(pid), "kaitenctl to end")[1]
+    os.close(terminal)
     return os.waitstatus_to_exitcode(ended), shown.decode()
 
 
