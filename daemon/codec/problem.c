@@ -51,10 +51,27 @@ problem_of(const struct request *rq)
     return problem;
 }
 
+/* Whether some text in it may be one of our tokens, wherever its sender has put it. The trees of
+ * requests have a bounded depth. */
+static bool
+mentions_token(const struct kt_value *value)
+{
+    if (value->type == KT_V_STR || value->type == KT_V_BIN)
+        return value->s.n && memmem(value->s.p, value->s.n, "ksh_", 4);
+    for (size_t i = 0; value->type == KT_V_ARRAY && i < value->array.n; i++)
+        if (mentions_token(&value->array.v[i]))
+            return true;
+    for (size_t i = 0; value->type == KT_V_MAP && i < value->map.n; i++)
+        if (mentions_token(&value->map.v[i].value))
+            return true;
+    return false;
+}
+
+/* A refusal may be logged or shown by whoever gets it, so it quotes no secrets. */
 static bool
 field_has_value(const struct kt_field_error *field)
 {
-    return field->value && field->value->type != KT_V_NULL;
+    return field->value && field->value->type != KT_V_NULL && !mentions_token(field->value);
 }
 
 /* Puts "name": and, from the second member on, the comma before it. */

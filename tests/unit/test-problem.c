@@ -16,6 +16,10 @@
 
 static const struct kt_value text = { .type = KT_V_STR, .s = { "a\"b", 3 } };
 static const struct kt_value null = { .type = KT_V_NULL };
+static const struct kt_value token = { .type = KT_V_STR, .s = { "x ksh_0", 7 } };
+static const struct kt_member member = { { "a", 1 }, { .type = KT_V_STR, .s = { "ksh_1", 5 } } };
+static const struct kt_value map = { .type = KT_V_MAP, .map = { &member, 1 } };
+static const struct kt_value list = { .type = KT_V_ARRAY, .array = { &map, 1 } };
 
 static const struct row {
     enum kt_kind kind;
@@ -47,6 +51,13 @@ static const struct row {
               "\"status\":422,\"detail\":\"validation failed\",\"instance\":\"/x\","
               "\"code\":\"UNPROCESSABLE\",\"errors\":[{\"message\":\"expected array\","
               "\"location\":\"body.scopes\",\"value\":\"a\\\"b\"},{\"location\":\"body\"}]}" },
+    /* What may be a secret is not shown again, wherever it stands. */
+    { .kind = KT_UNPROCESSABLE,
+      .fields = { { { NULL, 0 }, { "body", 4 }, &token }, { { NULL, 0 }, { "body", 4 }, &list } },
+      .nfields = 2,
+      .json = "{" SECTION("rfc4918#section-11.2") "\"title\":\"Unprocessable Entity\","
+              "\"status\":422,\"code\":\"UNPROCESSABLE\",\"errors\":["
+              "{\"location\":\"body\"},{\"location\":\"body\"}]}" },
     /* A refusal that forgot its kind is ours. */
     { .kind = KT_OK,
       .json = "{" SECTION("rfc7231#section-6.6.1") "\"title\":\"Internal Server Error\","
