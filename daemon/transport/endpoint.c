@@ -279,6 +279,14 @@ endpoint_unix(const char *path, unsigned mode, const char *group, struct endpoin
     return true;
 }
 
+/* getaddrinfo(3) takes "" for port 0 and cuts 65536 down to it. */
+static bool
+is_port(const char *text)
+{
+    size_t n = strspn(text, "0123456789");
+    return n >= 1 && n <= 5 && text[n] == '\0' && strtoul(text, NULL, 10) <= UINT16_MAX;
+}
+
 /* "host:port" or "[host]:port"; names are not looked up. */
 static struct addrinfo *
 parse_address(const char *address)
@@ -286,7 +294,7 @@ parse_address(const char *address)
     char host[ENDPOINT_NAME_MAX];
     const char *colon = strrchr(address, ':');
     size_t n = colon ? (size_t)(colon - address) : 0;
-    if (n == 0 || n >= sizeof host)
+    if (n == 0 || n >= sizeof host || !is_port(colon + 1))
         return NULL;
     bool brackets = address[0] == '[' && address[n - 1] == ']';
     if (!brackets && memchr(address, ':', n))
