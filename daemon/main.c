@@ -96,8 +96,12 @@ become_user(struct parts *p)
     if (!name || geteuid() != 0)
         return EX_OK;
     const struct passwd *pw = getpwnam(name);
-    if (!pw)
-        return fail_start(EX_NOUSER, "[kaitend] user: there is no such user");
+    if (!pw) {
+        char text[512];
+        snprintf(text, sizeof text, "%s: [kaitend] user: \"%.64s\": there is no such user",
+                 conf_where(p->settings->values, "user", 0), name);
+        return fail_start(EX_NOUSER, text);
+    }
     if (initgroups(name, pw->pw_gid) != 0 || setgid(pw->pw_gid) != 0 || setuid(pw->pw_uid) != 0)
         return fail_errno(EX_OSERR, "becoming the configured user");
     prctl(PR_SET_DUMPABLE, 0); /* changing the user turns it on again */
@@ -302,7 +306,7 @@ check_keys(struct parts *p)
     struct kt_arena arena;
     struct call call;
     begin_call(p, &call, &arena);
-    int status = format_check(&call);
+    int status = format_check(&call, p->settings->digest_key_file);
     kt_arena_done(&arena);
     return status == KT_OK ? EX_OK : EX_CONFIG;
 }

@@ -36,14 +36,14 @@ write_format(struct call *call)
 }
 
 int
-format_check(struct call *call)
+format_check(struct call *call, const char *key_file)
 {
     struct store_row row;
     int status = store_get(call, call->svc->store, &format_key, 1, &row);
     if (status != KT_OK) {
-        log_line(LOG_LEVEL_ERROR, "start.failed", "message=%s",
-                 "the store was made with another digest key than the one in digest_key_file, or "
-                 "its records were changed; restore the key file that belongs to this store");
+        log_line(LOG_LEVEL_ERROR, "start.failed", "file=%s message=%s", key_file,
+                 "the store was made with another digest key than this one, or its records were "
+                 "changed; restore the key file that belongs to this store");
         return status;
     }
     if (!row.value.p)

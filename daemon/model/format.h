@@ -7,7 +7,8 @@
 #include "daemon/call.h"
 
 /* Reads the record, or writes it into an empty store. Refuses a newer format and a store that was
- * made with a key we do not have; the log says which. Before the committer starts. */
-int format_check(struct call *);
+ * made with a key we do not have; the log says which, and names key_file, where the keys came from.
+ * Before the committer starts. */
+int format_check(struct call *, const char *key_file);
 
 #endif
