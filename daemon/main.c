@@ -5,6 +5,7 @@
 
 #include "daemon/authn.h"
 #include "daemon/commit.h"
+#include "daemon/idempotency.h"
 #include "daemon/index.h"
 #include "daemon/log.h"
 #include "daemon/loop.h"
@@ -398,10 +399,11 @@ static int
 start_threads(struct parts *p)
 {
     set_service(p);
+    p->svc.inflight = inflight_new();
     p->svc.committer = committer_new(&p->svc, pipeline_again, pipeline_done);
     p->svc.workers = workers_new(p->settings->workers, p->settings->queue_max, pipeline_resume);
     p->loops = loops_new(p->settings->loops);
-    if (!p->svc.committer || !p->svc.workers || !p->loops)
+    if (!p->svc.inflight || !p->svc.committer || !p->svc.workers || !p->loops)
         return fail_errno(EX_OSERR, "starting threads");
     errno = loops_start(p->loops);
     return errno == 0 ? EX_OK : fail_errno(EX_OSERR, "starting event loops");
@@ -426,8 +428,10 @@ make_chain(struct parts *p, const struct conf_values *v)
     for (size_t k = 0; chain && k < conf_list_count(v, "auth"); k++) {
         size_t i = 0;
         const struct plugin *plugin = find_auth(p, conf_list_item(v, "auth", k), &i);
-        if (!authn_chain_add(chain, plugin, p->instances[i]))
+        if (!authn_chain_add(chain, plugin, p->instances[i])) {
+            authn_chain_free(chain);
             return NULL;
+        }
     }
     return chain;
 }
@@ -439,6 +443,7 @@ open_listener(struct parts *p, const struct listener_settings *s)
     struct authn_chain *chain = make_chain(p, s->values);
     if (!chain)
         return fail_start(EX_CONFIG, "a listener has too many auth plugins");
+    p->chains[p->nlisteners] = chain;
     struct listener *l =
         s->is_http
             ? listen_http(s->listen, chain, &s->limits, err, sizeof err)
@@ -525,6 +530,9 @@ stop_threads(struct parts *p)
     p->loops = NULL;
     for (size_t i = 0; i < p->nlisteners; i++)
         listen_free(p->listeners[i]);
+    for (size_t i = 0; i < SETTINGS_LISTENERS_MAX; i++)
+        authn_chain_free(p->chains[i]);
+    inflight_free(p->svc.inflight);
 }
 
 static void

@@ -5,15 +5,15 @@
 #include "daemon/ops.h"
 
 const struct op ops[KT_OP_COUNT] = {
-    [KT_OP_ACCOUNT_CREATE] = { OP_WRITES, NULL, account_create },
+    [KT_OP_ACCOUNT_CREATE] = { OP_WRITES | OP_MAKES, NULL, account_create },
     [KT_OP_ACCOUNT_LIST] = { 0, NULL, account_list },
     [KT_OP_ACCOUNT_GET] = { 0, NULL, account_get },
     [KT_OP_ACCOUNT_UPDATE] = { OP_WRITES, account_update_check, account_update },
     [KT_OP_ACCOUNT_DELETE] = { OP_WRITES, NULL, account_delete },
-    [KT_OP_TOKEN_CREATE] = { OP_WRITES, token_create_check, token_create },
+    [KT_OP_TOKEN_CREATE] = { OP_WRITES | OP_MAKES, token_create_check, token_create },
     [KT_OP_TOKEN_LIST] = { 0, NULL, token_list },
     [KT_OP_TOKEN_GET] = { 0, NULL, token_get },
-    [KT_OP_TOKEN_ROTATE] = { OP_WRITES, NULL, token_rotate },
+    [KT_OP_TOKEN_ROTATE] = { OP_WRITES | OP_MAKES, NULL, token_rotate },
     [KT_OP_TOKEN_REVOKE] = { OP_WRITES, NULL, token_revoke },
     [KT_OP_TOKEN_VALIDATE] = { OP_PUBLIC | OP_INLINE, NULL, token_validate },
     [KT_OP_TOKEN_VERIFY] = { OP_INLINE, NULL, token_verify },

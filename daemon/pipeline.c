@@ -7,6 +7,7 @@
 #include "daemon/authn.h"
 #include "daemon/authz.h"
 #include "daemon/commit.h"
+#include "daemon/idempotency.h"
 #include "daemon/log.h"
 #include "daemon/loop.h"
 #include "daemon/ops.h"
@@ -140,12 +141,27 @@ authorize(struct request *rq, const struct place *at)
     return authz_check(rq);
 }
 
+/* Once, however often it is asked: with a key, an operation that makes something is not run again
+ * when its answer is there. */
+static int
+run_once(struct request *rq)
+{
+    bool replayed;
+    int status = idempotency_begin(rq, &replayed);
+    if (status != KT_OK || replayed)
+        return status;
+    status = rq->op->run(rq);
+    return status == KT_OK && rq->batch ? idempotency_record(rq) : status;
+}
+
 static int
 run_operation(struct request *rq, const struct place *at)
 {
     (void)at;
     if (rq->spec->out)
         kt_shape_clear(rq->spec->out, &rq->out);
+    if (rq->idempotency_key.p && (rq->op->flags & OP_MAKES))
+        return run_once(rq);
     return rq->op->run(rq);
 }
 

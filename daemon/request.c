@@ -5,6 +5,7 @@
 #include "daemon/request.h"
 
 #include "daemon/authn.h"
+#include "daemon/idempotency.h"
 #include "daemon/loop.h"
 #include "daemon/plugin.h"
 #include "daemon/principal.h"
@@ -57,6 +58,7 @@ request_new(const struct transport *transport, struct loop *home, struct peer *p
 void
 request_done(struct request *rq)
 {
+    idempotency_end(rq);
     rq->call.who = principal_unref(rq->call.who);
     rq->secret = kt_secret_unref(rq->secret);
     if (!rq->own)

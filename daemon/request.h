@@ -15,6 +15,7 @@ struct loop;
 struct op;
 struct request;
 struct request_queue;
+struct store_row;
 
 /* A piece of work to run on a loop; memory is the caller's until run() is called. */
 struct loop_task {
@@ -23,6 +24,13 @@ struct loop_task {
 };
 
 enum door { DOOR_SOCKET = KAITEN_LISTENER_SOCKET, DOOR_HTTP = KAITEN_LISTENER_HTTP };
+
+/* An idempotency key that is at work: see idempotency.h. */
+struct inflight_entry {
+    struct inflight_entry *next;
+    unsigned char id[32];
+    bool held;
+};
 
 /* How a transport serves the pipeline. One constant of this per transport. */
 struct transport {
@@ -60,6 +68,7 @@ struct request {
     struct kt_str body;    /* HTTP: whole, dechunked */
     struct kt_str content_type;
     struct kt_secret_view credential; /* after "Bearer ", or meta.token; p NULL: none */
+    struct kt_str idempotency_key;    /* p NULL: none */
     bool bad_scheme;       /* HTTP: an Authorization header of another form */
     struct kt_params params;
 
@@ -75,6 +84,8 @@ struct request {
     struct kt_secret *secret; /* shown once; unref'd with the request */
     struct batch *batch;   /* what run() proposes; NULL: nothing to write */
     unsigned attempts;     /* runs that ended in a conflict */
+    struct inflight_entry inflight;
+    struct store_row *kept; /* what the store has under the idempotency key */
     struct kt_str bearer;  /* token.validate: the JWT for the Authorization header of the answer */
     struct kt_str allow;   /* 405: the Allow header */
     struct request *next;  /* in exactly one queue at a time */

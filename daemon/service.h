@@ -14,6 +14,7 @@
 struct committer;
 struct digest_keys;
 struct index;
+struct inflight;
 struct signer;
 struct store;
 struct workers;
@@ -34,6 +35,7 @@ struct service {
     struct digest_keys *keys;
     struct signer *signer;
     struct committer *committer;
+    struct inflight *inflight;
     struct workers *workers;
     struct scope_modules modules;
     int64_t lifetime_max_ms;      /* the longest token anybody may mint; 0: no limit */

@@ -281,7 +281,7 @@ int
 store_is_empty(struct call *call, struct store *s, bool *ret_empty)
 {
     /* Each space is a range of its own. */
-    static const char spaces[] = "acehmstx";
+    static const char spaces[] = "acehimstx";
     struct seen_emit emit = { { seen_row }, false };
     for (const char *p = spaces; *p && !emit.seen; p++) {
         char end = (char)(*p + 1);

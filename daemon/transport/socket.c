@@ -288,6 +288,15 @@ read_deadline(struct request *rq, const struct kt_value *value)
     return KT_OK;
 }
 
+static int
+read_idempotency_key(struct request *rq, const struct kt_value *value)
+{
+    if (value->type != KT_V_STR)
+        return fail(&rq->call, KT_VALIDATION, NULL, "meta.idempotency_key is a string");
+    rq->idempotency_key = value->s;
+    return KT_OK;
+}
+
 /* A member that begins with '!' must be understood; others may be ignored. */
 static int
 read_meta_member(struct request *rq, const struct kt_member *member)
@@ -300,6 +309,8 @@ read_meta_member(struct request *rq, const struct kt_member *member)
         return read_token(rq, &member->value);
     if (kt_str_is(name, "deadline_ms"))
         return read_deadline(rq, &member->value);
+    if (kt_str_is(name, "idempotency_key"))
+        return read_idempotency_key(rq, &member->value);
     return must ? fail(&rq->call, KT_VALIDATION, NULL, "meta.%.*s is not understood here",
                        KT_FMT(member->name))
                 : KT_OK;
