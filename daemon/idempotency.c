@@ -8,7 +8,6 @@
 #include "client/proto/json.h"
 #include "client/proto/pack.h"
 #include "client/proto/wipe.h"
-#include "daemon/model/account.h"
 #include "daemon/model/digest.h"
 #include "daemon/model/record.h"
 #include "daemon/principal.h"
