@@ -5,6 +5,7 @@
 #include "client/ctl/door.h"
 
 #include "client/ctl/ctl.h"
+#include "client/ctl/print.h"
 #include "client/proto/json.h"
 
 #include <stdarg.h>
@@ -147,7 +148,7 @@ complain_json(const struct answer *a)
     struct kt_buf buf;
     kt_buf_init(&buf, DOOR_ANSWER_MAX);
     if (a->problem.type == KT_V_MAP) {
-        kt_json_put_value(&buf, &a->problem);
+        print_json_line(&buf, &a->problem);
     } else {
         kt_buf_puts(&buf, "{\"title\":");
         kt_json_put_str(&buf, kt_str(kaiten_strerror(a->error)));

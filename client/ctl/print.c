@@ -139,6 +139,30 @@ put_json(struct kt_buf *buf, const struct kt_value *v, size_t indent)
     put_json_end(buf, v->map.n, indent, '}');
 }
 
+void
+print_json_line(struct kt_buf *buf, const struct kt_value *v)
+{
+    bool map = v->type == KT_V_MAP;
+    if (v->type == KT_V_STR) {
+        put_quoted(buf, v->s);
+        return;
+    }
+    if (!map && v->type != KT_V_ARRAY) {
+        kt_json_put_value(buf, v);
+        return;
+    }
+    kt_buf_putc(buf, map ? '{' : '[');
+    for (size_t i = 0; i < (map ? v->map.n : v->array.n); i++) {
+        kt_buf_puts(buf, i ? "," : "");
+        if (map) {
+            put_quoted(buf, v->map.v[i].name);
+            kt_buf_putc(buf, ':');
+        }
+        print_json_line(buf, map ? &v->map.v[i].value : &v->array.v[i]);
+    }
+    kt_buf_putc(buf, map ? '}' : ']');
+}
+
 /* --- YAML --------------------------------------------------------------------------------- */
 
 static bool
@@ -452,7 +476,7 @@ print_answer(struct kt_buf *buf, enum ctl_output output, const struct kt_op_spec
         kt_buf_putc(buf, '\n');
         return;
     case CTL_NDJSON:
-        kt_json_put_value(buf, answer);
+        print_json_line(buf, answer);
         kt_buf_putc(buf, '\n');
         return;
     case CTL_YAML: put_yaml(buf, answer, 0, false); return;
@@ -482,7 +506,7 @@ put_item(struct print_list *list, const struct kt_value *item, struct kt_buf *bu
         put_json(buf, item, 2 * INDENT);
         break;
     case CTL_NDJSON:
-        kt_json_put_value(buf, item);
+        print_json_line(buf, item);
         kt_buf_putc(buf, '\n');
         break;
     case CTL_YAML:

@@ -12,6 +12,9 @@
  * writing become \x1b, \u202e and the like. */
 void print_text(struct kt_buf *, struct kt_str);
 
+/* JSON on one line, without its end. */
+void print_json_line(struct kt_buf *, const struct kt_value *);
+
 /* One answer. spec may be NULL, and then there is nothing to know about its columns. */
 void print_answer(struct kt_buf *, enum ctl_output, const struct kt_op_spec *spec,
                   const struct kt_value *answer);
