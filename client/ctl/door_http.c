@@ -323,26 +323,45 @@ http_close(struct door *door)
     free(d);
 }
 
-/* A credential in the clear is fine on this machine only. */
+/* A credential in the clear is fine on this machine only. The host is behind a user's name, if one
+ * is there, and before the port. */
 static bool
 is_local(const char *url)
 {
-    static const char *const hosts[] = { "http://127.", "http://localhost", "http://[::1]" };
-    for (size_t i = 0; i < sizeof hosts / sizeof hosts[0]; i++)
-        if (strncasecmp(url, hosts[i], strlen(hosts[i])) == 0)
-            return true;
-    return false;
+    const char *host = strchr(url, ':') + 3;
+    size_t n = strcspn(host, "/?#");
+    const char *at = memrchr(host, '@', n);
+    if (at) {
+        n -= (size_t)(at + 1 - host);
+        host = at + 1;
+    }
+    const char *port = *host == '[' ? memchr(host, ']', n) : memchr(host, ':', n);
+    if (port)
+        n = (size_t)(port - host);
+    return (n == 9 && strncasecmp(host, "localhost", n) == 0) ||
+           (n == 4 && strncmp(host, "[::1", n) == 0) ||
+           (n > 4 && strncmp(host, "127.", 4) == 0 && strspn(host, "0123456789.") >= n);
+}
+
+static bool
+is_address(const char *url)
+{
+    const char *host = strstr(url, "://");
+    size_t scheme = host ? (size_t)(host - url) : 0;
+    bool known = (scheme == 4 && strncasecmp(url, "http", scheme) == 0) ||
+                 (scheme == 5 && strncasecmp(url, "https", scheme) == 0);
+    return known && !strchr("/?#:@", host[3]); /* the end of the text counts as one of them */
 }
 
 struct door *
 door_http(const char *url, unsigned timeout_ms, const struct secret_in *credential)
 {
-    bool plain = strncasecmp(url, "http://", 7) == 0;
-    if (!plain && strncasecmp(url, "https://", 8) != 0) {
+    if (!is_address(url)) {
         ctl_fail(CTL_USAGE, "an address looks like https://host:port or http://127.0.0.1:8080",
                  "--url %s", url);
         return NULL;
     }
+    bool plain = strncasecmp(url, "http://", 7) == 0;
     if (plain && credential->n && !is_local(url))
         ctl_note("note: the token goes to %s in the clear; use https", url);
     struct http_door *d = calloc(1, sizeof *d);
