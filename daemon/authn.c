@@ -43,6 +43,17 @@ authn_chain_new(const struct service *svc)
     return NULL;
 }
 
+void
+authn_chain_free(struct authn_chain *chain)
+{
+    if (!chain)
+        return;
+    for (size_t i = 0; i < chain->n; i++)
+        pthread_mutex_destroy(&chain->links[i].lock);
+    authn_cache_free(chain->cache);
+    free(chain);
+}
+
 bool
 authn_chain_add(struct authn_chain *chain, const struct plugin *plugin, void *instance)
 {

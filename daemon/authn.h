@@ -16,8 +16,11 @@ struct service;
 
 enum { AUTHN_CHAIN_MAX = 8 };
 
-/* An empty chain for one listener; it lives as long as the process. NULL: no memory. */
+/* An empty chain for one listener. NULL: no memory. */
 struct authn_chain *authn_chain_new(const struct service *);
+
+/* After its listener and its connections; NULL is allowed. The plugins' instances stay open. */
+void authn_chain_free(struct authn_chain *);
 
 /* Appends a plugin's instance. False: the chain is full. */
 bool authn_chain_add(struct authn_chain *, const struct plugin *, void *instance);

@@ -39,6 +39,18 @@ authn_cache_new(void)
     return c;
 }
 
+void
+authn_cache_free(struct authn_cache *c)
+{
+    if (!c)
+        return;
+    authn_cache_clear(c);
+    for (size_t i = 0; i < SETS; i++)
+        pthread_mutex_destroy(&c->sets[i].lock);
+    sodium_memzero(c->secret, sizeof c->secret);
+    free(c);
+}
+
 struct authn_key
 authn_cache_key(const struct authn_cache *c, const void *chain, struct kt_secret_view credential)
 {

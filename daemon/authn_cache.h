@@ -13,6 +13,9 @@ enum { AUTHN_CACHE_ENTRIES = 8192 };
 
 struct authn_cache *authn_cache_new(void); /* NULL: no memory */
 
+/* Forgets everyone first; no other thread may be in it. */
+void authn_cache_free(struct authn_cache *);
+
 struct authn_key {
     unsigned char b[32];
 };

@@ -20,7 +20,7 @@ mkdir -p "$log"
 export CMOCKA_MESSAGE_OUTPUT=TAP
 # Memory that was never written to must not look like zeroes.
 export MALLOC_PERTURB_=$((RANDOM % 254 + 1))
-export ASAN_OPTIONS=${ASAN_OPTIONS-detect_stack_use_after_return=1:strict_string_checks=1}
+export ASAN_OPTIONS=${ASAN_OPTIONS-detect_stack_use_after_return=1}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS-print_stacktrace=1}
 export TSAN_OPTIONS=${TSAN_OPTIONS-suppressions=$abs_top_srcdir/tests/plugin/tsan.supp}
 
