@@ -21,6 +21,8 @@ export CMOCKA_MESSAGE_OUTPUT=TAP
 # Memory that was never written to must not look like zeroes.
 export MALLOC_PERTURB_=$((RANDOM % 254 + 1))
 export ASAN_OPTIONS=${ASAN_OPTIONS-detect_stack_use_after_return=1}
+export LSAN_OPTIONS=${LSAN_OPTIONS-suppressions=$abs_top_srcdir/tests/system/lsan.supp:print_suppressions=0}
+export TSAN_OPTIONS=${TSAN_OPTIONS-suppressions=$abs_top_srcdir/tests/system/tsan.supp}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS-print_stacktrace=1}
 export TSAN_OPTIONS=${TSAN_OPTIONS-suppressions=$abs_top_srcdir/tests/plugin/tsan.supp}
 
