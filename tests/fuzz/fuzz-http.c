@@ -6,6 +6,7 @@
 #include "config.h"
 
 #include "daemon/authn.h"
+#include "daemon/idempotency.h"
 #include "daemon/loop.h"
 #include "daemon/pipeline.h"
 #include "daemon/plugin.h"
@@ -32,6 +33,12 @@ static struct {
 } bench;
 
 static struct service service = { .request_ms = 30000 };
+
+void
+idempotency_end(struct request *rq)
+{
+    (void)rq;
+}
 
 const struct service *
 authn_chain_service(const struct authn_chain *chain)

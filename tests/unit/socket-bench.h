@@ -9,6 +9,7 @@
 #include "client/proto/json.h"
 #include "client/proto/pack.h"
 #include "daemon/authn.h"
+#include "daemon/idempotency.h"
 #include "daemon/log.h"
 #include "daemon/pipeline.h"
 #include "daemon/plugin.h"
@@ -57,6 +58,12 @@ bench_http_readable(struct conn *conn, struct kt_str bytes)
 }
 
 const struct conn_ops http_ops = { .name = "http", .readable = bench_http_readable };
+
+void
+idempotency_end(struct request *rq)
+{
+    (void)rq;
+}
 
 const struct service *
 authn_chain_service(const struct authn_chain *chain)

@@ -4,6 +4,7 @@
 #include "config.h"
 
 #include "daemon/authn.h"
+#include "daemon/idempotency.h"
 #include "daemon/loop.h"
 #include "daemon/pipeline.h"
 #include "daemon/plugin.h"
@@ -51,6 +52,12 @@ not_random(void *p, size_t n)
 }
 
 const struct kaiten_host host_table = { .size = sizeof host_table, .random = not_random };
+
+void
+idempotency_end(struct request *rq)
+{
+    (void)rq;
+}
 
 const struct service *
 authn_chain_service(const struct authn_chain *chain)

@@ -151,7 +151,7 @@ static const struct {
     { "[0,8,\"kaiten.ping\",[{},{\"!undo\":1}]]",
       "[1,8,[1,\"VALIDATION: meta.!undo is not understood here\"],null]" },
     { "[0,8,\"kaiten.ping\",[{},{\"token\":7}]]",
-      "[1,8,[1,\"VALIDATION: meta.token is a string\"],null]" },
+      "[1,8,[1,\"VALIDATION: meta.token is a string that is not empty\"],null]" },
     { "[0,8,\"kaiten.ping\",[{},{\"deadline_ms\":0}]]",
       "[1,8,[1,\"VALIDATION: meta.deadline_ms is a positive integer\"],null]" },
 };
@@ -863,17 +863,14 @@ bad_addresses_are_named(void **state)
         { "::1:3000", "is not an address" },
         { "localhost:3000", "is not an address" },
         { "127.0.0.1:http", "is not an address" },
-        { "127.0.0.1:", "cannot listen" },
+        { "127.0.0.1:", "is not an address" },
+        { "127.0.0.1:65536", "is not an address" },
         { "192.0.2.1:0", "cannot listen" },
     };
     char err[256];
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         err[0] = '\0';
         struct listener *listener = listen_http(cases[i].address, NULL, &usual, err, sizeof err);
-        if (listener && i == 5) { /* an empty port is 0 for some C libraries */
-            listen_free(listener);
-            continue;
-        }
         assert_null(listener);
         if (!strstr(err, cases[i].says))
             fail_msg("%s: %s", cases[i].address, err);
