@@ -1,0 +1,525 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "tests/bench/histogram.h"
+#include "tests/bench/speech.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+/* One thread and one epoll for every protocol, so that each server is asked by the same client. */
+
+enum { DEPTH_MAX = 64, CONNECTIONS_MAX = 4096, IN_MAX = 64 * 1024, EVENTS = 64 };
+
+static const struct speech *const speeches[] = {
+    &speech_kaiten_verify, &speech_kaiten_mint,    &speech_redis_get,
+    &speech_redis_set,     &speech_postgres_mint,
+};
+
+struct options {
+    const struct speech *speech;
+    const char *socket, *keys, *save;
+    size_t key_width, connections, depth;
+    uint64_t count; /* answers to wait for; 0: as many as come in time */
+    double seconds;
+    bool in_order;
+    pid_t pid; /* of the server, or of its first process; 0: unknown */
+};
+
+struct connection {
+    int fd;
+    size_t in_n, out_n, out_sent;
+    size_t waiting;             /* requests that were not answered */
+    size_t first;               /* of those, in asked_at */
+    uint64_t asked_at[DEPTH_MAX]; /* ns; a ring */
+    char in[IN_MAX];
+    char out[DEPTH_MAX * SPEECH_ASK_MAX];
+};
+
+struct run {
+    const struct options *o;
+    struct talk talk;
+    struct histogram latencies;
+    int epoll;
+    bool measuring;
+    uint64_t answers; /* while measuring */
+    uint64_t left;    /* requests still to be asked, when they are counted */
+};
+
+_Noreturn void
+die(const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    fputs("load: ", stderr);
+    vfprintf(stderr, fmt, args);
+    fputc('\n', stderr);
+    va_end(args);
+    exit(1);
+}
+
+static uint64_t
+now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* --- what speeches use -------------------------------------------------------------------- */
+
+char *
+put(char *at, const void *p, size_t n)
+{
+    memcpy(at, p, n);
+    return at + n;
+}
+
+char *
+put_hex(char *at, uint64_t value)
+{
+    for (int shift = 60; shift >= 0; shift -= 4)
+        *at++ = "0123456789abcdef"[value >> shift & 15];
+    return at;
+}
+
+const char *
+talk_key(struct talk *t)
+{
+    if (t->in_order)
+        return t->keys + t->asked % t->nkeys * t->key_width;
+    t->random ^= t->random << 13;
+    t->random ^= t->random >> 7;
+    t->random ^= t->random << 17;
+    return t->keys + (t->random >> 16) % t->nkeys * t->key_width;
+}
+
+uint64_t
+talk_number(struct talk *t)
+{
+    return t->base + t->asked;
+}
+
+/* --- connections -------------------------------------------------------------------------- */
+
+/* -1: nobody listens yet. */
+static int
+dial(const char *path)
+{
+    struct sockaddr_un addr = { .sun_family = AF_UNIX };
+    if (strlen(path) >= sizeof addr.sun_path)
+        die("%s: too long for a socket", path);
+    strcpy(addr.sun_path, path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        die("socket: %s", strerror(errno));
+    if (connect(fd, (struct sockaddr *)&addr, sizeof addr) == 0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
+static struct connection *
+connection_new(struct run *run)
+{
+    struct connection *c = calloc(1, sizeof *c);
+    if (!c)
+        die("no memory");
+    c->fd = dial(run->o->socket);
+    if (c->fd < 0)
+        die("%s: %s", run->o->socket, strerror(errno));
+    if (run->o->speech->greet)
+        run->o->speech->greet(c->fd);
+    if (fcntl(c->fd, F_SETFL, O_NONBLOCK) != 0)
+        die("fcntl: %s", strerror(errno));
+    struct epoll_event event = { .events = EPOLLIN, .data.ptr = c };
+    if (epoll_ctl(run->epoll, EPOLL_CTL_ADD, c->fd, &event) != 0)
+        die("epoll: %s", strerror(errno));
+    return c;
+}
+
+static void
+flush(struct run *run, struct connection *c)
+{
+    bool was_full = c->out_sent > 0;
+    ssize_t sent = send(c->fd, c->out + c->out_sent, c->out_n - c->out_sent, MSG_NOSIGNAL);
+    if (sent < 0 && errno != EAGAIN)
+        die("send: %s", strerror(errno));
+    if (sent > 0)
+        c->out_sent += (size_t)sent;
+    bool is_full = c->out_sent < c->out_n;
+    if (!is_full)
+        c->out_sent = c->out_n = 0;
+    if (is_full == was_full)
+        return;
+    struct epoll_event event = { .events = is_full ? EPOLLIN | EPOLLOUT : EPOLLIN, .data.ptr = c };
+    epoll_ctl(run->epoll, EPOLL_CTL_MOD, c->fd, &event);
+}
+
+/* Asks until as many requests wait as may; all of them leave together. */
+static void
+ask(struct run *run, struct connection *c, uint64_t now)
+{
+    const struct options *o = run->o;
+    if (c->out_sent > 0)
+        return;
+    while (c->waiting < o->depth && (o->count == 0 || run->left > 0)) {
+        c->out_n += o->speech->ask(&run->talk, c->out + c->out_n);
+        c->asked_at[(c->first + c->waiting++) % DEPTH_MAX] = now;
+        run->left--;
+    }
+    if (c->out_n > 0)
+        flush(run, c);
+}
+
+static void
+answered(struct run *run, struct connection *c, uint64_t now)
+{
+    uint64_t asked_at = c->asked_at[c->first++ % DEPTH_MAX];
+    c->waiting--;
+    if (!run->measuring)
+        return;
+    run->answers++;
+    histogram_add(&run->latencies, now - asked_at);
+}
+
+static _Noreturn void
+die_of_answer(const struct speech *speech, const char *p, size_t n)
+{
+    char text[400];
+    if (n > sizeof text)
+        n = sizeof text;
+    for (size_t i = 0; i < n; i++)
+        text[i] = p[i] >= ' ' && p[i] <= '~' ? p[i] : '.';
+    die("%s: a wrong answer: %.*s", speech->name, (int)n, text);
+}
+
+static void
+hear(struct run *run, struct connection *c, uint64_t now)
+{
+    size_t at = 0;
+    while (at < c->in_n) {
+        ssize_t len = run->o->speech->hear(&run->talk, c->in + at, c->in_n - at);
+        if (len < 0)
+            die_of_answer(run->o->speech, c->in + at, c->in_n - at);
+        if (len == 0)
+            break;
+        if (c->waiting == 0)
+            die("%s: an answer to nothing", run->o->speech->name);
+        answered(run, c, now);
+        at += (size_t)len;
+    }
+    if (at < c->in_n && at > 0)
+        memmove(c->in, c->in + at, c->in_n - at);
+    c->in_n -= at;
+}
+
+static void
+serve(struct run *run, struct connection *c, uint32_t events)
+{
+    if (events & EPOLLOUT)
+        flush(run, c);
+    if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
+        return;
+    ssize_t got = read(c->fd, c->in + c->in_n, sizeof c->in - c->in_n);
+    if (got < 0 && errno == EAGAIN)
+        return;
+    if (got <= 0)
+        die("%s: the server hung up", run->o->speech->name);
+    c->in_n += (size_t)got;
+    uint64_t now = now_ns();
+    hear(run, c, now);
+    ask(run, c, now);
+}
+
+/* --- one run ------------------------------------------------------------------------------ */
+
+static void
+turn(struct run *run)
+{
+    struct epoll_event events[EVENTS];
+    int n = epoll_wait(run->epoll, events, EVENTS, 5000);
+    if (n < 0 && errno != EINTR)
+        die("epoll: %s", strerror(errno));
+    if (n == 0)
+        die("%s: no answer for 5 seconds", run->o->speech->name);
+    for (int i = 0; i < n; i++)
+        serve(run, events[i].data.ptr, events[i].events);
+}
+
+/* Seconds on a processor of this process and all its threads so far. */
+static double
+own_cpu(void)
+{
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+           (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+}
+
+/* The same of one other process. */
+static double
+process_cpu(const char *pid)
+{
+    char path[64], line[1024];
+    unsigned long user = 0, kernel = 0;
+    snprintf(path, sizeof path, "/proc/%.32s/stat", pid);
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return 0;
+    const char *rest = fgets(line, sizeof line, f) ? strrchr(line, ')') : NULL;
+    fclose(f);
+    if (rest)
+        sscanf(rest + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &kernel);
+    return (double)(user + kernel) / (double)sysconf(_SC_CLK_TCK);
+}
+
+/* Of the server and its children: PostgreSQL has one for each connection. */
+static double
+server_cpu(pid_t pid)
+{
+    char path[64], child[32];
+    if (pid == 0)
+        return 0;
+    snprintf(child, sizeof child, "%d", (int)pid);
+    double sum = process_cpu(child);
+    snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)pid, (int)pid);
+    FILE *f = fopen(path, "re");
+    while (f && fscanf(f, "%31s", child) == 1)
+        sum += process_cpu(child);
+    if (f)
+        fclose(f);
+    return sum;
+}
+
+static void
+run_for(struct run *run, double seconds)
+{
+    uint64_t end = now_ns() + (uint64_t)(seconds * 1e9);
+    while (now_ns() < end)
+        turn(run);
+}
+
+/* client_us and server_us: processor time for one answer, whoever else wants the processors. */
+static void
+print(const struct run *run, double seconds, double client, double server)
+{
+    const struct histogram *h = &run->latencies;
+    printf("{\"speech\": \"%s\", \"answers\": %llu, \"seconds\": %.4f, \"per_second\": %.1f, "
+           "\"p50_us\": %.1f, \"p99_us\": %.1f, \"p999_us\": %.1f, \"max_us\": %.1f, "
+           "\"client_us\": %.3f, \"server_us\": %.3f}\n",
+           run->o->speech->name, (unsigned long long)run->answers, seconds,
+           (double)run->answers / seconds, (double)histogram_at(h, 0.5) / 1e3,
+           (double)histogram_at(h, 0.99) / 1e3, (double)histogram_at(h, 0.999) / 1e3,
+           (double)histogram_at(h, 1) / 1e3, client * 1e6 / (double)run->answers,
+           server * 1e6 / (double)run->answers);
+}
+
+static void
+measure(struct run *run)
+{
+    const struct options *o = run->o;
+    if (o->count == 0)
+        run_for(run, o->seconds / 8); /* until caches and buffers are what they will be */
+    double client = own_cpu(), server = server_cpu(o->pid);
+    uint64_t start = now_ns();
+    run->measuring = true;
+    if (o->count == 0)
+        run_for(run, o->seconds);
+    while (run->answers < o->count)
+        turn(run);
+    double seconds = (double)(now_ns() - start) / 1e9;
+    print(run, seconds, own_cpu() - client, server_cpu(o->pid) - server);
+}
+
+static void
+map_keys(struct talk *t, const struct options *o)
+{
+    struct stat st;
+    int fd = open(o->keys, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st) != 0)
+        die("%s: %s", o->keys, strerror(errno));
+    t->key_width = o->key_width;
+    t->nkeys = (size_t)st.st_size / o->key_width;
+    if (t->nkeys == 0)
+        die("%s: no keys", o->keys);
+    t->keys = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
+    if (t->keys == MAP_FAILED)
+        die("%s: %s", o->keys, strerror(errno));
+    close(fd);
+}
+
+static void
+talk_begin(struct talk *t, const struct options *o)
+{
+    struct timespec wall;
+    clock_gettime(CLOCK_REALTIME, &wall);
+    uint64_t ns = (uint64_t)wall.tv_sec * 1000000000u + (uint64_t)wall.tv_nsec;
+    *t = (struct talk){ .in_order = o->in_order, .base = ns, .random = ns };
+    if (o->keys)
+        map_keys(t, o);
+    t->save = o->save ? fopen(o->save, "ae") : NULL;
+    if (o->save && !t->save)
+        die("%s: %s", o->save, strerror(errno));
+}
+
+static int
+load(const struct options *o)
+{
+    static struct run run;
+    run = (struct run){ .o = o, .left = o->count };
+    talk_begin(&run.talk, o);
+    run.epoll = epoll_create1(EPOLL_CLOEXEC);
+    struct connection *all[CONNECTIONS_MAX];
+    for (size_t i = 0; i < o->connections; i++)
+        all[i] = connection_new(&run);
+    for (size_t i = 0; i < o->connections; i++)
+        ask(&run, all[i], now_ns());
+    measure(&run);
+    if (run.talk.save && fclose(run.talk.save) != 0)
+        die("%s: %s", o->save, strerror(errno));
+    return 0;
+}
+
+/* --- from start to the first right answer ------------------------------------------------- */
+
+static bool
+asks_well(const struct options *o, struct talk *t, int fd)
+{
+    char out[SPEECH_ASK_MAX], in[IN_MAX];
+    size_t n = o->speech->ask(t, out), have = 0;
+    if (send(fd, out, n, MSG_NOSIGNAL) != (ssize_t)n)
+        return false;
+    for (;;) {
+        ssize_t got = read(fd, in + have, sizeof in - have);
+        if (got <= 0)
+            return false;
+        have += (size_t)got;
+        ssize_t len = o->speech->hear(t, in, have);
+        if (len != 0)
+            return len > 0;
+    }
+}
+
+static pid_t
+spawn(char *const command[])
+{
+    pid_t pid = fork();
+    if (pid < 0)
+        die("fork: %s", strerror(errno));
+    if (pid > 0)
+        return pid;
+    dup2(STDERR_FILENO, STDOUT_FILENO); /* who reads our line must not wait for the server's end */
+    execvp(command[0], command);
+    die("%s: %s", command[0], strerror(errno));
+}
+
+/* Prints the seconds and the server's pid, and leaves it running. */
+static int
+start(const struct options *o, char *const command[])
+{
+    struct talk talk;
+    talk_begin(&talk, o);
+    uint64_t begin = now_ns();
+    pid_t pid = spawn(command);
+    for (;;) {
+        int fd = dial(o->socket);
+        bool good = fd >= 0 && asks_well(o, &talk, fd);
+        if (fd >= 0)
+            close(fd);
+        if (good)
+            break;
+        if (waitpid(pid, NULL, WNOHANG) == pid)
+            die("%s ended", command[0]);
+        usleep(200);
+    }
+    printf("{\"seconds\": %.4f, \"pid\": %d}\n", (double)(now_ns() - begin) / 1e9, (int)pid);
+    return 0;
+}
+
+/* --- command line ------------------------------------------------------------------------- */
+
+static const char usage[] =
+    "usage: load SPEECH --socket PATH [--keys FILE --width BYTES [--in-order]] [--connections N]\n"
+    "            [--depth N] [--seconds N | --count N] [--save FILE] [--pid PID]\n"
+    "       load SPEECH --socket PATH [--keys FILE --width BYTES] -- COMMAND [ARGUMENT ...]\n"
+    "\n"
+    "Asks as fast as answers come and prints what came of it as one line of JSON. With a COMMAND,\n"
+    "starts it and prints the seconds until the first right answer; it goes on running.\n"
+    "\n"
+    "SPEECH: kaiten-verify, kaiten-mint, redis-get, redis-set, postgres-mint\n";
+
+static const struct speech *
+speech_named(const char *name)
+{
+    for (size_t i = 0; i < sizeof speeches / sizeof speeches[0]; i++)
+        if (strcmp(speeches[i]->name, name) == 0)
+            return speeches[i];
+    return NULL;
+}
+
+static uint64_t
+number(const char *text, uint64_t max)
+{
+    char *end;
+    errno = 0;
+    unsigned long long n = strtoull(text, &end, 10);
+    if (errno != 0 || *end != '\0' || end == text || n == 0 || n > max)
+        die("\"%s\" is no number from 1 to %llu", text, (unsigned long long)max);
+    return n;
+}
+
+static void
+parse(int argc, char *argv[], struct options *o)
+{
+    static const struct option longs[] = {
+        { "socket", 1, NULL, 's' },  { "keys", 1, NULL, 'k' },  { "width", 1, NULL, 'w' },
+        { "in-order", 0, NULL, 'o' }, { "connections", 1, NULL, 'c' }, { "depth", 1, NULL, 'd' },
+        { "seconds", 1, NULL, 't' }, { "count", 1, NULL, 'n' }, { "save", 1, NULL, 'f' },
+        { "pid", 1, NULL, 'p' },     { 0 },
+    };
+    for (int c; (c = getopt_long(argc, argv, "+", longs, NULL)) != -1;)
+        switch (c) {
+        case 's': o->socket = optarg; break;
+        case 'k': o->keys = optarg; break;
+        case 'w': o->key_width = number(optarg, 255); break;
+        case 'o': o->in_order = true; break;
+        case 'c': o->connections = number(optarg, CONNECTIONS_MAX); break;
+        case 'd': o->depth = number(optarg, DEPTH_MAX); break;
+        case 't': o->seconds = (double)number(optarg, 3600); break;
+        case 'n': o->count = number(optarg, UINT32_MAX); break;
+        case 'f': o->save = optarg; break;
+        case 'p': o->pid = (pid_t)number(optarg, INT32_MAX); break;
+        default: fputs(usage, stderr); exit(2);
+        }
+}
+
+int
+main(int argc, char *argv[])
+{
+    struct options o = { .connections = 1, .depth = 1, .seconds = 2, .key_width = 36 };
+    o.speech = argc > 1 ? speech_named(argv[1]) : NULL;
+    if (o.speech)
+        parse(argc - 1, argv + 1, &o);
+    if (!o.speech || !o.socket) {
+        fputs(usage, stderr);
+        return 2;
+    }
+    char *const *command = argv + 1 + optind;
+    return *command ? start(&o, command) : load(&o);
+}

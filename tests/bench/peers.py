@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the kaiten authors
+"""The servers that kaitend is measured against, each thrown away at the end."""
+
+import glob
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import time
+
+
+def wait_for(path, child):
+    for _ in range(200):
+        if os.path.exists(path):
+            return
+        if child.poll() is not None:
+            break
+        time.sleep(0.05)
+    raise SystemExit(f"bench: {child.args[0]} does not start")
+
+
+class Redis:
+    """Holds as many keys as kaitend has tokens; a value is as long as the answer to token.verify."""
+
+    @staticmethod
+    def is_there():
+        return shutil.which("redis-server") is not None
+
+    def __init__(self, bench, count):
+        self.bench = bench
+        self.dir = f"{bench.dir}/redis"
+        self.socket = f"{self.dir}/redis.sock"
+        self.keys = ("--keys", f"{self.dir}/keys", "--width", 40)
+        shutil.rmtree(self.dir, ignore_errors=True)
+        os.mkdir(self.dir, mode=0o700)
+        self.child = subprocess.Popen(
+            ["redis-server", "--port", "0", "--unixsocket", self.socket, "--dir", self.dir]
+            + ["--save", "", "--appendonly", "no", "--logfile", f"{self.dir}/log"]
+        )
+        wait_for(self.socket, self.child)
+        self.fill(count)
+
+    def fill(self, count):
+        """Keys in no order, like tokens."""
+        with open(f"{self.dir}/keys", "w", encoding="ascii") as f:
+            for i in range(count):
+                f.write(f"key:{i * 0x9E3779B97F4A7C15 % 2**64:036x}")
+        self.load("redis-set", *self.keys, "--in-order", "--depth", 64, "--count", count)
+
+    def load(self, speech, *args):
+        return self.bench.load(speech, "--socket", self.socket, "--pid", self.child.pid, *args)
+
+    def stop(self):
+        self.child.terminate()
+        self.child.wait()
+
+
+class Postgres:
+    """One table of tokens with the rules of ours: the slug is unique in its account, the name among
+    tokens of the account that are not revoked, the digest everywhere."""
+
+    TABLES = """
+        create table account (id bigint generated always as identity primary key,
+            org text not null, slug text not null, unique (org, slug));
+        create table token (id uuid primary key, account bigint not null, slug text not null,
+            name text not null, digest bytea not null unique, scopes text[] not null,
+            created_at timestamptz not null default now(), created_by text not null,
+            expires_at timestamptz, revoked_at timestamptz, unique (account, slug));
+        create unique index on token (account, name) where revoked_at is null;
+        """
+
+    CONF = """
+        listen_addresses = ''
+        unix_socket_directories = '{dir}'
+        fsync = on
+        synchronous_commit = on
+        max_connections = 300
+        shared_buffers = 1GB
+        max_wal_size = 4GB
+        """
+
+    @classmethod
+    def bin(cls):
+        """The newest version that is installed, or None."""
+        found = glob.glob("/usr/lib/postgresql/*/bin/postgres")
+        newest = max(found, key=lambda p: float(p.split("/")[4]), default=shutil.which("postgres"))
+        return newest and os.path.dirname(os.path.realpath(newest))
+
+    @classmethod
+    def is_there(cls):
+        return cls.bin() is not None
+
+    def __init__(self, bench, slugs):
+        self.bench = bench
+        self.dir = f"{bench.dir}/postgres"
+        self.socket = f"{self.dir}/.s.PGSQL.5432"
+        shutil.rmtree(self.dir, ignore_errors=True)
+        os.mkdir(self.dir, mode=0o700)
+        self.who = {}
+        if os.getuid() == 0:  # which PostgreSQL refuses
+            user = pwd.getpwnam("postgres")
+            os.chown(self.dir, user.pw_uid, user.pw_gid)
+            self.who = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+        data = f"{self.dir}/data"
+        self.run("initdb", "-D", data, "-U", "bench", "-A", "trust", "--no-sync")
+        with open(f"{data}/postgresql.conf", "a", encoding="utf-8") as f:
+            f.write(self.CONF.format(dir=self.dir))
+        with open(f"{self.dir}/log", "w", encoding="utf-8") as log:
+            self.child = subprocess.Popen(
+                [f"{self.bin()}/postgres", "-D", data], stdout=log, stderr=log, cwd="/", **self.who
+            )
+        wait_for(self.socket, self.child)
+        self.fill(slugs)
+
+    def run(self, program, *args, **more):
+        command = [f"{self.bin()}/{program}", *args]
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True, cwd="/", **self.who, **more)
+
+    def fill(self, slugs):
+        at = ("-h", self.dir, "-U", "bench")
+        while subprocess.run(
+            [f"{self.bin()}/pg_isready", *at], stdout=subprocess.DEVNULL, check=False
+        ).returncode:
+            time.sleep(0.05)
+        self.run("createdb", *at, "bench")
+        values = ", ".join(f"('bench', '{slug}')" for slug in slugs)
+        sql = f"{self.TABLES} insert into account (org, slug) values {values}; analyze account;"
+        self.run("psql", "-q", "-v", "ON_ERROR_STOP=1", *at, "bench", text=True, input=sql)
+
+    def load(self, speech, *args):
+        return self.bench.load(speech, "--socket", self.socket, "--pid", self.child.pid, *args)
+
+    def stop(self):
+        self.child.send_signal(signal.SIGINT)  # at once, without waiting for clients
+        self.child.wait()

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* What the load generator says to a server and hears from it; one struct speech for each kind. */
+#ifndef BENCH_SPEECH_H
+#define BENCH_SPEECH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+enum { SPEECH_ASK_MAX = 1024 }; /* bytes of one request */
+
+/* What all connections of a run share. */
+struct talk {
+    const char *keys; /* nkeys of key_width bytes each, one after the other */
+    size_t nkeys, key_width;
+    bool in_order;  /* each key once, from the first on; else at random */
+    uint64_t asked; /* requests so far */
+    uint64_t base;  /* differs from run to run */
+    uint64_t random;
+    FILE *save; /* where minted tokens go; NULL: nowhere */
+};
+
+struct speech {
+    const char *name;
+    /* Before anything is measured, on a blocking socket; NULL: nothing to do. Ends the program when
+     * it is refused. */
+    void (*greet)(int fd);
+    /* Writes one request of at most SPEECH_ASK_MAX bytes and returns its length. */
+    size_t (*ask)(struct talk *, char *out);
+    /* Length of the whole right answer at p, 0 when more bytes are needed, -1 when the answer is
+     * not what was hoped for: a miss, a refusal, no message. */
+    ssize_t (*hear)(struct talk *, const char *p, size_t n);
+};
+
+extern const struct speech speech_kaiten_verify, speech_kaiten_mint;
+extern const struct speech speech_redis_get, speech_redis_set;
+extern const struct speech speech_postgres_mint;
+
+/* The key of the next request. */
+const char *talk_key(struct talk *);
+
+/* A number that no other request has, of this run or of an earlier one on the same store. */
+uint64_t talk_number(struct talk *);
+
+/* Copies n bytes and returns the end. */
+char *put(char *at, const void *p, size_t n);
+
+/* 16 lower-case hexadecimal digits. */
+char *put_hex(char *at, uint64_t);
+
+/* Says why on standard error and ends the program. */
+_Noreturn void die(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+#endif
