@@ -74,9 +74,9 @@ def sign(daemon):
     def make(**changes):
         claims = {"sub": "alice", "kaiten_external_org_id": "acme", "scopes": []}
         claims.update(changes)
-        args = [f"{k}:={json.dumps(v)}" for k, v in claims.items() if v is not None]
-        return subprocess.run([KAITEN_JWT, "sign", "--alg", "RS256", "--key", daemon.private, *args],
-                              check=True, capture_output=True, text=True).stdout.strip()
+        args = [KAITEN_JWT, "sign", "--alg", "RS256", "--key", daemon.private]
+        args += [f"{k}:={json.dumps(v)}" for k, v in claims.items() if v is not None]
+        return subprocess.run(args, check=True, capture_output=True, text=True).stdout.strip()
 
     return make
 

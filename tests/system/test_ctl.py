@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from conftest import KAITENCTL, done
+from conftest import KAITENCTL, Daemon, done
 
 OK, OTHER, USAGE, AUTH, ABSENT, REFUSED, SERVER, INVALID = 0, 1, 2, 3, 4, 5, 6, 10
 DANGEROUS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
@@ -19,6 +19,16 @@ CLEAN = {k: v for k, v in os.environ.items() if not k.startswith("KAITEN_")}
 def kaitenctl(*args, stdin="", env=None, **kwargs):
     return subprocess.run([KAITENCTL, *map(str, args)], input=stdin, capture_output=True,
                           text=True, timeout=30, env=dict(CLEAN, **(env or {})), **kwargs)
+
+
+@pytest.fixture(scope="module")
+def daemon():
+    """One for all of these: a command line has nothing to do with how things are stored."""
+    d = Daemon("storage-memory").start()
+    yield d
+    code = d.stop()
+    d.remove()
+    assert code == 0
 
 
 class Ctl:
@@ -104,9 +114,9 @@ def test_kaiten_s_own_spellings_of_what_changes(ctl):
 
 def test_options_stand_anywhere(farm):
     expected = farm.ok("token", "list", "farm", "-o", "json")
-    for args in (["-o", "json", "token", "list", "farm"], ["token", "--output=json", "list", "farm"],
-                 ["token", "list", "-ojson", "farm"], ["token", "list", "-o", "json", "--", "farm"]):
-        assert farm.ok(*args) == expected
+    for args in ("-o json token list farm", "token --output=json list farm",
+                 "token list -ojson farm", "token list -o json -- farm"):
+        assert farm.ok(*args.split()) == expected
     assert farm.ok("token", "list", "farm", env={"KAITEN_OUTPUT": "json"}) == expected
 
 
@@ -154,8 +164,8 @@ def test_two_doors_exclude_each_other(tmp_path):
     assert ran.returncode == USAGE
 
 
-@pytest.mark.parametrize("url", ["", "127.0.0.1:1", "ftp://127.0.0.1", "http://", "https:///x", "http://:80", "http",
-                                 "file:///etc", "xhttp://a"])
+@pytest.mark.parametrize("url", ["", "127.0.0.1:1", "ftp://127.0.0.1", "http://", "https:///x",
+                                 "http://:80", "http", "file:///etc", "xhttp://a"])
 def test_url_that_is_none(url):
     ran = kaitenctl("whoami", "--url", url)
     assert ran.returncode == USAGE and ran.stdout == "", ran
@@ -183,7 +193,8 @@ def test_exit_code(farm, code, args):
         assert ran.stdout == "" and ran.stderr.startswith("kaitenctl: ")
         problem = farm.run(*args, "-o", "json")
         assert problem.returncode == code and problem.stdout == ""
-        assert json.loads(problem.stderr)["status"] in {ABSENT: [404], REFUSED: [400, 409, 422]}[code]
+        statuses = [404] if code == ABSENT else [400, 409, 422]
+        assert json.loads(problem.stderr)["status"] in statuses
 
 
 def test_exit_code_of_callers_without_rights(farm):
@@ -341,17 +352,18 @@ def test_token_in_the_clear_is_noted(host, local):
 # --- what destroys is asked for -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("verb", [["account", "delete", "farm"], ["token", "rotate", "farm", "deploy"],
-                                  ["token", "revoke", "farm", "deploy"]], ids=" ".join)
-def test_without_a_terminal_yes_is_needed(farm, verb):
+@pytest.mark.parametrize("command", ["account delete farm", "token rotate farm deploy",
+                                     "token revoke farm deploy"])
+def test_without_a_terminal_yes_is_needed(farm, command):
+    verb = command.split()
     before = farm.json("account", "list")
     for stdin in ("", "y\n", "yes\n"):
         ran = farm.run(*verb, stdin=stdin)
         assert (ran.returncode, ran.stdout) == (USAGE, "") and "--yes" in ran.stderr
     assert farm.json("account", "list") == before
     assert farm.run(*verb, "--yes").returncode == OK
-    assert farm.run(*verb[:1], verb[1], *verb[2:], "-y").returncode == (
-        OK if verb[1] == "rotate" else ABSENT)
+    again = OK if verb[1] == "rotate" else ABSENT
+    assert farm.run(*verb, "-y").returncode == again
 
 
 # --- minting --------------------------------------------------------------------------------------

@@ -161,10 +161,10 @@ def test_cursor_of_another_organization_shows_nothing_of_it(listing, doors, org)
     assert other.page(cursor=page["nextCursor"])["items"] == []
 
 
-@pytest.mark.parametrize("limit,message", [(0, "expected number >= 1"), (-1, "expected number >= 1"),
-                                           (201, "expected number <= 200"),
-                                           (10**30, "invalid integer"), ("abc", "invalid integer"),
-                                           ("1.5", "invalid integer"), ("0x1", "invalid integer")])
+@pytest.mark.parametrize("limit,message", [
+    (0, "expected number >= 1"), (-1, "expected number >= 1"), (201, "expected number <= 200"),
+    (10**30, "invalid integer"), ("abc", "invalid integer"), ("1.5", "invalid integer"),
+    ("0x1", "invalid integer")])
 def test_limits_that_are_refused(listing, limit, message):
     if listing.door.name == "socket":
         if isinstance(limit, int) and limit > 2**63:

@@ -619,7 +619,8 @@ def test_socket_path_that_cannot_be(made):
 
 
 @pytest.mark.parametrize("address", ["localhost:80", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536",
-                                     "127.0.0.1:4294967297", "127.0.0.1:-1", "1.2.3:80", "[::1:80", "127.0.0.1:80x", "", "192.0.2.1:8080"])
+                                     "127.0.0.1:4294967297", "127.0.0.1:-1", "1.2.3:80",
+                                     "[::1:80", "127.0.0.1:80x", "", "192.0.2.1:8080"])
 def test_address_that_is_none(made, address):
     spoil(made, f"listen = 127.0.0.1:{made.port}", f"listen = {address}")
     ran = kaitend("-c", made.conf)
