@@ -683,12 +683,12 @@ dump_plugin(struct parts *p, const char *name)
 {
     struct settings none = { .plugin_dir = NULL };
     struct conf_error err;
-    struct plugin *plugin;
     if (!p->settings)
         p->settings = &none;
     set_folders(p);
-    if (!plugin_load(name, p->folders, &plugin, &err))
+    if (!plugin_load(name, p->folders, &p->storage, &err))
         return fail_start(EX_CONFIG, err.text);
+    const struct plugin *plugin = p->storage; /* of whichever kind */
     bool storage = plugin->kind == PLUGIN_STORAGE;
     printf("name = %s\nkind = %s\nversion = %s\nsummary = %s\nabi = %d\nthreads = %d\n"
            "caps = 0x%llx\n\n[%s]\n",
