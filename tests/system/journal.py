@@ -28,6 +28,8 @@ import random
 import threading
 import time
 
+from conftest import Answer
+
 ENDS = ("acknowledged", "refused", "unread", "unknown")
 
 Violation = collections.namedtuple("Violation", "kind text")
@@ -274,6 +276,7 @@ class Actor(threading.Thread):
         self.random = random.Random(f"{seed} {name}")
         self.door = None
         self.mine = []  # [id, slug, account, secret]
+        self.again = []  # (slug, account) of mints without an answer
         self.numbers = itertools.count(1)
         self.broken = None
 
@@ -292,6 +295,8 @@ class Actor(threading.Thread):
         try:
             if self.door is None:
                 self.door = self.pool.connect(self.kind)
+            if self.again:
+                self.retry()
             kind = self.random.choices(*zip(*self.WEIGHTS.items()))[0]
             getattr(self, kind)()
         except LOST:
@@ -299,11 +304,11 @@ class Actor(threading.Thread):
                 self.door.close()
             self.door = None
 
-    def ask(self, what, operation, args, facts, told):
+    def ask(self, what, operation, args, facts, told, call=None):
         """told: what a success says, from the answer's body."""
         n = self.pool.journal.attempt(what, **facts)
         try:
-            answer = self.door.call(operation, **args)
+            answer = call() if call else self.door.call(operation, **args)
         except LOST:
             self.pool.journal.end(n, self.LOST_IS)
             raise
@@ -313,14 +318,33 @@ class Actor(threading.Thread):
     def mint(self):
         account = self.random.choice(self.pool.accounts)
         slug = f"{self.name}-{next(self.numbers)}"
-        answer = self.ask("mint", "token.create",
-                          dict(serviceAccountSlug=account, name=slug, slug=slug,
-                               scopes=["read:instances"]),
-                          dict(account=account, key=slug, nonce=slug),
-                          lambda b: dict(secret=b["token"], token=b["id"], answered=b["slug"]))
+        self.again.append((slug, account))
+        self.retry()
+
+    def retry(self):
+        """Asks with the same key until there is an answer."""
+        slug, account = self.again[0]
+        body = dict(name=slug, slug=slug, scopes=["read:instances"])
+        answer = self.ask("mint", None, None, dict(account=account, key=slug, nonce=slug),
+                          lambda b: dict(secret=b["token"], token=b["id"], answered=b["slug"]),
+                          lambda: self.keyed(account, slug, body))
+        if answer.code == "Idempotency.InProgress":
+            return
+        assert answer.status != 409, f"{slug} was made without its key: {answer}"
+        self.again.pop(0)
         if answer.ok:
             self.mine.append([answer.body["id"], slug, account, answer.body["token"]])
             self.pool.secrets.append(answer.body["token"])
+
+    def keyed(self, account, key, body):
+        if self.kind == "http":
+            return self.door.request("POST", f"/api/service-accounts/{account}/tokens", body,
+                                     {"Idempotency-Key": key})
+        ident = self.door.send("token.create", dict(body, serviceAccountSlug=account),
+                               {"idempotency_key": key})
+        kind, answered, error, result = self.door.receive()
+        assert (kind, answered) == (1, ident)
+        return Answer(error["status"], error) if error else Answer(200, result)
 
     def verify(self):
         if not self.pool.secrets:
