@@ -389,12 +389,6 @@ token_propose_create(struct call *call, const struct account_record *a,
     return KT_OK;
 }
 
-static bool
-is_alive(int64_t expires_ms, int64_t now_ms)
-{
-    return expires_ms == 0 || expires_ms > now_ms;
-}
-
 /* The secret that is being replaced: dead now, or at the end of the grace, never later than it
  * would have been. */
 static void
@@ -419,9 +413,9 @@ retire_digest(struct call *call, struct batch *b, const struct uuid *org,
 
 int
 token_propose_rotate(struct call *call, const struct account_record *a,
-                     const struct token_record *t, const struct store_row *row, int64_t grace_ms,
-                     struct batch **ret_batch, struct token_record *ret,
-                     struct kt_secret **ret_secret)
+                     const struct store_row *account_row, const struct token_record *t,
+                     const struct store_row *row, int64_t grace_ms, struct batch **ret_batch,
+                     struct token_record *ret, struct kt_secret **ret_secret)
 {
     struct token_record next = *t;
     struct batch *b = batch_new(call->arena);
@@ -431,8 +425,10 @@ token_propose_rotate(struct call *call, const struct account_record *a,
         return fail_memory(call);
     *account = *a;
     b->urgent = true; /* it ends a secret */
+    batch_if_at(b, account_row); /* a secret of an account that is gone would be good for nothing */
     batch_if_at(b, row);
-    if (t->has_old && is_alive(t->old_expires_ms, call->now_ms))
+    /* Also when it has expired: nobody remembers it from here on, and a clock may be set back. */
+    if (t->has_old)
         revoke_digest(call, b, &a->org, t, t->old_digest, t->old_expires_ms);
     retire_digest(call, b, &a->org, t, grace_ms, &next);
     add_digest(call, b, account, &next);

@@ -52,7 +52,8 @@ int token_propose_create(struct call *, const struct account_record *, const str
                          struct token_record *ret, struct kt_secret **ret_secret);
 
 /* A new secret for the same token; the old one ends after grace_ms, one from before is dead. */
-int token_propose_rotate(struct call *, const struct account_record *, const struct token_record *,
+int token_propose_rotate(struct call *, const struct account_record *,
+                         const struct store_row *account_row, const struct token_record *,
                          const struct store_row *, int64_t grace_ms, struct batch **ret_batch,
                          struct token_record *ret, struct kt_secret **ret_secret);
 

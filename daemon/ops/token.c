@@ -239,6 +239,10 @@ check_rotatable(struct request *rq, const struct token_record *t)
     if (t->expires_ms != 0 && t->expires_ms <= rq->call.now_ms)
         return fail(&rq->call, KT_CONFLICT, "RotateToken.Expired",
                     "the token has expired; rotation does not extend it, create a new one");
+    int64_t limit = rq->call.who->max_lifetime_ms;
+    if (limit != 0 && (t->expires_ms == 0 || t->expires_ms - rq->call.now_ms > limit))
+        return fail(&rq->call, KT_FORBIDDEN, "RotateToken.LifetimeExceedsCaller",
+                    "the token lives longer than a token of this caller may");
     return check_ceiling(rq, t->scopes, t->nscopes, "RotateToken.ScopesExceedCaller");
 }
 
@@ -255,13 +259,15 @@ token_rotate(struct request *rq)
         status = check_rotatable(rq, &f.token);
     if (status == KT_OK)
         status = account_load(&rq->call, &rq->call.who->org, in->account, &account, &row);
-    if (status == KT_NOT_FOUND)
+    /* Between the two looks the slug may have been given to another account. */
+    bool moved = status == KT_OK && uuid_compare(&account.id, &f.account) != 0;
+    if (status == KT_NOT_FOUND || moved)
         return not_found(rq);
     if (status != KT_OK)
         return status;
     int64_t grace = in->grace_seconds == KT_NO_INT ? 0 : in->grace_seconds * 1000;
-    status = token_propose_rotate(&rq->call, &account, &f.token, &f.row, grace, &rq->batch, &next,
-                                  &rq->secret);
+    status = token_propose_rotate(&rq->call, &account, &row, &f.token, &f.row, grace, &rq->batch,
+                                  &next, &rq->secret);
     return status == KT_OK ? answer_secret(rq, &next) : status;
 }
 
