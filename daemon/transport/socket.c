@@ -271,8 +271,9 @@ socket_answer(struct request *rq)
 static int
 read_token(struct request *rq, const struct kt_value *value)
 {
-    if (value->type != KT_V_STR && value->type != KT_V_BIN)
-        return fail(&rq->call, KT_VALIDATION, NULL, "meta.token is a string");
+    /* Whoever means to speak for somebody else must never be taken for the process it is. */
+    if ((value->type != KT_V_STR && value->type != KT_V_BIN) || value->s.n == 0)
+        return fail(&rq->call, KT_VALIDATION, NULL, "meta.token is a string that is not empty");
     rq->credential = (struct kt_secret_view){ value->s.p, value->s.n };
     return KT_OK;
 }

@@ -441,6 +441,28 @@ def test_peer_rule_maximum_lifetime(own_daemon):
     for answer in (mint(minutes=62), mint()):
         (error,) = refused(answer, 422, "UNPROCESSABLE")
         assert error["message"] == "expected a lifetime of at most 1h"
+    # A new secret for a token that lives longer would be the same by another name.
+    owner = daemon.rpc(daemon.jwt())
+    for name, minutes in (("long", 62), ("short", 59)):
+        end = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(minutes=minutes)
+        done(owner, owner.call("token.create", serviceAccountSlug=slug, name=name, slug=name,
+                               scopes=[], expiresAt=end.strftime("%Y-%m-%dT%H:%M:%SZ")))
+    refused(rpc.call("token.rotate", serviceAccountSlug=slug, tokenSlug="long"), 403,
+            "RotateToken.LifetimeExceedsCaller")
+    done(rpc, rpc.call("token.rotate", serviceAccountSlug=slug, tokenSlug="short"))
+    owner.close()
+    rpc.close()
+
+
+def test_an_empty_token_is_not_the_peer(own_daemon):
+    """A program that passes on a token it was given never speaks for itself by mistake."""
+    daemon = own_daemon("storage-memory").start()
+    rpc = daemon.rpc()
+    for token in ("", b""):
+        ident = rpc.send("whoami", {}, {"token": token})
+        kind, answered, error, result = rpc.receive()
+        assert (answered, error["status"], result) == (ident, 400, None)
+    assert rpc.call("whoami").ok
     rpc.close()
 
 
