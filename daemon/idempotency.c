@@ -121,6 +121,7 @@ name_request(struct request *rq)
     crypto_generichash_state st;
     const struct principal *who = rq->call.who;
     crypto_generichash_init(&st, NULL, 0, HASH);
+    hash_str(&st, (struct kt_str){ (const char *)who->org.b, sizeof who->org.b });
     hash_str(&st, who->subject);
     hash_str(&st, kt_str(who->proof));
     hash_str(&st, rq->idempotency_key);

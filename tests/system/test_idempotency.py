@@ -69,6 +69,17 @@ def test_another_caller_has_keys_of_its_own(doors, account):
     assert one.ok and two.ok and one.body["id"] != two.body["id"]
 
 
+def test_organizations_do_not_meet_in_a_key(doors):
+    """The same subject with the same key at the same instant, in two organizations."""
+    def make(org):
+        caller = doors.caller(sub="bob", org=org)
+        return [call(caller, "account.create", f"meet-{n}", name="x").status for n in range(50)]
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        statuses = [s for made in pool.map(make, ("one", "two")) for s in made]
+    assert set(statuses) <= {200, 201}
+
+
 @pytest.mark.parametrize("key", ["", "x" * 256, "a b"])
 def test_a_malformed_key_is_refused(door, account, key):
     answer = mint(door, account, key)
