@@ -107,6 +107,22 @@ publish(struct index *index, const struct batch *b)
     }
 }
 
+/* Nobody can tell whether the batch is durable. What it was to end ends here in any case: a secret
+ * that is refused too early does less harm than one that the store has revoked and we accept. */
+static void
+publish_ends(struct index *index, const struct batch *b)
+{
+    for (size_t i = 0; i < b->neffects; i++) {
+        const struct effect *e = &b->effects[i];
+        if (e->type == EFFECT_ACCOUNT_END)
+            index_account_end(index, e->number, e->epoch);
+        else if (e->type == EFFECT_REVOKE)
+            index_revoke(index, e->digest);
+        else if (e->type == EFFECT_EXPIRY)
+            index_set_expiry(index, e->digest, e->expires_ms);
+    }
+}
+
 /* --- one group ---------------------------------------------------------------------------- */
 
 static void
@@ -164,8 +180,11 @@ conclude(struct committer *c, struct group *g, size_t i, enum kaiten_status stat
     case KAITEN_CONFLICT:
         refuse_conflict(c, g, rq, g->outcomes[i].failed);
         return;
-    case KAITEN_RETRY:
     case KAITEN_UNKNOWN:
+        publish_ends(c->svc->index, rq->batch);
+        fail_cause(&rq->call, KT_UNAVAILABLE, NULL, "storage cannot say what it has done: %s", why);
+        break;
+    case KAITEN_RETRY:
         fail_cause(&rq->call, KT_UNAVAILABLE, NULL, "storage apply: %s", why);
         break;
     case KAITEN_FULL:
