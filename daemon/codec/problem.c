@@ -7,7 +7,10 @@
 #include "client/proto/json.h"
 #include "client/proto/pack.h"
 
-enum { MEMBERS_MAX = 7 };
+enum {
+    MEMBERS_MAX = 7,
+    QUOTE_MAX = 4096 /* what a value may weigh to be quoted: each violation may quote the body */
+};
 
 /* The members before errors[], in the order of the wire. A number has no text. */
 struct problem {
@@ -51,27 +54,40 @@ problem_of(const struct request *rq)
     return problem;
 }
 
-/* Whether some text in it may be one of our tokens, wherever its sender has put it. The trees of
- * requests have a bounded depth. */
+/* Takes the weight of a text off what is left. False: too much, or it may be one of our tokens. */
 static bool
-mentions_token(const struct kt_value *value)
+may_quote_text(struct kt_str s, size_t *left)
 {
-    if (value->type == KT_V_STR || value->type == KT_V_BIN)
-        return value->s.n && memmem(value->s.p, value->s.n, "ksh_", 4);
-    for (size_t i = 0; value->type == KT_V_ARRAY && i < value->array.n; i++)
-        if (mentions_token(&value->array.v[i]))
-            return true;
-    for (size_t i = 0; value->type == KT_V_MAP && i < value->map.n; i++)
-        if (mentions_token(&value->map.v[i].value))
-            return true;
-    return false;
+    if (s.n + 1 > *left || (s.n && memmem(s.p, s.n, "ksh_", 4)))
+        return false;
+    *left -= s.n + 1;
+    return true;
 }
 
-/* A refusal may be logged or shown by whoever gets it, so it quotes no secrets. */
+/* A refusal may be logged or shown by whoever gets it, so it quotes no secrets, wherever its sender
+ * has put them; and it is not many times as long as what it refuses. The trees of requests have a
+ * bounded depth. */
+static bool
+may_quote(const struct kt_value *value, size_t *left)
+{
+    bool is_text = value->type == KT_V_STR || value->type == KT_V_BIN;
+    if (!may_quote_text(is_text ? value->s : (struct kt_str){ NULL, 0 }, left))
+        return false;
+    for (size_t i = 0; value->type == KT_V_ARRAY && i < value->array.n; i++)
+        if (!may_quote(&value->array.v[i], left))
+            return false;
+    for (size_t i = 0; value->type == KT_V_MAP && i < value->map.n; i++)
+        if (!may_quote_text(value->map.v[i].name, left) ||
+            !may_quote(&value->map.v[i].value, left))
+            return false;
+    return true;
+}
+
 static bool
 field_has_value(const struct kt_field_error *field)
 {
-    return field->value && field->value->type != KT_V_NULL && !mentions_token(field->value);
+    size_t left = QUOTE_MAX;
+    return field->value && field->value->type != KT_V_NULL && may_quote(field->value, &left);
 }
 
 /* Puts "name": and, from the second member on, the comma before it. */

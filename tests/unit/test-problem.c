@@ -21,6 +21,9 @@ static const struct kt_member member = { { "a", 1 }, { .type = KT_V_STR, .s = { 
 static const struct kt_value map = { .type = KT_V_MAP, .map = { &member, 1 } };
 static const struct kt_value list = { .type = KT_V_ARRAY, .array = { &map, 1 } };
 
+static const char many[4200]; /* all NUL: the text is not looked at */
+static const struct kt_value large = { .type = KT_V_STR, .s = { many, sizeof many } };
+
 static const struct row {
     enum kt_kind kind;
     const char *code, *detail, *path, *method, *id;
@@ -58,6 +61,10 @@ static const struct row {
       .json = "{" SECTION("rfc4918#section-11.2") "\"title\":\"Unprocessable Entity\","
               "\"status\":422,\"code\":\"UNPROCESSABLE\",\"errors\":["
               "{\"location\":\"body\"},{\"location\":\"body\"}]}" },
+    /* Each violation may quote the body: what is large would make an answer many times as large. */
+    { .kind = KT_UNPROCESSABLE, .fields = { { { NULL, 0 }, { "body", 4 }, &large } }, .nfields = 1,
+      .json = "{" SECTION("rfc4918#section-11.2") "\"title\":\"Unprocessable Entity\","
+              "\"status\":422,\"code\":\"UNPROCESSABLE\",\"errors\":[{\"location\":\"body\"}]}" },
     /* A refusal that forgot its kind is ours. */
     { .kind = KT_OK,
       .json = "{" SECTION("rfc7231#section-6.6.1") "\"title\":\"Internal Server Error\","
