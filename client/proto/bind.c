@@ -142,11 +142,13 @@ static bool
 bind_time(struct binder *b, const struct kt_value *v, const struct place *at, struct kt_time *out)
 {
     struct kt_time t;
+    if (v->type != KT_V_TIME && v->type != KT_V_STR)
+        return refuse_text(b, at, "expected string", v);
     if (v->type == KT_V_TIME)
         t = v->t;
-    else if (v->type != KT_V_STR)
-        return refuse_text(b, at, "expected string", v);
-    else if (!kt_time_parse(v->s, &t))
+    bool good = v->type == KT_V_TIME ? t.ms >= KT_TIME_FIRST && t.ms <= KT_TIME_LAST
+                                     : kt_time_parse(v->s, &t);
+    if (!good)
         return refuse_text(b, at, "expected string to be RFC 3339 date-time", v);
     if (out)
         *out = t;

@@ -206,6 +206,32 @@ absent_null_and_empty_scopes_are_three_things(void **state)
     }
 }
 
+/* MessagePack can name instants that no text of ours can. */
+static void
+a_timestamp_is_an_instant_that_can_be_written(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t ms;
+        bool good;
+    } cases[] = { { KT_TIME_FIRST, true }, { KT_TIME_FIRST - 1, false },
+                  { KT_TIME_LAST, true },  { KT_TIME_LAST + 1, false } };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct kt_member members[] = {
+            { KT_LIT("serviceAccountSlug"), { .type = KT_V_STR, .s = KT_LIT("ci") } },
+            { KT_LIT("name"), { .type = KT_V_STR, .s = KT_LIT("x") } },
+            { KT_LIT("scopes"), { .type = KT_V_NULL } },
+            { KT_LIT("expiresAt"), { .type = KT_V_TIME, .t = { cases[i].ms } } },
+        };
+        const struct kt_value body = { .type = KT_V_MAP, .map = { members, 4 } };
+        const struct kt_params params = { .body = &body, .flat = true };
+        const struct kt_shape *shape = kt_op_specs[KT_OP_TOKEN_CREATE].in;
+        struct kt_error err = { .kind = KT_OK };
+        union kt_in in;
+        assert_int_equal(kt_bind(shape, &params, &arena, &in, &err) == 0, cases[i].good);
+    }
+}
+
 /* --- both wires --------------------------------------------------------------------------- */
 
 static const struct kt_user someone = { { "1", 1 }, { "Ada", 3 } };
@@ -326,6 +352,7 @@ main(void)
         CASE(query_texts_are_read_as_numbers),
         CASE(secrets_are_not_echoed),
         CASE(absent_null_and_empty_scopes_are_three_things),
+        CASE(a_timestamp_is_an_instant_that_can_be_written),
         CASE(a_token_is_the_same_on_both_wires),
         CASE(accounts_and_pages_are_the_same_on_both_wires),
         CASE(verdicts_are_the_same_on_both_wires),
