@@ -28,35 +28,54 @@ load(struct request *rq, struct account_record *a, struct store_row *row)
 
 /* --- embedded tokens ---------------------------------------------------------------------- */
 
+/* An answer stays well below what a request may take and what clients are ready to read: a page
+ * ends early, and says that there is more; a single account shows fewer tokens, and says so. */
+enum { PAGE_BYTES = 12 * 1024 * 1024, EMBEDDED_BYTES = 2 * 1024 * 1024, ENOUGH = -1 };
+
 struct embedding {
     struct call *call;
     struct kt_token *tokens;
-    size_t n;
+    size_t n, used_before;
 };
 
 static int
 embed_token(void *ctx, const struct token_record *t)
 {
     struct embedding *e = ctx;
+    if (e->call->arena->used - e->used_before > EMBEDDED_BYTES)
+        return ENOUGH;
     if (!token_view(e->call->arena, t, &e->tokens[e->n]))
         return fail_memory(e->call);
     e->n++;
     return KT_OK;
 }
 
-/* The newest tokens, up to the configured number; says when there are more. */
+/* Room for as many tokens as may be embedded, and one more. NULL: no memory. */
+static struct kt_token *
+embedding_room(struct call *call)
+{
+    return kt_arena_calloc(call->arena, call->svc->embedded_tokens_max + 1,
+                           sizeof(struct kt_token));
+}
+
+/* The newest tokens, up to the configured number; says when there are more. The room may be used
+ * again afterwards. */
 static int
-embed_tokens(struct call *call, const struct account_record *a, struct kt_account *out)
+embed_tokens(struct call *call, const struct account_record *a, struct kt_token *room,
+             struct kt_account *out)
 {
     size_t max = call->svc->embedded_tokens_max;
-    struct embedding e = { call, kt_arena_calloc(call->arena, max + 1, sizeof *e.tokens), 0 };
-    if (!e.tokens)
-        return fail_memory(call);
+    struct embedding e = { call, room, 0, call->arena->used };
     int status = token_scan(call, &a->org, &a->id, NULL, max + 1, embed_token, &e);
-    if (status != KT_OK)
+    if (status != KT_OK && status != ENOUGH)
         return status;
-    out->tokens_truncated = e.n > max;
-    out->tokens = (struct kt_list){ e.tokens, e.n > max ? max : e.n, KT_SET };
+    size_t n = e.n > max ? max : e.n;
+    struct kt_token *tokens = kt_arena_alloc(call->arena, n * sizeof *tokens);
+    if (!tokens)
+        return fail_memory(call);
+    memcpy(tokens, room, n * sizeof *tokens);
+    out->tokens_truncated = e.n > max || status == ENOUGH;
+    out->tokens = (struct kt_list){ tokens, n, KT_SET };
     return KT_OK;
 }
 
@@ -108,11 +127,15 @@ account_list(struct request *rq)
     struct listing l = { .call = call };
     l.items = kt_arena_calloc(call->arena, page.limit + 1, sizeof *l.items);
     l.records = kt_arena_calloc(call->arena, page.limit + 1, sizeof *l.records);
-    if (!l.items || !l.records)
+    struct kt_token *room = embedding_room(call);
+    if (!l.items || !l.records || !room)
         return fail_memory(call);
     status = account_scan(call, &call->who->org, page.below, page.limit + 1, list_account, &l);
-    for (size_t i = 0; status == KT_OK && i < l.n && i < page.limit; i++)
-        status = embed_tokens(call, &l.records[i], &l.items[i]);
+    for (size_t i = 0; status == KT_OK && i < l.n && i < page.limit; i++) {
+        status = embed_tokens(call, &l.records[i], room, &l.items[i]);
+        if (call->arena->used > PAGE_BYTES)
+            page.limit = i + 1;
+    }
     if (status != KT_OK)
         return status;
     const struct account_record *last = l.n > page.limit ? &l.records[page.limit - 1] : NULL;
@@ -128,9 +151,10 @@ account_get(struct request *rq)
     int status = load(rq, &a, &row);
     if (status != KT_OK)
         return status;
-    if (!account_view(rq->call.arena, &a, &rq->out.account))
+    struct kt_token *room = embedding_room(&rq->call);
+    if (!room || !account_view(rq->call.arena, &a, &rq->out.account))
         return fail_memory(&rq->call);
-    return embed_tokens(&rq->call, &a, &rq->out.account);
+    return embed_tokens(&rq->call, &a, room, &rq->out.account);
 }
 
 /* Before the scope is looked at, as the contract has it. */
