@@ -109,6 +109,29 @@ become_user(struct parts *p)
     return EX_OK;
 }
 
+/* The usual limit of 1024 is less than the listeners may be asked to hold. */
+static int
+raise_descriptors(struct parts *p)
+{
+    enum { OWN = 256 }; /* files of the store and its logs, plugins, event loops */
+    struct settings *s = p->settings;
+    struct rlimit limit;
+    rlim_t wanted = OWN, all = 0;
+    for (size_t i = 0; i < s->nlisteners; i++)
+        all += s->listeners[i].limits.conns_max;
+    wanted += all;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return fail_errno(EX_OSERR, "the limit of descriptors");
+    if (limit.rlim_cur >= wanted)
+        return EX_OK;
+    limit.rlim_cur = wanted < limit.rlim_max ? wanted : limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_cur < wanted)
+        log_line(LOG_LEVEL_WARNING, "descriptors.few", "wanted=%lu allowed=%lu",
+                 (unsigned long)wanted, (unsigned long)limit.rlim_cur);
+    return EX_OK;
+}
+
 /* Before any thread, so that all of them leave these to the main one. */
 static int
 block_signals(struct parts *p)
@@ -520,14 +543,12 @@ stop_listeners(struct parts *p)
 static void
 stop_threads(struct parts *p)
 {
-    /* From here on a conflict is answered: the workers who would run it again are going. */
-    atomic_store(&p->svc.state, SERVICE_STOPPING);
-    if (p->svc.workers)
-        workers_free(p->svc.workers);
+    workers_stop(p->svc.workers);
     committer_free(p->svc.committer);
     if (p->loops)
         loops_stop(p->loops);
     p->loops = NULL;
+    workers_free(p->svc.workers); /* until here committer and loops may offer it requests */
     for (size_t i = 0; i < p->nlisteners; i++)
         listen_free(p->listeners[i]);
     for (size_t i = 0; i < SETTINGS_LISTENERS_MAX; i++)
@@ -591,6 +612,7 @@ static const struct part {
     { block_signals, NULL },
     { open_log, NULL },
     { open_notify, close_notify },
+    { raise_descriptors, NULL },
     { become_user, NULL },
     { load_plugins, free_options },
     { make_state_dir, NULL },

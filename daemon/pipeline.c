@@ -258,17 +258,14 @@ pipeline_resume(struct request *rq)
 void
 pipeline_again(struct request *rq)
 {
-    bool stopping = atomic_load(&rq->call.svc->state) == SERVICE_STOPPING;
-    if (stopping || ++rq->attempts > CONFLICTS_MAX) {
-        fail(&rq->call, KT_UNAVAILABLE, "Server.Busy", "too many concurrent changes, please retry");
-        log_outcome(rq);
-        loop_answer(rq);
-        return;
-    }
     rq->batch = NULL;
     rq->secret = kt_secret_unref(rq->secret);
     rq->step = STEP_RUN;
-    workers_push_always(rq->call.svc->workers, rq);
+    if (++rq->attempts <= CONFLICTS_MAX && workers_push_always(rq->call.svc->workers, rq))
+        return;
+    fail(&rq->call, KT_UNAVAILABLE, "Server.Busy", "too many concurrent changes, please retry");
+    log_outcome(rq);
+    loop_answer(rq);
 }
 
 void

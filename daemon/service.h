@@ -22,8 +22,7 @@ struct workers;
 enum service_state {
     SERVICE_STARTING = 0,
     SERVICE_READY,
-    SERVICE_DRAINING, /* what was read is answered */
-    SERVICE_STOPPING  /* nothing is tried again */
+    SERVICE_DRAINING  /* what was read is answered */
 };
 
 struct service {

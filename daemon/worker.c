@@ -39,19 +39,22 @@ bool
 workers_push(struct workers *workers, struct request *rq)
 {
     pthread_mutex_lock(&workers->lock);
-    bool room = workers->waiting < workers->queue_max;
+    bool room = !workers->stopping && workers->waiting < workers->queue_max;
     if (room)
         push_locked(workers, rq);
     pthread_mutex_unlock(&workers->lock);
     return room;
 }
 
-void
+bool
 workers_push_always(struct workers *workers, struct request *rq)
 {
     pthread_mutex_lock(&workers->lock);
-    push_locked(workers, rq);
+    bool open = !workers->stopping;
+    if (open)
+        push_locked(workers, rq);
     pthread_mutex_unlock(&workers->lock);
+    return open;
 }
 
 /* The oldest request, or NULL when the pool stops and nothing is left. */
@@ -128,7 +131,7 @@ workers_new(size_t n, size_t queue_max, void (*run)(struct request *))
 }
 
 void
-workers_free(struct workers *workers)
+workers_stop(struct workers *workers)
 {
     if (!workers)
         return;
@@ -138,6 +141,15 @@ workers_free(struct workers *workers)
     pthread_mutex_unlock(&workers->lock);
     for (size_t i = 0; i < workers->nthreads; i++)
         pthread_join(workers->threads[i], NULL);
+    workers->nthreads = 0;
+}
+
+void
+workers_free(struct workers *workers)
+{
+    if (!workers)
+        return;
+    workers_stop(workers);
     pthread_cond_destroy(&workers->filled);
     pthread_mutex_destroy(&workers->lock);
     free(workers);

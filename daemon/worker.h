@@ -11,13 +11,17 @@ struct workers;
 /* n threads, at most queue_max waiting requests; each taken request goes to run(). NULL: errno. */
 struct workers *workers_new(size_t n, size_t queue_max, void (*run)(struct request *));
 
-/* False: the queue is full (the request stays the caller's). Any thread. */
+/* False: the queue is full, or the pool stops (the request stays the caller's). Any thread. */
 bool workers_push(struct workers *, struct request *);
 
-/* Past the bound, for requests that were admitted before (a conflict runs again). Any thread. */
-void workers_push_always(struct workers *, struct request *);
+/* Past the bound, for requests that were admitted before (a conflict runs again). False: the pool
+ * stops. Any thread. */
+bool workers_push_always(struct workers *, struct request *);
 
-/* Runs what is queued, then ends and joins the threads. */
+/* Takes no more, runs what is queued, then ends and joins the threads. NULL allowed. */
+void workers_stop(struct workers *);
+
+/* The same, then frees: nobody may push any more. NULL allowed. */
 void workers_free(struct workers *);
 
 size_t workers_waiting(struct workers *);

@@ -96,13 +96,29 @@ the_queue_is_bounded(void **state)
     assert_true(workers_push(workers, &rqs[1]));
     assert_true(workers_push(workers, &rqs[2]));
     assert_false(workers_push(workers, &rqs[3]));
-    workers_push_always(workers, &rqs[4]);
+    assert_true(workers_push_always(workers, &rqs[4]));
     assert_int_equal(workers_waiting(workers), 3);
     for (int i = 0; i < 4; i++)
         sem_post(&leave);
     workers_free(workers);
     assert_int_equal(atomic_load(&nran), 4);
     assert_ptr_equal(ran[3], &rqs[4]);
+}
+
+/* Whoever comes late keeps the request, and has a pool to ask until it is freed. */
+static void
+a_stopped_pool_takes_nothing(void **state)
+{
+    (void)state;
+    struct workers *workers = workers_new(2, 8, note);
+    assert_true(workers_push(workers, &rqs[0]));
+    workers_stop(workers);
+    assert_int_equal(atomic_load(&nran), 1);
+    assert_false(workers_push(workers, &rqs[1]));
+    assert_false(workers_push_always(workers, &rqs[1]));
+    assert_int_equal(workers_waiting(workers), 0);
+    workers_free(workers);
+    assert_int_equal(atomic_load(&nran), 1);
 }
 
 static void
@@ -123,6 +139,7 @@ main(void)
         cmocka_unit_test_setup_teardown(first_in_is_first_out, setup, teardown),
         cmocka_unit_test_setup_teardown(several_threads_run_each_once, setup, teardown),
         cmocka_unit_test_setup_teardown(the_queue_is_bounded, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_stopped_pool_takes_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(an_idle_pool_ends, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
