@@ -14,11 +14,13 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -26,6 +28,7 @@ enum {
     ACCEPTS_PER_WAKE = 4, /* more, and one loop would take what the others could share */
     PAUSE_MS = 100,
     LOG_EVERY_MS = 10 * 1000,
+    FDS_KEPT = 64, /* descriptors that connections leave to the store, at most a quarter of all */
     CROWD_BUCKETS = 256
 };
 
@@ -50,6 +53,7 @@ struct listener {
     const struct conn_ops *ops;
     const struct authn_chain *chain;
     struct listen_limits limits;
+    int fd_top; /* connections do not get this descriptor, nor one above it */
     _Atomic size_t conns;
     _Atomic size_t open_gates;
     _Atomic bool draining;
@@ -255,6 +259,10 @@ accept_one(struct gate *gate)
     int fd = accept4(listener->end.fd, (struct sockaddr *)&from, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0)
         return accept_again(gate, errno);
+    if (fd >= listener->fd_top) {
+        close(fd);
+        return accept_again(gate, EMFILE);
+    }
     if (atomic_fetch_add(&listener->conns, 1) < listener->limits.conns_max) {
         welcome(gate, fd, &from);
         return true;
@@ -305,6 +313,18 @@ gate_drain(struct loop *loop, struct loop_task *task)
         shutdown(listener->end.fd, SHUT_RDWR);
 }
 
+/* A store that cannot open its next log file is a store that stops, and everybody can connect. The
+ * kernel gives the lowest free number, so a high one means that few are left. */
+static int
+highest_fd(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > INT_MAX)
+        return INT_MAX;
+    int all = (int)limit.rlim_cur;
+    return all - (all / 4 < FDS_KEPT ? all / 4 : FDS_KEPT);
+}
+
 static struct listener *
 listener_new(enum kaiten_listener kind, const struct authn_chain *chain,
              const struct listen_limits *limits, char *err, size_t errlen)
@@ -318,6 +338,7 @@ listener_new(enum kaiten_listener kind, const struct authn_chain *chain,
     listener->ops = kind == KAITEN_LISTENER_SOCKET ? &socket_ops : &http_ops;
     listener->chain = chain;
     listener->limits = *limits;
+    listener->fd_top = highest_fd();
     listener->end.fd = listener->end.lock_fd = -1;
     pthread_mutex_init(&listener->lock, NULL);
     return listener;
