@@ -7,10 +7,11 @@
 #include "client/proto/buf.h"
 #include "client/proto/check.h"
 #include "client/proto/json.h"
+#include "client/proto/wipe.h"
 #include "daemon/conf.h"
+#include "daemon/model/keyfile.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <openssl/bn.h>
 #include <openssl/core_names.h>
 #include <openssl/ec.h>
@@ -19,7 +20,6 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum {
@@ -32,7 +32,7 @@ enum {
 /* One signed form. Only bytes are kept: whether the token is good is asked anew every time. */
 struct slot {
     unsigned char digest[INDEX_KEPT_BYTES];
-    int64_t token_expires_ms, reuse_until_ms;
+    int64_t token_expires_ms, made_ms;
     char *jwt;
     size_t n;
 };
@@ -54,15 +54,18 @@ struct signer {
 static bool
 write_key(const char *path, EVP_PKEY *key, char *err)
 {
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-    FILE *f = fd < 0 ? NULL : fdopen(fd, "w");
-    bool ok = f && PEM_write_PKCS8PrivateKey(f, key, NULL, NULL, 0, NULL, NULL) == 1 &&
-              fflush(f) == 0 && fsync(fd) == 0;
+    char *pem = NULL;
+    BIO *bio = BIO_new(BIO_s_secmem());
+    bool ok = bio && PEM_write_bio_PKCS8PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL) == 1;
+    long n = ok ? BIO_get_mem_data(bio, &pem) : 0;
+    errno = ENOMEM;
+    ok = n > 0 && keyfile_create(path, pem, (size_t)n);
     if (!ok)
         snprintf(err, SIGNER_ERROR_MAX, "%s: cannot write the signing key: %s", path,
                  strerror(errno));
-    if (f)
-        fclose(f);
+    if (n > 0)
+        kt_wipe(pem, (size_t)n);
+    BIO_free(bio);
     return ok;
 }
 
@@ -155,11 +158,19 @@ make_jwks(struct signer *s)
 }
 
 static void
+slot_clear(struct slot *slot)
+{
+    if (slot->jwt)
+        kt_wipe(slot->jwt, slot->n);
+    free(slot->jwt);
+}
+
+static void
 free_slots(void *memory)
 {
     struct slot *slots = memory;
     for (size_t i = 0; i < SLOTS; i++)
-        free(slots[i].jwt);
+        slot_clear(&slots[i]);
     free(slots);
 }
 
@@ -285,7 +296,7 @@ put_base64url(struct kt_buf *buf, const void *bytes, size_t n)
         buf->n += kt_b64url_encode(bytes, n, room);
 }
 
-/* exp: never beyond the token's own end, and at least one second after iat. */
+/* exp: never beyond the token's own end. */
 static bool
 make_jwt(const struct signer *s, const struct index_hit *hit, int64_t token_expires_ms,
          int64_t now_ms, struct kt_buf *out)
@@ -323,6 +334,18 @@ slot_of(struct signer *s, const struct index_record *record)
     return &slots[n % SLOTS];
 }
 
+/* Half of the lifetime at the most, so that what is handed out is good for a while; and never after
+ * the clock was set back, which would make an old form look young. */
+static bool
+is_reusable(const struct signer *s, const struct slot *slot, const struct index_record *record,
+            int64_t token_expires_ms, int64_t now_ms)
+{
+    int64_t most = s->lifetime_ms / 2 < REUSE_MS ? s->lifetime_ms / 2 : REUSE_MS;
+    return slot->jwt && slot->token_expires_ms == token_expires_ms && now_ms >= slot->made_ms &&
+           now_ms - slot->made_ms < most &&
+           memcmp(slot->digest, record->digest, sizeof slot->digest) == 0;
+}
+
 struct kt_str
 signer_jwt(struct signer *s, const struct index_hit *hit, int64_t now_ms)
 {
@@ -331,8 +354,7 @@ signer_jwt(struct signer *s, const struct index_hit *hit, int64_t now_ms)
     if (!slot)
         return none;
     int64_t expires = atomic_load_explicit(&hit->record->expires_ms, memory_order_relaxed);
-    if (slot->jwt && slot->token_expires_ms == expires && now_ms < slot->reuse_until_ms &&
-        memcmp(slot->digest, hit->record->digest, sizeof slot->digest) == 0)
+    if (is_reusable(s, slot, hit->record, expires, now_ms))
         return (struct kt_str){ slot->jwt, slot->n };
     struct kt_buf jwt;
     kt_buf_init(&jwt, JWT_MAX);
@@ -340,9 +362,9 @@ signer_jwt(struct signer *s, const struct index_hit *hit, int64_t now_ms)
         kt_buf_done(&jwt);
         return none;
     }
-    free(slot->jwt);
+    slot_clear(slot);
     *slot = (struct slot){ .token_expires_ms = expires,
-                           .reuse_until_ms = now_ms + REUSE_MS,
+                           .made_ms = now_ms,
                            .jwt = jwt.p,
                            .n = jwt.n };
     memcpy(slot->digest, hit->record->digest, sizeof slot->digest);

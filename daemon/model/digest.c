@@ -6,11 +6,10 @@
 
 #include "client/proto/check.h"
 #include "client/proto/wipe.h"
+#include "daemon/model/keyfile.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
-#include <limits.h>
 #include <sodium.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -244,39 +243,6 @@ digest_keys_read(const char *path, struct digest_keys **ret, bool *ret_missing,
     return true;
 }
 
-static bool
-write_all(int fd, const char *p, size_t n)
-{
-    while (n > 0) {
-        ssize_t done = write(fd, p, n);
-        if (done < 0 && errno == EINTR)
-            continue;
-        if (done <= 0)
-            return false;
-        p += done;
-        n -= (size_t)done;
-    }
-    return true;
-}
-
-static bool
-sync_folder(const char *path)
-{
-    char copy[PATH_MAX];
-    if ((size_t)snprintf(copy, sizeof(copy), "%s", path) >= sizeof(copy)) {
-        errno = ENAMETOOLONG;
-        return false;
-    }
-    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    bool ok = fsync(fd) == 0;
-    int saved = errno;
-    close(fd);
-    errno = saved;
-    return ok;
-}
-
 /* A fresh line into keys->file. */
 static size_t
 make_line(struct digest_keys *keys)
@@ -294,33 +260,18 @@ make_line(struct digest_keys *keys)
     return n;
 }
 
-static bool
-write_new(int fd, const char *path, struct digest_error *err)
+bool
+digest_keys_create(const char *path, struct digest_keys **ret, struct digest_error *err)
 {
     struct digest_keys *keys = keys_new(err);
     if (keys == NULL)
         return false;
     size_t n = make_line(keys);
-    bool ok = fchmod(fd, 0600) == 0 && write_all(fd, keys->file, n) && fsync(fd) == 0 &&
-              sync_folder(path);
+    bool made = keyfile_create(path, keys->file, n);
     int saved = errno;
     digest_keys_free(keys);
-    return ok || refuse(err, "%s: cannot be written: %s", path, strerror(saved));
-}
-
-bool
-digest_keys_create(const char *path, struct digest_keys **ret, struct digest_error *err)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
-        return refuse(err, "%s: cannot be made: %s", path, strerror(errno));
-    bool ok = write_new(fd, path, err);
-    close(fd);
-    if (!ok) {
-        /* It has never been used: half a key would only stop the next start. */
-        (void)unlink(path);
-        return false;
-    }
+    if (!made)
+        return refuse(err, "%s: cannot be made: %s", path, strerror(saved));
     return digest_keys_read(path, ret, NULL, err);
 }
 

@@ -261,6 +261,23 @@ test_kinds_of_file(void **state)
     }
 }
 
+/* What a start left behind that ended in the midst of it: not under the name itself, and no more. */
+static void
+test_created_over_a_leftover(void **state)
+{
+    (void)state;
+    char hidden[sizeof(path) + 8];
+    struct digest_keys *keys;
+    struct digest_error err;
+    snprintf(hidden, sizeof(hidden), "%s.new", path);
+    put_file("kaiten-key-1 k", 14, 0600);
+    assert_int_equal(rename(path, hidden), 0);
+    if (!digest_keys_create(path, &keys, &err))
+        fail_msg("%s", err.text);
+    digest_keys_free(keys);
+    assert_int_equal(access(hidden, F_OK), -1);
+}
+
 static void
 test_not_created_in_no_folder(void **state)
 {
@@ -278,6 +295,7 @@ main(void)
         cmocka_unit_test(test_created_once), cmocka_unit_test(test_digests),
         cmocka_unit_test(test_record_mac),   cmocka_unit_test(test_find),
         cmocka_unit_test(test_files),        cmocka_unit_test(test_kinds_of_file),
+        cmocka_unit_test(test_created_over_a_leftover),
         cmocka_unit_test(test_not_created_in_no_folder),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* Files of keys that the daemon makes for itself. */
+#ifndef KEYFILE_H
+#define KEYFILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Makes a file with these n bytes that only its owner may read. It appears under its name whole and
+ * synced or not at all, whenever the process or the machine ends, and an existing file is never
+ * replaced. False: errno tells why, EEXIST for a file that is there. Any thread; blocks. */
+bool keyfile_create(const char *path, const void *bytes, size_t n);
+
+#endif
