@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright the kaiten authors */
 /* The same request sent twice is done once: the answer to a mutation that came with an idempotency
- * key is kept for a while, sealed, in the same batch as the mutation itself. Whoever reads the store
- * cannot open it: the seal needs the digest key and the caller's own key. */
+ * key is kept for a while, sealed, in the same batch as the mutation itself. Whoever reads the
+ * store cannot open it: the seal needs the digest key and the caller's own key. */
 #ifndef IDEMPOTENCY_H
 #define IDEMPOTENCY_H
 

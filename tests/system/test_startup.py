@@ -21,8 +21,10 @@ ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become others
 
 
 def kaitend(*args, **kwargs):
+    # Where else plugins would be found is not what these tests are about.
+    env = {name: value for name, value in os.environ.items() if name != "KAITEND_PLUGIN_DIR"}
     return subprocess.run([KAITEND, *map(str, args)], capture_output=True, text=True, timeout=30,
-                          **kwargs)
+                          env=kwargs.pop("env", env), **kwargs)
 
 
 def messages(text):
