@@ -328,7 +328,7 @@ idempotency_record(struct request *rq)
     struct kt_str value = encode(rq, body);
     if (!value.p)
         return fail_memory(&rq->call);
-    /* Another daemon may have been asked at the same instant: then look again, and find its answer. */
+    /* Another daemon may have been asked at the same instant: look again, and find its answer. */
     if (rq->kept->value.p)
         batch_if_at(rq->batch, rq->kept);
     else
