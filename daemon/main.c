@@ -21,6 +21,7 @@
 #include "daemon/signer.h"
 #include "daemon/store.h"
 #include "daemon/transport/listen.h"
+#include "daemon/transport/tls.h"
 #include "daemon/worker.h"
 
 #include <errno.h>
@@ -52,6 +53,7 @@ struct parts {
     const char *folders[4];
     struct authn_chain *chains[SETTINGS_LISTENERS_MAX];
     struct listener *listeners[SETTINGS_LISTENERS_MAX];
+    struct tls *tls[SETTINGS_LISTENERS_MAX]; /* in the order of the settings; NULL: plain */
     size_t nlisteners;
     struct loop **loops;
     sigset_t signals;
@@ -459,8 +461,56 @@ make_chain(struct parts *p, const struct conf_values *v)
     return chain;
 }
 
+/* Early, so that a wrong certificate is told before the store is touched. */
 static int
-open_listener(struct parts *p, const struct listener_settings *s)
+load_tls(struct parts *p)
+{
+    struct conf_error err;
+    for (size_t i = 0; i < p->settings->nlisteners; i++) {
+        const struct tls_options *options = &p->settings->listeners[i].tls;
+        if (options->certificate && !(p->tls[i] = tls_new(options, &err)))
+            return fail_start(EX_CONFIG, err.text);
+    }
+    return EX_OK;
+}
+
+static void
+free_tls(struct parts *p)
+{
+    for (size_t i = 0; i < SETTINGS_LISTENERS_MAX; i++)
+        tls_free(p->tls[i]);
+}
+
+static bool
+reread_tls(struct parts *p)
+{
+    struct conf_error err;
+    for (size_t i = 0; i < SETTINGS_LISTENERS_MAX; i++) {
+        if (!p->tls[i] || tls_reread(p->tls[i], &err))
+            continue;
+        log_line(LOG_LEVEL_ERROR, "tls.kept", "message=%s", err.text);
+        return false;
+    }
+    return true;
+}
+
+/* The certificates of all doors or of none: what is half there is not used. */
+static void
+reload_tls(struct parts *p)
+{
+    bool all = reread_tls(p);
+    for (size_t i = 0; i < SETTINGS_LISTENERS_MAX; i++) {
+        if (!p->tls[i])
+            continue;
+        (all ? tls_renew : tls_forget)(p->tls[i]);
+        if (all)
+            log_line(LOG_LEVEL_NOTICE, "tls.renewed", "file=%s",
+                     p->settings->listeners[i].tls.certificate);
+    }
+}
+
+static int
+open_listener(struct parts *p, const struct listener_settings *s, struct tls *tls)
 {
     char err[512];
     struct authn_chain *chain = make_chain(p, s->values);
@@ -473,6 +523,7 @@ open_listener(struct parts *p, const struct listener_settings *s)
             : listen_socket(s->listen, s->mode, s->group, chain, &s->limits, err, sizeof err);
     if (!l)
         return fail_start(EX_UNAVAILABLE, err);
+    listen_use_tls(l, tls);
     p->listeners[p->nlisteners++] = l;
     return EX_OK;
 }
@@ -481,7 +532,7 @@ static int
 start_listeners(struct parts *p)
 {
     for (size_t i = 0; i < p->settings->nlisteners; i++) {
-        int code = open_listener(p, &p->settings->listeners[i]);
+        int code = open_listener(p, &p->settings->listeners[i], p->tls[i]);
         if (code != EX_OK)
             return code;
     }
@@ -615,6 +666,7 @@ static const struct part {
     { raise_descriptors, NULL },
     { become_user, NULL },
     { load_plugins, free_options },
+    { load_tls, free_tls },
     { make_state_dir, NULL },
     { open_storage, close_storage },
     { open_keys, close_keys },
@@ -630,6 +682,14 @@ static const struct part {
 enum { PARTS = sizeof table / sizeof table[0] };
 
 static void
+on_reopen(struct parts *p, int sig)
+{
+    log_reopen();
+    if (sig == SIGHUP)
+        reload_tls(p);
+}
+
+static void
 wait_for_end(struct parts *p)
 {
     int64_t watchdog = notify_watchdog_ms();
@@ -640,7 +700,7 @@ wait_for_end(struct parts *p)
         if (sig < 0 && errno == EAGAIN)
             notify_alive();
         else if (sig == SIGHUP || sig == SIGUSR1)
-            log_reopen();
+            on_reopen(p, sig);
         else if (sig > 0)
             return;
     }
@@ -755,8 +815,11 @@ run(struct parts *p, const char *path, enum mode mode)
         code = serve(p);
     } else {
         code = load_plugins(p);
+        if (code == EX_OK && mode == MODE_CHECK)
+            code = load_tls(p);
         if (code == EX_OK && mode == MODE_DUMP_CONFIG)
             dump_config(p);
+        free_tls(p);
         free_options(p);
     }
     settings_free(p->settings);

@@ -6,6 +6,7 @@
 
 #include "daemon/model/scope.h"
 
+#include <openssl/ssl.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -88,6 +89,19 @@ const struct kaiten_option settings_http[] = {
       "Auth plugin to ask; the first that knows the caller decides." },
     { "max_body", KAITEN_OPT_SIZE, 0, "1M", 1024, 16777216,
       "Bytes that a request's body may have." },
+    { "tls_certificate", KAITEN_OPT_PATH, 0, NULL, 0, 0,
+      "Certificate in PEM, then what leads to its root; with it the door speaks TLS and nothing "
+      "else. SIGHUP reads it again." },
+    { "tls_key", KAITEN_OPT_SECRET, 0, NULL, 0, 0,
+      "Private key of tls_certificate in PEM: RSA with 2048 bits or more, P-256, P-384, P-521, "
+      "Ed25519 or Ed448." },
+    { "tls_client_ca", KAITEN_OPT_PATH, 0, NULL, 0, 0,
+      "Authorities in PEM that clients' certificates must come from; clients are not asked for one "
+      "when not set." },
+    { "tls_client_verify", KAITEN_OPT_STRING, 0, "required", 0, 0,
+      "required or optional: whether a client without a certificate is refused. A wrong one always "
+      "is." },
+    { "tls_min_version", KAITEN_OPT_STRING, 0, "1.2", 0, 0, "1.2 or 1.3." },
     LIMITS("4096", "4096"),
     { "connection_lifetime", KAITEN_OPT_DURATION, 0, "1h", 1000, 86400000,
       "After this the next answer is the last of its connection." },
@@ -147,8 +161,55 @@ read_socket(struct listener_settings *l, struct conf_error *err)
     return parse_mode(l->values, &l->mode, err);
 }
 
+/* An option that says nothing without another one is a mistake. */
 static bool
-read_http(struct listener_settings *l)
+check_tls_pairs(const struct conf_values *v, struct conf_error *err)
+{
+    static const char *const pairs[][2] = {
+        { "tls_certificate", "tls_key" },         { "tls_key", "tls_certificate" },
+        { "tls_client_ca", "tls_certificate" },   { "tls_client_verify", "tls_client_ca" },
+        { "tls_min_version", "tls_certificate" },
+    };
+    for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++)
+        if (conf_is_set(v, pairs[i][0]) && !conf_is_set(v, pairs[i][1]))
+            return refuse(err, conf_where(v, pairs[i][0], 0), "[http] %s: it needs %s",
+                          pairs[i][0], pairs[i][1]);
+    return true;
+}
+
+static bool
+one_of_two(const struct conf_values *v, const char *option, const char *no, const char *yes,
+           bool *ret, struct conf_error *err)
+{
+    const char *text = conf_str(v, option);
+    *ret = strcmp(text, yes) == 0;
+    return *ret || strcmp(text, no) == 0 ||
+           refuse(err, conf_where(v, option, 0), "[http] %s: \"%.64s\"; accepted: %s, %s", option,
+                  text, no, yes);
+}
+
+static bool
+read_tls(struct listener_settings *l, struct conf_error *err)
+{
+    const struct conf_values *v = l->values;
+    bool newest = false, required = false;
+    if (!check_tls_pairs(v, err) ||
+        !one_of_two(v, "tls_min_version", "1.2", "1.3", &newest, err) ||
+        !one_of_two(v, "tls_client_verify", "optional", "required", &required, err))
+        return false;
+    l->tls = (struct tls_options){
+        .values = v,
+        .certificate = conf_str(v, "tls_certificate"),
+        .key = conf_str(v, "tls_key"),
+        .client_ca = conf_str(v, "tls_client_ca"),
+        .client_required = required,
+        .version_min = newest ? TLS1_3_VERSION : TLS1_2_VERSION,
+    };
+    return true;
+}
+
+static bool
+read_http(struct listener_settings *l, struct conf_error *err)
 {
     l->is_http = true;
     l->listen = conf_str(l->values, "listen");
@@ -156,7 +217,7 @@ read_http(struct listener_settings *l)
     l->limits.body_max = (size_t)conf_int(l->values, "max_body");
     l->limits.body_ms = conf_int(l->values, "body_timeout");
     l->limits.lifetime_ms = conf_int(l->values, "connection_lifetime");
-    return true;
+    return read_tls(l, err);
 }
 
 static bool
@@ -170,7 +231,7 @@ read_listener(struct settings *s, struct conf_section *section, bool is_http,
     if (!conf_section_apply(section, is_http ? settings_http : settings_socket, &l->values, err))
         return false;
     s->nlisteners++;
-    return is_http ? read_http(l) : read_socket(l, err);
+    return is_http ? read_http(l, err) : read_socket(l, err);
 }
 
 static bool

@@ -9,6 +9,7 @@
 #include "daemon/conf.h"
 #include "daemon/log.h"
 #include "daemon/transport/listen.h"
+#include "daemon/transport/tls.h"
 
 enum { SETTINGS_LISTENERS_MAX = 16 };
 
@@ -22,6 +23,7 @@ struct listener_settings {
     const char *group;         /* of the socket, or NULL */
     struct conf_values *values; /* for the list of auth plugins */
     struct listen_limits limits;
+    struct tls_options tls;    /* certificate NULL: none is spoken */
 };
 
 /* Strings live as long as the settings. */

@@ -324,7 +324,7 @@ io_read(struct conn *conn, void *p, size_t n)
 {
     ssize_t got;
     do
-        got = conn->io ? conn->io->read(conn, p, n) : read(conn->fd, p, n);
+        got = conn->io && !conn->shut ? conn->io->read(conn, p, n) : read(conn->fd, p, n);
     while (got < 0 && errno == EINTR);
     return got;
 }
@@ -378,8 +378,11 @@ push_out(struct conn *conn)
         return;
     }
     size_t left = unsent(conn);
-    if (left == 0)
+    if (left == 0) {
+        if (conn->blocked)
+            unblock(conn);
         return;
+    }
     ssize_t n = io_send(conn, conn->out.p + conn->sent, left);
     if (n < 0 && errno != EAGAIN && errno != ENOBUFS && errno != ENOMEM) {
         conn_close(conn);
@@ -607,6 +610,21 @@ wants_input(const struct conn *conn)
     return !conn->eof && !conn->finishing && !conn->held && !conn->full;
 }
 
+static enum conn_io_wants
+io_wants(const struct conn *conn)
+{
+    return conn->io && wants_input(conn) ? conn->io->wants(conn) : CONN_IO_NOTHING;
+}
+
+static void
+take_input(struct conn *conn)
+{
+    if (conn->in_n)
+        read_behind(conn);
+    else
+        read_fresh(conn);
+}
+
 /* Interest in input is dropped only when input comes that is not wanted, so that a caller who waits
  * for each answer costs no epoll_ctl. */
 static void
@@ -624,10 +642,7 @@ on_readable(evutil_socket_t fd, short what, void *arg)
         return;
     }
     conn->busy = true;
-    if (conn->in_n)
-        read_behind(conn);
-    else
-        read_fresh(conn);
+    take_input(conn);
     conn->busy = false;
     settle(conn);
 }
@@ -640,8 +655,20 @@ on_writable(evutil_socket_t fd, short what, void *arg)
     struct conn *conn = arg;
     conn->busy = true;
     push_out(conn);
+    if (!conn->dead && io_wants(conn) == CONN_IO_ROOM)
+        take_input(conn);
     conn->busy = false;
     settle(conn);
+}
+
+/* False: the last word waits until the kernel takes it, or the connection is dead. */
+static bool
+part(struct conn *conn)
+{
+    if (!conn->io || conn->io->part(conn) == 0 || errno != EAGAIN)
+        return true;
+    block(conn);
+    return false;
 }
 
 /* All is answered and sent: our side is shut, and the peer's rest is read so that the kernel sends
@@ -649,6 +676,8 @@ on_writable(evutil_socket_t fd, short what, void *arg)
 static void
 linger(struct conn *conn)
 {
+    if (!part(conn))
+        return;
     if (conn->eof || shutdown(conn->fd, SHUT_WR) != 0) {
         conn_close(conn);
         return;
@@ -668,6 +697,17 @@ end_if_over(struct conn *conn)
         linger(conn);
     else if (conn->eof && !conn->lifted && !conn->full)
         conn_close(conn);
+}
+
+/* What the descriptor does not tell is asked for: input that the io keeps, output that it needs. */
+static void
+settle_io(struct conn *conn)
+{
+    enum conn_io_wants wants = io_wants(conn);
+    if (wants == CONN_IO_ROOM)
+        block(conn);
+    else if (wants == CONN_IO_READ)
+        event_active(&conn->read_event, EV_READ, 0);
 }
 
 /* Brings a connection to rest after something happened to it: goes on with input that a hold had
@@ -695,6 +735,8 @@ settle(struct conn *conn)
         end_if_over(conn);
     if (!conn->dead && conn->read_off && wants_input(conn))
         read_on(conn);
+    if (!conn->dead)
+        settle_io(conn);
 }
 
 struct conn *

@@ -32,7 +32,7 @@ struct conn;
 
 /* What a connection waits for; each has one absolute deadline, which no byte moves. */
 enum conn_phase {
-    CONN_FIRST_BYTE = 0, /* nothing came yet (limits->first_byte_ms) */
+    CONN_FIRST_BYTE = 0, /* no byte for the protocol yet, nor a handshake (first_byte_ms) */
     CONN_IDLE,           /* between requests (idle_ms) */
     CONN_HEAD,           /* a message or head has begun (head_ms) */
     CONN_BODY,           /* (body_ms) */
@@ -63,12 +63,23 @@ struct conn_ops {
     void (*freed)(struct conn *);
 };
 
+/* What a conn_io waits for beside a readable descriptor. */
+enum conn_io_wants {
+    CONN_IO_NOTHING = 0,
+    CONN_IO_READ, /* read() has more to give, though the descriptor may have nothing */
+    CONN_IO_ROOM  /* read() cannot go on before the descriptor takes output */
+};
+
 /* How bytes move when it is not read(2) and send(2): the place of TLS. Results as of read(2):
- * bytes, 0 at the end, -1 with errno (EAGAIN: later). */
+ * bytes, 0 at the end, -1 with errno (EAGAIN: later). read() and send() may conn_finish(). A send()
+ * that was short or said EAGAIN is called again with the same bytes, from the first that it did not
+ * take, and perhaps more behind them. */
 struct conn_io {
     ssize_t (*read)(struct conn *, void *, size_t);
     ssize_t (*send)(struct conn *, const void *, size_t);
-    void (*freed)(struct conn *);
+    enum conn_io_wants (*wants)(const struct conn *);
+    int (*part)(struct conn *);    /* the last word, after the last send(): 0, or -1 with errno */
+    void (*freed)(struct conn *);  /* the descriptor is still open */
 };
 
 struct conn {

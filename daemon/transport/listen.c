@@ -11,6 +11,7 @@
 #include "daemon/transport/endpoint.h"
 #include "daemon/transport/http.h"
 #include "daemon/transport/socket.h"
+#include "daemon/transport/tls.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -52,6 +53,7 @@ struct listener {
     enum kaiten_listener kind;
     const struct conn_ops *ops;
     const struct authn_chain *chain;
+    struct tls *tls; /* NULL: none is spoken */
     struct listen_limits limits;
     int fd_top; /* connections do not get this descriptor, nor one above it */
     _Atomic size_t conns;
@@ -209,6 +211,10 @@ welcome(struct gate *gate, int fd, const struct sockaddr_storage *from)
     }
     conn->listener = listener;
     conn->gone = on_gone;
+    if (listener->tls && !tls_begin(listener->tls, conn)) {
+        conn_close(conn);
+        return;
+    }
     if (listener->kind == KAITEN_LISTENER_SOCKET)
         authn_peer(&conn->peer);
     conn_start(conn);
@@ -371,6 +377,12 @@ listen_http(const char *address, const struct authn_chain *chain,
     if (!listener)
         return NULL;
     return listener_opened(listener, endpoint_tcp(address, &listener->end, err, errlen));
+}
+
+void
+listen_use_tls(struct listener *listener, struct tls *tls)
+{
+    listener->tls = tls;
 }
 
 void

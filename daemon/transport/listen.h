@@ -8,6 +8,7 @@
 
 struct authn_chain;
 struct listener;
+struct tls;
 
 struct listen_limits {
     size_t conns_max;         /* connections in all, per listener */
@@ -30,6 +31,9 @@ struct listener *listen_socket(const char *path, unsigned mode, const char *grou
 /* "127.0.0.1:3000", "[::1]:3000"; port 0 takes a free one. Numeric addresses only. */
 struct listener *listen_http(const char *address, const struct authn_chain *,
                              const struct listen_limits *, char *err, size_t errlen);
+
+/* Its connections speak TLS. Borrowed until listen_free(). Main thread, before listen_start(). */
+void listen_use_tls(struct listener *, struct tls *);
 
 /* When all listeners are open: closes the sockets that the service manager handed over (LISTEN_FDS)
  * and no listener claimed by its address. Main thread. */
