@@ -13,6 +13,7 @@
 #include "daemon/model/format.h"
 #include "daemon/model/token.h"
 #include "daemon/notify.h"
+#include "daemon/ops/document.h"
 #include "daemon/pipeline.h"
 #include "daemon/plugin.h"
 #include "daemon/route.h"
@@ -44,6 +45,7 @@
 struct parts {
     struct settings *settings;
     struct service svc;
+    struct documents *documents;
     pthread_rwlock_t index_guard;
     struct plugin *storage;
     struct plugin *auths[SETTINGS_LISTENERS_MAX * AUTHN_CHAIN_MAX]; /* each once */
@@ -434,6 +436,15 @@ start_threads(struct parts *p)
     return errno == 0 ? EX_OK : fail_errno(EX_OSERR, "starting event loops");
 }
 
+/* What anybody may read of the interface; immutable, so loops send it as it is. */
+static int
+print_documents(struct parts *p)
+{
+    p->documents = documents_new(&p->svc.modules);
+    p->svc.documents = p->documents;
+    return p->documents ? EX_OK : fail_errno(EX_OSERR, "printing the documents");
+}
+
 /* --- listeners ---------------------------------------------------------------------------- */
 
 static int
@@ -647,6 +658,12 @@ close_notify(struct parts *p)
 }
 
 static void
+free_documents(struct parts *p)
+{
+    documents_free(p->documents);
+}
+
+static void
 free_options(struct parts *p)
 {
     for (size_t i = 0; i < p->noptions; i++)
@@ -675,6 +692,7 @@ static const struct part {
     { fill_index, close_index },
     { open_auths, close_auths },
     { start_threads, stop_threads },
+    { print_documents, free_documents },
     { start_listeners, stop_listeners },
     { say_ready, NULL },
 };

@@ -55,4 +55,9 @@ int meta_ping(struct request *);
 int meta_hello(struct request *);
 int meta_describe(struct request *);
 
+/* daemon/ops/document.c */
+int document_openapi(struct request *);
+int document_docs(struct request *);
+int document_style(struct request *);
+
 #endif

@@ -69,6 +69,7 @@ struct request {
     struct kt_str content_type;
     struct kt_secret_view credential; /* after "Bearer ", or meta.token; p NULL: none */
     struct kt_str idempotency_key;    /* p NULL: none */
+    struct kt_str if_none_match;      /* HTTP: tags of what the caller has already */
     bool bad_scheme;       /* HTTP: an Authorization header of another form */
     struct kt_params params;
 

@@ -13,6 +13,7 @@
 
 struct committer;
 struct digest_keys;
+struct documents;
 struct index;
 struct inflight;
 struct signer;
@@ -36,6 +37,7 @@ struct service {
     struct committer *committer;
     struct inflight *inflight;
     struct workers *workers;
+    const struct documents *documents;
     struct scope_modules modules;
     int64_t lifetime_max_ms;      /* the longest token anybody may mint; 0: no limit */
     int64_t request_ms;           /* how long a request may take */

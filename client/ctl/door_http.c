@@ -258,12 +258,19 @@ read_refusal(struct answer *a, long status, const struct kt_buf *reply)
     return answer_fail(a, (int)status, "", "the server answered with status %ld", status);
 }
 
+static bool
+answers_json(const struct kt_op_spec *spec)
+{
+    return spec->out || spec->loose
+        || (spec->media && strcmp(spec->media, "application/json") == 0);
+}
+
 static int
 read_reply(struct plan *p, long status, const struct kt_buf *reply)
 {
     if (status < 200 || status > 299)
         return read_refusal(p->answer, status, reply);
-    if (!p->spec->out && !p->spec->loose)
+    if (!answers_json(p->spec))
         return 0;
     if (answer_read(p->answer, kt_buf_str(reply), &p->answer->value))
         return 0;

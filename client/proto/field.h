@@ -49,6 +49,10 @@ struct kt_field {
     const char *expected; /* message when valid() says no */
     const struct kt_shape *shape; /* of OBJECT, LIST */
     const char *doc;
+    /* For documents: the text of strings and instants, JSON of anything else. NULL: none. */
+    const char *pattern; /* ECMA-262, what valid() takes */
+    const char *preset;  /* what counts when it is absent */
+    const char *example;
 };
 
 /* Fields stand in the order of the wire. */

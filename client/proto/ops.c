@@ -12,9 +12,12 @@ enum {
 };
 
 #define END { .name = NULL }
+/* Its checksum is wrong, so that no scanner takes it for one. */
+#define SECRET_EXAMPLE "ksh_EXAMPLEexampleEXAMPLEexample0000"
+#define SLUG_PATTERN "^[a-z0-9][a-z0-9-]*[a-z0-9]$"
 #define SLUG \
-    KT_RANGE(2, 100), .valid = kt_is_slug_chars, \
-    .expected = "expected string to match pattern ^[a-z0-9][a-z0-9-]*[a-z0-9]$"
+    KT_RANGE(2, 100), .valid = kt_is_slug_chars, .pattern = SLUG_PATTERN, \
+    .expected = "expected string to match pattern " SLUG_PATTERN
 
 static bool
 is_error_form(struct kt_str s)
@@ -28,60 +31,80 @@ is_error_form(struct kt_str s)
 
 #define ACCOUNT_IN_PATH(s) \
     KT_FIELD(s, account, "serviceAccountSlug", .place = KT_PATH, .flags = KT_REQUIRED, \
-             .doc = "Slug of the service account.")
+             .doc = "Slug of the service account.", .example = "build-farm")
 #define TOKEN_IN_PATH(s) \
     KT_FIELD(s, token, "tokenSlug", .place = KT_PATH, .flags = KT_REQUIRED, \
-             .doc = "Slug of the token, unique within its service account.")
+             .doc = "Slug of the token, unique within its service account.", \
+             .example = "nightly")
 #define PAGE_QUERY(s) \
     KT_FIELD(s, cursor, "cursor", .place = KT_QUERY, \
              .doc = "Where to go on: nextCursor of the page before."), \
     KT_FIELD(s, limit, "limit", .place = KT_QUERY, KT_RANGE(1, 200), \
-             .doc = "Items on a page; 50 when not given.")
+             .doc = "Items on a page; 50 when not given.", .preset = "50")
 
 /* --- what comes out ----------------------------------------------------------------------- */
 
 static const struct kt_field user_fields[] = {
-    KT_FIELD(struct kt_user, id, "id", .flags = KT_REQUIRED, .doc = "UUID."),
-    KT_FIELD(struct kt_user, name, "name", .flags = KT_OMIT_EMPTY, .doc = "Display name."),
+    KT_FIELD(struct kt_user, id, "id", .flags = KT_REQUIRED, .doc = "UUID.",
+             .example = "52f59945-dbb4-5107-a9f5-e5a9937d320c"),
+    KT_FIELD(struct kt_user, name, "name", .flags = KT_OMIT_EMPTY, .doc = "Display name.",
+             .example = "Alice"),
     END
 };
 
 #define TOKEN_FIELDS \
-    KT_FIELD(struct kt_token, id, "id", .flags = KT_READONLY, .doc = "UUID."), \
-    KT_FIELD(struct kt_token, name, "name", .flags = KT_REQUIRED, .doc = "Display name."), \
-    KT_FIELD(struct kt_token, slug, "slug", SLUG, .doc = "Unique within the service account."), \
+    KT_FIELD(struct kt_token, id, "id", .flags = KT_READONLY, .doc = "UUID.", \
+             .example = "019a7c8e-3b1f-7d24-9c55-0f6de1a2b3c4"), \
+    KT_FIELD(struct kt_token, name, "name", .flags = KT_REQUIRED, KT_RANGE(0, NAME_LEN_MAX), \
+             .doc = "Display name, unique among the account's unrevoked tokens.", \
+             .example = "Nightly"), \
+    KT_FIELD(struct kt_token, slug, "slug", SLUG, \
+             .doc = "Unique within the service account; derived from the name when not given.", \
+             .example = "nightly"), \
     KT_FIELD(struct kt_token, scopes, "scopes", .flags = KT_REQUIRED | KT_NULLABLE, \
-             .doc = "What the token may do: <action>:<module>."), \
+             KT_RANGE(0, SCOPES_MAX), .doc = "What the token may do: <action>:<module>; " \
+             "null when it is minted: all that the caller may.", \
+             .example = "[\"read:licenses\",\"write:releases\"]"), \
     KT_FIELD(struct kt_token, service_account_id, "serviceAccountId", .flags = KT_READONLY, \
-             .doc = "UUID of the service account."), \
-    KT_FIELD(struct kt_token, expires_at, "expiresAt", .doc = "When it ends; absent: never."), \
-    KT_FIELD(struct kt_token, created_at, "createdAt", .flags = KT_READONLY, .doc = "When."), \
-    KT_FIELD(struct kt_token, created_by, "createdBy", .flags = KT_READONLY, \
+             .doc = "UUID of the service account.", \
+             .example = "019a7c8d-90ab-7f11-8a3e-5d2c4b6a7980"), \
+    KT_FIELD(struct kt_token, expires_at, "expiresAt", .doc = "When it ends; absent: never.", \
+             .example = "2030-01-31T09:30:00Z"), \
+    KT_FIELD(struct kt_token, created_at, "createdAt", .flags = KT_REQUIRED | KT_READONLY, \
+             .doc = "When it was minted.", .example = "2029-11-01T12:00:00.25Z"), \
+    KT_FIELD(struct kt_token, created_by, "createdBy", .flags = KT_REQUIRED | KT_READONLY, \
              .shape = &kt_shape_user, .doc = "Who minted it."), \
     KT_FIELD(struct kt_token, revoked_at, "revokedAt", .flags = KT_READONLY, \
              .doc = "When it was revoked; absent: it is not."), \
     KT_FIELD(struct kt_token, revoked_by, "revokedBy", .flags = KT_READONLY, \
-             .shape = &kt_shape_user, .doc = "Who revoked it.")
+             .shape = &kt_shape_user, .doc = "Who revoked it; absent: nobody did.")
 
 static const struct kt_field token_fields[] = { TOKEN_FIELDS, END };
 
 static const struct kt_field plain_token_fields[] = {
     TOKEN_FIELDS,
     KT_FIELD(struct kt_token, token, "token", .flags = KT_READONLY,
-             .doc = "The secret, shown this once."),
+             .doc = "The secret, shown this once.", .pattern = "^ksh_[0-9A-Za-z]{32}$",
+             .example = SECRET_EXAMPLE),
     END
 };
 
 static const struct kt_field account_fields[] = {
-    KT_FIELD(struct kt_account, id, "id", .flags = KT_READONLY, .doc = "UUID."),
+    KT_FIELD(struct kt_account, id, "id", .flags = KT_READONLY, .doc = "UUID.",
+             .example = "019a7c8d-90ab-7f11-8a3e-5d2c4b6a7980"),
     KT_FIELD(struct kt_account, name, "name", .flags = KT_REQUIRED, KT_RANGE(1, NAME_LEN_MAX),
-             .doc = "Display name; need not be unique."),
-    KT_FIELD(struct kt_account, slug, "slug", SLUG, .doc = "Unique within the organization."),
+             .doc = "Display name; need not be unique.", .example = "Build Farm"),
+    KT_FIELD(struct kt_account, slug, "slug", SLUG,
+             .doc = "Unique within the organization; derived from the name when not given.",
+             .example = "build-farm"),
     KT_FIELD(struct kt_account, external_id, "externalId", .flags = KT_READONLY,
-             .doc = "Subject of the tokens' JWTs: ksa_ and 32 characters."),
+             .doc = "Subject of the tokens' JWTs: ksa_ and 32 characters.",
+             .example = "ksa_0123456789abcdefghijklmnopqrstuv"),
     KT_FIELD(struct kt_account, created_by, "createdBy", .flags = KT_READONLY,
-             .shape = &kt_shape_user, .doc = "Who created it."),
-    KT_FIELD(struct kt_account, created_at, "createdAt", .flags = KT_READONLY, .doc = "When."),
+             .shape = &kt_shape_user, .doc = "Who created it.",
+             .example = "{\"id\":\"52f59945-dbb4-5107-a9f5-e5a9937d320c\",\"name\":\"Alice\"}"),
+    KT_FIELD(struct kt_account, created_at, "createdAt", .flags = KT_READONLY,
+             .doc = "When it was created.", .example = "2029-10-31T08:15:00Z"),
     KT_FIELD(struct kt_account, tokens, "tokens", .flags = KT_REQUIRED | KT_READONLY | KT_NULLABLE,
              .shape = &kt_shape_token, .doc = "Its tokens, newest first, revoked ones included."),
     KT_FIELD(struct kt_account, tokens_truncated, "tokensTruncated",
@@ -93,9 +116,10 @@ static const struct kt_field account_fields[] = {
 #define PAGE_FIELDS(item) \
     KT_FIELD(struct kt_page, items, "items", .flags = KT_REQUIRED, .shape = (item), \
              .doc = "Newest first."), \
-    KT_FIELD(struct kt_page, next_cursor, "nextCursor", .doc = "Only when there is more."), \
+    KT_FIELD(struct kt_page, next_cursor, "nextCursor", .doc = "Only when there is more.", \
+             .example = "AZp8jjsffSScVQ9t4aKzxA"), \
     KT_FIELD(struct kt_page, has_more, "hasMore", .flags = KT_REQUIRED, \
-             .doc = "Whether another page follows.")
+             .doc = "Whether another page follows.", .example = "true")
 
 static const struct kt_field account_page_fields[] = { PAGE_FIELDS(&kt_shape_account), END };
 static const struct kt_field token_page_fields[] = { PAGE_FIELDS(&kt_shape_token), END };
@@ -122,27 +146,37 @@ static const struct kt_field verdicts_fields[] = {
 };
 
 static const struct kt_field whoami_fields[] = {
-    KT_FIELD(struct kt_whoami, subject, "subject", .doc = "As the credential says."),
-    KT_FIELD(struct kt_whoami, name, "name", .doc = "Display name."),
-    KT_FIELD(struct kt_whoami, organization, "organization", .doc = "External id."),
-    KT_FIELD(struct kt_whoami, organization_id, "organizationId", .doc = "UUID."),
-    KT_FIELD(struct kt_whoami, id, "id", .doc = "UUID under which createdBy names this caller."),
-    KT_FIELD(struct kt_whoami, kind, "kind", .doc = "How it was proved: peer, jwt or token."),
-    KT_FIELD(struct kt_whoami, scopes, "scopes", .flags = KT_REQUIRED, .doc = "What it may do."),
-    KT_FIELD(struct kt_whoami, expires_at, "expiresAt", .doc = "When the credential ends."),
+    KT_FIELD(struct kt_whoami, subject, "subject", .doc = "As the credential says.",
+             .example = "alice"),
+    KT_FIELD(struct kt_whoami, name, "name", .doc = "Display name.", .example = "Alice"),
+    KT_FIELD(struct kt_whoami, organization, "organization", .doc = "External id.",
+             .example = "acme"),
+    KT_FIELD(struct kt_whoami, organization_id, "organizationId", .doc = "UUID.",
+             .example = "44dce9a2-ded1-5945-a886-f8b9fbfa135f"),
+    KT_FIELD(struct kt_whoami, id, "id", .doc = "UUID under which createdBy names this caller.",
+             .example = "52f59945-dbb4-5107-a9f5-e5a9937d320c"),
+    KT_FIELD(struct kt_whoami, kind, "kind", .doc = "How it was proved: peer, jwt or token.",
+             .example = "jwt"),
+    KT_FIELD(struct kt_whoami, scopes, "scopes", .flags = KT_REQUIRED, .doc = "What it may do.",
+             .example = "[\"read:*\",\"write:tokens\"]"),
+    KT_FIELD(struct kt_whoami, expires_at, "expiresAt", .doc = "When the credential ends.",
+             .example = "2029-11-01T13:00:00Z"),
     END
 };
 
 static const struct kt_field scopes_fields[] = {
     KT_FIELD(struct kt_scope_list, scopes, "scopes", .flags = KT_REQUIRED,
-             .doc = "Every scope that a token can be given."),
+             .doc = "Every scope that a token can be given.",
+             .example = "[\"read:licenses\",\"write:licenses\"]"),
     KT_FIELD(struct kt_scope_list, modules, "modules", .flags = KT_REQUIRED,
-             .doc = "The modules, in the order of the configuration."),
+             .doc = "The modules, in the order of the configuration.",
+             .example = "[\"licenses\"]"),
     END
 };
 
 static const struct kt_field health_fields[] = {
-    KT_FIELD(struct kt_health, status, "status", .flags = KT_REQUIRED, .doc = "\"ok\"."),
+    KT_FIELD(struct kt_health, status, "status", .flags = KT_REQUIRED, .doc = "\"ok\".",
+             .example = "ok"),
     END
 };
 
@@ -178,9 +212,10 @@ static const struct kt_field token_list_in[] = {
 #define ACCOUNT_BODY \
     IGNORED("id", KT_T_STR), \
     KT_FIELD(struct kt_in_account, name, "name", .flags = KT_REQUIRED, KT_RANGE(1, NAME_LEN_MAX), \
-             .doc = "Display name; need not be unique."), \
+             .doc = "Display name; need not be unique.", .example = "Build Farm"), \
     KT_FIELD(struct kt_in_account, slug, "slug", SLUG, \
-             .doc = "Unique within the organization; derived from the name when not given."), \
+             .doc = "Unique within the organization; derived from the name when not given.", \
+             .example = "build-farm"), \
     IGNORED("externalId", KT_T_STR), \
     IGNORED("createdBy", KT_T_OBJECT, .shape = &kt_shape_user), \
     IGNORED("createdAt", KT_T_TIME), \
@@ -201,14 +236,18 @@ static const struct kt_field token_create_in[] = {
     ACCOUNT_IN_PATH(struct kt_in_token),
     IGNORED("id", KT_T_STR),
     KT_FIELD(struct kt_in_token, name, "name", .flags = KT_REQUIRED, KT_RANGE(0, NAME_LEN_MAX),
-             .doc = "Display name, unique among the account's unrevoked tokens."),
+             .doc = "Display name, unique among the account's unrevoked tokens.",
+             .example = "Nightly"),
     KT_FIELD(struct kt_in_token, slug, "slug", SLUG,
-             .doc = "Unique within the service account; derived from the name when not given."),
+             .doc = "Unique within the service account; derived from the name when not given.",
+             .example = "nightly"),
     KT_FIELD(struct kt_in_token, scopes, "scopes", .flags = KT_REQUIRED | KT_NULLABLE,
              KT_RANGE(0, SCOPES_MAX),
-             .doc = "What it may do: <action>:<module>; null: all that the caller may."),
+             .doc = "What it may do: <action>:<module>; null: all that the caller may.",
+             .example = "[\"read:licenses\",\"write:releases\"]"),
     IGNORED("serviceAccountId", KT_T_STR),
-    KT_FIELD(struct kt_in_token, expires_at, "expiresAt", .doc = "When it ends; absent: never."),
+    KT_FIELD(struct kt_in_token, expires_at, "expiresAt", .doc = "When it ends; absent: never.",
+             .example = "2030-01-31T09:30:00Z"),
     IGNORED("createdAt", KT_T_TIME),
     IGNORED("createdBy", KT_T_OBJECT, .shape = &kt_shape_user),
     IGNORED("revokedAt", KT_T_TIME),
@@ -230,7 +269,8 @@ static const struct kt_field token_rotate_in[] = {
     TOKEN_IN_PATH(struct kt_in_token),
     KT_FIELD(struct kt_in_token, grace_seconds, "gracePeriodSeconds",
              KT_RANGE(0, GRACE_SECONDS_MAX),
-             .doc = "How long the old secret goes on working; 0 or absent: it dies now."),
+             .doc = "How long the old secret goes on working; 0 or absent: it dies now.",
+             .preset = "0", .example = "3600"),
     END
 };
 
@@ -257,18 +297,19 @@ static const struct kt_field hello_in[] = {
     END
 };
 
+/* Bodies have the names of what they ask for: a ServiceAccount that was read can be sent back. */
 static const struct kt_shape in_nothing = SHAPE(union kt_in, "Nothing", nothing);
 static const struct kt_shape in_account_list =
     SHAPE(struct kt_in_page, "AccountList", account_list_in);
 static const struct kt_shape in_token_list = SHAPE(struct kt_in_page, "TokenList", token_list_in);
 static const struct kt_shape in_account_create =
-    SHAPE(struct kt_in_account, "AccountCreate", account_create_in);
+    SHAPE(struct kt_in_account, "ServiceAccount", account_create_in);
 static const struct kt_shape in_account_update =
-    SHAPE(struct kt_in_account, "AccountUpdate", account_update_in);
+    SHAPE(struct kt_in_account, "ServiceAccount", account_update_in);
 static const struct kt_shape in_account_path =
     SHAPE(struct kt_in_account, "AccountPath", account_path_in);
 static const struct kt_shape in_token_create =
-    SHAPE(struct kt_in_token, "TokenCreate", token_create_in);
+    SHAPE(struct kt_in_token, "PlainToken", token_create_in);
 static const struct kt_shape in_token_path = SHAPE(struct kt_in_token, "TokenPath", token_path_in);
 static const struct kt_shape in_token_rotate =
     SHAPE(struct kt_in_token, "TokenRotate", token_rotate_in);
@@ -276,6 +317,87 @@ static const struct kt_shape in_verify = SHAPE(struct kt_in_verify, "Verify", ve
 static const struct kt_shape in_verify_many =
     SHAPE(struct kt_in_verify_many, "VerifyMany", verify_many_in);
 static const struct kt_shape in_hello = SHAPE(struct kt_in_hello, "Hello", hello_in);
+
+/* --- how it is refused -------------------------------------------------------------------- */
+
+#define NO_ACCOUNT \
+    { KT_NOT_FOUND, "ServiceAccount.NotFound", "Service account with slug build-farm not found" }
+#define NO_TOKEN \
+    { KT_NOT_FOUND, "Token.NotFound", "Token with slug nightly not found for service account " \
+                                      "build-farm or already revoked" }
+/* What the operation never answers, and clients that were made for the reference know. */
+#define DECLARED(kind) { (kind), NULL, NULL }
+#define LAST { KT_OK, NULL, NULL }
+
+static const struct kt_op_error account_create_errors[] = {
+    DECLARED(KT_NOT_FOUND),
+    { KT_CONFLICT, "CreateServiceAccount.SlugConflict",
+      "Service account with slug \"build-farm\" already exists in this organization" },
+    LAST
+};
+
+static const struct kt_op_error account_list_errors[] = {
+    { KT_VALIDATION, "ServiceAccounts.InvalidCursor", "invalid cursor" },
+    DECLARED(KT_NOT_FOUND),
+    LAST
+};
+
+static const struct kt_op_error account_get_errors[] = { NO_ACCOUNT, LAST };
+
+static const struct kt_op_error account_update_errors[] = {
+    NO_ACCOUNT,
+    { KT_UNPROCESSABLE, "UpdateServiceAccount.SlugNotRenameable",
+      "the slug cannot be changed here; omit it or send the current one" },
+    LAST
+};
+
+static const struct kt_op_error token_create_errors[] = {
+    { KT_VALIDATION, "Token.InvalidScopes", "invalid scopes" },
+    { KT_FORBIDDEN, "CreateToken.ScopesExceedCaller", "the caller does not hold: write:licenses" },
+    { KT_NOT_FOUND, "CreateToken.ServiceAccountNotFound",
+      "Service account with slug \"build-farm\" not found" },
+    { KT_CONFLICT, "CreateToken.SlugConflict",
+      "Token with slug \"nightly\" already exists for this service account" },
+    { KT_CONFLICT, "CreateToken.Conflict",
+      "Token \"Nightly\" could not be created due to a conflicting record" },
+    LAST
+};
+
+static const struct kt_op_error token_list_errors[] = {
+    { KT_VALIDATION, "ServiceAccountTokens.InvalidCursor", "invalid cursor" },
+    DECLARED(KT_NOT_FOUND),
+    LAST
+};
+
+static const struct kt_op_error token_get_errors[] = { NO_TOKEN, LAST };
+
+static const struct kt_op_error token_rotate_errors[] = {
+    { KT_FORBIDDEN, "RotateToken.ScopesExceedCaller", "the caller does not hold: write:licenses" },
+    { KT_FORBIDDEN, "RotateToken.LifetimeExceedsCaller",
+      "the token lives longer than a token of this caller may" },
+    NO_TOKEN,
+    { KT_CONFLICT, "RotateToken.Expired",
+      "the token has expired; rotation does not extend it, create a new one" },
+    LAST
+};
+
+static const struct kt_op_error token_validate_errors[] = {
+    { KT_UNAUTHORIZED, "ValidateToken.MissingAuthorizationHeader",
+      "missing valid Authorization header" },
+    { KT_UNAUTHORIZED, "ValidateToken.Invalid", "invalid token" },
+    { KT_INTERNAL, "ValidateToken.Failed", NULL },
+    LAST
+};
+
+static const struct kt_op_error token_verify_errors[] = {
+    { KT_FORBIDDEN, "Auth.VerifyNotAllowed", "no rule lets this caller verify tokens" },
+    LAST
+};
+
+static const struct kt_op_error readyz_errors[] = {
+    { KT_UNAVAILABLE, "Server.NotReady", "not ready: draining" },
+    LAST
+};
 
 /* --- the rows ----------------------------------------------------------------------------- */
 
@@ -286,103 +408,138 @@ static const struct kt_shape in_hello = SHAPE(struct kt_in_hello, "Hello", hello
 
 const struct kt_op_spec kt_op_specs[KT_OP_COUNT] = {
     [KT_OP_ACCOUNT_CREATE] = {
-        .name = "account.create", .http_method = "POST", .http_path = ACCOUNTS, .http_ok = 201,
+        .name = "account.create", .id = "create-service-account",
+        .http_method = "POST", .http_path = ACCOUNTS, .http_ok = 201,
         .socket = true, .scope = "write:tokens", .body = KT_BODY_REQUIRED,
-        .in = &in_account_create, .out = &kt_shape_account,
+        .in = &in_account_create, .out = &kt_shape_account, .errors = account_create_errors,
         .doc = "Create a service account.",
     },
     [KT_OP_ACCOUNT_LIST] = {
-        .name = "account.list", .http_method = "GET", .http_path = ACCOUNTS, .http_ok = 200,
+        .name = "account.list", .id = "get-service-accounts",
+        .http_method = "GET", .http_path = ACCOUNTS, .http_ok = 200,
         .socket = true, .scope = "read:tokens",
-        .in = &in_account_list, .out = &kt_shape_account_page,
+        .in = &in_account_list, .out = &kt_shape_account_page, .errors = account_list_errors,
         .doc = "List the service accounts of the organization with their tokens, newest first.",
     },
     [KT_OP_ACCOUNT_GET] = {
-        .name = "account.get", .http_method = "GET", .http_path = ACCOUNT, .http_ok = 200,
+        .name = "account.get", .id = "get-service-account",
+        .http_method = "GET", .http_path = ACCOUNT, .http_ok = 200,
         .socket = true, .scope = "read:tokens",
-        .in = &in_account_path, .out = &kt_shape_account,
+        .in = &in_account_path, .out = &kt_shape_account, .errors = account_get_errors,
         .doc = "Get one service account with its tokens.",
     },
     [KT_OP_ACCOUNT_UPDATE] = {
-        .name = "account.update", .http_method = "PUT", .http_path = ACCOUNT, .http_ok = 204,
+        .name = "account.update", .id = "update-service-account",
+        .http_method = "PUT", .http_path = ACCOUNT, .http_ok = 204,
         .socket = true, .scope = "write:tokens", .body = KT_BODY_REQUIRED,
-        .in = &in_account_update,
+        .in = &in_account_update, .errors = account_update_errors,
         .doc = "Rename a service account; its slug stays.",
     },
     [KT_OP_ACCOUNT_DELETE] = {
-        .name = "account.delete", .http_method = "DELETE", .http_path = ACCOUNT, .http_ok = 204,
+        .name = "account.delete", .id = "delete-service-account",
+        .http_method = "DELETE", .http_path = ACCOUNT, .http_ok = 204,
         .socket = true, .scope = "write:tokens",
-        .in = &in_account_path,
+        .in = &in_account_path, .errors = account_get_errors,
         .doc = "Delete a service account; all of its tokens are revoked in the same moment.",
     },
     [KT_OP_TOKEN_CREATE] = {
-        .name = "token.create", .http_method = "POST", .http_path = TOKENS, .http_ok = 201,
+        .name = "token.create", .id = "create-service-account-token",
+        .http_method = "POST", .http_path = TOKENS, .http_ok = 201,
         .socket = true, .scope = "write:tokens", .body = KT_BODY_REQUIRED,
-        .in = &in_token_create, .out = &kt_shape_plain_token,
+        .in = &in_token_create, .out = &kt_shape_plain_token, .errors = token_create_errors,
         .doc = "Mint a token for a service account; the secret is shown once.",
     },
     [KT_OP_TOKEN_LIST] = {
-        .name = "token.list", .http_method = "GET", .http_path = TOKENS, .http_ok = 200,
+        .name = "token.list", .id = "get-service-account-tokens",
+        .http_method = "GET", .http_path = TOKENS, .http_ok = 200,
         .socket = true, .scope = "read:tokens",
-        .in = &in_token_list, .out = &kt_shape_token_page,
+        .in = &in_token_list, .out = &kt_shape_token_page, .errors = token_list_errors,
         .doc = "List the tokens of a service account, newest first, revoked ones included.",
     },
     [KT_OP_TOKEN_GET] = {
-        .name = "token.get", .http_method = "GET", .http_path = TOKEN, .http_ok = 200,
+        .name = "token.get", .id = "get-service-account-token",
+        .http_method = "GET", .http_path = TOKEN, .http_ok = 200,
         .socket = true, .scope = "read:tokens",
-        .in = &in_token_path, .out = &kt_shape_token,
+        .in = &in_token_path, .out = &kt_shape_token, .errors = token_get_errors,
         .doc = "Get one token, without its secret.",
     },
     [KT_OP_TOKEN_ROTATE] = {
-        .name = "token.rotate", .http_method = "POST", .http_path = TOKEN "/rotate",
-        .http_ok = 200, .socket = true, .scope = "write:tokens", .body = KT_BODY_OPTIONAL,
-        .in = &in_token_rotate, .out = &kt_shape_plain_token,
+        .name = "token.rotate", .id = "rotate-service-account-token",
+        .http_method = "POST", .http_path = TOKEN "/rotate", .http_ok = 200,
+        .socket = true, .scope = "write:tokens", .body = KT_BODY_OPTIONAL,
+        .in = &in_token_rotate, .out = &kt_shape_plain_token, .errors = token_rotate_errors,
         .doc = "Give a token a new secret; the old one dies now, or after the grace period.",
     },
     [KT_OP_TOKEN_REVOKE] = {
-        .name = "token.revoke", .http_method = "DELETE", .http_path = TOKEN, .http_ok = 204,
+        .name = "token.revoke", .id = "delete-service-account-token",
+        .http_method = "DELETE", .http_path = TOKEN, .http_ok = 204,
         .socket = true, .scope = "write:tokens",
-        .in = &in_token_path,
+        .in = &in_token_path, .errors = token_get_errors,
         .doc = "Revoke a token for good; a second call answers not found.",
     },
     [KT_OP_TOKEN_VALIDATE] = {
-        .name = "token.validate", .http_method = "*", .http_path = "/tokens/validate",
-        .http_ok = 200, .in = &in_nothing,
+        .name = "token.validate", .id = "validate-token",
+        .http_method = "*", .http_path = "/tokens/validate", .http_ok = 200,
+        .in = &in_nothing, .media = "text/plain; charset=utf-8", .errors = token_validate_errors,
         .doc = "Forward authentication: 200 and a signed JWT for a good token, else 401.",
     },
     [KT_OP_TOKEN_VERIFY] = {
         .name = "token.verify", .socket = true, .in = &in_verify, .out = &kt_shape_verdict,
+        .errors = token_verify_errors,
         .doc = "Say whether a token is good, and whose it is.",
     },
     [KT_OP_TOKEN_VERIFY_MANY] = {
         .name = "token.verifyMany", .socket = true,
-        .in = &in_verify_many, .out = &kt_shape_verdicts,
+        .in = &in_verify_many, .out = &kt_shape_verdicts, .errors = token_verify_errors,
         .doc = "Say it of many tokens in one message.",
     },
     [KT_OP_WHOAMI] = {
-        .name = "whoami", .http_method = "GET", .http_path = "/whoami", .http_ok = 200,
+        .name = "whoami", .id = "get-caller",
+        .http_method = "GET", .http_path = "/whoami", .http_ok = 200,
         .socket = true, .in = &in_nothing, .out = &kt_shape_whoami,
         .doc = "Say who the caller is, and what it may do.",
     },
     [KT_OP_SCOPES] = {
-        .name = "scopes", .http_method = "GET", .http_path = "/scopes", .http_ok = 200,
+        .name = "scopes", .id = "get-scopes",
+        .http_method = "GET", .http_path = "/scopes", .http_ok = 200,
         .socket = true, .in = &in_nothing, .out = &kt_shape_scopes,
         .doc = "List every scope that a token can be given.",
     },
     [KT_OP_HEALTHZ] = {
-        .name = "healthz", .http_method = "GET", .http_path = "/healthz", .http_ok = 200,
+        .name = "healthz", .id = "get-health",
+        .http_method = "GET", .http_path = "/healthz", .http_ok = 200,
         .socket = true, .in = &in_nothing, .out = &kt_shape_health,
         .doc = "Say that the process is there.",
     },
     [KT_OP_READYZ] = {
-        .name = "readyz", .http_method = "GET", .http_path = "/readyz", .http_ok = 200,
-        .socket = true, .in = &in_nothing, .out = &kt_shape_health,
+        .name = "readyz", .id = "get-readiness",
+        .http_method = "GET", .http_path = "/readyz", .http_ok = 200,
+        .socket = true, .in = &in_nothing, .out = &kt_shape_health, .errors = readyz_errors,
         .doc = "Say whether requests would be served now: store, keys, not draining.",
     },
     [KT_OP_JWKS] = {
-        .name = "jwks", .http_method = "GET", .http_path = "/.well-known/jwks.json",
-        .http_ok = 200, .in = &in_nothing, .loose = true,
+        .name = "jwks", .id = "get-keys",
+        .http_method = "GET", .http_path = "/.well-known/jwks.json", .http_ok = 200,
+        .in = &in_nothing, .loose = true,
         .doc = "The public keys of the JWTs that token.validate signs (RFC 7517).",
+    },
+    [KT_OP_OPENAPI] = {
+        .name = "openapi", .id = "get-openapi",
+        .http_method = "GET", .http_path = "/openapi.json", .http_ok = 200,
+        .in = &in_nothing, .media = "application/json",
+        .doc = "This interface, as an OpenAPI 3.1 document.",
+    },
+    [KT_OP_DOCS] = {
+        .name = "docs", .id = "get-docs",
+        .http_method = "GET", .http_path = "/docs", .http_ok = 200,
+        .in = &in_nothing, .media = "text/html; charset=utf-8",
+        .doc = "This interface, as a page to read.",
+    },
+    [KT_OP_DOCS_STYLE] = {
+        .name = "docs.style", .id = "get-docs-style",
+        .http_method = "GET", .http_path = "/docs/style.css", .http_ok = 200,
+        .in = &in_nothing, .media = "text/css; charset=utf-8",
+        .doc = "The style sheet of that page.",
     },
     [KT_OP_PING] = {
         .name = "kaiten.ping", .socket = true, .in = &in_nothing, .out = &kt_shape_health,

@@ -5,6 +5,7 @@
 #ifndef KT_OPS_H
 #define KT_OPS_H
 
+#include "client/proto/error.h"
 #include "client/proto/field.h"
 
 struct kt_user {
@@ -102,6 +103,12 @@ union kt_in {
     struct kt_in_hello hello;
 };
 
+/* An answer that is sent as it is. */
+struct kt_text {
+    struct kt_str body;
+    struct kt_str etag; /* RFC 9110 section 8.8.3, quotes included; absent: it must not be kept */
+};
+
 union kt_out {
     struct kt_account account;
     struct kt_token token;
@@ -111,6 +118,7 @@ union kt_out {
     struct kt_whoami whoami;
     struct kt_scope_list scopes;
     struct kt_health health;
+    struct kt_text text;           /* operations with a media type of their own */
     const struct kt_value *value; /* operations whose answer has no shape: kaiten.describe, JWKS */
 };
 
@@ -133,6 +141,9 @@ enum kt_op_id {
     KT_OP_HEALTHZ,
     KT_OP_READYZ,
     KT_OP_JWKS,
+    KT_OP_OPENAPI,
+    KT_OP_DOCS,
+    KT_OP_DOCS_STYLE,
     KT_OP_PING,
     KT_OP_HELLO,
     KT_OP_DESCRIBE,
@@ -141,8 +152,16 @@ enum kt_op_id {
 
 enum kt_body { KT_BODY_NONE = 0, KT_BODY_REQUIRED, KT_BODY_OPTIONAL };
 
+/* One refusal that an operation may answer with, by itself or through what it calls. */
+struct kt_op_error {
+    enum kt_kind kind;  /* KT_OK ends a list */
+    const char *code;   /* NULL: the kind's own */
+    const char *detail; /* an example of it; NULL: this status is declared and nothing more */
+};
+
 struct kt_op_spec {
     const char *name;        /* socket method, log field, metric; both doors */
+    const char *id;          /* operationId of documents; NULL: not on HTTP */
     const char *http_method; /* NULL: not on HTTP. "*": any method. */
     const char *http_path;
     int http_ok;             /* 204 = no body */
@@ -151,7 +170,9 @@ struct kt_op_spec {
     const struct kt_shape *in;  /* never NULL */
     const struct kt_shape *out; /* NULL: no body, or, with `loose`, a value without a shape */
     bool loose;
+    const char *media;       /* HTTP: Content-Type of an answer that is kt_out.text; else NULL */
     enum kt_body body;       /* HTTP: does it read one */
+    const struct kt_op_error *errors; /* besides those that every operation of its kind has */
     const char *doc;         /* one sentence; manual page and --help */
 };
 

@@ -24,6 +24,7 @@ token_validate(struct request *rq)
     if (!jwt.p)
         return fail_cause(call, KT_INTERNAL, "ValidateToken.Failed", "signing failed");
     rq->bearer = jwt;
+    rq->out.text.body = KT_LIT("OK");
     return KT_OK;
 }
 

@@ -140,6 +140,7 @@ fill(struct request *rq, const struct http_head *head)
     rq->query = head->query;
     rq->content_type = head->content_type;
     rq->idempotency_key = head->idempotency_key;
+    rq->if_none_match = http_head_get(head, "If-None-Match");
     read_credential(rq, head->authorization);
 }
 
@@ -160,7 +161,7 @@ copy_head(struct request *rq)
     struct kt_str credential = { rq->credential.p, rq->credential.n };
     bool ok = keep(arena, &rq->method) && keep(arena, &rq->path) && keep(arena, &rq->query)
         && keep(arena, &rq->content_type) && keep(arena, &rq->idempotency_key)
-        && keep(arena, &credential);
+        && keep(arena, &rq->if_none_match) && keep(arena, &credential);
     rq->credential = (struct kt_secret_view){ ok ? credential.p : NULL, ok ? credential.n : 0 };
     return ok;
 }

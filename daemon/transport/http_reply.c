@@ -18,12 +18,29 @@ enum {
 
 static const struct kt_str json_type = { "application/json", 16 };
 static const struct kt_str problem_type = { "application/problem+json", 24 };
-static const struct kt_str text_type = { "text/plain; charset=utf-8", 25 };
 
 static bool
 is_refused(const struct request *rq)
 {
     return rq->call.err.kind != KT_OK || !rq->spec;
+}
+
+/* RFC 9110 section 13.1.2: a list of tags or a star. A tag has its quotes with it, so it is found
+ * whole or not at all. */
+static bool
+is_unchanged(const struct request *rq)
+{
+    if (is_refused(rq) || !rq->spec->media || !rq->out.text.etag.p || !rq->if_none_match.n)
+        return false;
+    struct kt_str tag = rq->out.text.etag, list = rq->if_none_match;
+    return kt_str_is(list, "*") || memmem(list.p, list.n, tag.p, tag.n);
+}
+
+/* Nothing stands behind the headers, not even a length (RFC 9110 section 8.6). */
+static bool
+has_no_content(const struct request *rq)
+{
+    return !is_refused(rq) && (rq->spec->http_ok == 204 || is_unchanged(rq));
 }
 
 static void
@@ -37,6 +54,8 @@ put_status(struct kt_buf *out, const struct request *rq)
         kt_buf_put_str(out, KT_LIT("HTTP/1.1 201 Created\r\n"));
     } else if (rq->spec->http_ok == 204) {
         kt_buf_put_str(out, KT_LIT("HTTP/1.1 204 No Content\r\n"));
+    } else if (is_unchanged(rq)) {
+        kt_buf_put_str(out, KT_LIT("HTTP/1.1 304 Not Modified\r\n"));
     } else {
         kt_buf_put_str(out, KT_LIT("HTTP/1.1 200 OK\r\n"));
     }
@@ -96,11 +115,38 @@ static void
 put_refusal_headers(struct kt_buf *out, const struct request *rq)
 {
     enum kt_kind kind = rq->call.err.kind;
+    kt_buf_put_str(out, KT_LIT("Cache-Control: no-store\r\n"));
     put_challenge(out, rq);
     if (kind == KT_METHOD && rq->allow.n)
         put_header(out, "Allow: ", rq->allow);
     if (kind == KT_TOO_MANY_REQUESTS || kind == KT_UNAVAILABLE)
         kt_buf_printf(out, "Retry-After: %d\r\n", RETRY_AFTER_SECONDS);
+}
+
+/* What may be kept is asked for again each time. A page has no business but to be read. */
+static void
+put_text_headers(struct kt_buf *out, const struct kt_text *text)
+{
+    if (!text->etag.p) {
+        kt_buf_put_str(out, KT_LIT("Cache-Control: no-store\r\n"));
+        return;
+    }
+    put_header(out, "ETag: ", text->etag);
+    kt_buf_put_str(out, KT_LIT("Cache-Control: no-cache\r\n"
+                               "X-Content-Type-Options: nosniff\r\n"
+                               "Content-Security-Policy: default-src 'none'; style-src 'self'; "
+                               "base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n"));
+}
+
+static void
+put_answer_headers(struct kt_buf *out, const struct request *rq)
+{
+    if (rq->spec->media)
+        put_text_headers(out, &rq->out.text);
+    else
+        kt_buf_put_str(out, KT_LIT("Cache-Control: no-store\r\n"));
+    if (rq->bearer.p)
+        put_header(out, "Authorization: Bearer ", rq->bearer);
 }
 
 /* An answer with a status but nothing to say has length 0 and no type. */
@@ -109,8 +155,8 @@ type_of(const struct request *rq)
 {
     if (is_refused(rq))
         return problem_type;
-    if (rq->bearer.p)
-        return text_type;
+    if (rq->spec->media)
+        return kt_str(rq->spec->media);
     if (rq->spec->out || (rq->spec->loose && rq->out.value))
         return json_type;
     return (struct kt_str){ NULL, 0 };
@@ -121,8 +167,8 @@ put_body(struct kt_buf *out, struct request *rq)
 {
     if (is_refused(rq))
         problem_json(out, rq);
-    else if (rq->bearer.p)
-        kt_buf_put(out, "OK", 2);
+    else if (rq->spec->media)
+        kt_buf_put_str(out, rq->out.text.body);
     else if (rq->spec->out)
         kt_encode_json(out, rq->spec->out, &rq->out);
     else if (rq->spec->loose && rq->out.value)
@@ -139,7 +185,7 @@ put_counted_body(struct kt_buf *out, struct request *rq, bool head_only)
     kt_buf_put(out, "          \r\n\r\n", LENGTH_DIGITS + 4);
     size_t body = out->n;
     put_body(out, rq);
-    if (type.p && type.p != text_type.p)
+    if (type.p && (is_refused(rq) || !rq->spec->media))
         kt_buf_putc(out, '\n');
     if (out->failed)
         return;
@@ -163,17 +209,15 @@ put_reply(struct kt_buf *out, struct request *rq, struct http_framing framing)
     put_date(out);
     if (type_of(rq).p)
         put_header(out, "Content-Type: ", type_of(rq));
-    kt_buf_put_str(out, KT_LIT("Cache-Control: no-store\r\n"));
     if (is_refused(rq))
         put_refusal_headers(out, rq);
-    else if (rq->bearer.p)
-        put_header(out, "Authorization: Bearer ", rq->bearer);
+    else
+        put_answer_headers(out, rq);
     if (framing.close)
         kt_buf_put_str(out, KT_LIT("Connection: close\r\n"));
     else if (framing.keep_alive)
         kt_buf_put_str(out, KT_LIT("Connection: keep-alive\r\n"));
-    /* RFC 9110 section 8.6: a 204 has no Content-Length. */
-    if (!is_refused(rq) && rq->spec->http_ok == 204)
+    if (has_no_content(rq))
         kt_buf_put(out, "\r\n", 2);
     else
         put_counted_body(out, rq, framing.head_only);

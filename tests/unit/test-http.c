@@ -169,6 +169,7 @@ work(struct request *rq)
     if (begins(rq->path, "/validate")) {
         rq->spec = &kt_op_specs[KT_OP_TOKEN_VALIDATE];
         rq->bearer = KT_LIT("e30.e30.c2ln");
+        rq->out.text.body = KT_LIT("OK");
     } else if (begins(rq->path, "/204")) {
         rq->spec = &kt_op_specs[KT_OP_TOKEN_REVOKE];
     } else if (begins(rq->path, "/create")) {

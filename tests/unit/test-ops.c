@@ -32,8 +32,10 @@ static void
 public_rows_are_those_that_are_meant_to_be(void **state)
 {
     (void)state;
-    static const char *const open[] = { "token.validate", "healthz",      "readyz",         "jwks",
-                                        "kaiten.ping",    "kaiten.hello", "kaiten.describe" };
+    static const char *const open[] = { "token.validate", "healthz",     "readyz",
+                                        "jwks",           "openapi",     "docs",
+                                        "docs.style",     "kaiten.ping", "kaiten.hello",
+                                        "kaiten.describe" };
     for (size_t i = 0; i < KT_OP_COUNT; i++) {
         bool listed = false;
         for (size_t k = 0; k < sizeof open / sizeof open[0]; k++)
