@@ -2,11 +2,14 @@
 # Copyright the kaiten authors
 """SIGTERM under load: what was begun is answered, and what was not answered was never begun."""
 
+import fcntl
 import json
 import os
 import random
 import signal
 import socket
+import struct
+import termios
 import threading
 import time
 
@@ -280,10 +283,21 @@ def stuck_client(d):
     """Asks for much and reads nothing: its answers fill the kernel's buffers and ours."""
     rpc = d.rpc()
     message = b"".join(msgpack.packb([0, i, "kaiten.describe", [{}]]) for i in range(100))
-    rpc.socket.settimeout(0.2)
-    with pytest.raises(TimeoutError):
-        while True:
-            rpc.socket.sendall(message)
+    rpc.socket.setblocking(False)
+    seen, sent = [-1], 0
+
+    def stuck():
+        """It reads nothing more, and what it sends does not fit."""
+        nonlocal sent
+        try:
+            sent = (sent + rpc.socket.send(message[sent:])) % len(message)
+            seen.append(-1)
+        except BlockingIOError:
+            unread = struct.unpack("i", fcntl.ioctl(rpc.socket, termios.FIONREAD, b"\0" * 4))[0]
+            seen.append(unread)
+        return len(set(seen[-50:])) == 1 and seen[-1] > 65536
+
+    wait_for(stuck, "the daemon to be stuck")
     return rpc
 
 
