@@ -11,7 +11,7 @@
 #include "daemon/loop.h"
 #include "daemon/model/digest.h"
 #include "daemon/model/format.h"
-#include "daemon/model/token.h"
+#include "daemon/model/load.h"
 #include "daemon/notify.h"
 #include "daemon/ops/document.h"
 #include "daemon/pipeline.h"
@@ -394,7 +394,7 @@ fill_index(struct parts *p)
     struct call call;
     int64_t began = clock_mono_ms();
     begin_call(p, &call, &arena);
-    int status = token_load_index(&call, p->svc.index);
+    int status = load_index(&call, p->svc.index, p->settings->loops);
     kt_arena_done(&arena);
     if (status != KT_OK)
         return fail_start(EX_TEMPFAIL, "the tokens cannot be read from the store");

@@ -44,7 +44,6 @@ struct service {
     bool scopes_unbounded;        /* tokens may hold more than their creator */
     size_t embedded_tokens_max;   /* tokens inside an account's answer */
     size_t page_default;
-    size_t nloops;
     _Atomic int state;            /* enum service_state */
 };
 

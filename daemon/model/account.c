@@ -66,17 +66,6 @@ slug_key(struct kt_arena *arena, const struct uuid *org, struct kt_str slug)
     return key_of(arena, 's', org, text.p, text.n);
 }
 
-/* What the buffer holds, moved to the arena; ends the buffer. */
-static struct kt_str
-finish(struct kt_arena *arena, struct kt_buf *buf)
-{
-    struct kt_str out = { NULL, 0 };
-    if (!buf->failed)
-        out = kt_arena_str(arena, kt_buf_str(buf));
-    kt_buf_done(buf);
-    return out;
-}
-
 static struct kt_str
 encode(struct kt_arena *arena, const struct account_record *a)
 {
@@ -93,7 +82,7 @@ encode(struct kt_arena *arena, const struct account_record *a)
     record_put_str(&buf, a->created_by.name);
     record_put_i64(&buf, a->created_ms);
     record_put_u32(&buf, a->epoch);
-    return finish(arena, &buf);
+    return record_finish(arena, &buf);
 }
 
 bool
@@ -120,8 +109,8 @@ account_decode(struct kt_str value, struct account_record *ret)
     return true;
 }
 
-static int
-bad_record(struct call *call, char space)
+int
+account_bad_record(struct call *call, char space)
 {
     return fail_cause(call, KT_INTERNAL, NULL, "a record of space '%c' has another form", space);
 }
@@ -144,7 +133,7 @@ account_find(struct call *call, const struct uuid *org, struct kt_str slug, stru
     record_open(&in, row.value);
     struct uuid id = record_uuid(&in);
     if (!record_done(&in))
-        return bad_record(call, 's');
+        return account_bad_record(call, 's');
     *ret_id = id;
     return KT_OK;
 }
@@ -167,7 +156,7 @@ account_load(struct call *call, const struct uuid *org, struct kt_str slug,
     if (!row.value.p)
         return KT_NOT_FOUND; /* deleted between the two looks */
     if (!account_decode(row.value, ret))
-        return bad_record(call, 'a');
+        return account_bad_record(call, 'a');
     *ret_row = row;
     return KT_OK;
 }
@@ -184,7 +173,7 @@ scan_row(void *ctx, const struct store_row *row)
     struct scan *s = ctx;
     struct account_record a;
     if (!account_decode(row->value, &a))
-        return bad_record(s->call, 'a');
+        return account_bad_record(s->call, 'a');
     return s->each(s->ctx, &a);
 }
 
@@ -303,7 +292,7 @@ encode_tombstone(struct call *call)
     record_put_i64(&buf, call->now_ms);
     record_put_uuid(&buf, &call->who->id);
     record_put_str(&buf, call->who->name);
-    return finish(call->arena, &buf);
+    return record_finish(call->arena, &buf);
 }
 
 /* The tokens are not touched: without their account none of them is live, and they may be more

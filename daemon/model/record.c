@@ -57,6 +57,16 @@ record_put_strs(struct kt_buf *buf, const struct kt_str v[], size_t n)
         record_put_str(buf, v[i]);
 }
 
+struct kt_str
+record_finish(struct kt_arena *arena, struct kt_buf *buf)
+{
+    struct kt_str out = { NULL, 0 };
+    if (!buf->failed)
+        out = kt_arena_str(arena, kt_buf_str(buf));
+    kt_buf_done(buf);
+    return out;
+}
+
 void
 record_open(struct record_in *in, struct kt_str bytes)
 {

@@ -18,6 +18,9 @@ void record_put_bytes(struct kt_buf *, const void *p, size_t n); /* as they are,
 void record_put_str(struct kt_buf *, struct kt_str);             /* absent stays absent */
 void record_put_strs(struct kt_buf *, const struct kt_str v[], size_t n);
 
+/* What the buffer holds, moved to the arena; ends the buffer. p NULL: no memory, or a failure. */
+struct kt_str record_finish(struct kt_arena *, struct kt_buf *);
+
 struct record_in {
     const unsigned char *p, *end;
     bool ok;

@@ -8,20 +8,11 @@
 #include "daemon/model/record.h"
 #include "daemon/model/slug.h"
 #include "daemon/model/tokentext.h"
+#include "daemon/model/verdict.h"
 #include "daemon/principal.h"
 #include "daemon/service.h"
 
-enum { TOKEN_FORMAT = 1, VERDICT_FORMAT = 1, RECORD_MAX = 60 * 1024 };
-
-/* What a digest row says: all that a verdict needs, and no more. */
-struct verdict_record {
-    struct uuid org, account, token;
-    int64_t expires_ms;
-    uint32_t epoch;
-    bool revoked;
-    const struct kt_str *scopes;
-    size_t nscopes;
-};
+enum { TOKEN_FORMAT = 1, RECORD_MAX = 60 * 1024 };
 
 /* --- keys --------------------------------------------------------------------------------- */
 
@@ -70,16 +61,6 @@ digest_key(struct kt_arena *arena, const unsigned char digest[DIGEST_BYTES])
 
 /* --- bytes -------------------------------------------------------------------------------- */
 
-static struct kt_str
-finish(struct kt_arena *arena, struct kt_buf *buf)
-{
-    struct kt_str out = { NULL, 0 };
-    if (!buf->failed)
-        out = kt_arena_str(arena, kt_buf_str(buf));
-    kt_buf_done(buf);
-    return out;
-}
-
 static void
 put_actor(struct kt_buf *buf, const struct actor *actor)
 {
@@ -118,7 +99,7 @@ encode_token(struct kt_arena *arena, const struct token_record *t)
         record_put_bytes(&buf, t->old_digest, sizeof t->old_digest);
         record_put_i64(&buf, t->old_expires_ms);
     }
-    return finish(arena, &buf);
+    return record_finish(arena, &buf);
 }
 
 static bool
@@ -152,49 +133,6 @@ decode_token(struct kt_arena *arena, struct kt_str value, struct token_record *r
     return true;
 }
 
-static struct kt_str
-encode_verdict(struct kt_arena *arena, const struct verdict_record *v)
-{
-    struct kt_buf buf;
-    kt_buf_init(&buf, RECORD_MAX);
-    record_put_u8(&buf, VERDICT_FORMAT);
-    record_put_u8(&buf, v->revoked);
-    record_put_uuid(&buf, &v->org);
-    record_put_uuid(&buf, &v->account);
-    record_put_uuid(&buf, &v->token);
-    record_put_i64(&buf, v->expires_ms);
-    record_put_u32(&buf, v->epoch);
-    record_put_strs(&buf, v->scopes, v->nscopes);
-    return finish(arena, &buf);
-}
-
-static bool
-decode_verdict(struct kt_arena *arena, struct kt_str value, struct verdict_record *ret)
-{
-    struct record_in in;
-    struct verdict_record v;
-    record_open(&in, value);
-    if (record_u8(&in) != VERDICT_FORMAT)
-        return false;
-    v.revoked = record_u8(&in) != 0;
-    v.org = record_uuid(&in);
-    v.account = record_uuid(&in);
-    v.token = record_uuid(&in);
-    v.expires_ms = record_i64(&in);
-    v.epoch = record_u32(&in);
-    v.scopes = record_strs(&in, arena, TOKEN_SCOPES_MAX, &v.nscopes);
-    if (!record_done(&in))
-        return false;
-    *ret = v;
-    return true;
-}
-
-static int
-bad_record(struct call *call, char space)
-{
-    return fail_cause(call, KT_INTERNAL, NULL, "a record of space '%c' has another form", space);
-}
-
 /* --- reading ------------------------------------------------------------------------------ */
 
 static int
@@ -211,7 +149,7 @@ load_by_id(struct call *call, const struct uuid *org, const struct uuid *account
     if (!row.value.p)
         return KT_NOT_FOUND;
     if (!decode_token(call->arena, row.value, ret))
-        return bad_record(call, 't');
+        return account_bad_record(call, 't');
     *ret_row = row;
     return KT_OK;
 }
@@ -233,7 +171,7 @@ token_load(struct call *call, const struct uuid *org, const struct uuid *account
     record_open(&in, row.value);
     struct uuid id = record_uuid(&in);
     if (!record_done(&in))
-        return bad_record(call, 'c');
+        return account_bad_record(call, 'c');
     return load_by_id(call, org, account, &id, ret, ret_row);
 }
 
@@ -249,7 +187,7 @@ scan_row(void *ctx, const struct store_row *row)
     struct scan *s = ctx;
     struct token_record t;
     if (!decode_token(s->call->arena, row->value, &t))
-        return bad_record(s->call, 't');
+        return account_bad_record(s->call, 't');
     return s->each(s->ctx, &t);
 }
 
@@ -285,7 +223,7 @@ put_verdict(struct call *call, struct batch *b, const struct uuid *org,
         .scopes = t->scopes,
         .nscopes = t->nscopes,
     };
-    batch_set(b, digest_key(call->arena, digest), encode_verdict(call->arena, &v));
+    batch_set(b, digest_key(call->arena, digest), verdict_encode(call->arena, &v));
 }
 
 static void
@@ -523,77 +461,4 @@ token_judge(const struct service *svc, struct kt_secret_view secret, int64_t now
     unsigned char digest[DIGEST_BYTES];
     digest_token(svc->keys, secret, digest);
     return says[index_find(svc->index, digest, now_ms, ret)];
-}
-
-/* --- at start ----------------------------------------------------------------------------- */
-
-struct loading {
-    struct call *call;
-    struct index *index;
-};
-
-static int
-load_account(void *ctx, const struct store_row *row)
-{
-    struct loading *l = ctx;
-    struct account_record a;
-    uint32_t number;
-    if (!account_decode(row->value, &a))
-        return bad_record(l->call, 'a');
-    const struct index_account_text text = { a.org_ext, a.slug, a.external_id, a.name };
-    if (index_account_put(l->index, &a.id, &a.org, &text, a.epoch, &number) == INDEX_NO_MEMORY)
-        return fail_memory(l->call);
-    return KT_OK;
-}
-
-/* Tokens of an account that was deleted stay known as revoked until they are purged. */
-static bool
-account_number(struct index *index, const struct verdict_record *v, uint32_t *ret)
-{
-    static const struct index_account_text gone = { KT_LIT(""), KT_LIT(""), KT_LIT(""),
-                                                    KT_LIT("") };
-    if (index_account_find(index, &v->account, ret))
-        return true;
-    if (index_account_put(index, &v->account, &v->org, &gone, UINT32_MAX, ret) == INDEX_NO_MEMORY)
-        return false;
-    index_account_end(index, *ret, UINT32_MAX);
-    return true;
-}
-
-static int
-load_digest(void *ctx, const struct store_row *row)
-{
-    struct loading *l = ctx;
-    struct verdict_record v;
-    struct index_token t = { .revoked = false };
-    kt_arena_reset(l->call->arena);
-    if (row->key.n != 1 + DIGEST_BYTES || !decode_verdict(l->call->arena, row->value, &v))
-        return bad_record(l->call, 'h');
-    if (!account_number(l->index, &v, &t.account) ||
-        index_scopes_put(l->index, v.scopes, v.nscopes, &t.scopes) == INDEX_NO_MEMORY)
-        return fail_memory(l->call);
-    t.id = v.token;
-    t.epoch = v.epoch;
-    t.expires_ms = v.expires_ms;
-    t.revoked = v.revoked;
-    const unsigned char *digest = (const unsigned char *)row->key.p + 1;
-    if (index_add(l->index, digest, &t) == INDEX_NO_MEMORY)
-        return fail_memory(l->call);
-    return KT_OK;
-}
-
-static int
-load_space(struct loading *l, char space, int (*each)(void *, const struct store_row *))
-{
-    char end = (char)(space + 1);
-    const struct store_range range = { { &space, 1 }, { &end, 1 }, false, 0 };
-    return store_scan(l->call, l->call->svc->store, &range, each, l);
-}
-
-int
-token_load_index(struct call *call, struct index *index)
-{
-    struct loading l = { call, index };
-    int status = load_space(&l, 'a', load_account);
-    return status != KT_OK ? status : load_space(&l, 'h', load_digest);
 }

@@ -81,7 +81,4 @@ enum token_judgement {
 enum token_judgement token_judge(const struct service *, struct kt_secret_view, int64_t now_ms,
                                  struct index_hit *ret);
 
-/* Fills the empty index from the store: accounts, then digests. Before the loops start. */
-int token_load_index(struct call *, struct index *);
-
 #endif

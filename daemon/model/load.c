@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "daemon/model/load.h"
+
+#include "daemon/model/account.h"
+#include "daemon/model/digest.h"
+#include "daemon/model/verdict.h"
+#include "daemon/service.h"
+
+#include <pthread.h>
+
+/* Reading, authenticating and decoding rows is most of the work and goes on side by side; the index
+ * has one writer at a time. */
+struct loading {
+    struct call *call;
+    struct index *index;
+    pthread_mutex_t *lock; /* of the index */
+};
+
+static int
+load_account(void *ctx, const struct store_row *row)
+{
+    struct loading *l = ctx;
+    struct account_record a;
+    uint32_t number;
+    if (!account_decode(row->value, &a))
+        return account_bad_record(l->call, 'a');
+    const struct index_account_text text = { a.org_ext, a.slug, a.external_id, a.name };
+    if (index_account_put(l->index, &a.id, &a.org, &text, a.epoch, &number) == INDEX_NO_MEMORY)
+        return fail_memory(l->call);
+    return KT_OK;
+}
+
+/* Tokens of an account that was deleted stay known as revoked until they are purged. */
+static bool
+account_number(struct index *index, const struct verdict_record *v, uint32_t *ret)
+{
+    static const struct index_account_text gone = { KT_LIT(""), KT_LIT(""), KT_LIT(""),
+                                                    KT_LIT("") };
+    if (index_account_find(index, &v->account, ret))
+        return true;
+    if (index_account_put(index, &v->account, &v->org, &gone, UINT32_MAX, ret) == INDEX_NO_MEMORY)
+        return false;
+    index_account_end(index, *ret, UINT32_MAX);
+    return true;
+}
+
+static bool
+add(struct index *index, const unsigned char *digest, const struct verdict_record *v)
+{
+    struct index_token t = { .id = v->token,
+                             .epoch = v->epoch,
+                             .expires_ms = v->expires_ms,
+                             .revoked = v->revoked };
+    return account_number(index, v, &t.account)
+        && index_scopes_put(index, v->scopes, v->nscopes, &t.scopes) != INDEX_NO_MEMORY
+        && index_add(index, digest, &t) != INDEX_NO_MEMORY;
+}
+
+static int
+load_digest(void *ctx, const struct store_row *row)
+{
+    struct loading *l = ctx;
+    struct verdict_record v;
+    kt_arena_reset(l->call->arena);
+    if (row->key.n != 1 + DIGEST_BYTES || !verdict_decode(l->call->arena, row->value, &v))
+        return account_bad_record(l->call, 'h');
+    pthread_mutex_lock(l->lock);
+    bool added = add(l->index, (const unsigned char *)row->key.p + 1, &v);
+    pthread_mutex_unlock(l->lock);
+    return added ? KT_OK : fail_memory(l->call);
+}
+
+/* --- parts of a space --------------------------------------------------------------------- */
+
+struct part {
+    struct loading loading;
+    struct call call;
+    struct kt_arena arena;
+    unsigned first, last; /* second byte of the keys: first <= byte < last */
+    pthread_t thread;
+    int status;
+};
+
+static void *
+load_part(void *arg)
+{
+    struct part *p = arg;
+    const char from[2] = { 'h', (char)p->first }, to[2] = { 'h', (char)p->last };
+    /* The ends are those of the space itself. */
+    const struct store_range range = { { from, p->first == 0 ? 1 : 2 },
+                                       p->last == 256 ? KT_LIT("i") : (struct kt_str){ to, 2 },
+                                       false, 0 };
+    p->status = store_scan(&p->call, p->call.svc->store, &range, load_digest, &p->loading);
+    return NULL;
+}
+
+static void
+begin_part(struct part *p, const struct loading *l, size_t i, size_t n)
+{
+    *p = (struct part){ .loading = *l, .call = *l->call };
+    kt_arena_init(&p->arena, l->call->arena->cap);
+    p->call.arena = &p->arena;
+    p->loading.call = &p->call;
+    p->first = (unsigned)(i * 256 / n);
+    p->last = (unsigned)((i + 1) * 256 / n);
+}
+
+/* A thread that cannot be had is done without: its part is loaded here. */
+static int
+load_digests(const struct loading *l, size_t n)
+{
+    struct part parts[LOAD_THREADS_MAX];
+    bool own[LOAD_THREADS_MAX] = { false };
+    int status = KT_OK;
+    for (size_t i = 0; i < n; i++) {
+        begin_part(&parts[i], l, i, n);
+        own[i] = i + 1 < n && pthread_create(&parts[i].thread, NULL, load_part, &parts[i]) == 0;
+        if (!own[i])
+            load_part(&parts[i]);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (own[i])
+            pthread_join(parts[i].thread, NULL);
+        if (parts[i].status != KT_OK)
+            status = parts[i].status;
+        kt_arena_done(&parts[i].arena);
+    }
+    return status;
+}
+
+int
+load_index(struct call *call, struct index *index, size_t threads)
+{
+    pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    struct loading l = { call, index, &lock };
+    const struct store_range accounts = { KT_LIT("a"), KT_LIT("b"), false, 0 };
+    int status = store_scan(call, call->svc->store, &accounts, load_account, &l);
+    if (status != KT_OK)
+        return status;
+    return load_digests(&l, threads < LOAD_THREADS_MAX ? threads : LOAD_THREADS_MAX);
+}

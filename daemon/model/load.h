@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* The index, filled from the store at start. */
+#ifndef LOAD_H
+#define LOAD_H
+
+#include "daemon/call.h"
+#include "daemon/index.h"
+
+enum { LOAD_THREADS_MAX = 16 };
+
+/* Fills the empty index: accounts, then digests, these by so many threads (1 to LOAD_THREADS_MAX),
+ * each with a part of the space. Before anybody reads the index. 0 or a kind; the log says why. */
+int load_index(struct call *, struct index *, size_t threads) __attribute__((warn_unused_result));
+
+#endif
