@@ -161,19 +161,25 @@ read_socket(struct listener_settings *l, struct conf_error *err)
     return parse_mode(l->values, &l->mode, err);
 }
 
-/* An option that says nothing without another one is a mistake. */
+/* An option that says nothing without another one is a mistake, unless it only says its default, as
+ * a dump of the configuration does. */
 static bool
 check_tls_pairs(const struct conf_values *v, struct conf_error *err)
 {
-    static const char *const pairs[][2] = {
-        { "tls_certificate", "tls_key" },         { "tls_key", "tls_certificate" },
-        { "tls_client_ca", "tls_certificate" },   { "tls_client_verify", "tls_client_ca" },
-        { "tls_min_version", "tls_certificate" },
+    static const struct {
+        const char *option, *needs, *def;
+    } pairs[] = {
+        { "tls_certificate", "tls_key", "" },
+        { "tls_key", "tls_certificate", "" },
+        { "tls_client_ca", "tls_certificate", "" },
+        { "tls_client_verify", "tls_client_ca", "required" },
+        { "tls_min_version", "tls_certificate", "1.2" },
     };
     for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++)
-        if (conf_is_set(v, pairs[i][0]) && !conf_is_set(v, pairs[i][1]))
-            return refuse(err, conf_where(v, pairs[i][0], 0), "[http] %s: it needs %s",
-                          pairs[i][0], pairs[i][1]);
+        if (conf_is_set(v, pairs[i].option) && !conf_is_set(v, pairs[i].needs) &&
+            strcmp(conf_str(v, pairs[i].option), pairs[i].def) != 0)
+            return refuse(err, conf_where(v, pairs[i].option, 0), "[http] %s: it needs %s",
+                          pairs[i].option, pairs[i].needs);
     return true;
 }
 

@@ -261,7 +261,7 @@ test_kinds_of_file(void **state)
     }
 }
 
-/* What a start left behind that ended in the midst of it: not under the name itself, and no more. */
+/* What a start left behind that ended in the midst of it: not under the name itself. */
 static void
 test_created_over_a_leftover(void **state)
 {
