@@ -36,7 +36,8 @@ class Stream:
         "account.delete": ("DELETE", "/service-accounts/{serviceAccountSlug}"),
         "token.create": ("POST", "/service-accounts/{serviceAccountSlug}/tokens"),
         "token.revoke": ("DELETE", "/service-accounts/{serviceAccountSlug}/tokens/{tokenSlug}"),
-        "token.rotate": ("POST", "/service-accounts/{serviceAccountSlug}/tokens/{tokenSlug}/rotate"),
+        "token.rotate": ("POST",
+                         "/service-accounts/{serviceAccountSlug}/tokens/{tokenSlug}/rotate"),
         "whoami": ("GET", "/whoami"),
     }
 

@@ -32,8 +32,8 @@ class Story:
 
     def mint(self, name, key=None, line="acknowledged", account="a", **more):
         key = key or name
-        self.call("mint", line, dict(secret="ksh_" + name, token="id-" + name, answered=key, **more),
-                  key=key, nonce=key, account=account)
+        told = dict(secret="ksh_" + name, token="id-" + name, answered=key, **more)
+        self.call("mint", line, told, key=key, nonce=key, account=account)
 
     def verify(self, name, valid, **more):
         self.call("verify", told=dict(valid=valid, **more), secret="ksh_" + name)
@@ -162,8 +162,8 @@ def ghost_of_an_unread_revocation(s):
     s.call("list", told=dict(tokens={"nI": ("id-nI", True)}), account="aI")
 
 
-SEEDS = [f for name, f in list(globals().items())
-         if name.split("_")[0] in ("lost", "resurrected", "doubled", "mixed", "unexplained", "ghost")]
+KINDS = {"lost", "resurrected", "doubled", "mixed", "unexplained", "ghost"}
+SEEDS = [f for name, f in list(globals().items()) if name.split("_")[0] in KINDS]
 
 
 def test_a_clean_journal_has_no_violation():
@@ -183,7 +183,7 @@ def test_all_seeds_at_once():
         seed(s)
     found = s.check(excused=("Server.Busy",))
     assert len(found) >= len(SEEDS)
-    assert set(found) == {"lost", "resurrected", "doubled", "mixed", "unexplained", "ghost"}
+    assert set(found) == KINDS
 
 
 def test_what_nobody_excused_is_found():

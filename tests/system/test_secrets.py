@@ -142,8 +142,12 @@ def test_no_secret_is_anywhere(own_daemon, store, end):
     secrets, jwts, bodies = exercise(d)
     assert len(secrets) >= 28 and len(jwts) > 10
     proc = pathlib.Path(f"/proc/{d.process.pid}")
-    places = {name: (proc / name).read_bytes() for name in ("cmdline", "environ")}
-    assert b"KAITEN_TEST" in places["environ"]
+    places = {"cmdline": (proc / "cmdline").read_bytes()}
+    try:
+        places["environ"] = (proc / "environ").read_bytes()
+        assert b"KAITEN_TEST" in places["environ"]
+    except PermissionError:
+        assert os.geteuid() != 0  # not even its own user may look
     if end == "stopped":
         assert d.stop() == 0
     elif end == "killed":
