@@ -53,19 +53,30 @@ prepare_account(struct index *index, struct effect *e)
 }
 
 /* Everything that can fail happens before the store is asked, so that what became durable can
- * always be told to the index. */
+ * always be told to the index. Only a token brings its account along: what is refused would stay
+ * in the index for ever. */
 static bool
 prepare(struct index *index, struct batch *b)
 {
     for (size_t i = 0; i < b->neffects; i++) {
         struct effect *e = &b->effects[i];
-        if (e->account && !prepare_account(index, e))
-            return false;
         if (e->type == EFFECT_TOKEN &&
-            index_scopes_put(index, e->scopes, e->nscopes, &e->list) == INDEX_NO_MEMORY)
+            (!prepare_account(index, e) ||
+             index_scopes_put(index, e->scopes, e->nscopes, &e->list) == INDEX_NO_MEMORY))
             return false;
     }
     return true;
+}
+
+/* A rename without memory leaves the old name in the index until the next start: worth a line,
+ * not worth refusing what is durable. */
+static void
+rename_account(struct index *index, uint32_t number, const struct account_record *a)
+{
+    const struct index_account_text text = account_text(a);
+    const struct index_account_text *now = atomic_load(&index_account_at(index, number)->text);
+    if (!kt_str_eq(now->name, a->name) && index_account_rename(index, number, &text) != INDEX_OK)
+        log_line(LOG_LEVEL_WARNING, "index.rename", "message=%s", "no memory");
 }
 
 static void
@@ -76,19 +87,28 @@ publish_token(struct index *index, const struct effect *e)
                                        .scopes = e->list,
                                        .epoch = e->epoch,
                                        .expires_ms = e->expires_ms };
+    /* One that was refused may have brought an older name. */
+    rename_account(index, e->number, e->account);
     enum index_status status = index_add(index, e->digest, &token);
     if (status != INDEX_OK)
         log_line(LOG_LEVEL_ERROR, "index.add", "status=%d", (int)status);
 }
 
-/* A rename that finds no memory leaves the old name in the JWTs of that account until the next
- * start: worth a line, not worth refusing what is durable. */
+/* An account that has never had a token is not in the index, and need not be. */
 static void
 publish_account(struct index *index, const struct effect *e)
 {
-    const struct index_account_text text = account_text(e->account);
-    if (index_account_rename(index, e->number, &text) != INDEX_OK)
-        log_line(LOG_LEVEL_WARNING, "index.rename", "message=%s", "no memory");
+    uint32_t number;
+    if (index_account_find(index, &e->account->id, &number))
+        rename_account(index, number, e->account);
+}
+
+static void
+publish_account_end(struct index *index, const struct effect *e)
+{
+    uint32_t number;
+    if (index_account_find(index, &e->account->id, &number))
+        index_account_end(index, number, e->epoch);
 }
 
 static void
@@ -99,7 +119,7 @@ publish(struct index *index, const struct batch *b)
         switch (e->type) {
         case EFFECT_NONE: break;
         case EFFECT_ACCOUNT: publish_account(index, e); break;
-        case EFFECT_ACCOUNT_END: index_account_end(index, e->number, e->epoch); break;
+        case EFFECT_ACCOUNT_END: publish_account_end(index, e); break;
         case EFFECT_TOKEN: publish_token(index, e); break;
         case EFFECT_REVOKE: index_revoke(index, e->digest); break;
         case EFFECT_EXPIRY: index_set_expiry(index, e->digest, e->expires_ms); break;
@@ -115,7 +135,7 @@ publish_ends(struct index *index, const struct batch *b)
     for (size_t i = 0; i < b->neffects; i++) {
         const struct effect *e = &b->effects[i];
         if (e->type == EFFECT_ACCOUNT_END)
-            index_account_end(index, e->number, e->epoch);
+            publish_account_end(index, e);
         else if (e->type == EFFECT_REVOKE)
             index_revoke(index, e->digest);
         else if (e->type == EFFECT_EXPIRY)

@@ -1,0 +1,738 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* A whole daemon without sockets, for the tests of its core: the real pipeline, workers, committer
+ * and loops over storage-memory, behind a plugin that fails on request. Requests are put on a loop
+ * by core_ask() and their answers are kept where the test can look at them. Include it before
+ * <cmocka.h>, whose fail() would get in the way. */
+#ifndef CORE_H
+#define CORE_H
+
+#include "client/proto/encode.h"
+#include "client/proto/json.h"
+#include "client/proto/pack.h"
+#include "daemon/authn.h"
+#include "daemon/codec/body.h"
+#include "daemon/commit.h"
+#include "daemon/idempotency.h"
+#include "daemon/index.h"
+#include "daemon/log.h"
+#include "daemon/loop.h"
+#include "daemon/model/digest.h"
+#include "daemon/model/token.h"
+#include "daemon/ops.h"
+#include "daemon/pipeline.h"
+#include "daemon/plugin.h"
+#include "daemon/principal.h"
+#include "daemon/route.h"
+#include "daemon/service.h"
+#include "daemon/signer.h"
+#include "daemon/store.h"
+#include "daemon/transport/http.h"
+#include "daemon/worker.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sodium.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define CORE_COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+/* What a test needs to go on at all; the fuzz targets have no cmocka. */
+#define core_must(condition)                                                                       \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
+            abort();                                                                               \
+        }                                                                                          \
+    } while (0)
+
+/* --- a store that does what the test says ------------------------------------------------- */
+
+extern const struct kaiten_storage kaiten_storage_plugin; /* storage-memory */
+
+/* Statuses below are what is said instead of doing the work; KAITEN_DONE: do it. */
+struct disk {
+    void *memory;
+    _Atomic int get_says, scan_says, health_says;
+    _Atomic int apply_says;       /* of the call as a whole */
+    _Atomic int batch_says;       /* of each batch, nothing is written */
+    _Atomic size_t batch_failed;  /* with KAITEN_CONFLICT: the condition */
+    _Atomic int times;            /* how often the two above are said; < 0: for ever */
+    _Atomic size_t gets, scans, applies, batches, urgent, largest;
+    pthread_mutex_t gate;         /* taken by each apply: hold it to let batches pile up */
+    void (*before_apply)(struct disk *); /* on the committer */
+    void *ctx;
+};
+
+static inline enum kaiten_status
+disk_open(const struct kaiten_host *host, const struct kaiten_config *config, void **ret_instance,
+          struct kaiten_err *err)
+{
+    struct disk *disk = calloc(1, sizeof *disk);
+    core_must(disk);
+    core_must(kaiten_storage_plugin.open(host, config, &disk->memory, err) == KAITEN_DONE);
+    pthread_mutex_init(&disk->gate, NULL);
+    *ret_instance = disk;
+    return KAITEN_DONE;
+}
+
+static inline void
+disk_close(void *instance)
+{
+    struct disk *disk = instance;
+    kaiten_storage_plugin.close(disk->memory);
+    pthread_mutex_destroy(&disk->gate);
+    free(disk);
+}
+
+static inline enum kaiten_status
+disk_get(void *instance, const struct kaiten_bytes *keys, size_t n, struct kaiten_emit *emit,
+         struct kaiten_err *err)
+{
+    struct disk *disk = instance;
+    atomic_fetch_add(&disk->gets, 1);
+    if (atomic_load(&disk->get_says) != KAITEN_DONE) {
+        host_table.error(err, "get fails as told, in /secret/place");
+        return (enum kaiten_status)atomic_load(&disk->get_says);
+    }
+    return kaiten_storage_plugin.get(disk->memory, keys, n, emit, err);
+}
+
+static inline enum kaiten_status
+disk_scan(void *instance, const struct kaiten_range *range, struct kaiten_emit *emit,
+          struct kaiten_err *err)
+{
+    struct disk *disk = instance;
+    atomic_fetch_add(&disk->scans, 1);
+    if (atomic_load(&disk->scan_says) != KAITEN_DONE) {
+        host_table.error(err, "scan fails as told, in /secret/place");
+        return (enum kaiten_status)atomic_load(&disk->scan_says);
+    }
+    return kaiten_storage_plugin.scan(disk->memory, range, emit, err);
+}
+
+static inline bool
+disk_says(struct disk *disk)
+{
+    if (atomic_load(&disk->apply_says) == KAITEN_DONE &&
+        atomic_load(&disk->batch_says) == KAITEN_DONE)
+        return false;
+    int left = atomic_load(&disk->times);
+    if (left > 0)
+        atomic_store(&disk->times, left - 1);
+    return left != 0;
+}
+
+static inline enum kaiten_status
+disk_apply(void *instance, const struct kaiten_batch *batches, size_t n,
+           struct kaiten_outcome *outcomes, struct kaiten_err *err)
+{
+    struct disk *disk = instance;
+    atomic_fetch_add(&disk->applies, 1);
+    atomic_fetch_add(&disk->batches, n);
+    for (size_t i = 0; i < n; i++)
+        if (batches[i].flags & KAITEN_BATCH_URGENT)
+            atomic_fetch_add(&disk->urgent, 1);
+    if (n > atomic_load(&disk->largest))
+        atomic_store(&disk->largest, n);
+    pthread_mutex_lock(&disk->gate);
+    pthread_mutex_unlock(&disk->gate);
+    if (disk->before_apply)
+        disk->before_apply(disk);
+    if (!disk_says(disk))
+        return kaiten_storage_plugin.apply(disk->memory, batches, n, outcomes, err);
+    host_table.error(err, "apply fails as told, in /secret/place");
+    for (size_t i = 0; i < n; i++)
+        outcomes[i] = (struct kaiten_outcome){
+            .status = (enum kaiten_status)atomic_load(&disk->batch_says),
+            .failed = atomic_load(&disk->batch_failed),
+        };
+    return (enum kaiten_status)atomic_load(&disk->apply_says);
+}
+
+static inline enum kaiten_status
+disk_health(void *instance, struct kaiten_err *err)
+{
+    struct disk *disk = instance;
+    int says = atomic_load(&disk->health_says);
+    if (says != KAITEN_DONE)
+        host_table.error(err, "not healthy as told, in /secret/place");
+    return (enum kaiten_status)says;
+}
+
+static const struct kaiten_storage disk_plugin = {
+    .size = sizeof(struct kaiten_storage),
+    .abi = KAITEN_STORAGE_ABI,
+    .threads = KAITEN_THREADS_READERS,
+    .name = "disk",
+    .open = disk_open,
+    .close = disk_close,
+    .get = disk_get,
+    .scan = disk_scan,
+    .apply = disk_apply,
+    .health = disk_health,
+};
+
+/* The next calls (< 0: all) say this of the group as a whole, or of each batch. */
+static inline void
+disk_fail(struct disk *disk, int apply, int batch, size_t failed, int times)
+{
+    atomic_store(&disk->times, times);
+    atomic_store(&disk->batch_failed, failed);
+    atomic_store(&disk->batch_says, batch);
+    atomic_store(&disk->apply_says, apply);
+}
+
+static inline void
+disk_mend(struct disk *disk)
+{
+    atomic_store(&disk->get_says, KAITEN_DONE);
+    atomic_store(&disk->scan_says, KAITEN_DONE);
+    atomic_store(&disk->health_says, KAITEN_DONE);
+    disk_fail(disk, KAITEN_DONE, KAITEN_DONE, 0, 0);
+}
+
+/* --- callers ------------------------------------------------------------------------------ */
+
+extern const struct kaiten_auth kaiten_auth_plugin; /* auth-token */
+
+enum { CORE_HOUR = 3600 * 1000, CORE_SCOPES_MAX = 16 };
+
+/* "subject/organization/scope,scope" as a principal; spare is written to. */
+static inline bool
+core_parse_caller(char *spare, struct kaiten_principal *p, const char **scopes)
+{
+    char *org = strchr(spare, '/');
+    char *list = org ? strchr(org + 1, '/') : NULL;
+    if (!list)
+        return false;
+    *org++ = *list++ = '\0';
+    *p = (struct kaiten_principal){ .size = sizeof *p, .subject = spare, .organization = org,
+                                    .scopes = scopes };
+    for (char *scope = strtok_r(list, ",", &list); scope && p->nscopes < CORE_SCOPES_MAX;
+         scope = strtok_r(NULL, ",", &list))
+        scopes[p->nscopes++] = scope;
+    return true;
+}
+
+/* Stands for auth-jwt: costs something, may be cached, and the credential alone decides. */
+static inline enum kaiten_verdict
+user_identify(void *instance, const struct kaiten_caller *caller, struct kaiten_sink *sink,
+              struct kaiten_err *err)
+{
+    char text[512];
+    const char *scopes[CORE_SCOPES_MAX];
+    struct kaiten_principal p;
+    const struct kaiten_bytes *c = &caller->credential;
+    atomic_fetch_add((_Atomic int *)instance, 1);
+    if (c->n == 0 || c->n >= sizeof text || memcmp(c->p, "ksh_", c->n < 4 ? c->n : 4) == 0)
+        return KAITEN_NOT_MINE;
+    memcpy(text, c->p, c->n);
+    text[c->n] = '\0';
+    if (!core_parse_caller(text, &p, scopes)) {
+        host_table.error(err, "no such user");
+        return KAITEN_REFUSED;
+    }
+    p.expires_at_ms = clock_wall_ms() + CORE_HOUR;
+    p.proof = "jwt";
+    return host_table.principal(sink, &p) ? KAITEN_KNOWN : KAITEN_REFUSED;
+}
+
+static _Atomic int user_asked; /* how often user_identify() was called */
+
+static const struct plugin core_user_plugin = {
+    .kind = PLUGIN_AUTH,
+    .auth = { .size = sizeof(struct kaiten_auth), .abi = KAITEN_AUTH_ABI,
+              .threads = KAITEN_THREADS_PARALLEL, .caps = KAITEN_AUTH_CACHE, .name = "user",
+              .identify = user_identify },
+    .name = "user",
+};
+
+static inline struct principal *
+core_caller(const char *who, enum kaiten_verify verify)
+{
+    char text[512];
+    const char *scopes[CORE_SCOPES_MAX];
+    struct kaiten_principal p;
+    snprintf(text, sizeof text, "%s", who);
+    core_must(core_parse_caller(text, &p, scopes));
+    p.verify = (int)verify;
+    p.proof = "peer";
+    struct principal *made = principal_new(&p);
+    core_must(made);
+    return made;
+}
+
+/* --- the daemon --------------------------------------------------------------------------- */
+
+struct core {
+    struct service svc;
+    pthread_rwlock_t guard;
+    struct disk *disk;
+    struct loop **loops;
+    struct authn_chain *chain;
+    struct plugin token_plugin;
+    void *token_instance;
+    struct peer http, socket;
+    char folder[64], key_path[128], pem_path[128];
+    pthread_mutex_t lock;
+    pthread_cond_t answered;
+};
+
+struct core_options {
+    size_t loops, workers, queue_max; /* 0: 1, 2, 256 */
+    const char *peer; /* who sits at the socket; NULL: ann of acme who may everything */
+};
+
+static inline void
+core_free_retired(void *ctx)
+{
+    void **r = ctx;
+    struct core *c = r[0];
+    pthread_rwlock_wrlock(&c->guard);
+    free(r[1]);
+    pthread_rwlock_unlock(&c->guard);
+    free(r);
+}
+
+static inline void
+core_retire(void *ctx, void *memory)
+{
+    struct core *c = ctx;
+    void **r = malloc(2 * sizeof *r);
+    core_must(r);
+    r[0] = c;
+    r[1] = memory;
+    if (c->loops)
+        loops_barrier(c->loops, core_free_retired, r);
+    else
+        core_free_retired(r);
+}
+
+static inline struct store *
+core_store_new(struct core *c)
+{
+    void *instance;
+    core_must(disk_plugin.open(&host_table, NULL, &instance, NULL) == KAITEN_DONE);
+    c->disk = instance;
+    struct store *store = store_new(&disk_plugin, instance, KAITEN_THREADS_PARALLEL);
+    core_must(store);
+    store_set_keys(store, c->svc.keys);
+    return store;
+}
+
+static inline void
+core_open_keys(struct core *c)
+{
+    struct digest_error why;
+    char err[SIGNER_ERROR_MAX];
+    snprintf(c->folder, sizeof c->folder, "/tmp/kaiten-core-XXXXXX");
+    core_must(mkdtemp(c->folder));
+    snprintf(c->key_path, sizeof c->key_path, "%s/digest.key", c->folder);
+    snprintf(c->pem_path, sizeof c->pem_path, "%s/signing.pem", c->folder);
+    core_must(digest_keys_create(c->key_path, &c->svc.keys, &why));
+    const struct signer_options options = { c->pem_path, "kaitend", "kaiten", CORE_HOUR };
+    core_must(signer_open(&options, &c->svc.signer, err));
+}
+
+static inline void
+core_open_chain(struct core *c, const char *peer)
+{
+    c->token_plugin = (struct plugin){ .kind = PLUGIN_AUTH, .auth = kaiten_auth_plugin,
+                                       .name = "auth-token" };
+    core_must(kaiten_auth_plugin.open(&host_table, NULL, &c->token_instance, NULL) ==
+              KAITEN_DONE);
+    c->chain = authn_chain_new(&c->svc);
+    core_must(c->chain && authn_chain_add(c->chain, &core_user_plugin, &user_asked) &&
+              authn_chain_add(c->chain, &c->token_plugin, c->token_instance));
+    c->http = (struct peer){ .caller = { .size = sizeof(struct kaiten_caller),
+                                         .listener = KAITEN_LISTENER_HTTP },
+                             .remote = "127.0.0.1:1", .chain = c->chain };
+    c->socket = (struct peer){ .caller = { .size = sizeof(struct kaiten_caller),
+                                           .listener = KAITEN_LISTENER_SOCKET, .has_peer = true,
+                                           .uid = 1000, .gid = 1000 },
+                               .remote = "uid=1000", .chain = c->chain };
+    c->socket.who = core_caller(peer ? peer : "ann/acme/write:*,delete:*", KAITEN_VERIFY_OWN);
+}
+
+static inline void
+core_open(struct core *c, const struct core_options *options)
+{
+    const struct core_options none = { 0 };
+    const struct core_options *o = options ? options : &none;
+    memset(c, 0, sizeof *c);
+    core_must(sodium_init() >= 0);
+    log_set_level(getenv("KAITEN_TEST_LOG") ? LOG_LEVEL_DEBUG : (enum log_level)0);
+    route_init();
+    pthread_mutex_init(&c->lock, NULL);
+    pthread_cond_init(&c->answered, NULL);
+    pthread_rwlock_init(&c->guard, NULL);
+    core_open_keys(c);
+    struct service *svc = &c->svc;
+    svc->index_guard = &c->guard;
+    svc->modules = scope_modules_default;
+    svc->request_ms = 120 * 1000;
+    svc->embedded_tokens_max = 100;
+    svc->page_default = 50;
+    svc->store = core_store_new(c);
+    svc->index = index_new(core_retire, c);
+    svc->inflight = inflight_new();
+    svc->committer = committer_new(svc, pipeline_again, pipeline_done);
+    svc->workers = workers_new(o->workers ? o->workers : 2, o->queue_max ? o->queue_max : 256,
+                               pipeline_resume);
+    core_must(svc->index && svc->inflight && svc->committer && svc->workers);
+    core_open_chain(c, o->peer);
+    atomic_store(&svc->state, SERVICE_READY);
+    c->loops = loops_new(o->loops ? o->loops : 1);
+    core_must(c->loops && loops_start(c->loops) == 0);
+}
+
+static inline void
+core_close(struct core *c)
+{
+    workers_stop(c->svc.workers);
+    committer_free(c->svc.committer);
+    loops_stop(c->loops);
+    c->loops = NULL;
+    workers_free(c->svc.workers);
+    authn_chain_free(c->chain);
+    kaiten_auth_plugin.close(c->token_instance);
+    inflight_free(c->svc.inflight);
+    index_free(c->svc.index);
+    signer_free(c->svc.signer);
+    store_free(c->svc.store);
+    digest_keys_free(c->svc.keys);
+    principal_unref(c->socket.who);
+    pthread_rwlock_destroy(&c->guard);
+    pthread_cond_destroy(&c->answered);
+    pthread_mutex_destroy(&c->lock);
+    unlink(c->key_path);
+    unlink(c->pem_path);
+    rmdir(c->folder);
+}
+
+/* An empty store and an empty index, when nothing is at work. */
+static inline void
+core_reset(struct core *c)
+{
+    store_free(c->svc.store);
+    index_free(c->svc.index);
+    c->svc.store = core_store_new(c);
+    c->svc.index = index_new(core_retire, c);
+    core_must(c->svc.index);
+}
+
+/* Work without a request, on the thread of the test. */
+static inline void
+core_call(struct core *c, struct kt_arena *arena, struct call *call)
+{
+    kt_arena_init(arena, REQUEST_ARENA_MAX);
+    *call = (struct call){ .svc = &c->svc, .arena = arena, .now_ms = clock_wall_ms(),
+                           .deadline_ms = INT64_MAX };
+}
+
+/* --- asking ------------------------------------------------------------------------------- */
+
+enum ask_way {
+    ASK_AS_SERVED = 0, /* an inline trial first where a transport would make one */
+    ASK_TRIAL,         /* only the trial */
+    ASK_PARKED         /* without a trial */
+};
+
+struct ask {
+    /* What is asked. */
+    enum door door;       /* 0: DOOR_HTTP */
+    const char *method;   /* HTTP method, or a name on the socket */
+    const char *path;     /* HTTP: with its query */
+    const char *body;     /* HTTP: the body. Socket: the arguments as JSON */
+    size_t body_n;        /* 0: up to its NUL */
+    const char *type;     /* NULL: application/json */
+    const char *token;    /* credential */
+    const char *key;      /* idempotency key */
+    struct kt_str frame;  /* socket: the arguments as MessagePack instead of JSON */
+    bool bad_scheme;
+    bool stranger;        /* socket: nobody knows the peer */
+    int64_t late_ms;      /* the deadline is that much earlier */
+    enum ask_way way;
+    size_t loop;          /* which loop it comes in on */
+
+    /* What came of it. */
+    enum pipe_result result;
+    unsigned answers;     /* how often answer() was called */
+    unsigned attempts;    /* runs that ended in a conflict */
+    enum kt_kind kind;
+    int status;           /* as HTTP says it */
+    char code[64], detail[512], id[40], allow[64], fields[512];
+    size_t nfields;
+    char secret[64], bearer[4096];
+    struct kt_buf json;   /* of the answer */
+
+    struct core *core;
+    struct loop_task task;
+};
+
+static inline void
+ask_note_refusal(struct ask *a, const struct kt_error *err)
+{
+    snprintf(a->code, sizeof a->code, "%s", err->kind == KT_OK ? "" : kt_error_code(err));
+    snprintf(a->detail, sizeof a->detail, "%.*s", KT_FMT(err->detail));
+    snprintf(a->id, sizeof a->id, "%s", err->id);
+    a->nfields = err->nfields;
+    for (size_t i = 0; i < err->nfields && i < KT_FIELD_ERRORS_MAX; i++) {
+        size_t used = strlen(a->fields);
+        snprintf(a->fields + used, sizeof a->fields - used, "%s%.*s: %.*s", used ? "; " : "",
+                 KT_FMT(err->fields[i].location), KT_FMT(err->fields[i].message));
+    }
+}
+
+static inline void
+ask_note_answer(struct ask *a, const struct request *rq)
+{
+    const struct kt_op_spec *spec = rq->spec;
+    kt_buf_reset(&a->json);
+    if (rq->call.err.kind != KT_OK)
+        return;
+    if (spec && spec->out)
+        kt_encode_json(&a->json, spec->out, &rq->out);
+    else if (spec && spec->loose && rq->out.value)
+        kt_json_put_value(&a->json, rq->out.value);
+    struct kt_secret_view secret = kt_secret_view(rq->secret);
+    snprintf(a->secret, sizeof a->secret, "%.*s", KT_FMT(secret));
+    snprintf(a->bearer, sizeof a->bearer, "%.*s", KT_FMT(rq->bearer));
+}
+
+static inline void
+ask_answered(struct request *rq)
+{
+    struct ask *a = rq->conn;
+    struct core *c = a->core;
+    pthread_mutex_lock(&c->lock);
+    core_must(loop_is_here(rq->home));
+    a->kind = rq->call.err.kind;
+    a->status = a->kind != KT_OK ? kt_kind_info(a->kind)->http : rq->spec ? rq->spec->http_ok : 0;
+    a->attempts = rq->attempts;
+    ask_note_refusal(a, &rq->call.err);
+    ask_note_answer(a, rq);
+    snprintf(a->allow, sizeof a->allow, "%.*s", KT_FMT(rq->allow));
+    request_done(rq);
+    a->answers++;
+    pthread_cond_broadcast(&c->answered);
+    pthread_mutex_unlock(&c->lock);
+}
+
+static inline int
+ask_decode_http(struct request *rq)
+{
+    int status = http_query(rq);
+    return status == KT_OK ? body_decode(rq) : status;
+}
+
+static inline int
+ask_decode_socket(struct request *rq)
+{
+    const struct ask *a = rq->conn;
+    struct kt_value *args = kt_arena_alloc(rq->call.arena, sizeof *args);
+    struct kt_json_error error;
+    const char *why;
+    size_t n;
+    rq->params.flat = true;
+    if (!args)
+        return fail_memory(&rq->call);
+    bool ok = true;
+    if (a->frame.p)
+        ok = kt_pack_read(a->frame, NULL, rq->call.arena, args, &n, &why) == KT_FRAME_DONE &&
+             args->type == KT_V_MAP;
+    else if (a->body)
+        ok = kt_json_read(kt_str(a->body), rq->call.arena, NULL, args, &error) == 0;
+    if (!ok)
+        return (fail)(&rq->call, KT_VALIDATION, NULL, "arguments are a map");
+    rq->params.body = a->frame.p || a->body ? args : NULL;
+    return KT_OK;
+}
+
+static const struct transport ask_http = { DOOR_HTTP, ask_decode_http, ask_answered };
+static const struct transport ask_socket = { DOOR_SOCKET, ask_decode_socket, ask_answered };
+
+static struct peer ask_stranger; /* a peer that no rule admits */
+
+static inline void
+ask_fill(struct ask *a, struct request *rq)
+{
+    rq->conn = a;
+    rq->method = kt_str(a->method);
+    if (a->path) {
+        size_t n = strcspn(a->path, "?");
+        rq->path = (struct kt_str){ a->path, n };
+        if (a->path[n] == '?')
+            rq->query = kt_str(a->path + n + 1);
+    }
+    if (a->door == DOOR_HTTP && a->body)
+        rq->body = (struct kt_str){ a->body, a->body_n ? a->body_n : strlen(a->body) };
+    rq->content_type = a->type ? kt_str(a->type) : KT_LIT("application/json");
+    rq->credential = (struct kt_secret_view){ a->token, a->token ? strlen(a->token) : 0 };
+    rq->idempotency_key = kt_str(a->key);
+    rq->bad_scheme = a->bad_scheme;
+    rq->call.deadline_ms -= a->late_ms;
+}
+
+static inline struct peer *
+ask_peer(const struct ask *a)
+{
+    if (a->door == DOOR_HTTP)
+        return &a->core->http;
+    return a->stranger ? &ask_stranger : &a->core->socket;
+}
+
+static inline void
+ask_end_trial(struct ask *a)
+{
+    pthread_mutex_lock(&a->core->lock);
+    a->answers++;
+    pthread_cond_broadcast(&a->core->answered);
+    pthread_mutex_unlock(&a->core->lock);
+}
+
+static inline void
+ask_run(struct loop *loop, struct loop_task *task)
+{
+    struct ask *a = (struct ask *)((char *)task - offsetof(struct ask, task));
+    const struct transport *transport = a->door == DOOR_HTTP ? &ask_http : &ask_socket;
+    bool may = a->door == DOOR_HTTP
+                   ? pipeline_may_inline_http(kt_str(a->method),
+                                              (struct kt_str){ a->path, strcspn(a->path, "?") })
+                   : pipeline_may_inline(kt_str(a->method));
+    if (a->way == ASK_TRIAL || (may && a->way == ASK_AS_SERVED)) {
+        struct request *rq = loop_request(loop);
+        kt_arena_reset(loop_arena(loop));
+        request_init(rq, loop_arena(loop), transport, loop, ask_peer(a));
+        rq->inline_only = true;
+        ask_fill(a, rq);
+        enum pipe_result result = pipeline_run(rq);
+        if (result != PIPE_DECLINED)
+            return;
+        request_done(rq);
+        a->result = result;
+        if (a->way == ASK_TRIAL) {
+            ask_end_trial(a);
+            return;
+        }
+    }
+    struct request *rq = request_new(transport, loop, ask_peer(a));
+    core_must(rq);
+    ask_fill(a, rq);
+    pipeline_run(rq);
+}
+
+/* Puts the request on its loop; the ask is the daemon's until core_wait() returns. */
+static inline void
+core_post(struct core *c, struct ask *a)
+{
+    a->core = c;
+    if (!a->door)
+        a->door = DOOR_HTTP;
+    ask_stranger = c->socket;
+    ask_stranger.who = NULL;
+    if (a->json.max == 0)
+        kt_buf_init(&a->json, 16 * 1024 * 1024);
+    a->answers = 0;
+    a->result = PIPE_ANSWERED;
+    a->fields[0] = a->secret[0] = a->bearer[0] = '\0';
+    a->task.run = ask_run;
+    loop_post(c->loops[a->loop], &a->task);
+}
+
+static inline void
+core_wait(struct core *c, struct ask *a)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 60;
+    int status = 0;
+    pthread_mutex_lock(&c->lock);
+    while (a->answers == 0 && status == 0)
+        status = pthread_cond_timedwait(&c->answered, &c->lock, &until);
+    core_must(a->answers == 1);
+    kt_buf_putc(&a->json, '\0');
+    pthread_mutex_unlock(&c->lock);
+}
+
+/* The HTTP status of the answer. */
+static inline int
+core_ask(struct core *c, struct ask *a)
+{
+    core_post(c, a);
+    core_wait(c, a);
+    return a->status;
+}
+
+/* The answer as text. */
+static inline const char *
+ask_json(const struct ask *a)
+{
+    return a->json.p ? a->json.p : "";
+}
+
+static inline void
+ask_done(struct ask *a)
+{
+    kt_buf_done(&a->json);
+}
+
+/* --- shortcuts ---------------------------------------------------------------------------- */
+
+#define CORE_ANN "ann/acme/write:*,delete:*"
+#define CORE_BOB "bob/other/write:*,delete:*"
+
+/* Asks, and keeps only the status. */
+static inline int
+core_http(struct core *c, const char *token, const char *method, const char *path,
+          const char *body)
+{
+    struct ask a = { .token = token, .method = method, .path = path, .body = body };
+    int status = core_ask(c, &a);
+    ask_done(&a);
+    return status;
+}
+
+static inline int
+core_make_account(struct core *c, const char *token, const char *slug)
+{
+    char body[256];
+    snprintf(body, sizeof body, "{\"name\":\"%s\",\"slug\":\"%s\"}", slug, slug);
+    return core_http(c, token, "POST", "/service-accounts", body);
+}
+
+/* Mints a token with these scopes (JSON), and keeps its secret. */
+static inline int
+core_mint(struct core *c, const char *token, const char *account, const char *slug,
+          const char *scopes, char secret[64])
+{
+    char path[256], body[512];
+    snprintf(path, sizeof path, "/service-accounts/%s/tokens", account);
+    snprintf(body, sizeof body, "{\"name\":\"%s\",\"slug\":\"%s\",\"scopes\":%s}", slug, slug,
+             scopes);
+    struct ask a = { .token = token, .method = "POST", .path = path, .body = body };
+    int status = core_ask(c, &a);
+    memcpy(secret, a.secret, 64);
+    ask_done(&a);
+    return status;
+}
+
+/* What the index says of a secret now. */
+static inline enum token_judgement
+core_judge(struct core *c, const char *secret)
+{
+    struct index_hit hit;
+    pthread_rwlock_rdlock(&c->guard);
+    enum token_judgement said = token_judge(
+        &c->svc, (struct kt_secret_view){ secret, strlen(secret) }, clock_wall_ms(), &hit);
+    pthread_rwlock_unlock(&c->guard);
+    return said;
+}
+
+#endif

@@ -1,0 +1,644 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* The committer: groups, what became of each batch, and what the index learns. */
+#include "config.h"
+
+#include "tests/unit/core.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+
+enum { MANY = 1300, WAIT_MS = 20000 };
+
+static struct core core;
+static struct committer *committer;
+static struct kt_arena arena;
+
+/* One request that has nothing but a batch, and what the committer said of it. */
+struct work {
+    struct request rq;
+    struct kt_arena arena;
+    enum index_verdict when_done; /* of its digest, at the moment of the answer */
+    unsigned done, again;
+    size_t turn;                  /* in which order it was finished */
+    unsigned char digest[DIGEST_BYTES];
+};
+
+static struct work *works;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static size_t finished, turns;
+
+static struct work *
+work_of(struct request *rq)
+{
+    return (struct work *)((char *)rq - offsetof(struct work, rq));
+}
+
+static void
+on_again(struct request *rq)
+{
+    pthread_mutex_lock(&lock);
+    work_of(rq)->again++;
+    finished++;
+    pthread_mutex_unlock(&lock);
+}
+
+static void
+on_done(struct request *list)
+{
+    pthread_mutex_lock(&lock);
+    for (struct request *rq = list, *next; rq; rq = next) {
+        struct work *w = work_of(rq);
+        next = rq->next;
+        w->when_done = index_find(core.svc.index, w->digest, 1, NULL);
+        w->done++;
+        w->turn = turns++;
+        finished++;
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+static bool
+wait_for(size_t n)
+{
+    const struct timespec tick = { 0, 1000 * 1000 };
+    for (int i = 0; i < WAIT_MS; i++) {
+        pthread_mutex_lock(&lock);
+        bool there = finished >= n;
+        pthread_mutex_unlock(&lock);
+        if (there)
+            return true;
+        nanosleep(&tick, NULL);
+    }
+    return false;
+}
+
+static int
+setup(void **state)
+{
+    (void)state;
+    core_open(&core, NULL);
+    kt_arena_init(&arena, 1 << 20);
+    finished = turns = 0;
+    works = calloc(MANY, sizeof *works);
+    for (size_t i = 0; works && i < MANY; i++) {
+        struct work *w = &works[i];
+        kt_arena_init(&w->arena, 64 * 1024);
+        w->rq.call = (struct call){ .svc = &core.svc, .arena = &w->arena };
+        w->rq.batch = batch_new(&w->arena);
+        for (size_t k = 0; k < 4; k++)
+            w->digest[k] = (unsigned char)(i >> 8 * k);
+        w->digest[5] = 0x77;
+    }
+    committer = committer_new(&core.svc, on_again, on_done);
+    return works && committer ? 0 : -1;
+}
+
+static int
+teardown(void **state)
+{
+    (void)state;
+    committer_free(committer);
+    committer = NULL;
+    for (size_t i = 0; i < MANY; i++)
+        kt_arena_done(&works[i].arena);
+    free(works);
+    kt_arena_done(&arena);
+    core_close(&core);
+    return 0;
+}
+
+static struct kt_str
+key_of(struct work *w, char space)
+{
+    return kt_arena_printf(&w->arena, "%cwork%zu", space, (size_t)(w - works));
+}
+
+static void
+propose_row(struct work *w)
+{
+    batch_set(w->rq.batch, key_of(w, 'a'), KT_LIT("row"));
+}
+
+static const struct kt_str scopes[] = { KT_LIT("read:tokens") };
+static const struct account_record account = {
+    .id = { { 1 } }, .org = { { 2 } }, .org_ext = KT_LIT("acme"), .name = KT_LIT("Name"),
+    .slug = KT_LIT("slug"), .external_id = KT_LIT("ksa_1"), .epoch = 1,
+};
+
+static void
+propose_token(struct work *w)
+{
+    propose_row(w);
+    struct effect *e = batch_effect(w->rq.batch, EFFECT_TOKEN);
+    e->account = &account;
+    e->scopes = scopes;
+    e->nscopes = 1;
+    e->epoch = 1;
+    memcpy(e->digest, w->digest, sizeof e->digest);
+}
+
+static void
+propose_end(struct work *w, enum effect_type type, const struct work *of, int64_t expires_ms)
+{
+    struct effect *e = batch_effect(w->rq.batch, type);
+    propose_row(w);
+    memcpy(e->digest, of->digest, sizeof e->digest);
+    e->expires_ms = expires_ms;
+    w->rq.batch->urgent = true;
+}
+
+static void
+commit(struct work *w)
+{
+    size_t before = finished;
+    committer_push(committer, &w->rq);
+    assert_true(wait_for(before + 1));
+}
+
+/* --- groups ------------------------------------------------------------------------------- */
+
+static void
+what_waits_is_applied_in_one_go(void **state)
+{
+    (void)state;
+    pthread_mutex_lock(&core.disk->gate);
+    for (size_t i = 0; i < 400; i++) {
+        propose_token(&works[i]);
+        committer_push(committer, &works[i].rq);
+    }
+    pthread_mutex_unlock(&core.disk->gate);
+    assert_true(wait_for(400));
+    assert_int_equal(atomic_load(&core.disk->batches), 400);
+    /* The first may have gone alone, or with some; the rest has waited. */
+    assert_true(atomic_load(&core.disk->applies) <= 2);
+    for (size_t i = 0; i < 400; i++) {
+        assert_int_equal(works[i].done, 1);
+        assert_int_equal(works[i].again, 0);
+        assert_int_equal(works[i].rq.call.err.kind, KT_OK);
+        assert_int_equal(works[i].turn, i);
+    }
+}
+
+static void
+a_group_is_bounded(void **state)
+{
+    (void)state;
+    pthread_mutex_lock(&core.disk->gate);
+    for (size_t i = 0; i < MANY; i++) {
+        propose_row(&works[i]);
+        committer_push(committer, &works[i].rq);
+    }
+    pthread_mutex_unlock(&core.disk->gate);
+    assert_true(wait_for(MANY));
+    assert_true(atomic_load(&core.disk->largest) <= KAITEN_APPLY_BATCHES_MAX);
+    assert_true(atomic_load(&core.disk->largest) <= 512);
+    assert_int_equal(atomic_load(&core.disk->batches), MANY);
+    for (size_t i = 0; i < MANY; i++)
+        assert_int_equal(works[i].turn, i);
+}
+
+static void
+the_end_applies_what_waits(void **state)
+{
+    (void)state;
+    pthread_mutex_lock(&core.disk->gate);
+    for (size_t i = 0; i < 20; i++) {
+        propose_row(&works[i]);
+        committer_push(committer, &works[i].rq);
+    }
+    pthread_mutex_unlock(&core.disk->gate);
+    committer_free(committer);
+    committer = NULL;
+    assert_int_equal(finished, 20);
+}
+
+static void
+of_one_group_each_has_its_own_fate(void **state)
+{
+    (void)state;
+    const struct refusal taken = { KT_CONFLICT, "Test.Taken", KT_LIT("it is taken") };
+    pthread_mutex_lock(&core.disk->gate);
+    propose_row(&works[0]);
+    committer_push(committer, &works[0].rq); /* keeps the committer busy */
+    for (size_t i = 1; i < 60; i++) {
+        struct work *w = &works[i];
+        const struct kt_str key = i % 3 == 0 ? KT_LIT("aclaim") : key_of(w, 'c');
+        batch_if_absent(w->rq.batch, key, taken);
+        batch_set(w->rq.batch, key, KT_LIT("mine"));
+        propose_token(w);
+        committer_push(committer, &w->rq);
+    }
+    pthread_mutex_unlock(&core.disk->gate);
+    assert_true(wait_for(60));
+    for (size_t i = 1; i < 60; i++) {
+        bool loses = i % 3 == 0 && i != 3; /* the first of them wins */
+        assert_int_equal(works[i].done, 1);
+        assert_int_equal(works[i].rq.call.err.kind, loses ? KT_CONFLICT : KT_OK);
+        assert_int_equal(works[i].when_done, loses ? INDEX_UNKNOWN : INDEX_LIVE);
+        if (loses)
+            assert_string_equal(works[i].rq.call.err.code, "Test.Taken");
+    }
+}
+
+/* --- fates -------------------------------------------------------------------------------- */
+
+static void
+statuses_become_answers(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *what;
+        int apply, batch;
+        enum kt_kind kind;
+        const char *code;
+    } cases[] = {
+        { "done", KAITEN_DONE, KAITEN_DONE, KT_OK, NULL },
+        { "a batch says again", KAITEN_DONE, KAITEN_RETRY, KT_UNAVAILABLE, NULL },
+        { "a batch says full", KAITEN_DONE, KAITEN_FULL, KT_UNAVAILABLE, "Storage.Full" },
+        { "a batch says unknown", KAITEN_DONE, KAITEN_UNKNOWN, KT_UNAVAILABLE, NULL },
+        { "a batch says failed", KAITEN_DONE, KAITEN_FAILED, KT_INTERNAL, NULL },
+        { "a batch says corrupt", KAITEN_DONE, KAITEN_CORRUPT, KT_INTERNAL, NULL },
+        { "a batch says unsupported", KAITEN_DONE, KAITEN_UNSUPPORTED, KT_INTERNAL, NULL },
+        { "a batch says nonsense", KAITEN_DONE, 4711, KT_INTERNAL, NULL },
+        { "all say again", KAITEN_RETRY, KAITEN_DONE, KT_UNAVAILABLE, NULL },
+        { "all say full", KAITEN_FULL, KAITEN_DONE, KT_UNAVAILABLE, "Storage.Full" },
+        { "all say unknown", KAITEN_UNKNOWN, KAITEN_DONE, KT_UNAVAILABLE, NULL },
+        { "all say failed", KAITEN_FAILED, KAITEN_DONE, KT_INTERNAL, NULL },
+        { "all say corrupt", KAITEN_CORRUPT, KAITEN_DONE, KT_INTERNAL, NULL },
+        { "all say nonsense", 4711, KAITEN_DONE, KT_INTERNAL, NULL },
+        /* A condition belongs to a batch: of all of them it says nothing. */
+        { "all say conflict", KAITEN_CONFLICT, KAITEN_DONE, KT_INTERNAL, NULL },
+    };
+    for (size_t i = 0; i < CORE_COUNT(cases); i++) {
+        struct work *w = &works[i];
+        propose_token(w);
+        disk_fail(core.disk, cases[i].apply, cases[i].batch, 0, 1);
+        commit(w);
+        const struct kt_error *err = &w->rq.call.err;
+        if (err->kind != cases[i].kind || w->done != 1)
+            fail_msg("%s: kind %d, done %u", cases[i].what, (int)err->kind, w->done);
+        enum index_verdict wanted = cases[i].kind == KT_OK ? INDEX_LIVE : INDEX_UNKNOWN;
+        if (w->when_done != wanted)
+            fail_msg("%s: the index says %d", cases[i].what, (int)w->when_done);
+        assert_int_equal(err->code != NULL, cases[i].code != NULL);
+        if (cases[i].code)
+            assert_string_equal(err->code, cases[i].code);
+        if (err->kind == KT_OK)
+            continue;
+        assert_int_equal(strlen(err->id), 36);
+        assert_null(memmem(err->detail.p, err->detail.n, "told", 4));
+    }
+}
+
+static void
+a_conflict_is_answered_in_the_words_of_its_condition(void **state)
+{
+    (void)state;
+    struct work *w = &works[0];
+    static const char *const codes[] = { "Test.Slug", "Test.Name", "Test.Third" };
+    for (size_t i = 0; i < 3; i++) {
+        w = &works[i];
+        propose_token(w);
+        batch_if_absent(w->rq.batch, KT_LIT("c1"),
+                        (struct refusal){ KT_CONFLICT, codes[0], KT_LIT("the slug 100%s") });
+        batch_if_absent(w->rq.batch, KT_LIT("c2"),
+                        (struct refusal){ KT_UNPROCESSABLE, codes[1], KT_LIT("the name") });
+        batch_if_absent(w->rq.batch, KT_LIT("c3"),
+                        (struct refusal){ KT_FORBIDDEN, codes[2], KT_LIT("the third") });
+        disk_fail(core.disk, KAITEN_DONE, KAITEN_CONFLICT, i, 1);
+        commit(w);
+        assert_int_equal(w->done, 1);
+        assert_string_equal(w->rq.call.err.code, codes[i]);
+        assert_int_equal(w->when_done, INDEX_UNKNOWN);
+        assert_string_equal(w->rq.call.err.id, "");
+    }
+    assert_int_equal(works[0].rq.call.err.kind, KT_CONFLICT);
+    assert_true(kt_str_is(works[0].rq.call.err.detail, "the slug 100%s"));
+    assert_int_equal(works[1].rq.call.err.kind, KT_UNPROCESSABLE);
+    assert_int_equal(works[2].rq.call.err.kind, KT_FORBIDDEN);
+}
+
+static void
+a_condition_that_is_not_there_is_our_fault(void **state)
+{
+    (void)state;
+    struct work *w = &works[0];
+    batch_if_absent(w->rq.batch, KT_LIT("c1"), (struct refusal){ .kind = KT_OK });
+    propose_token(w);
+    disk_fail(core.disk, KAITEN_DONE, KAITEN_CONFLICT, 1, 1);
+    commit(w);
+    assert_int_equal(w->done, 1);
+    assert_int_equal(w->again, 0);
+    assert_int_equal(w->rq.call.err.kind, KT_INTERNAL);
+}
+
+static void
+a_changed_world_runs_again(void **state)
+{
+    (void)state;
+    struct work *w = &works[0];
+    struct store_row row = { .key = KT_LIT("anowhere"), .revision = 7 };
+    batch_if_at(w->rq.batch, &row);
+    propose_token(w);
+    commit(w);
+    assert_int_equal(w->again, 1);
+    assert_int_equal(w->done, 0);
+    assert_int_equal(w->rq.call.err.kind, KT_OK);
+    assert_int_equal(index_find(core.svc.index, w->digest, 1, NULL), INDEX_UNKNOWN);
+}
+
+/* --- the index ---------------------------------------------------------------------------- */
+
+static void
+ends_are_known_before_they_are_answered(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < 4; i++) {
+        propose_token(&works[i]);
+        commit(&works[i]);
+        assert_int_equal(works[i].when_done, INDEX_LIVE);
+    }
+    static const enum effect_type types[] = { EFFECT_REVOKE, EFFECT_EXPIRY };
+    static const enum index_verdict said[] = { INDEX_REVOKED, INDEX_EXPIRED };
+    for (size_t i = 0; i < 2; i++) {
+        struct work *w = &works[10 + i];
+        memcpy(w->digest, works[i].digest, sizeof w->digest);
+        propose_end(w, types[i], &works[i], 1);
+        commit(w);
+        assert_int_equal(w->when_done, said[i]);
+    }
+    struct work *w = &works[20];
+    struct account_record ended = account;
+    ended.epoch = 2;
+    memcpy(w->digest, works[2].digest, sizeof w->digest);
+    propose_row(w);
+    struct effect *e = batch_effect(w->rq.batch, EFFECT_ACCOUNT_END);
+    e->account = &ended;
+    e->epoch = 2;
+    commit(w);
+    assert_int_equal(w->when_done, INDEX_REVOKED);
+    assert_int_equal(index_find(core.svc.index, works[3].digest, 1, NULL), INDEX_REVOKED);
+}
+
+/* Whether a lost commit has revoked nobody knows: then it has. Nothing begins that way. */
+static void
+an_unknown_outcome_ends_and_begins_nothing(void **state)
+{
+    (void)state;
+    static const struct {
+        enum effect_type type;
+        enum index_verdict said;
+    } cases[] = { { EFFECT_REVOKE, INDEX_REVOKED }, { EFFECT_EXPIRY, INDEX_EXPIRED } };
+    for (size_t i = 0; i < CORE_COUNT(cases); i++) {
+        struct work *old = &works[2 * i], *w = &works[2 * i + 1];
+        propose_token(old);
+        commit(old);
+        propose_end(w, cases[i].type, old, 1);
+        propose_token(w);
+        disk_fail(core.disk, KAITEN_UNKNOWN, KAITEN_DONE, 0, 1);
+        commit(w);
+        assert_int_equal(w->rq.call.err.kind, KT_UNAVAILABLE);
+        assert_int_equal(w->when_done, INDEX_UNKNOWN);
+        assert_int_equal(index_find(core.svc.index, old->digest, 1, NULL), cases[i].said);
+    }
+}
+
+static void
+a_failed_revocation_leaves_the_token(void **state)
+{
+    (void)state;
+    static const int says[] = { KAITEN_FULL, KAITEN_RETRY, KAITEN_FAILED };
+    propose_token(&works[0]);
+    commit(&works[0]);
+    for (size_t i = 0; i < CORE_COUNT(says); i++) {
+        struct work *w = &works[1 + i];
+        propose_end(w, EFFECT_REVOKE, &works[0], 0);
+        disk_fail(core.disk, KAITEN_DONE, says[i], 0, 1);
+        commit(w);
+        assert_int_not_equal(w->rq.call.err.kind, KT_OK);
+        assert_int_equal(index_find(core.svc.index, works[0].digest, 1, NULL), INDEX_LIVE);
+    }
+}
+
+static void
+accounts_are_registered_and_renamed(void **state)
+{
+    (void)state;
+    struct account_record a = account;
+    struct index_hit hit;
+    propose_token(&works[0]);
+    commit(&works[0]);
+    assert_int_equal(index_find(core.svc.index, works[0].digest, 1, &hit), INDEX_LIVE);
+    assert_true(kt_str_is(hit.text->name, "Name"));
+    a.name = KT_LIT("Renamed");
+    batch_effect(works[1].rq.batch, EFFECT_ACCOUNT)->account = &a;
+    propose_row(&works[1]);
+    commit(&works[1]);
+    assert_int_equal(index_find(core.svc.index, works[0].digest, 1, &hit), INDEX_LIVE);
+    assert_true(kt_str_is(hit.text->name, "Renamed"));
+}
+
+/* Otherwise whoever asks for a slug that is taken, for ever, would fill the memory. */
+static void
+a_refused_account_leaves_nothing_behind(void **state)
+{
+    (void)state;
+    struct index_stats before, after;
+    propose_token(&works[0]);
+    commit(&works[0]);
+    index_stats(core.svc.index, &before);
+    disk_fail(core.disk, KAITEN_DONE, KAITEN_CONFLICT, 0, -1);
+    for (size_t i = 1; i < 50; i++) {
+        struct work *w = &works[i];
+        struct account_record *a = kt_arena_alloc(&w->arena, sizeof *a);
+        *a = account;
+        a->id.b[15] = (unsigned char)i;
+        batch_if_absent(w->rq.batch, KT_LIT("staken"),
+                        (struct refusal){ KT_CONFLICT, "Test.Taken", KT_LIT("taken") });
+        batch_effect(w->rq.batch, EFFECT_ACCOUNT)->account = a;
+        propose_row(w);
+        commit(w);
+        assert_int_equal(w->rq.call.err.kind, KT_CONFLICT);
+    }
+    index_stats(core.svc.index, &after);
+    assert_int_equal(after.accounts, before.accounts);
+    assert_int_equal(after.bytes, before.bytes);
+}
+
+static void
+revocations_are_marked_urgent(void **state)
+{
+    (void)state;
+    propose_token(&works[0]);
+    commit(&works[0]);
+    assert_int_equal(atomic_load(&core.disk->urgent), 0);
+    propose_end(&works[1], EFFECT_REVOKE, &works[0], 0);
+    commit(&works[1]);
+    assert_int_equal(atomic_load(&core.disk->urgent), 1);
+}
+
+/* --- through the pipeline ----------------------------------------------------------------- */
+
+static void
+which_operations_are_urgent(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *method, *path, *body;
+        int status;
+        size_t urgent;
+    } cases[] = {
+        { "POST", "/service-accounts", "{\"name\":\"x\",\"slug\":\"sa-1\"}", 201, 0 },
+        { "POST", "/service-accounts/sa-1/tokens",
+          "{\"name\":\"t\",\"slug\":\"t-1\",\"scopes\":null}", 201, 0 },
+        { "PUT", "/service-accounts/sa-1", "{\"name\":\"y\"}", 204, 0 },
+        { "POST", "/service-accounts/sa-1/tokens/t-1/rotate", "{\"gracePeriodSeconds\":5}", 200,
+          1 },
+        { "POST", "/service-accounts/sa-1/tokens/t-1/rotate", NULL, 200, 1 },
+        { "DELETE", "/service-accounts/sa-1/tokens/t-1", NULL, 204, 1 },
+        { "DELETE", "/service-accounts/sa-1", NULL, 204, 1 },
+    };
+    for (size_t i = 0; i < CORE_COUNT(cases); i++) {
+        atomic_store(&core.disk->urgent, 0);
+        assert_int_equal(core_http(&core, CORE_ANN, cases[i].method, cases[i].path,
+                                   cases[i].body),
+                         cases[i].status);
+        assert_int_equal(atomic_load(&core.disk->urgent), cases[i].urgent);
+    }
+}
+
+static void
+an_operation_runs_again_at_most_five_times(void **state)
+{
+    (void)state;
+    static const struct {
+        int conflicts;
+        size_t failed;
+        const char *slug;
+        int status;
+        unsigned attempts;
+        const char *code;
+    } cases[] = {
+        { 0, 0, "tok-0", 201, 0, "" },
+        { 1, 0, "tok-1", 201, 1, "" },
+        { 5, 0, "tok-2", 201, 5, "" },
+        { 6, 0, "tok-3", 503, 6, "Server.Busy" },
+        { -1, 0, "tok-4", 503, 6, "Server.Busy" },
+        { 1, 1, "tok-5", 409, 0, "CreateToken.SlugConflict" },
+        { 1, 2, "tok-6", 409, 0, "CreateToken.Conflict" },
+        { 3, 1, NULL, 201, 3, "" }, /* a derived slug is drawn again */
+        { 1, 2, NULL, 409, 0, "CreateToken.Conflict" },
+    };
+    assert_int_equal(core_make_account(&core, CORE_ANN, "sa-1"), 201);
+    for (size_t i = 0; i < CORE_COUNT(cases); i++) {
+        char body[128], slug[64] = "";
+        if (cases[i].slug)
+            snprintf(slug, sizeof slug, "\"slug\":\"%s\",", cases[i].slug);
+        snprintf(body, sizeof body, "{%s\"name\":\"n%zu\",\"scopes\":null}", slug, i);
+        struct ask a = { .token = CORE_ANN, .method = "POST",
+                         .path = "/service-accounts/sa-1/tokens", .body = body };
+        size_t secrets = kt_secret_count();
+        disk_fail(core.disk, KAITEN_DONE, KAITEN_CONFLICT, cases[i].failed, cases[i].conflicts);
+        int status = core_ask(&core, &a);
+        disk_mend(core.disk);
+        assert_int_equal(status, cases[i].status);
+        assert_int_equal(a.attempts, cases[i].attempts);
+        assert_string_equal(a.code, cases[i].code);
+        assert_int_equal(a.secret[0] != '\0', status == 201);
+        assert_int_equal(kt_secret_count(), secrets);
+        if (status == 201)
+            assert_int_equal(core_judge(&core, a.secret), TOKEN_LIVE);
+        ask_done(&a);
+    }
+}
+
+/* Somebody else deletes the account between the look and the write: on the committer, below the
+ * store, whose lock is held. */
+static void
+delete_account(struct disk *disk)
+{
+    const struct batch *b = disk->ctx;
+    const struct kaiten_batch deletes = { .writes = b->writes, .nwrites = 2 };
+    struct kaiten_outcome outcome;
+    disk->before_apply = NULL;
+    core_must(kaiten_storage_plugin.apply(disk->memory, &deletes, 1, &outcome, NULL) == 0);
+}
+
+static void
+plan_deletion(struct kt_arena *memory)
+{
+    struct call call;
+    struct account_record a;
+    struct store_row row;
+    struct batch *b;
+    core_call(&core, memory, &call);
+    call.who = core.socket.who;
+    assert_int_equal(account_load(&call, &call.who->org, KT_LIT("sa-1"), &a, &row), KT_OK);
+    assert_int_equal(account_propose_delete(&call, &a, &row, &b), KT_OK);
+    assert_int_equal(b->writes[0].type, KAITEN_DELETE);
+    assert_int_equal(b->writes[1].type, KAITEN_DELETE);
+    core.disk->ctx = b;
+    core.disk->before_apply = delete_account;
+}
+
+static void
+the_second_run_sees_the_changed_world(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *method, *path, *body, *code;
+    } cases[] = {
+        { "POST", "/service-accounts/sa-1/tokens", "{\"name\":\"n\",\"scopes\":null}",
+          "CreateToken.ServiceAccountNotFound" },
+        { "PUT", "/service-accounts/sa-1", "{\"name\":\"n\"}", "ServiceAccount.NotFound" },
+        { "DELETE", "/service-accounts/sa-1", NULL, "ServiceAccount.NotFound" },
+        { "POST", "/service-accounts/sa-1/tokens/t-1/rotate", NULL, "Token.NotFound" },
+    };
+    for (size_t i = 0; i < CORE_COUNT(cases); i++) {
+        char secret[64];
+        assert_int_equal(core_make_account(&core, CORE_ANN, "sa-1"), 201);
+        assert_int_equal(core_mint(&core, CORE_ANN, "sa-1", "t-1", "null", secret), 201);
+        struct kt_arena memory;
+        plan_deletion(&memory);
+        struct ask a = { .token = CORE_ANN, .method = cases[i].method, .path = cases[i].path,
+                         .body = cases[i].body };
+        assert_int_equal(core_ask(&core, &a), 404);
+        assert_string_equal(a.code, cases[i].code);
+        assert_int_equal(a.attempts, 1);
+        assert_string_equal(a.secret, "");
+        ask_done(&a);
+        kt_arena_done(&memory);
+    }
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(what_waits_is_applied_in_one_go, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_group_is_bounded, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_end_applies_what_waits, setup, teardown),
+        cmocka_unit_test_setup_teardown(of_one_group_each_has_its_own_fate, setup, teardown),
+        cmocka_unit_test_setup_teardown(statuses_become_answers, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_conflict_is_answered_in_the_words_of_its_condition, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_condition_that_is_not_there_is_our_fault, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_changed_world_runs_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(ends_are_known_before_they_are_answered, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_unknown_outcome_ends_and_begins_nothing, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_failed_revocation_leaves_the_token, setup, teardown),
+        cmocka_unit_test_setup_teardown(accounts_are_registered_and_renamed, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_refused_account_leaves_nothing_behind, setup, teardown),
+        cmocka_unit_test_setup_teardown(revocations_are_marked_urgent, setup, teardown),
+        cmocka_unit_test_setup_teardown(which_operations_are_urgent, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_operation_runs_again_at_most_five_times, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(the_second_run_sees_the_changed_world, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
