@@ -15,7 +15,12 @@ struct pattern {
 };
 
 static struct pattern patterns[KT_OP_COUNT];
-static const struct kt_op_spec *names[NAMES]; /* open addressing by hash of the name */
+
+/* Open addressing by hash of the name. */
+static struct {
+    struct kt_str text;
+    const struct kt_op_spec *spec;
+} names[NAMES];
 
 static uint32_t
 hash(struct kt_str s)
@@ -48,9 +53,10 @@ static void
 add_name(const struct kt_op_spec *spec)
 {
     uint32_t i = hash(kt_str(spec->name));
-    while (names[i % NAMES])
+    while (names[i % NAMES].spec)
         i++;
-    names[i % NAMES] = spec;
+    names[i % NAMES].text = kt_str(spec->name);
+    names[i % NAMES].spec = spec;
 }
 
 void
@@ -70,9 +76,16 @@ route_init(void)
 const struct kt_op_spec *
 route_name(struct kt_str name)
 {
-    for (uint32_t i = hash(name); names[i % NAMES]; i++)
-        if (kt_str_is(name, names[i % NAMES]->name))
-            return names[i % NAMES];
+    /* Each request asks for its name more than once, and the next one often has the same. */
+    static _Thread_local uint32_t last;
+    if (names[last].spec && kt_str_eq(name, names[last].text))
+        return names[last].spec;
+    for (uint32_t i = hash(name); names[i % NAMES].spec; i++) {
+        if (!kt_str_eq(name, names[i % NAMES].text))
+            continue;
+        last = i % NAMES;
+        return names[last].spec;
+    }
     return NULL;
 }
 
