@@ -104,10 +104,19 @@ token_text_make(void (*random)(void *buf, size_t n))
     return secret;
 }
 
+/* Without a branch, so that the compiler looks at many characters at once, and so that the time it
+ * takes says nothing of them. */
 static bool
-is_base62(char c)
+is_base62(const char *p, size_t n)
 {
-    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+    unsigned char good = 1;
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)p[i];
+        bool digit = (unsigned char)(c - '0') < 10;
+        bool letter = (unsigned char)((c | 0x20) - 'a') < 26;
+        good &= digit | letter;
+    }
+    return good;
 }
 
 bool
@@ -116,10 +125,8 @@ token_text_check(struct kt_secret_view text)
     if (text.p == NULL || text.n != TOKEN_TEXT_LEN ||
         memcmp(text.p, prefix, TOKEN_TEXT_PREFIX) != 0)
         return false;
-    for (size_t i = TOKEN_TEXT_PREFIX; i < TOKEN_TEXT_LEN; i++) {
-        if (!is_base62(text.p[i]))
-            return false;
-    }
+    if (!is_base62(text.p + TOKEN_TEXT_PREFIX, TOKEN_TEXT_LEN - TOKEN_TEXT_PREFIX))
+        return false;
     char check[TOKEN_TEXT_CHECK];
     put_check(crc32_of(text.p, TOKEN_TEXT_LEN - TOKEN_TEXT_CHECK), check);
     bool same = memcmp(check, text.p + TOKEN_TEXT_LEN - TOKEN_TEXT_CHECK, sizeof(check)) == 0;
