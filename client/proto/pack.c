@@ -497,21 +497,27 @@ length_fits(struct kt_buf *buf, size_t n)
     return n <= UINT32_MAX;
 }
 
+/* Nearly all that an answer consists of has a header of one byte; for these the packer's call of a
+ * callback per header would cost more than the rest. */
+
+enum { SHORT_STR = 31, SHORT_ARRAY = 15, SHORT_MAP = 15 };
+
+static void
+put_head(struct kt_buf *buf, unsigned head)
+{
+    kt_buf_putc(buf, (char)(unsigned char)head);
+}
+
 void
 kt_pack_put_nil(struct kt_buf *buf)
 {
-    msgpack_packer pk = packer(buf);
-    msgpack_pack_nil(&pk);
+    put_head(buf, 0xC0);
 }
 
 void
 kt_pack_put_bool(struct kt_buf *buf, bool b)
 {
-    msgpack_packer pk = packer(buf);
-    if (b)
-        msgpack_pack_true(&pk);
-    else
-        msgpack_pack_false(&pk);
+    put_head(buf, b ? 0xC3 : 0xC2);
 }
 
 void
@@ -539,10 +545,14 @@ void
 kt_pack_put_str(struct kt_buf *buf, struct kt_str s)
 {
     msgpack_packer pk = packer(buf);
-    if (!s.p)
-        msgpack_pack_nil(&pk);
-    else if (length_fits(buf, s.n) && msgpack_pack_str(&pk, s.n) == 0)
+    if (!s.p) {
+        kt_pack_put_nil(buf);
+    } else if (s.n <= SHORT_STR) {
+        put_head(buf, 0xA0 | (unsigned)s.n);
         kt_buf_put(buf, s.p, s.n);
+    } else if (length_fits(buf, s.n) && msgpack_pack_str(&pk, s.n) == 0) {
+        kt_buf_put(buf, s.p, s.n);
+    }
 }
 
 void
@@ -577,7 +587,9 @@ void
 kt_pack_put_array(struct kt_buf *buf, size_t n)
 {
     msgpack_packer pk = packer(buf);
-    if (length_fits(buf, n))
+    if (n <= SHORT_ARRAY)
+        put_head(buf, 0x90 | (unsigned)n);
+    else if (length_fits(buf, n))
         msgpack_pack_array(&pk, n);
 }
 
@@ -585,7 +597,9 @@ void
 kt_pack_put_map(struct kt_buf *buf, size_t n)
 {
     msgpack_packer pk = packer(buf);
-    if (length_fits(buf, n))
+    if (n <= SHORT_MAP)
+        put_head(buf, 0x80 | (unsigned)n);
+    else if (length_fits(buf, n))
         msgpack_pack_map(&pk, n);
 }
 
