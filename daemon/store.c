@@ -404,6 +404,8 @@ store_apply(struct store *s, struct batch *const batches[], size_t n,
             struct kaiten_outcome outcomes[], char *why, size_t nwhy)
 {
     struct kaiten_batch list[KAITEN_APPLY_BATCHES_MAX];
+    unsigned char ids[KAITEN_APPLY_BATCHES_MAX][sizeof list[0].id];
+    host_table.random(ids, n * sizeof ids[0]);
     for (size_t i = 0; i < n; i++) {
         struct batch *b = batches[i];
         if (!seal_writes(s, b)) {
@@ -415,7 +417,7 @@ store_apply(struct store *s, struct batch *const batches[], size_t n,
                                          .writes = b->writes,
                                          .nwrites = b->nwrites,
                                          .flags = b->urgent ? KAITEN_BATCH_URGENT : 0 };
-        host_table.random(list[i].id, sizeof list[i].id);
+        memcpy(list[i].id, ids[i], sizeof ids[i]);
         outcomes[i] = (struct kaiten_outcome){ .status = KAITEN_FAILED };
     }
     struct kaiten_err err = { "" };
