@@ -59,8 +59,8 @@ static const struct kt_field user_fields[] = {
              .doc = "Display name, unique among the account's unrevoked tokens.", \
              .example = "Nightly"), \
     KT_FIELD(struct kt_token, slug, "slug", SLUG, \
-             .doc = "Unique within the service account; derived from the name when not given.", \
-             .example = "nightly"), \
+             .doc = "Unique within the service account; derived from the name when not given, " \
+             "and longer than this if the name is very long.", .example = "nightly"), \
     KT_FIELD(struct kt_token, scopes, "scopes", .flags = KT_REQUIRED | KT_NULLABLE, \
              KT_RANGE(0, SCOPES_MAX), .doc = "What the token may do: <action>:<module>; " \
              "null when it is minted: all that the caller may.", \
@@ -95,8 +95,8 @@ static const struct kt_field account_fields[] = {
     KT_FIELD(struct kt_account, name, "name", .flags = KT_REQUIRED, KT_RANGE(1, NAME_LEN_MAX),
              .doc = "Display name; need not be unique.", .example = "Build Farm"),
     KT_FIELD(struct kt_account, slug, "slug", SLUG,
-             .doc = "Unique within the organization; derived from the name when not given.",
-             .example = "build-farm"),
+             .doc = "Unique within the organization; derived from the name when not given, "
+                    "and longer than this if the name is very long.", .example = "build-farm"),
     KT_FIELD(struct kt_account, external_id, "externalId", .flags = KT_READONLY,
              .doc = "Subject of the tokens' JWTs: ksa_ and 32 characters.",
              .example = "ksa_0123456789abcdefghijklmnopqrstuv"),
@@ -209,12 +209,11 @@ static const struct kt_field token_list_in[] = {
     END
 };
 
-#define ACCOUNT_BODY \
+#define ACCOUNT_BODY(slug_doc) \
     IGNORED("id", KT_T_STR), \
     KT_FIELD(struct kt_in_account, name, "name", .flags = KT_REQUIRED, KT_RANGE(1, NAME_LEN_MAX), \
              .doc = "Display name; need not be unique.", .example = "Build Farm"), \
-    KT_FIELD(struct kt_in_account, slug, "slug", SLUG, \
-             .doc = "Unique within the organization; derived from the name when not given.", \
+    KT_FIELD(struct kt_in_account, slug, "slug", SLUG, .doc = (slug_doc), \
              .example = "build-farm"), \
     IGNORED("externalId", KT_T_STR), \
     IGNORED("createdBy", KT_T_OBJECT, .shape = &kt_shape_user), \
@@ -222,11 +221,14 @@ static const struct kt_field token_list_in[] = {
     IGNORED("tokens", KT_T_LIST, .shape = &kt_shape_token), \
     IGNORED("tokensTruncated", KT_T_BOOL)
 
-static const struct kt_field account_create_in[] = { ACCOUNT_BODY, END };
+static const struct kt_field account_create_in[] = {
+    ACCOUNT_BODY("Unique within the organization; derived from the name when not given."),
+    END
+};
 
 static const struct kt_field account_update_in[] = {
     ACCOUNT_IN_PATH(struct kt_in_account),
-    ACCOUNT_BODY,
+    ACCOUNT_BODY("The same as in the path, or left out: it cannot be changed."),
     END
 };
 

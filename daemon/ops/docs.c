@@ -455,7 +455,7 @@ void
 docs_print(struct kt_buf *buf)
 {
     const struct kt_shape *shapes[EXPLAIN_SHAPES_MAX];
-    size_t n = explain_shapes(shapes);
+    size_t n = explain_shapes(shapes, true);
     kt_buf_puts(buf, head);
     put_nav(buf, shapes, n);
     kt_buf_puts(buf, "<main>\n");

@@ -234,11 +234,11 @@ add_shape(const struct kt_shape *shapes[EXPLAIN_SHAPES_MAX], size_t n, const str
 }
 
 size_t
-explain_shapes(const struct kt_shape *shapes[EXPLAIN_SHAPES_MAX])
+explain_shapes(const struct kt_shape *shapes[EXPLAIN_SHAPES_MAX], bool socket)
 {
     size_t n = 0;
     for (size_t i = 0; i < KT_OP_COUNT; i++)
-        if (kt_op_specs[i].http_method && kt_op_specs[i].out)
+        if (kt_op_specs[i].out && (socket || kt_op_specs[i].http_method))
             n = add_shape(shapes, n, kt_op_specs[i].out);
     for (size_t i = 0; i < KT_OP_COUNT; i++)
         if (kt_op_specs[i].http_method && kt_op_specs[i].body != KT_BODY_NONE)

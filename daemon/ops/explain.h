@@ -48,9 +48,9 @@ size_t explain_errors(const struct kt_op_spec *, struct kt_op_error errors[EXPLA
 struct kt_str explain_detail(const struct kt_op_spec *, const struct kt_op_error *,
                              char text[EXPLAIN_DETAIL_MAX]);
 
-/* Every object that HTTP rows take or give, each once by its name; returns their number. What is
- * both is listed as it is given. */
-size_t explain_shapes(const struct kt_shape *shapes[EXPLAIN_SHAPES_MAX]);
+/* Every object that rows take in a body or give, each once by its name; returns their number. What
+ * is both is listed as it is given. socket: what is given on the socket only, too. */
+size_t explain_shapes(const struct kt_shape *shapes[EXPLAIN_SHAPES_MAX], bool socket);
 
 /* Whether the field has an example. */
 bool explain_has_example(const struct kt_field *);

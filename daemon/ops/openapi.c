@@ -196,7 +196,7 @@ static void
 put_schemas(struct writer *w)
 {
     const struct kt_shape *shapes[EXPLAIN_SHAPES_MAX];
-    size_t n = explain_shapes(shapes);
+    size_t n = explain_shapes(shapes, false);
     enter(w, "schemas", '{');
     for (size_t i = 0; i < n; i++)
         put_shape(w, shapes[i]);

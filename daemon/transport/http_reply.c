@@ -207,7 +207,7 @@ put_reply(struct kt_buf *out, struct request *rq, struct http_framing framing)
 {
     put_status(out, rq);
     put_date(out);
-    if (type_of(rq).p)
+    if (type_of(rq).p && !has_no_content(rq))
         put_header(out, "Content-Type: ", type_of(rq));
     if (is_refused(rq))
         put_refusal_headers(out, rq);
