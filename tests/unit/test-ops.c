@@ -103,6 +103,21 @@ path_fields_and_paths_agree(void **state)
 }
 
 static void
+rows_on_http_can_be_described(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < KT_OP_COUNT; i++) {
+        const struct kt_op_spec *spec = &kt_op_specs[i];
+        assert_int_equal(spec->id != NULL, spec->http_method != NULL);
+        assert_false(spec->media && (spec->out || spec->loose || spec->socket));
+        for (size_t k = 0; spec->id && k < i; k++)
+            assert_true(!kt_op_specs[k].id || strcmp(kt_op_specs[k].id, spec->id) != 0);
+        for (const struct kt_op_error *e = spec->errors; e && e->kind != KT_OK; e++)
+            assert_true(e->kind < KT_KIND_COUNT);
+    }
+}
+
+static void
 check_shape(const struct kt_shape *shape)
 {
     size_t n = 0;
@@ -168,6 +183,7 @@ main(void)
         cmocka_unit_test(names_are_unique_and_found),
         cmocka_unit_test(method_and_path_are_unique),
         cmocka_unit_test(path_fields_and_paths_agree),
+        cmocka_unit_test(rows_on_http_can_be_described),
         cmocka_unit_test(shapes_are_sound),
         cmocka_unit_test(only_minting_reveals),
         cmocka_unit_test(kinds_have_statuses),
