@@ -19,7 +19,7 @@
 struct link {
     const struct kaiten_auth *auth;
     void *instance;
-    pthread_mutex_t lock; /* for plugins that take one call at a time */
+    pthread_mutex_t *calls; /* the plugin's own: other chains ask the same instance */
 };
 
 struct authn_chain {
@@ -48,8 +48,6 @@ authn_chain_free(struct authn_chain *chain)
 {
     if (!chain)
         return;
-    for (size_t i = 0; i < chain->n; i++)
-        pthread_mutex_destroy(&chain->links[i].lock);
     authn_cache_free(chain->cache);
     free(chain);
 }
@@ -62,7 +60,7 @@ authn_chain_add(struct authn_chain *chain, const struct plugin *plugin, void *in
     struct link *l = &chain->links[chain->n++];
     l->auth = &plugin->auth;
     l->instance = instance;
-    pthread_mutex_init(&l->lock, NULL);
+    l->calls = plugin->calls;
     return true;
 }
 
@@ -80,12 +78,26 @@ static int
 ask(struct link *l, const struct kaiten_caller *caller, struct kaiten_sink *sink,
     struct kaiten_err *err)
 {
-    if (l->auth->threads == KAITEN_THREADS_PARALLEL)
-        return (int)l->auth->identify(l->instance, caller, sink, err);
-    pthread_mutex_lock(&l->lock);
+    bool alone = l->auth->threads != KAITEN_THREADS_PARALLEL;
+    if (alone)
+        pthread_mutex_lock(l->calls);
     int verdict = (int)l->auth->identify(l->instance, caller, sink, err);
-    pthread_mutex_unlock(&l->lock);
-    return verdict;
+    if (alone)
+        pthread_mutex_unlock(l->calls);
+    /* A number of no meaning decides nothing, and must not be taken for one of our own. */
+    bool is_known = verdict == KAITEN_KNOWN || verdict == KAITEN_REFUSED ||
+                    verdict == KAITEN_NOT_MINE;
+    return is_known ? verdict : KAITEN_BROKEN;
+}
+
+/* What a plugin says of a credential that is not its own is nobody's: neither the caller that it
+ * named nor its words may pass for the next one's. */
+static void
+forget(struct kaiten_sink *sink, struct kaiten_err *err)
+{
+    sink->who = principal_unref(sink->who);
+    sink->code = NULL;
+    err->text[0] = '\0';
 }
 
 /* The first answer other than NOT_MINE decides. */
@@ -101,8 +113,10 @@ ask_chain(struct authn_chain *chain, const struct kaiten_caller *caller, bool ma
         if (!may_block && !(l->auth->caps & KAITEN_AUTH_INLINE))
             return WOULD_BLOCK;
         int verdict = ask(l, caller, sink, err);
-        if (verdict == KAITEN_NOT_MINE)
+        if (verdict == KAITEN_NOT_MINE) {
+            forget(sink, err);
             continue;
+        }
         *ret_link = l;
         /* A plugin that says so without naming anybody has not decided. */
         return verdict == KAITEN_KNOWN && !sink->who ? KAITEN_BROKEN : verdict;
@@ -220,10 +234,10 @@ static struct principal *
 token_principal(const struct index_hit *hit)
 {
     const struct kt_strlist *list = &hit->scopes->list;
-    const char *scopes[256];
-    if (list->n > sizeof scopes / sizeof scopes[0])
+    const char *scopes[PRINCIPAL_SCOPES_MAX];
+    if (list->n > PRINCIPAL_SCOPES_MAX)
         return NULL;
-    char texts[64 * 256];
+    char texts[PRINCIPAL_SCOPES_MAX * (PRINCIPAL_SCOPE_MAX + 1)];
     size_t used = 0;
     for (size_t i = 0; i < list->n; i++) {
         if (used + list->v[i].n + 1 > sizeof texts)

@@ -176,13 +176,19 @@ static bool
 make(const char *name, const char *path, const struct kaiten_storage *storage,
      const struct kaiten_auth *auth, struct plugin **ret, struct conf_error *err)
 {
-    struct plugin *p = calloc(1, sizeof *p);
-    if (!p)
+    struct {
+        struct plugin plugin;
+        pthread_mutex_t calls;
+        char name[];
+    } *made = calloc(1, sizeof *made + strlen(name) + 1);
+    if (!made)
         return err_set(err, "%s: out of memory", path);
-    p->name = strdup(name);
+    struct plugin *p = &made->plugin;
+    p->name = memcpy(made->name, name, strlen(name) + 1);
+    p->calls = &made->calls;
+    pthread_mutex_init(p->calls, NULL);
     if (!adopt(path, storage, auth, p, err)) {
-        free((void *)(uintptr_t)p->name);
-        free(p);
+        free(made);
         return false;
     }
     *ret = p;

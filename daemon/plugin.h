@@ -8,6 +8,8 @@
 #include "plugins/kaiten-auth.h"
 #include "plugins/kaiten-storage.h"
 
+#include <pthread.h>
+
 enum plugin_kind { PLUGIN_STORAGE = 1, PLUGIN_AUTH = 2 };
 
 /* Loaded for the life of the process: nothing is ever unloaded. */
@@ -17,6 +19,7 @@ struct plugin {
     struct kaiten_auth auth;
     const char *name;              /* as in the configuration: "storage-bdb" */
     const struct kaiten_option *options; /* never NULL */
+    pthread_mutex_t *calls; /* held around each call of an auth plugin that takes one at a time */
 };
 
 /* A plugin that is linked into the program; one of the two pointers is set. */

@@ -8,7 +8,7 @@
 
 #include <stdlib.h>
 
-enum { TEXT_MAX = 255, NAME_MAX_BYTES = 4096, SCOPES_MAX = 256, SCOPE_MAX = 128 };
+enum { TEXT_MAX = 255, NAME_MAX_BYTES = 4096 };
 
 /* A text of an auth plugin: bounded, UTF-8; required ones are not empty. */
 static bool
@@ -25,10 +25,10 @@ check(const struct kaiten_principal *p)
 {
     if (!text_ok(p->subject, TEXT_MAX, true) || !text_ok(p->organization, TEXT_MAX, true) ||
         !text_ok(p->name, NAME_MAX_BYTES, false) || !text_ok(p->email, TEXT_MAX, false) ||
-        p->nscopes > SCOPES_MAX)
+        p->nscopes > PRINCIPAL_SCOPES_MAX)
         return false;
     for (size_t i = 0; i < p->nscopes; i++)
-        if (!text_ok(p->scopes[i], SCOPE_MAX, true))
+        if (!text_ok(p->scopes[i], PRINCIPAL_SCOPE_MAX, true))
             return false;
     return true;
 }

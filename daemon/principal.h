@@ -11,6 +11,11 @@
 
 #include <stdatomic.h>
 
+enum {
+    PRINCIPAL_SCOPES_MAX = 256,
+    PRINCIPAL_SCOPE_MAX = 128 /* bytes of one */
+};
+
 struct principal {
     _Atomic uint32_t refs;
     struct uuid id;           /* user, or service account for a token caller */
