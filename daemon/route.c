@@ -100,10 +100,14 @@ matches(const struct pattern *pattern, const struct pattern *path)
 {
     if (pattern->n == 0 || pattern->n != path->n)
         return false;
-    for (size_t i = 0; i < path->n; i++)
-        if (!is_parameter(pattern->segments[i]) &&
-            !kt_str_eq(pattern->segments[i], path->segments[i]))
+    for (size_t i = 0; i < path->n; i++) {
+        struct kt_str segment = path->segments[i];
+        bool fits = is_parameter(pattern->segments[i])
+                        ? segment.n != 0 /* nothing has an empty name */
+                        : kt_str_eq(pattern->segments[i], segment);
+        if (!fits)
             return false;
+    }
     return true;
 }
 

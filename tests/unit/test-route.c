@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* Method and path, or a name -> operation. */
+#include "config.h"
+
+#include "daemon/route.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+static struct kt_arena arena;
+
+static int
+setup(void **state)
+{
+    (void)state;
+    kt_arena_init(&arena, 1 << 20);
+    route_init();
+    return 0;
+}
+
+static int
+teardown(void **state)
+{
+    (void)state;
+    kt_arena_done(&arena);
+    return 0;
+}
+
+struct routed {
+    enum route_result result;
+    const struct kt_op_spec *spec;
+    struct kt_param params[2];
+    size_t n;
+    struct kt_str allow;
+};
+
+static struct routed
+route(const char *method, const char *path)
+{
+    struct routed r = { .result = ROUTE_UNKNOWN };
+    r.result = route_http(kt_str(method), kt_str(path), &arena, &r.spec, r.params, &r.n, &r.allow);
+    return r;
+}
+
+static void
+every_operation_is_found_under_both_prefixes(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < KT_OP_COUNT; i++) {
+        const struct kt_op_spec *spec = &kt_op_specs[i];
+        char path[256], prefixed[300];
+        size_t used = 0;
+        if (!spec->http_path)
+            continue;
+        for (const char *p = spec->http_path; *p; p++) {
+            used += (size_t)snprintf(path + used, sizeof path - used, *p == '{' ? "v%%20-1" : "%c",
+                                     *p);
+            if (*p == '{')
+                p = strchr(p, '}');
+        }
+        snprintf(prefixed, sizeof prefixed, "/api%s", path);
+        const char *method = *spec->http_method == '*' ? "REPORT" : spec->http_method;
+        for (int k = 0; k < 2; k++) {
+            struct routed r = route(method, k ? prefixed : path);
+            assert_int_equal(r.result, ROUTE_FOUND);
+            assert_ptr_equal(r.spec, spec);
+            for (size_t m = 0; m < r.n; m++) {
+                assert_true(kt_str_is(r.params[m].value, "v -1"));
+                assert_non_null(strstr(spec->http_path, r.params[m].name.p));
+            }
+        }
+        if (strcmp(spec->http_method, "GET") == 0)
+            assert_ptr_equal(route("HEAD", path).spec, spec);
+    }
+}
+
+static void
+paths_and_methods(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *method, *path;
+        enum route_result result;
+        const char *name, *first, *second; /* operation and its parameters */
+    } cases[] = {
+        { "GET", "/service-accounts", ROUTE_FOUND, "account.list", NULL, NULL },
+        { "GET", "/service-accounts/a-b", ROUTE_FOUND, "account.get", "a-b", NULL },
+        { "DELETE", "/service-accounts/a/tokens/b", ROUTE_FOUND, "token.revoke", "a", "b" },
+        { "POST", "/api/service-accounts/a/tokens/b/rotate", ROUTE_FOUND, "token.rotate", "a",
+          "b" },
+        { "GET", "/service-accounts/K%c3%b6ln", ROUTE_FOUND, "account.get", "K\xc3\xb6ln", NULL },
+        { "GET", "/service-accounts/tokens", ROUTE_FOUND, "account.get", "tokens", NULL },
+        { "GET", "/tokens/validate", ROUTE_FOUND, "token.validate", NULL, NULL },
+        { "BREW", "/tokens/validate", ROUTE_FOUND, "token.validate", NULL, NULL },
+        { "PUT", "/service-accounts", ROUTE_METHOD, NULL, NULL, NULL },
+        { "get", "/service-accounts", ROUTE_METHOD, NULL, NULL, NULL },
+        { "HEAD", "/service-accounts/a/tokens/b/rotate", ROUTE_METHOD, NULL, NULL, NULL },
+        { "", "/service-accounts", ROUTE_METHOD, NULL, NULL, NULL },
+        { "GET", "/", ROUTE_UNKNOWN, NULL, NULL, NULL },
+        { "GET", "", ROUTE_UNKNOWN, NULL, NULL, NULL },
+        { "OPTIONS", "*", ROUTE_UNKNOWN, NULL, NULL, NULL },
+        { "GET", "/api", ROUTE_UNKNOWN, NULL, NULL, NULL },
+        { "GET", "/api/", ROUTE_UNKNOWN, NULL, NULL, NULL },
+        { "GET", "/api/api/service-accounts", ROUTE_UNKNOWN, NULL, NULL, NULL },
+        { "GET", "/apiservice-accounts", ROUTE_UNKNOWN, NULL, NULL, NULL },
+        { "GET", "//service-accounts", ROUTE_UNKNOWN, NULL, NULL, NULL },
+        { "GET", "/Service-Accounts", ROUTE_UNKNOWN, NULL, NULL, NULL },
+        { "GET", "/service%2daccounts", ROUTE_UNKNOWN, NULL, NULL, NULL },
+        { "GET", "/service-accounts/", ROUTE_UNKNOWN, NULL, NULL, NULL },
+        { "GET", "/service-accounts//tokens", ROUTE_UNKNOWN, NULL, NULL, NULL },
+        { "GET", "/service-accounts/a/tokens/", ROUTE_UNKNOWN, NULL, NULL, NULL },
+        { "GET", "/service-accounts/a/tokens/b/c", ROUTE_UNKNOWN, NULL, NULL, NULL },
+        { "GET", "/a/b/c/d/e/f/g/h", ROUTE_UNKNOWN, NULL, NULL, NULL },
+        { "GET", "/service-accounts/%", ROUTE_BAD_PATH, NULL, NULL, NULL },
+        { "GET", "/service-accounts/%00", ROUTE_BAD_PATH, NULL, NULL, NULL },
+        { "GET", "/service-accounts/a%2fb", ROUTE_BAD_PATH, NULL, NULL, NULL },
+        { "GET", "/service-accounts/..", ROUTE_BAD_PATH, NULL, NULL, NULL },
+        { "GET", "/service-accounts/%2e%2E", ROUTE_BAD_PATH, NULL, NULL, NULL },
+        { "GET", "/service-accounts/\xff", ROUTE_BAD_PATH, NULL, NULL, NULL },
+        { "DELETE", "/service-accounts/a/tokens/%ff", ROUTE_BAD_PATH, NULL, NULL, NULL },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct routed r = route(cases[i].method, cases[i].path);
+        if (r.result != cases[i].result)
+            fail_msg("%s %s: %d", cases[i].method, cases[i].path, (int)r.result);
+        if (r.result != ROUTE_FOUND) {
+            assert_null(r.spec);
+            continue;
+        }
+        assert_string_equal(r.spec->name, cases[i].name);
+        assert_int_equal(r.n, (size_t)(cases[i].first != NULL) + (cases[i].second != NULL));
+        assert_true(!cases[i].first || kt_str_is(r.params[0].value, cases[i].first));
+        assert_true(!cases[i].second || kt_str_is(r.params[1].value, cases[i].second));
+    }
+}
+
+static void
+a_look_without_an_arena_says_the_same(void **state)
+{
+    (void)state;
+    const struct kt_op_spec *spec = NULL;
+    struct kt_str allow = { NULL, 0 };
+    assert_int_equal(route_http(KT_LIT("GET"), KT_LIT("/service-accounts/%zz"), NULL, &spec, NULL,
+                                NULL, &allow),
+                     ROUTE_FOUND); /* parameters are not looked at */
+    assert_string_equal(spec->name, "account.get");
+    assert_int_equal(route_http(KT_LIT("PATCH"), KT_LIT("/whoami"), NULL, &spec, NULL, NULL,
+                                &allow),
+                     ROUTE_METHOD);
+    assert_null(allow.p);
+}
+
+static void
+names_of_the_socket(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < KT_OP_COUNT; i++) {
+        const struct kt_op_spec *spec = &kt_op_specs[i];
+        char more[80], other[80];
+        assert_ptr_equal(route_name(kt_str(spec->name)), spec->socket ? spec : NULL);
+        snprintf(more, sizeof more, "%s ", spec->name);
+        assert_null(route_name(kt_str(more)));
+        snprintf(other, sizeof other, "%s", spec->name);
+        other[0] = (char)(other[0] - 'a' + 'A');
+        assert_null(route_name(kt_str(other)));
+        assert_null(route_name((struct kt_str){ spec->name, strlen(spec->name) - 1 }));
+    }
+    assert_null(route_name(KT_LIT("")));
+    assert_null(route_name((struct kt_str){ NULL, 0 }));
+}
+
+int
+main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(every_operation_is_found_under_both_prefixes),
+        TEST(paths_and_methods),
+        TEST(a_look_without_an_arena_says_the_same),
+        TEST(names_of_the_socket),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
