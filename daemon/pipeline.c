@@ -174,6 +174,8 @@ commit_batch(struct request *rq, const struct place *at)
     if (rq->batch->failed)
         return fail_cause(&rq->call, KT_INTERNAL, NULL, "%s proposed a batch that does not fit",
                           rq->spec->name);
+    if (!store_seal(rq->call.svc->store, rq->batch))
+        return fail_memory(&rq->call);
     committer_push(rq->call.svc->committer, rq);
     return PARKED;
 }

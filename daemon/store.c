@@ -384,8 +384,8 @@ batch_effect(struct batch *b, enum effect_type type)
     return e;
 }
 
-static bool
-seal_writes(struct store *s, struct batch *b)
+bool
+store_seal(struct store *s, struct batch *b)
 {
     for (size_t i = 0; i < b->nwrites; i++) {
         struct kaiten_write *w = &b->writes[i];
@@ -396,6 +396,7 @@ seal_writes(struct store *s, struct batch *b)
             return false;
         w->value = (struct kaiten_bytes){ sealed.p, sealed.n };
     }
+    b->sealed = true;
     return true;
 }
 
@@ -408,7 +409,7 @@ store_apply(struct store *s, struct batch *const batches[], size_t n,
     host_table.random(ids, n * sizeof ids[0]);
     for (size_t i = 0; i < n; i++) {
         struct batch *b = batches[i];
-        if (!seal_writes(s, b)) {
+        if (!b->sealed && !store_seal(s, b)) {
             snprintf(why, nwhy, "no memory to seal records");
             return KAITEN_RETRY;
         }

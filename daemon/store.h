@@ -98,6 +98,7 @@ struct batch {
     size_t neffects;
     bool urgent; /* a revocation */
     bool failed;
+    bool sealed; /* by store_seal */
     struct kt_arena *arena;
 };
 
@@ -113,8 +114,14 @@ void batch_set(struct batch *, struct kt_str key, struct kt_str value);
 void batch_delete(struct batch *, struct kt_str key);
 struct effect *batch_effect(struct batch *, enum effect_type); /* never NULL */
 
-/* Seals the values and applies n batches in one go; outcomes[i] for each. Blocks for a sync. Any
- * other status than KAITEN_DONE: nothing was written; why is filled. Called by one thread. */
+/* Seals the values ahead of store_apply, which one thread does for everybody. Whoever owns the
+ * batch may call it, once there is nothing to add. False: no memory, and the batch cannot be
+ * used. */
+bool store_seal(struct store *, struct batch *) __attribute__((warn_unused_result));
+
+/* Applies n batches in one go, after sealing what is not sealed yet; outcomes[i] for each. Blocks
+ * for a sync. Any other status than KAITEN_DONE: nothing was written; why is filled. Called by one
+ * thread. */
 enum kaiten_status store_apply(struct store *, struct batch *const batches[], size_t n,
                                struct kaiten_outcome outcomes[], char *why, size_t nwhy);
 
