@@ -20,6 +20,7 @@
 #include "daemon/model/digest.h"
 #include "daemon/model/token.h"
 #include "daemon/ops.h"
+#include "daemon/ops/document.h"
 #include "daemon/pipeline.h"
 #include "daemon/plugin.h"
 #include "daemon/principal.h"
@@ -65,6 +66,7 @@ struct disk {
     _Atomic int times;            /* how often the two above are said; < 0: for ever */
     _Atomic size_t gets, scans, applies, batches, urgent, largest;
     pthread_mutex_t gate;         /* taken by each apply: hold it to let batches pile up */
+    pthread_mutex_t read_gate;    /* taken by each get: hold it to keep workers busy */
     void (*before_apply)(struct disk *); /* on the committer */
     void *ctx;
 };
@@ -77,6 +79,7 @@ disk_open(const struct kaiten_host *host, const struct kaiten_config *config, vo
     core_must(disk);
     core_must(kaiten_storage_plugin.open(host, config, &disk->memory, err) == KAITEN_DONE);
     pthread_mutex_init(&disk->gate, NULL);
+    pthread_mutex_init(&disk->read_gate, NULL);
     *ret_instance = disk;
     return KAITEN_DONE;
 }
@@ -87,6 +90,7 @@ disk_close(void *instance)
     struct disk *disk = instance;
     kaiten_storage_plugin.close(disk->memory);
     pthread_mutex_destroy(&disk->gate);
+    pthread_mutex_destroy(&disk->read_gate);
     free(disk);
 }
 
@@ -96,6 +100,8 @@ disk_get(void *instance, const struct kaiten_bytes *keys, size_t n, struct kaite
 {
     struct disk *disk = instance;
     atomic_fetch_add(&disk->gets, 1);
+    pthread_mutex_lock(&disk->read_gate);
+    pthread_mutex_unlock(&disk->read_gate);
     if (atomic_load(&disk->get_says) != KAITEN_DONE) {
         host_table.error(err, "get fails as told, in /secret/place");
         return (enum kaiten_status)atomic_load(&disk->get_says);
@@ -274,6 +280,7 @@ struct core {
     struct service svc;
     pthread_rwlock_t guard;
     struct disk *disk;
+    struct documents *documents;
     struct loop **loops;
     struct authn_chain *chain;
     struct plugin token_plugin;
@@ -348,8 +355,8 @@ core_open_chain(struct core *c, const char *peer)
     core_must(kaiten_auth_plugin.open(&host_table, NULL, &c->token_instance, NULL) ==
               KAITEN_DONE);
     c->chain = authn_chain_new(&c->svc);
-    core_must(c->chain && authn_chain_add(c->chain, &core_user_plugin, &user_asked) &&
-              authn_chain_add(c->chain, &c->token_plugin, c->token_instance));
+    core_must(c->chain && authn_chain_add(c->chain, &c->token_plugin, c->token_instance) &&
+              authn_chain_add(c->chain, &core_user_plugin, &user_asked));
     c->http = (struct peer){ .caller = { .size = sizeof(struct kaiten_caller),
                                          .listener = KAITEN_LISTENER_HTTP },
                              .remote = "127.0.0.1:1", .chain = c->chain };
@@ -376,6 +383,7 @@ core_open(struct core *c, const struct core_options *options)
     struct service *svc = &c->svc;
     svc->index_guard = &c->guard;
     svc->modules = scope_modules_default;
+    svc->documents = c->documents = documents_new(&svc->modules);
     svc->request_ms = 120 * 1000;
     svc->embedded_tokens_max = 100;
     svc->page_default = 50;
@@ -385,7 +393,7 @@ core_open(struct core *c, const struct core_options *options)
     svc->committer = committer_new(svc, pipeline_again, pipeline_done);
     svc->workers = workers_new(o->workers ? o->workers : 2, o->queue_max ? o->queue_max : 256,
                                pipeline_resume);
-    core_must(svc->index && svc->inflight && svc->committer && svc->workers);
+    core_must(svc->documents && svc->index && svc->inflight && svc->committer && svc->workers);
     core_open_chain(c, o->peer);
     atomic_store(&svc->state, SERVICE_READY);
     c->loops = loops_new(o->loops ? o->loops : 1);
@@ -403,6 +411,7 @@ core_close(struct core *c)
     authn_chain_free(c->chain);
     kaiten_auth_plugin.close(c->token_instance);
     inflight_free(c->svc.inflight);
+    documents_free(c->documents);
     index_free(c->svc.index);
     signer_free(c->svc.signer);
     store_free(c->svc.store);
@@ -465,6 +474,7 @@ struct ask {
     enum pipe_result result;
     unsigned answers;     /* how often answer() was called */
     unsigned attempts;    /* runs that ended in a conflict */
+    bool decoded_at_home; /* on the loop, not on a worker */
     enum kt_kind kind;
     int status;           /* as HTTP says it */
     char code[64], detail[512], id[40], allow[64], fields[512];
@@ -514,7 +524,9 @@ ask_answered(struct request *rq)
     pthread_mutex_lock(&c->lock);
     core_must(loop_is_here(rq->home));
     a->kind = rq->call.err.kind;
-    a->status = a->kind != KT_OK ? kt_kind_info(a->kind)->http : rq->spec ? rq->spec->http_ok : 0;
+    a->status = kt_kind_info(a->kind)->http;
+    if (a->kind == KT_OK && rq->spec->http_ok)
+        a->status = rq->spec->http_ok;
     a->attempts = rq->attempts;
     ask_note_refusal(a, &rq->call.err);
     ask_note_answer(a, rq);
@@ -528,6 +540,7 @@ ask_answered(struct request *rq)
 static inline int
 ask_decode_http(struct request *rq)
 {
+    ((struct ask *)rq->conn)->decoded_at_home = loop_is_here(rq->home);
     int status = http_query(rq);
     return status == KT_OK ? body_decode(rq) : status;
 }
@@ -535,12 +548,13 @@ ask_decode_http(struct request *rq)
 static inline int
 ask_decode_socket(struct request *rq)
 {
-    const struct ask *a = rq->conn;
+    struct ask *a = rq->conn;
     struct kt_value *args = kt_arena_alloc(rq->call.arena, sizeof *args);
     struct kt_json_error error;
     const char *why;
     size_t n;
     rq->params.flat = true;
+    a->decoded_at_home = loop_is_here(rq->home);
     if (!args)
         return fail_memory(&rq->call);
     bool ok = true;
@@ -721,6 +735,16 @@ core_mint(struct core *c, const char *token, const char *account, const char *sl
     memcpy(secret, a.secret, 64);
     ask_done(&a);
     return status;
+}
+
+/* Waits until a counter of the disk is there. */
+static inline bool
+core_reaches(_Atomic size_t *counter, size_t n)
+{
+    const struct timespec tick = { 0, 1000 * 1000 };
+    for (int i = 0; i < 20000 && atomic_load(counter) < n; i++)
+        nanosleep(&tick, NULL);
+    return atomic_load(counter) >= n;
 }
 
 /* What the index says of a secret now. */
