@@ -67,17 +67,24 @@ class Kaitend:
         self.dir = f"{bench.dir}/kaitend-{count}" if count else f"{bench.dir}/kaitend-mint"
         self.socket = f"{self.dir}/rpc.sock"
         self.tokens = ("--keys", f"{self.dir}/tokens", "--width", 36)
-        fresh = not count or not os.path.exists(f"{self.dir}/complete")
-        if fresh:
-            shutil.rmtree(self.dir, ignore_errors=True)
-            os.mkdir(self.dir, mode=0o700)
-        self.configure(loops)
-        self.start()
-        if fresh:
-            self.fill()
+        self.configure_and_start(loops)
         with open(f"{self.dir}/slugs", encoding="ascii") as f:
             self.slugs = f.read().split("\n")
         self.accounts = ("--keys", f"{self.dir}/accounts", "--width", len(self.slugs[0]))
+
+    def configure_and_start(self, loops):
+        kept = self.count and os.path.exists(f"{self.dir}/complete")
+        if kept:
+            self.configure(loops)
+            if self.start():
+                return
+        shutil.rmtree(self.dir, ignore_errors=True)
+        os.mkdir(self.dir, mode=0o700)
+        self.configure(loops)
+        if not self.start():
+            with open(f"{self.dir}/stderr", encoding="utf-8") as err:
+                raise SystemExit(f"bench: kaitend does not start: {err.read()}")
+        self.fill()
 
     def configure(self, loops):
         plugins = os.environ.get("KAITEND_PLUGIN_DIR") or f"{self.bench.build}/plugins/.libs"
@@ -90,13 +97,15 @@ class Kaitend:
         return [kaitend, "-c", f"{self.dir}/kaitend.conf"]
 
     def start(self):
+        """False: it ended. A kept store may be of a format that was given up."""
         with open(f"{self.dir}/stderr", "w", encoding="utf-8") as err:
             child = subprocess.Popen(self.command, stderr=err)
         self.pid = child.pid
         while subprocess.run(self.ctl("health"), capture_output=True, check=False).returncode:
             if child.poll() is not None:
-                raise SystemExit(f"bench: kaitend ended, see {self.dir}/stderr")
+                return False
             time.sleep(0.05)
+        return True
 
     def stop(self):
         os.kill(self.pid, signal.SIGTERM)
