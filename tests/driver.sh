@@ -27,6 +27,8 @@ export UBSAN_OPTIONS=${UBSAN_OPTIONS-print_stacktrace=1}
 export TSAN_OPTIONS=${TSAN_OPTIONS-suppressions=$abs_top_srcdir/tests/plugin/tsan.supp}
 
 skip_line='^(not )?ok .*# [Ss][Kk][Ii][Pp]'
+pytest_progress='^[.sxXFE]+ +\[ *[0-9]+%\]$'
+culprits= # what failed, a line each, said once more at the end
 
 count() { # pattern, file
     grep -cE "$1" "$2" || true
@@ -45,14 +47,17 @@ report() { # name, passed, failed, skipped, log file
     if grep -qE '^not ok ' "$5"; then
         grep -E '^(not ok |#|==|SUMMARY|exit status)' "$5"
     else
-        cat "$5"
-    fi | tail -n 60 | sed 's/^/        /'
+        grep -vE "$pytest_progress" "$5"
+    fi | tail -n 120 | sed 's/^/        /'
+    culprits=$culprits$(grep -E '^(not ok |FAILED |ERROR |SKIPPED .*missing|exit status)' "$5" |
+        cut -c 1-200 | sed "s|^|  FAIL  $1: |")$'\n'
 }
 
 skip() { # name, what is missing
     if [ "${CI:-0}" = 1 ]; then
         failed=$((failed + 1))
         printf '  FAIL  %s: %s is missing\n' "$1" "$2"
+        culprits="$culprits  FAIL  $1: $2 is missing"$'\n'
         return
     fi
     skipped=$((skipped + 1))
@@ -100,7 +105,7 @@ run_pytest() { # directory
         return
     fi
     PYTHONDONTWRITEBYTECODE=1 timeout "${KAITEN_PYTEST_TIMEOUT:-2400}" \
-        "$PYTHON" -m pytest -p no:cacheprovider -q -rs --tb=short "$1" >"$file" 2>&1 </dev/null
+        "$PYTHON" -m pytest -p no:cacheprovider -q -rfEs --tb=short "$1" >"$file" 2>&1 </dev/null
     status=$?
     line=$(grep -E '^(=+ )?([0-9]+ (passed|failed|skipped|error)|no tests ran)' "$file" | tail -n 1)
     good=$(number passed "$line")
@@ -148,6 +153,7 @@ for word; do
     esac
 done
 
+printf %s "$culprits"
 [ $skipped -eq 0 ] || echo "$skipped skipped"
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]
