@@ -36,7 +36,7 @@ struct loop {
     void *local;
     void (*local_ended)(void *);
 
-    struct request request;
+    struct request request[LOOP_GROUP];
     struct kt_arena arena;
     char *arena_memory;
     char *scratch;
@@ -65,7 +65,7 @@ loop_is_here(const struct loop *loop)
 struct request *
 loop_request(struct loop *loop)
 {
-    return &loop->request;
+    return loop->request;
 }
 
 struct kt_arena *

@@ -49,7 +49,9 @@ struct event_base *loop_base(struct loop *);
 unsigned loop_number(const struct loop *);
 bool loop_is_here(const struct loop *); /* does the calling thread run this loop */
 
-/* Memory of the loop for one inline request at a time: see pipeline_run(). */
+/* Memory of the loop for LOOP_GROUP inline requests at a time, see pipeline_run(), and for what
+ * they read. */
+enum { LOOP_GROUP = 16 };
 struct request *loop_request(struct loop *);
 struct kt_arena *loop_arena(struct loop *);
 

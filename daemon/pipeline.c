@@ -199,9 +199,9 @@ log_outcome(struct request *rq)
 }
 
 static int
-go_on(struct request *rq, const struct place *at)
+go_to(struct request *rq, const struct place *at, unsigned end)
 {
-    for (; rq->step < STEPS; rq->step++) {
+    for (; rq->step < end; rq->step++) {
         int status = steps[rq->step].run(rq, at);
         if (status != KT_OK)
             return status;
@@ -209,11 +209,23 @@ go_on(struct request *rq, const struct place *at)
     return KT_OK;
 }
 
+void
+pipeline_ahead(struct request *rq, unsigned turn)
+{
+    static const struct place here = { .on_loop = true };
+    if (turn == 0)
+        (void)go_to(rq, &here, STEP_RUN);
+    if (rq->step == STEP_RUN && rq->op->ahead)
+        rq->op->ahead(rq, turn);
+}
+
 enum pipe_result
 pipeline_run(struct request *rq)
 {
     static const struct place here = { .on_loop = true };
-    int status = go_on(rq, &here);
+    int status = (int)rq->call.err.kind; /* what was refused ahead stays refused */
+    if (status == KT_OK)
+        status = go_to(rq, &here, STEPS);
     if (status == PARKED)
         return PIPE_PARKED;
     if (status == WOULD_BLOCK && rq->inline_only)
@@ -245,7 +257,7 @@ pipeline_resume(struct request *rq)
         status = fail(&rq->call, KT_UNAVAILABLE, "Server.Busy",
                       "the request waited too long, please retry");
     if (status == KT_OK)
-        status = go_on(rq, &here);
+        status = go_to(rq, &here, STEPS);
     if (status == PARKED)
         return;
     if (status == GO_HOME) {

@@ -19,6 +19,12 @@ enum pipe_result {
  * answer(). Otherwise rq is from request_new() and is never declined. */
 enum pipe_result pipeline_run(struct request *rq);
 
+/* Several inline requests at once: takes this one as far as its operation, which may then ask for
+ * the memory that it will look into. To be called for all of them, turn by turn, before
+ * pipeline_run() for the first. What is refused or declined here is so again there. */
+enum { PIPE_AHEAD_TURNS = 2 };
+void pipeline_ahead(struct request *rq, unsigned turn);
+
 /* Goes on with a parked request; on a worker. */
 void pipeline_resume(struct request *rq);
 

@@ -82,6 +82,7 @@ struct request {
     bool own;              /* from request_new() */
     union kt_in in;
     union kt_out out;
+    const void *ahead;     /* what op->ahead() has found out for run(), in the arena; or NULL */
     struct kt_secret *secret; /* shown once; unref'd with the request */
     struct batch *batch;   /* what run() proposes; NULL: nothing to write */
     unsigned attempts;     /* runs that ended in a conflict */

@@ -446,9 +446,26 @@ token_view(struct kt_arena *arena, const struct token_record *t, struct kt_token
 
 /* --- judging ------------------------------------------------------------------------------ */
 
+struct token_digest
+token_digest(const struct service *svc, struct kt_secret_view secret)
+{
+    struct token_digest digest;
+    digest.is_token = token_text_check(secret);
+    if (digest.is_token)
+        digest_token(svc->keys, secret, digest.bytes);
+    return digest;
+}
+
+void
+token_fetch(const struct service *svc, const struct token_digest *digest, unsigned turn)
+{
+    if (digest->is_token)
+        (turn == 0 ? index_prefetch : index_prefetch_record)(svc->index, digest->bytes);
+}
+
 enum token_judgement
-token_judge(const struct service *svc, struct kt_secret_view secret, int64_t now_ms,
-            struct index_hit *ret)
+token_judge_digest(const struct service *svc, const struct token_digest *digest,
+                   int64_t now_ms, struct index_hit *ret)
 {
     static const enum token_judgement says[] = {
         [INDEX_LIVE] = TOKEN_LIVE,
@@ -456,9 +473,15 @@ token_judge(const struct service *svc, struct kt_secret_view secret, int64_t now
         [INDEX_REVOKED] = TOKEN_REVOKED,
         [INDEX_EXPIRED] = TOKEN_EXPIRED,
     };
-    if (!token_text_check(secret))
+    if (!digest->is_token)
         return TOKEN_MALFORMED;
-    unsigned char digest[DIGEST_BYTES];
-    digest_token(svc->keys, secret, digest);
-    return says[index_find(svc->index, digest, now_ms, ret)];
+    return says[index_find(svc->index, digest->bytes, now_ms, ret)];
+}
+
+enum token_judgement
+token_judge(const struct service *svc, struct kt_secret_view secret, int64_t now_ms,
+            struct index_hit *ret)
+{
+    const struct token_digest digest = token_digest(svc, secret);
+    return token_judge_digest(svc, &digest, now_ms, ret);
 }

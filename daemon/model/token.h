@@ -81,4 +81,15 @@ enum token_judgement {
 enum token_judgement token_judge(const struct service *, struct kt_secret_view, int64_t now_ms,
                                  struct index_hit *ret);
 
+/* The same in parts, for several secrets at once: the digests of all, then the memory that they are
+ * looked up in (turn 0 for all, turn 1 for all), then the verdicts. */
+struct token_digest {
+    bool is_token; /* in its form */
+    unsigned char bytes[32];
+};
+struct token_digest token_digest(const struct service *, struct kt_secret_view);
+void token_fetch(const struct service *, const struct token_digest *, unsigned turn);
+enum token_judgement token_judge_digest(const struct service *, const struct token_digest *,
+                                        int64_t now_ms, struct index_hit *ret);
+
 #endif

@@ -13,7 +13,10 @@
 
 #include <stdlib.h>
 
-enum { METHOD_MAX = 128 }; /* bytes of a name */
+enum {
+    METHOD_MAX = 128,       /* bytes of a name */
+    GROUP_MESSAGE_MAX = 512 /* bytes of a message that is taken together with others */
+};
 
 /* The first element of a message. */
 enum { RPC_REQUEST = 0, RPC_RESPONSE = 1, RPC_NOTIFICATION = 2 };
@@ -364,24 +367,6 @@ static const struct transport socket_transport = {
     .answer = socket_answer,
 };
 
-/* False: it would have blocked, and nothing happened. */
-static bool
-run_inline(struct conn *conn, const struct message *msg)
-{
-    struct rpc rpc = { .conn = conn, .id = msg->id };
-    struct request *rq = loop_request(conn->loop);
-    request_init(rq, loop_arena(conn->loop), &socket_transport, conn->loop, &conn->peer);
-    rq->inline_only = true;
-    if (read_envelope(rq, &rpc, msg) != KT_OK) {
-        socket_answer(rq);
-        return true;
-    }
-    if (pipeline_run(rq) != PIPE_DECLINED)
-        return true;
-    request_done(rq);
-    return false;
-}
-
 static void __attribute__((format(printf, 4, 5)))
 refuse(struct conn *conn, const struct message *msg, enum kt_kind kind, const char *fmt, ...)
 {
@@ -467,46 +452,139 @@ is_flying(const struct socket *sock, uint64_t id)
     return false;
 }
 
-/* True when the message is dealt with; false when it has to wait, because a mutation begins only
- * after the requests before it have ended, and what follows it waits for its answer. */
+/* --- requests that are answered at once ---------------------------------------------------- */
+
+/* Those that came in one piece. All are taken as far as their operations before the first one runs:
+ * the memory that one looks into is on its way while others are read. */
+struct group {
+    struct rpc rpc[LOOP_GROUP];
+    size_t end[LOOP_GROUP]; /* of each message, counted from the beginning of the first */
+    size_t n;
+};
+
+static void
+group_add(struct conn *conn, struct group *g, const struct message *msg)
+{
+    struct request *rq = &loop_request(conn->loop)[g->n];
+    struct rpc *rpc = &g->rpc[g->n];
+    *rpc = (struct rpc){ .conn = conn, .id = msg->id };
+    request_init(rq, loop_arena(conn->loop), &socket_transport, conn->loop, &conn->peer);
+    rq->inline_only = true;
+    (void)read_envelope(rq, rpc, msg); /* what it refuses is answered in its turn */
+    g->end[g->n] = (g->n ? g->end[g->n - 1] : 0) + msg->bytes.n;
+    g->n++;
+}
+
+/* Whether a short message of the same kind follows. Anything else, the end of the input too, begins
+ * a turn of its own. */
 static bool
-run_message(struct conn *conn, const struct message *msg)
+next_inline(struct conn *conn, struct kt_str bytes, struct message *msg)
+{
+    int kind;
+    const char *why;
+    struct kt_value *value = KT_ARENA_NEW(loop_arena(conn->loop), struct kt_value);
+    if (!value || bytes.n == 0 || peek_kind(bytes, &kind, &why) != KT_FRAME_DONE ||
+        kind != RPC_REQUEST)
+        return false;
+    if (bytes.n > GROUP_MESSAGE_MAX)
+        bytes.n = GROUP_MESSAGE_MAX;
+    if (kt_pack_read(bytes, NULL, loop_arena(conn->loop), value, &msg->bytes.n, &why) !=
+        KT_FRAME_DONE)
+        return false;
+    msg->bytes.p = bytes.p;
+    return take_apart(value, msg) && msg->method.p && pipeline_may_inline(msg->method) &&
+           !is_flying(conn_state(conn), msg->id);
+}
+
+static void
+group_look_ahead(struct conn *conn, const struct group *g)
+{
+    struct request *rq = loop_request(conn->loop);
+    for (unsigned turn = 0; turn < PIPE_AHEAD_TURNS && g->n > 1; turn++)
+        for (size_t i = 0; i < g->n; i++)
+            if (rq[i].call.err.kind == KT_OK)
+                pipeline_ahead(&rq[i], turn);
+}
+
+/* False: it would have blocked, and nothing happened. */
+static bool
+answer_inline(struct request *rq)
+{
+    bool by_envelope = rq->call.err.kind != KT_OK && !rq->spec;
+    if (!by_envelope)
+        return pipeline_run(rq) != PIPE_DECLINED;
+    socket_answer(rq);
+    return true;
+}
+
+/* Returns how many bytes are dealt with, msg and what follows it; 0: msg would have blocked. */
+static size_t
+run_inline(struct conn *conn, const struct message *first, struct kt_str bytes)
+{
+    struct group g;
+    struct message msg = *first;
+    struct request *rq = loop_request(conn->loop);
+    size_t used = 0, i = 0;
+    g.n = 0;
+    do {
+        group_add(conn, &g, &msg);
+        used = g.end[g.n - 1];
+    } while (g.n < LOOP_GROUP && first->bytes.n <= GROUP_MESSAGE_MAX &&
+             next_inline(conn, (struct kt_str){ bytes.p + used, bytes.n - used }, &msg));
+    group_look_ahead(conn, &g);
+    /* The first may always be answered; the others as long as there is room for answers. */
+    while (i < g.n && (i == 0 || conn_ready(conn)) && answer_inline(&rq[i]))
+        i++;
+    used = i ? g.end[i - 1] : 0;
+    for (; i < g.n; i++)
+        request_done(&rq[i]);
+    return used;
+}
+
+/* Returns how many bytes are dealt with; 0 when the message has to wait, because a mutation begins
+ * only after the requests before it have ended, and what follows it waits for its answer. */
+static size_t
+run_message(struct conn *conn, const struct message *msg, struct kt_str bytes)
 {
     struct socket *sock = conn_state(conn);
     if (!msg->method.p) {
         refuse(conn, msg, KT_VALIDATION, "the method is named by a string of at most %d bytes",
                METHOD_MAX);
-        return true;
+        return msg->bytes.n;
     }
     if (is_flying(sock, msg->id)) {
         refuse(conn, msg, KT_VALIDATION, "a request of this id is still at work");
-        return true;
+        return msg->bytes.n;
     }
     bool writes = pipeline_writes(msg->method);
     if (writes && conn->in_flight > 0) {
         conn_hold(conn, 0);
-        return false;
+        return 0;
     }
-    if (!pipeline_may_inline(msg->method) || !run_inline(conn, msg))
-        run_apart(conn, msg);
+    size_t used = pipeline_may_inline(msg->method) ? run_inline(conn, msg, bytes) : 0;
+    if (used != 0)
+        return used;
+    run_apart(conn, msg);
     if (writes)
         conn_hold(conn, 0);
-    return true;
+    return msg->bytes.n;
 }
 
+/* bytes: all that is there, the message in front. */
 static size_t
-take_value(struct conn *conn, const struct kt_value *value, struct kt_str bytes)
+take_value(struct conn *conn, const struct kt_value *value, size_t len, struct kt_str bytes)
 {
-    struct message msg = { .bytes = bytes };
+    struct message msg = { .bytes = { bytes.p, len } };
+    size_t used = len; /* notifications have nothing to say to us */
     if (value->array.n == 4 && !take_apart(value, &msg)) {
         hang_up(conn, "the id is no unsigned integer");
-        return bytes.n;
+        return len;
     }
-    /* Notifications have nothing to say to us. */
-    if (value->array.n == 4 && !run_message(conn, &msg))
-        return 0;
-    conn_enter(conn, conn->in_flight ? CONN_WORK : CONN_IDLE);
-    return bytes.n;
+    if (value->array.n == 4)
+        used = run_message(conn, &msg, bytes);
+    if (used != 0)
+        conn_enter(conn, conn->in_flight ? CONN_WORK : CONN_IDLE);
+    return used;
 }
 
 static bool
@@ -532,7 +610,7 @@ socket_readable(struct conn *conn, struct kt_str bytes)
     if (found == KT_FRAME_DONE)
         found = read_value(conn, bytes, &value, &len, &why);
     if (found == KT_FRAME_DONE)
-        return take_value(conn, &value, (struct kt_str){ bytes.p, len });
+        return take_value(conn, &value, len, bytes);
     if (found == KT_FRAME_MORE) {
         conn_enter(conn, CONN_HEAD);
         return 0;

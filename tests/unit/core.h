@@ -467,6 +467,7 @@ struct ask {
     bool bad_scheme;
     bool stranger;        /* socket: nobody knows the peer */
     int64_t late_ms;      /* the deadline is that much earlier */
+    void (*ahead)(struct request *); /* trial: looks ahead first, and then calls this on the loop */
     enum ask_way way;
     size_t loop;          /* which loop it comes in on */
 
@@ -626,6 +627,10 @@ ask_run(struct loop *loop, struct loop_task *task)
         request_init(rq, loop_arena(loop), transport, loop, ask_peer(a));
         rq->inline_only = true;
         ask_fill(a, rq);
+        for (unsigned turn = 0; a->ahead && turn < PIPE_AHEAD_TURNS; turn++)
+            pipeline_ahead(rq, turn);
+        if (a->ahead)
+            a->ahead(rq);
         enum pipe_result result = pipeline_run(rq);
         if (result != PIPE_DECLINED)
             return;

@@ -33,6 +33,7 @@ static struct {
     size_t nparked;
     struct kt_buf calls;    /* a word per request that reached the pipeline */
     _Atomic bool decline;
+    _Atomic unsigned ahead[PIPE_AHEAD_TURNS]; /* looks ahead */
     _Atomic int authn_calls;
     size_t describes; /* bytes of the answer to kaiten.describe */
 } bench = { .describes = 200 * 1024,
@@ -165,6 +166,13 @@ bench_park(struct request *rq)
     bench.nparked++;
     pthread_cond_broadcast(&bench.parked_more);
     pthread_mutex_unlock(&bench.lock);
+}
+
+void
+pipeline_ahead(struct request *rq, unsigned turn)
+{
+    (void)rq;
+    bench.ahead[turn]++;
 }
 
 enum pipe_result

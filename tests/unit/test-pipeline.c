@@ -255,6 +255,62 @@ who_costs_something_is_asked_on_a_worker_and_answered_at_home(void **state)
 }
 
 static void
+nothing_happens(struct request *rq)
+{
+    (void)rq;
+}
+
+static char doomed[64];
+
+/* As the committer would, between the look ahead and the verdict. */
+static void
+revoke_now(struct request *rq)
+{
+    struct token_digest digest =
+        token_digest(rq->call.svc, (struct kt_secret_view){ doomed, strlen(doomed) });
+    assert_int_equal(index_revoke(core.svc.index, digest.bytes), INDEX_OK);
+}
+
+/* Looking ahead asks for memory; it decides nothing. */
+static void
+what_was_looked_at_ahead_is_judged_when_it_runs(void **state)
+{
+    (void)state;
+    char good[64], ended[64];
+    assert_int_equal(core_make_account(&core, CORE_ANN, "sa-1"), 201);
+    assert_int_equal(core_mint(&core, CORE_ANN, "sa-1", "t-1", "null", good), 201);
+    assert_int_equal(core_mint(&core, CORE_ANN, "sa-1", "t-2", "null", ended), 201);
+    assert_int_equal(core_mint(&core, CORE_ANN, "sa-1", "t-3", "null", doomed), 201);
+    assert_int_equal(core_http(&core, CORE_ANN, "DELETE", "/service-accounts/sa-1/tokens/t-2",
+                               NULL), 204);
+    const struct {
+        const char *token, *said;
+        void (*ahead)(struct request *);
+    } cases[] = {
+        { good, "\"valid\":true", nothing_happens },
+        { ended, "{\"valid\":false,\"code\":\"revoked\"}", nothing_happens },
+        { "ksh_x", "{\"valid\":false,\"code\":\"malformed\"}", nothing_happens },
+        { doomed, "{\"valid\":false,\"code\":\"revoked\"}", revoke_now },
+    };
+    for (size_t i = 0; i < CORE_COUNT(cases); i++) {
+        char body[128];
+        snprintf(body, sizeof body, "{\"token\":\"%s\"}", cases[i].token);
+        struct ask a = { .door = DOOR_SOCKET, .method = "token.verify", .body = body,
+                         .ahead = cases[i].ahead };
+        assert_int_equal(try(&a), PIPE_ANSWERED);
+        assert_non_null(strstr(ask_json(&a), cases[i].said));
+        ask_done(&a);
+    }
+    /* A refusal is said once, whoever met it first. */
+    struct ask a = { .door = DOOR_SOCKET, .method = "token.verify", .body = "{}",
+                     .ahead = nothing_happens };
+    assert_int_equal(try(&a), PIPE_ANSWERED);
+    assert_int_equal(a.status, 422);
+    assert_string_equal(a.fields, "body: expected required property token to be present");
+    ask_done(&a);
+}
+
+static void
 what_may_block_runs_on_a_worker(void **state)
 {
     (void)state;
@@ -549,6 +605,7 @@ main(void)
         TEST(a_method_that_is_not_allowed_names_those_that_are),
         TEST(a_declined_trial_has_no_side_effects),
         TEST(who_costs_something_is_asked_on_a_worker_and_answered_at_home),
+        TEST(what_was_looked_at_ahead_is_judged_when_it_runs),
         TEST(what_may_block_runs_on_a_worker),
         TEST(tokens_and_peers_are_answered_on_the_loop),
         TEST(what_transports_ask_beforehand_is_what_the_table_says),

@@ -230,6 +230,84 @@ answers_of_one_read_go_out_together(void **state)
     close(fd);
 }
 
+/* Requests that are answered at once are taken in groups; nobody can tell. */
+static void
+what_came_together_is_answered_in_its_order(void **state)
+{
+    (void)state;
+    static const char text[] = "a name of more bytes than a group takes in one message";
+    char line[1024], *at = line + sprintf(line, "[0,200,\"token.verify\",[{\"token\":\"good\"},{");
+    for (int i = 0; i < 12; i++)
+        at += sprintf(at, "%s\"%d\":\"%s\"", i ? "," : "", i, text);
+    strcpy(at, "}]]");
+    struct kt_buf buf;
+    kt_buf_init(&buf, 1 << 20);
+    char number[8];
+    for (int i = 0; i < 40; i++) {
+        snprintf(number, sizeof number, "%d", i);
+        snprintf(line + 512, 512, "[0,%s,\"token.verify\",[{\"token\":\"%s\"}]]", number,
+                 i % 3 ? "good" : "bad");
+        kt_buf_put_str(&buf, pack(line + 512));
+    }
+    kt_buf_put_str(&buf, pack("[0,100,\"kaiten.ping\",[{},7]]"));
+    kt_buf_put_str(&buf, pack("[0,101,\"kaiten.hello\",[{\"errors\":\"problem\"}]]"));
+    kt_buf_put_str(&buf, pack("[0,102,\"kaiten.ping\",[{},7]]"));
+    kt_buf_put_str(&buf, pack("[2,\"kaiten.ping\",[]]"));
+    kt_buf_put_str(&buf, pack(PING("103")));
+    kt_buf_put_str(&buf, pack(PING("104")));
+    bench.ahead[0] = bench.ahead[1] = 0;
+    int fd = bench_dial(&usual, NULL);
+    say(fd, kt_buf_str(&buf));
+    for (int i = 0; i < 40; i++) {
+        snprintf(line + 512, 512, "[1,%d,null,{\"valid\":%s}]", i, i % 3 ? "true" : "false");
+        EXPECT(fd, line + 512);
+    }
+    EXPECT(fd, "[1,100,[1,\"VALIDATION: meta is a map\"],null]");
+    EXPECT(fd, "[1,101,null,null]");
+    assert_non_null(strstr(hear(fd), "[1,102,{\"type\":\""));
+    EXPECT(fd, PONG("103"));
+    EXPECT(fd, PONG("104"));
+    assert_true(bench.ahead[0] >= 30); /* a read may have ended anywhere */
+    assert_int_equal(bench.ahead[0], bench.ahead[1]);
+    kt_buf_done(&buf);
+    close(fd);
+}
+
+/* What has to leave the loop ends a group: what is behind it goes on without being lost or asked
+ * twice, and a mutation still holds it back. */
+static void
+a_group_ends_where_the_loop_is_left(void **state)
+{
+    (void)state;
+    struct kt_buf buf;
+    kt_buf_init(&buf, 1 << 20);
+    static const char *const said[] = { PING("1"), PING("2"), GET("3", "a"), PING("4"),
+                                        "[0,5,\"token.revoke\",[{\"serviceAccountSlug\":\"a\","
+                                        "\"tokenSlug\":\"t\"}]]", PING("6"), PING("7") };
+    for (size_t i = 0; i < sizeof said / sizeof *said; i++)
+        kt_buf_put_str(&buf, pack(said[i]));
+    int fd = bench_dial(&usual, NULL);
+    calls();
+    say(fd, kt_buf_str(&buf));
+    EXPECT(fd, PONG("1"));
+    EXPECT(fd, PONG("2"));
+    EXPECT(fd, PONG("4"));
+    assert_true(bench_parked(1));
+    assert_true(is_silent(fd));
+    assert_true(bench_answer(0));
+    EXPECT(fd, GOT("3", "a"));
+    assert_true(bench_parked(1));
+    assert_true(is_silent(fd));
+    assert_true(bench_answer(0));
+    EXPECT(fd, "[1,5,null,null]");
+    EXPECT(fd, PONG("6"));
+    EXPECT(fd, PONG("7"));
+    assert_string_equal(calls(), "kaiten.ping kaiten.ping account.get kaiten.ping token.revoke "
+                                 "kaiten.ping kaiten.ping ");
+    kt_buf_done(&buf);
+    close(fd);
+}
+
 #define BYTES(s) { s, sizeof(s) - 1 }
 
 static void
@@ -1035,6 +1113,8 @@ main(void)
         TEST(a_message_may_be_cut_anywhere),
         TEST(two_messages_may_be_cut_anywhere),
         TEST(answers_of_one_read_go_out_together),
+        TEST(what_came_together_is_answered_in_its_order),
+        TEST(a_group_ends_where_the_loop_is_left),
         TEST(ids_and_names_have_every_encoding),
         TEST(a_name_is_text),
         TEST(hostile_bytes_end_the_connection),
