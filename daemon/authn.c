@@ -203,7 +203,9 @@ authn_identify(struct request *rq, bool may_block)
     if (!rq->credential.p)
         return rq->transport->door == DOOR_SOCKET ? identify_peer(rq) : refuse_unnamed(rq);
     struct authn_chain *chain = (struct authn_chain *)(uintptr_t)rq->peer->chain;
-    struct authn_key key = authn_cache_key(chain->cache, chain, rq->credential);
+    /* Read before the plugins are asked: what they say is of this epoch at best. */
+    const uint64_t epoch = host_verdict_epoch();
+    struct authn_key key = authn_cache_key(chain->cache, chain, epoch, rq->credential);
     rq->call.who = authn_cache_get(chain->cache, &key, rq->call.now_ms);
     if (rq->call.who)
         return KT_OK;

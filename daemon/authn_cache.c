@@ -52,12 +52,14 @@ authn_cache_free(struct authn_cache *c)
 }
 
 struct authn_key
-authn_cache_key(const struct authn_cache *c, const void *chain, struct kt_secret_view credential)
+authn_cache_key(const struct authn_cache *c, const void *chain, uint64_t epoch,
+                struct kt_secret_view credential)
 {
     struct authn_key key;
     crypto_generichash_state st;
     crypto_generichash_init(&st, c->secret, sizeof c->secret, sizeof key.b);
     crypto_generichash_update(&st, (const unsigned char *)&chain, sizeof chain);
+    crypto_generichash_update(&st, (const unsigned char *)&epoch, sizeof epoch);
     crypto_generichash_update(&st, (const unsigned char *)credential.p, credential.n);
     crypto_generichash_final(&st, key.b, sizeof key.b);
     return key;

@@ -20,8 +20,9 @@ struct authn_key {
     unsigned char b[32];
 };
 
-/* The key of a credential within one chain. */
-struct authn_key authn_cache_key(const struct authn_cache *, const void *chain,
+/* The key of a credential within one chain and one epoch of its plugins: verdicts of an earlier
+ * epoch are not found any more, and are given up as room is needed. */
+struct authn_key authn_cache_key(const struct authn_cache *, const void *chain, uint64_t epoch,
                                  struct kt_secret_view credential);
 
 /* A reference to the principal, or NULL: not there, or expired at now_ms. */

@@ -10,6 +10,7 @@
 #include "daemon/plugin.h"
 
 #include <sodium.h>
+#include <stdatomic.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -122,6 +123,22 @@ host_changed(void *instance, struct kaiten_bytes prefix, uint64_t revision)
     log_line(LOG_LEVEL_DEBUG, "storage.changed", "revision=%lu", (unsigned long)revision);
 }
 
+/* Grows whenever an auth plugin takes its verdicts back. */
+static _Atomic uint64_t verdict_epoch;
+
+static void
+host_forget(void *instance)
+{
+    (void)instance;
+    atomic_fetch_add(&verdict_epoch, 1);
+}
+
+uint64_t
+host_verdict_epoch(void)
+{
+    return atomic_load(&verdict_epoch);
+}
+
 static int64_t
 host_deadline(void)
 {
@@ -162,6 +179,7 @@ const struct kaiten_host host_table = {
     .now = clock_wall_ms,
     .random = host_random,
     .refuse = host_refuse,
+    .forget = host_forget,
 };
 
 bool

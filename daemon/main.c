@@ -700,11 +700,21 @@ static const struct part {
 enum { PARTS = sizeof table / sizeof table[0] };
 
 static void
+reload_auths(struct parts *p)
+{
+    for (size_t i = 0; i < p->nauths; i++)
+        if (p->auths[i]->auth.reload)
+            p->auths[i]->auth.reload(p->instances[i]);
+}
+
+static void
 on_reopen(struct parts *p, int sig)
 {
     log_reopen();
-    if (sig == SIGHUP)
-        reload_tls(p);
+    if (sig != SIGHUP)
+        return;
+    reload_tls(p);
+    reload_auths(p);
 }
 
 static void

@@ -74,4 +74,8 @@ struct kaiten_sink {
 /* Sets what host->deadline() answers on this thread; 0: no limit. */
 void host_set_deadline(int64_t mono_ms);
 
+/* A verdict of an auth plugin holds while this number is what it was when the plugin was asked. Any
+ * thread. */
+uint64_t host_verdict_epoch(void);
+
 #endif

@@ -93,6 +93,11 @@ struct kaiten_auth {
      * reason of a refusal goes to host->error(); the caller hears none. Required. */
     enum kaiten_verdict (*identify)(void *instance, const struct kaiten_caller *,
                                     struct kaiten_sink *, struct kaiten_err *);
+
+    /* The operator asks to read files again (SIGHUP). Returns at once and leaves the work to a
+     * thread of the plugin; what cannot be read leaves things as they are, with a line in the log.
+     * Beside any other call, after open() and before close(). Optional. */
+    void (*reload)(void *instance);
     /* New members go here, never above. */
 };
 

@@ -142,6 +142,11 @@ struct kaiten_host {
      * returns KAITEN_REFUSED. Only during identify(). An older daemon has no such member: ask size
      * before calling. */
     void (*refuse)(struct kaiten_sink *, const char *code, const char *detail);
+
+    /* Keys or rules have changed: verdicts that were given before are asked for anew, whoever kept
+     * them, also one that identify() is still at work on. Any thread, also one of the plugin's own.
+     * An older daemon has no such member: ask size before calling. */
+    void (*forget)(void *instance);
 };
 
 #endif

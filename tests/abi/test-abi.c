@@ -82,6 +82,8 @@ AT(kaiten_host, changed, 96);
 AT(kaiten_host, deadline, 104);
 AT(kaiten_host, now, 112);
 AT(kaiten_host, random, 120);
+AT(kaiten_host, refuse, 128);
+AT(kaiten_host, forget, 136);
 
 AT(kaiten_storage, size, 0);
 AT(kaiten_storage, abi, 4);
@@ -134,6 +136,7 @@ AT(kaiten_auth, options, 40);
 AT(kaiten_auth, open, 48);
 AT(kaiten_auth, close, 56);
 AT(kaiten_auth, identify, 64);
+AT(kaiten_auth, reload, 72);
 
 #endif
 

@@ -203,6 +203,26 @@ auth_token(struct check *c)
     return true;
 }
 
+/* Files are read again by a thread of the plugin, while callers are judged and when it ends. */
+static bool
+auth_reload(struct check *c)
+{
+    void *instance;
+    if (!c->auth.reload)
+        return true;
+    EXPECT(auth_open(c, &instance));
+    for (int i = 0; i < CALLS; i++) {
+        struct kaiten_caller caller = caller_http(check_text("eyJhbGciOiJub25lIn0.e30."));
+        struct kaiten_sink sink;
+        enum kaiten_verdict verdict;
+        fake_sink_init(&sink);
+        c->auth.reload(instance);
+        EXPECT(identify(c, instance, &caller, &sink, &verdict) && verdict != KAITEN_KNOWN);
+    }
+    c->auth.close(instance);
+    return true;
+}
+
 struct load {
     struct check *c;
     void *instance;
@@ -255,6 +275,7 @@ const struct check_case cases_auth[] = {
     { "identify: reads the credential's bytes and no others", auth_exact_length, NEED_AUTH },
     { "identify: what the sink refuses is never KAITEN_KNOWN", auth_sink_refuses, NEED_AUTH },
     { "identify: KAITEN_KNOWN if and only if host->token() said so", auth_token, NEED_AUTH },
+    { "reload: any number of times, beside identify and before close", auth_reload, NEED_AUTH },
     { "threads: identify at the declared level", auth_threads, NEED_AUTH },
     { NULL, NULL, 0 },
 };

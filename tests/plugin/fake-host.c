@@ -321,6 +321,21 @@ host_changed(void *instance, struct kaiten_bytes prefix, uint64_t revision)
     pthread_mutex_unlock(&fake.mutex);
 }
 
+static void
+host_refuse(struct kaiten_sink *sink, const char *code, const char *detail)
+{
+    own_thread_only(sink->owner, "refuse");
+    if (!code || !detail)
+        forbidden("refuse without words");
+}
+
+static void
+host_forget(void *instance)
+{
+    if (!instance)
+        forbidden("call host->forget() without its instance");
+}
+
 static int64_t
 host_deadline(void)
 {
@@ -371,6 +386,8 @@ fake_host(void)
         .deadline = host_deadline,
         .now = host_now,
         .random = host_random,
+        .refuse = host_refuse,
+        .forget = host_forget,
     };
     return &host;
 }

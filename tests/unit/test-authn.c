@@ -18,6 +18,7 @@ struct script {
     const char *code, *said; /* for the caller, and for the log */
     _Atomic int asked, inside, most;
     bool slow;
+    bool forgets;            /* takes its verdicts back while it gives one */
 };
 
 static enum kaiten_verdict
@@ -33,6 +34,8 @@ script_identify(void *instance, const struct kaiten_caller *caller, struct kaite
     atomic_fetch_add(&s->asked, 1);
     if (s->slow)
         nanosleep(&moment, NULL);
+    if (s->forgets)
+        host_table.forget(instance);
     if (s->said)
         host_table.error(err, "%s", s->said);
     if (s->code)
@@ -386,6 +389,38 @@ who_was_verified_at_some_cost_is_remembered(void **state)
     }
 }
 
+/* Also the verdict that was being given meanwhile. */
+static void
+verdicts_that_are_taken_back_are_asked_for_anew(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *what;
+        bool between, inside;
+        int asked; /* of three times */
+    } cases[] = {
+        { "kept", false, false, 1 },
+        { "between", true, false, 3 },
+        { "inside", false, true, 3 },
+    };
+    set_plugin(0, KAITEN_THREADS_PARALLEL, CACHE);
+    scripts[0].verdict = KAITEN_KNOWN;
+    scripts[0].subject = "a";
+    scripts[0].lives_ms = CORE_HOUR;
+    for (size_t i = 0; i < CORE_COUNT(cases); i++) {
+        scripts[0].forgets = cases[i].inside;
+        atomic_store(&scripts[0].asked, 0);
+        for (int k = 0; k < 3; k++) {
+            assert_int_equal(identify(DOOR_HTTP, cases[i].what), KT_OK);
+            finish();
+            if (cases[i].between)
+                host_table.forget(&scripts[0]);
+        }
+        if (atomic_load(&scripts[0].asked) != cases[i].asked)
+            fail_msg("%s: asked %d times", cases[i].what, atomic_load(&scripts[0].asked));
+    }
+}
+
 /* Two listeners may know the same credential as different callers. */
 static void
 each_chain_remembers_for_itself(void **state)
@@ -584,6 +619,7 @@ main(void)
         TEST(who_may_block_is_not_asked_on_the_loop),
         TEST(at_accept_only_those_who_need_no_credential_are_asked),
         TEST(who_was_verified_at_some_cost_is_remembered),
+        TEST(verdicts_that_are_taken_back_are_asked_for_anew),
         TEST(each_chain_remembers_for_itself),
         TEST(what_is_remembered_is_the_whole_credential),
         TEST(nobody_is_inside_beyond_the_level),
