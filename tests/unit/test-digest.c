@@ -2,6 +2,7 @@
 /* Copyright the kaiten authors */
 #include "config.h"
 
+#include "daemon/model/blake2b.h"
 #include "daemon/model/digest.h"
 
 #include <errno.h>
@@ -278,6 +279,29 @@ test_created_over_a_leftover(void **state)
     assert_int_equal(access(hidden, F_OK), -1);
 }
 
+/* For messages of every length, at every alignment, under many keys. */
+static void
+test_short_digests_are_those_of_libsodium(void **state)
+{
+    (void)state;
+    unsigned char key[BLAKE2B_KEY_BYTES], message[BLAKE2B_MESSAGE_MAX + 8];
+    unsigned char ours[BLAKE2B_BYTES], theirs[BLAKE2B_BYTES];
+    for (unsigned round = 0; round < 20; round++) {
+        struct blake2b_key k;
+        randombytes_buf(key, sizeof(key));
+        if (round == 0)
+            memset(key, 0, sizeof(key));
+        blake2b_key_init(&k, key);
+        for (size_t n = 1; n <= BLAKE2B_MESSAGE_MAX; n++) {
+            const unsigned char *at = message + (n + round) % 8;
+            randombytes_buf(message, sizeof(message));
+            blake2b_digest(&k, at, n, ours);
+            crypto_generichash(theirs, sizeof(theirs), at, n, key, sizeof(key));
+            assert_memory_equal(ours, theirs, sizeof(ours));
+        }
+    }
+}
+
 static void
 test_not_created_in_no_folder(void **state)
 {
@@ -295,6 +319,7 @@ main(void)
         cmocka_unit_test(test_created_once), cmocka_unit_test(test_digests),
         cmocka_unit_test(test_record_mac),   cmocka_unit_test(test_find),
         cmocka_unit_test(test_files),        cmocka_unit_test(test_kinds_of_file),
+        cmocka_unit_test(test_short_digests_are_those_of_libsodium),
         cmocka_unit_test(test_created_over_a_leftover),
         cmocka_unit_test(test_not_created_in_no_folder),
     };
