@@ -9,7 +9,8 @@
 
 enum {
     MEMBERS_MAX = 7,
-    QUOTE_MAX = 4096 /* what a value may weigh to be quoted: each violation may quote the body */
+    QUOTE_MAX = 4096, /* what a value may weigh to be quoted: each violation may quote the body */
+    SECRET_MIN = 16   /* letters and digits behind the prefix that may be of use to somebody */
 };
 
 /* The members before errors[], in the order of the wire. A number has no text. */
@@ -90,6 +91,28 @@ field_has_value(const struct kt_field_error *field)
     return field->value && field->value->type != KT_V_NULL && may_quote(field->value, &left);
 }
 
+static bool
+is_base62(char c)
+{
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+}
+
+/* The length stays, so this does for JSON and for MessagePack. */
+void
+problem_mask(struct kt_buf *buf, size_t from)
+{
+    char *end = buf->p + buf->n, *p = buf->n > from ? buf->p + from : end;
+    while (p < end && (p = memmem(p, (size_t)(end - p), "ksh_", 4))) {
+        char *secret = p += 4;
+        while (p < end && is_base62(*p))
+            p++;
+        if (p - secret >= SECRET_MIN)
+            memset(secret, '*', (size_t)(p - secret));
+        else
+            p = secret;
+    }
+}
+
 /* Puts "name": and, from the second member on, the comma before it. */
 static void
 json_name(struct kt_buf *buf, const char *name, bool *first)
@@ -125,6 +148,7 @@ void
 problem_json(struct kt_buf *buf, struct request *rq)
 {
     struct problem problem = problem_of(rq);
+    size_t from = buf->n;
     bool first = true;
     kt_buf_putc(buf, '{');
     for (size_t i = 0; i < problem.n; i++) {
@@ -143,6 +167,7 @@ problem_json(struct kt_buf *buf, struct request *rq)
         kt_buf_putc(buf, ']');
     }
     kt_buf_putc(buf, '}');
+    problem_mask(buf, from);
 }
 
 static void
@@ -171,6 +196,7 @@ void
 problem_pack(struct kt_buf *buf, struct request *rq)
 {
     struct problem problem = problem_of(rq);
+    size_t from = buf->n;
     kt_pack_put_map(buf, problem.n + (problem.nfields > 0));
     for (size_t i = 0; i < problem.n; i++) {
         kt_pack_put_str(buf, kt_str(problem.member[i].name));
@@ -179,10 +205,11 @@ problem_pack(struct kt_buf *buf, struct request *rq)
         else
             kt_pack_put_int(buf, problem.member[i].number);
     }
-    if (!problem.nfields)
-        return;
-    kt_pack_put_str(buf, KT_LIT("errors"));
-    kt_pack_put_array(buf, problem.nfields);
-    for (size_t i = 0; i < problem.nfields; i++)
-        pack_field(buf, &problem.fields[i]);
+    if (problem.nfields) {
+        kt_pack_put_str(buf, KT_LIT("errors"));
+        kt_pack_put_array(buf, problem.nfields);
+        for (size_t i = 0; i < problem.nfields; i++)
+            pack_field(buf, &problem.fields[i]);
+    }
+    problem_mask(buf, from);
 }

@@ -16,4 +16,9 @@ void problem_json(struct kt_buf *, struct request *);
 /* The same members in the same order as a MessagePack map. */
 void problem_pack(struct kt_buf *, struct request *);
 
+/* Overwrites with asterisks what may be a secret of ours in buf from there on: paths, member names
+ * and scopes are quoted in texts, wherever somebody has pasted one. The two above do it. Lengths
+ * stay as they are. */
+void problem_mask(struct kt_buf *, size_t from);
+
 #endif

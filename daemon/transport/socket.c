@@ -187,9 +187,11 @@ put_error(struct kt_buf *out, struct request *rq, bool problem)
     if (problem) {
         problem_pack(out, rq);
     } else {
+        size_t from = out->n;
         kt_pack_put_array(out, 2);
         kt_pack_put_int(out, kt_kind_info(rq->call.err.kind)->pair);
         kt_pack_put_str(out, pair_text(rq));
+        problem_mask(out, from);
     }
     kt_pack_put_nil(out);
 }

@@ -14,7 +14,7 @@ import sys
 import msgpack
 import pytest
 
-from conftest import KAITEND, wait_for
+from conftest import KAITEND, Rpc, wait_for
 
 
 def spellings(secret):
@@ -85,9 +85,26 @@ def refusals(door, slug, secret, jwts):
         door.call("account.create", name="x", secret=secret),
         door.call("account.create", name=[{"a": secret}]),
         door.call("token.create", serviceAccountSlug=slug, name="x", scopes=[], expiresAt=secret),
+        door.call("token.create", serviceAccountSlug=slug, name="x", scopes=[secret]),
+        door.call("token.create", serviceAccountSlug=secret, name="x", scopes=[]),
+        door.call("token.get", serviceAccountSlug=slug, tokenSlug=secret),
+        door.call("account.get", serviceAccountSlug=secret),
+        door.call("account.create", **{"name": "x", secret: 1}),
+        door.call("account.create", name="x", createdBy={secret: secret}),
+        door.call("account.list", limit=secret),
+        door.call("account.list", cursor=secret),
     ]
-    if door.name == "socket":
+    if door.name == "http":
         wrong += [
+            door.request("GET", "/nope/" + secret),
+            door.request("PATCH", "/service-accounts/" + secret),
+            door.request("POST", "/service-accounts", raw=b"{}", headers={"Content-Type": secret}),
+            door.request("POST", "/service-accounts", {"name": "x"},
+                         headers={"Idempotency-Key": "a " + secret}),
+        ]
+    else:
+        wrong += [
+            door.call(secret),
             door.call("token.verify", token=secret, scope=5),
             door.call("token.verify", token=[secret]),
             door.call("token.verifyMany", tokens=[secret, 5]),
@@ -120,6 +137,10 @@ def misplaced(d, secret, jwt):
                  {"token": jwt, "!x": secret}):
         rpc.send("whoami", {}, meta)
         bodies.append(rpc.receive()[2])
+    pair = Rpc(d.socket_path, jwt, problems=False)
+    bodies += [pair.call(secret).body, pair.call("account.get", serviceAccountSlug=secret).body,
+               pair.call("account.create", name="x", **{secret: 1}).body]
+    assert {type(b) for b in bodies[-3:]} == {list}
     broken = d.rpc()
     broken.socket.sendall(msgpack.packb([0, 1, "token.verify", [{"token": secret}], 5]))
     with pytest.raises(EOFError):

@@ -61,6 +61,16 @@ static const struct row {
       .json = "{" SECTION("rfc4918#section-11.2") "\"title\":\"Unprocessable Entity\","
               "\"status\":422,\"code\":\"UNPROCESSABLE\",\"errors\":["
               "{\"location\":\"body\"},{\"location\":\"body\"}]}" },
+    /* Nor is one in a path or in a text; too little of one is of no use to anybody. */
+    { .kind = KT_NOT_FOUND, .detail = "no ksh_0123456789abcdefXYZ, no ksh_0123456789abcde-f",
+      .path = "/a/ksh_ksh_ABCDEFGHIJKLMNOP/ksh_",
+      .fields = { { { "ksh_0123456789ABCDEF", 20 }, { "body.ksh_0123456789ABCDEF", 25 }, NULL } },
+      .nfields = 1,
+      .json = "{" SECTION("rfc7231#section-6.5.4") "\"title\":\"Not Found\",\"status\":404,"
+              "\"detail\":\"no ksh_*******************, no ksh_0123456789abcde-f\","
+              "\"instance\":\"/a/ksh_ksh_****************/ksh_\",\"code\":\"NOT_FOUND\","
+              "\"errors\":[{\"message\":\"ksh_****************\","
+              "\"location\":\"body.ksh_****************\"}]}" },
     /* Each violation may quote the body: what is large would make an answer many times as large. */
     { .kind = KT_UNPROCESSABLE, .fields = { { { NULL, 0 }, { "body", 4 }, &large } }, .nfields = 1,
       .json = "{" SECTION("rfc4918#section-11.2") "\"title\":\"Unprocessable Entity\","
