@@ -64,8 +64,6 @@ find_http(struct request *rq)
     enum route_result found =
         route_http(rq->method, rq->path, rq->call.arena, &rq->spec, params, &rq->params.npath,
                    &rq->allow);
-    if (found == ROUTE_BAD_PATH)
-        return fail(&rq->call, KT_VALIDATION, NULL, "the path is not validly encoded");
     rq->routed = (int)found;
     return KT_OK;
 }
@@ -92,6 +90,8 @@ find_operation(struct request *rq, const struct place *at)
 static int
 refuse_route(struct request *rq)
 {
+    if (rq->routed == ROUTE_BAD_PATH)
+        return fail(&rq->call, KT_VALIDATION, NULL, "the path is not validly encoded");
     if (rq->routed == ROUTE_METHOD)
         return fail(&rq->call, KT_METHOD, NULL, "method %.*s is not allowed here; allowed: %.*s",
                     KT_FMT(rq->method), KT_FMT(rq->allow));
@@ -102,12 +102,20 @@ refuse_route(struct request *rq)
                 KT_FMT(rq->path));
 }
 
+/* What is open to everybody is so under its exact path: with a slash at its end it is routed the
+ * same, but gateways and lists of exceptions do not know it. */
+static bool
+is_open(const struct request *rq)
+{
+    bool slash = rq->path.n && rq->path.p[rq->path.n - 1] == '/';
+    return (rq->op->flags & OP_PUBLIC) && !slash;
+}
+
 static int
 authenticate(struct request *rq, const struct place *at)
 {
     /* On the socket an unknown method is told to everybody: clients probe for features. */
-    bool open_door = rq->op ? (rq->op->flags & OP_PUBLIC) != 0
-                            : rq->transport->door == DOOR_SOCKET;
+    bool open_door = rq->op ? is_open(rq) : rq->transport->door == DOOR_SOCKET;
     int status = open_door ? KT_OK : authn_identify(rq, !at->on_loop);
     if (status != KT_OK)
         return status;

@@ -152,9 +152,12 @@ take_params(const struct pattern *pattern, const struct pattern *path, struct kt
     return true;
 }
 
+/* A slash at the end changes nothing, as in the reference. */
 static struct kt_str
 without_prefix(struct kt_str path)
 {
+    if (path.n > 1 && path.p[path.n - 1] == '/')
+        path.n--;
     if (path.n > 5 && memcmp(path.p, "/api/", 5) == 0)
         return (struct kt_str){ path.p + 4, path.n - 4 };
     return path;

@@ -16,8 +16,8 @@ enum route_result {
     ROUTE_BAD_PATH  /* percent-encoding or characters that no path may have */
 };
 
-/* An HTTP request. Served with and without the prefix /api. Path parameters are decoded into the
- * arena when arena is not NULL. */
+/* An HTTP request. Served with and without the prefix /api, and a slash at the end. Path parameters
+ * are decoded into the arena when arena is not NULL. */
 enum route_result route_http(struct kt_str method, struct kt_str path, struct kt_arena *arena,
                              const struct kt_op_spec **ret_spec, struct kt_param params[2],
                              size_t *ret_nparams, struct kt_str *ret_allow);

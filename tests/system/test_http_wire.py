@@ -323,6 +323,9 @@ def test_queries(http):
 @pytest.mark.parametrize("path", ["%2e%2e", "a%2fb", "a%00b", "%c0%af", "%ff", "%zz", "%", ".."])
 def test_paths_that_are_no_paths(http, path):
     assert http.request("GET", "/service-accounts/" + path).status == 400
+    # Nobody learns what is a path here before it is known who asks.
+    unknown = http.request("GET", "/service-accounts/" + path, headers={"Authorization": "Basic x"})
+    assert unknown.status == 401
 
 
 def test_percent_is_decoded_once(http):

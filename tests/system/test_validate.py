@@ -236,12 +236,31 @@ def test_missing_authorization(daemon, header):
 def test_paths_below_are_not_found(daemon, owner, method):
     m = Minted(owner)
     for path in ("/tokens/validate/x", "/api/tokens/validate/x", "/api/tokens/validate/x/y",
-                 "/api/tokens/validate/"):
+                 "/api/tokens/validate//", "/api/tokens/validate/x/"):
         answer = validate(daemon, m.secret, method, path)
         assert answer.status == 404
         assert "Authorization" not in answer.headers
     # Without a credential nobody learns what is there.
     assert validate(daemon, "", method, "/api/tokens/validate/x").status == 401
+
+
+def test_with_a_slash_it_is_the_same_for_known_callers_only(daemon, owner):
+    """Gateways let the exact path through to everybody, and no other."""
+    m = Minted(owner)
+    for path in ("/tokens/validate/", "/api/tokens/validate/"):
+        for method in METHODS:
+            answer = validate(daemon, m.secret, method, path)
+            assert answer.status == 200
+            assert read_jwt(daemon, answer)["sub"] == m.account["externalId"]
+        for header, code in ((None, "Auth.MissingAuthorizationHeader"),
+                             ("Basic eDp5", "Auth.UnknownAuthorizationHeader"),
+                             ("Bearer " + m.secret[:-1], "Auth.InvalidToken")):
+            answer = validate(daemon, "", path=path,
+                              headers={} if header is None else {"Authorization": header})
+            refused(answer, 401, code, instance=path)
+            assert "Authorization" not in answer.headers
+        # A caller with a JWT is known, but has no token to exchange.
+        refused(validate(daemon, owner.token, path=path), 401, "ValidateToken.Invalid")
 
 
 @pytest.mark.parametrize("path", ["/api/tokens/validat", "/api/tokens", "/api/tokens/Validate"])
