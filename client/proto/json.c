@@ -47,20 +47,49 @@ fail(struct scan *scan, enum kt_json_fault fault, const char *where, const char 
     va_end(args);
     scan->error->fault = fault;
     scan->error->offset = (size_t)(where - scan->begin);
+    scan->error->grammar = false;
     return false;
 }
 
-/* Says what stands at the cursor where something else was expected. */
-static bool
-fail_here(struct scan *scan, const char *expected)
+enum { QUOTED_MAX = 8 };
+
+/* A byte as the reference quotes it: as the character of that number where it can be seen. */
+static void
+quote(unsigned char c, char out[QUOTED_MAX])
 {
-    const char *p = scan->p;
-    if (p == scan->end)
-        return fail(scan, KT_JSON_SYNTAX, p, "the text ends where %s is expected", expected);
-    unsigned char c = (unsigned char)*p;
-    if (c > ' ' && c < 0x7F)
-        return fail(scan, KT_JSON_SYNTAX, p, "'%c' stands where %s is expected", c, expected);
-    return fail(scan, KT_JSON_SYNTAX, p, "byte 0x%02x stands where %s is expected", c, expected);
+    static const char controls[] = "\a\b\f\n\r\t\v\\'", letters[] = "abfnrtv\\'";
+    const char *known = c ? strchr(controls, c) : NULL;
+    if (known)
+        snprintf(out, QUOTED_MAX, "\\%c", letters[known - controls]);
+    else if (c >= ' ' && c < 0x7F)
+        snprintf(out, QUOTED_MAX, "%c", c);
+    else if (c < 0x80)
+        snprintf(out, QUOTED_MAX, "\\x%02x", c);
+    else if (c <= 0xA0 || c == 0xAD)
+        snprintf(out, QUOTED_MAX, "\\u%04x", c);
+    else
+        snprintf(out, QUOTED_MAX, "%c%c", 0xC0 | c >> 6, 0x80 | (c & 0x3F));
+}
+
+/* This is no JSON, at p. where: in the words that clients of the reference know. */
+static bool
+fail_grammar(struct scan *scan, const char *p, const char *where)
+{
+    char c[QUOTED_MAX];
+    if (p < scan->end) {
+        quote((unsigned char)*p, c);
+        fail(scan, KT_JSON_SYNTAX, p, "invalid character '%s' %s", c, where);
+    } else {
+        fail(scan, KT_JSON_SYNTAX, p, "unexpected end of JSON input");
+    }
+    scan->error->grammar = true;
+    return false;
+}
+
+static bool
+fail_here(struct scan *scan, const char *where)
+{
+    return fail_grammar(scan, scan->p, where);
 }
 
 static void
@@ -130,16 +159,23 @@ escaped_unicode(const char *p, size_t n, size_t *ret_len)
     return 0x10000 + ((unit - 0xD800) << 10) + (low - 0xDC00);
 }
 
+/* digits: where four hexadecimal ones should stand. */
+static bool
+fail_hex(struct scan *scan, const char *digits)
+{
+    while (digits < scan->end && hex(*digits) >= 0)
+        digits++;
+    return fail_grammar(scan, digits, "in \\u hexadecimal character escape");
+}
+
 /* Passes the escape at the cursor; adds what it stands for to *length. */
 static bool
 escape_scan(struct scan *scan, size_t *length)
 {
     const char *p = scan->p + 1;
-    if (p == scan->end)
-        return fail(scan, KT_JSON_SYNTAX, p, "the text ends inside a string");
+    if (p == scan->end || *p == '\0' || !strchr("\"\\/bfnrtu", *p))
+        return fail_grammar(scan, p, "in string escape code");
     if (*p != 'u') {
-        if (*p == '\0' || !strchr("\"\\/bfnrt", *p))
-            return fail(scan, KT_JSON_SYNTAX, p, "an unknown escape in a string");
         scan->p += 2;
         *length += 1;
         return true;
@@ -147,7 +183,7 @@ escape_scan(struct scan *scan, size_t *length)
     size_t taken;
     int32_t c = escaped_unicode(p, (size_t)(scan->end - p), &taken);
     if (c == U_SYNTAX)
-        return fail(scan, KT_JSON_SYNTAX, scan->p, "\\u without four hexadecimal digits");
+        return fail_hex(scan, hex4(p + 1, (size_t)(scan->end - p - 1)) < 0 ? p + 1 : p + 7);
     if (c == U_LONE)
         return fail(scan, KT_JSON_SYNTAX, scan->p, "a surrogate without its other half");
     if (c == 0)
@@ -163,8 +199,7 @@ plain_scan(struct scan *scan, size_t *length)
 {
     unsigned char c = (unsigned char)*scan->p;
     if (c < ' ')
-        return fail(scan, KT_JSON_SYNTAX, scan->p,
-                    c ? "a control character in a string" : "NUL in a string");
+        return fail_here(scan, "in string literal");
     size_t n = kt_utf8_char(scan->p, (size_t)(scan->end - scan->p));
     if (n == 0)
         return fail(scan, KT_JSON_SYNTAX, scan->p, "a string is not UTF-8");
@@ -213,7 +248,7 @@ string_scan(struct scan *scan)
         if (at(scan, '"'))
             break;
         if (scan->p == scan->end)
-            return fail(scan, KT_JSON_SYNTAX, scan->p, "the text ends inside a string");
+            return fail_here(scan, "in string literal");
         if (*scan->p == '\\' ? !escape_scan(scan, &length) : !plain_scan(scan, &length))
             return false;
     }
@@ -305,7 +340,7 @@ name_scan(struct scan *scan, size_t from)
 {
     struct name name = { .p = scan->p + 1 };
     if (!at(scan, '"'))
-        return fail_here(scan, "a member name");
+        return fail_here(scan, "looking for beginning of object key string");
     if (scan->nnames - from >= scan->limits->members)
         return fail(scan, KT_JSON_LIMIT, scan->p, "an object has more than %zu members",
                     scan->limits->members);
@@ -321,10 +356,10 @@ name_scan(struct scan *scan, size_t from)
 }
 
 static bool
-digits_scan(struct scan *scan)
+digits_scan(struct scan *scan, const char *where)
 {
     if (scan->p == scan->end || !is_digit(*scan->p))
-        return fail_here(scan, "a digit");
+        return fail_here(scan, where);
     while (scan->p < scan->end && is_digit(*scan->p))
         scan->p++;
     return true;
@@ -338,18 +373,18 @@ number_scan(struct scan *scan)
         scan->p++;
     if (at(scan, '0'))
         scan->p++;
-    else if (!digits_scan(scan))
+    else if (!digits_scan(scan, "in numeric literal"))
         return false;
     if (at(scan, '.')) {
         scan->p++;
-        if (!digits_scan(scan))
+        if (!digits_scan(scan, "after decimal point in numeric literal"))
             return false;
     }
     if (at(scan, 'e') || at(scan, 'E')) {
         scan->p++;
         if (at(scan, '+') || at(scan, '-'))
             scan->p++;
-        if (!digits_scan(scan))
+        if (!digits_scan(scan, "in exponent of numeric literal"))
             return false;
     }
     size_t max = scan->limits->number < KT_JSON_NUMBER_MAX ? scan->limits->number
@@ -362,10 +397,13 @@ number_scan(struct scan *scan)
 static bool
 word_scan(struct scan *scan, const char *word)
 {
-    size_t n = strlen(word);
-    if ((size_t)(scan->end - scan->p) < n || memcmp(scan->p, word, n) != 0)
-        return fail(scan, KT_JSON_SYNTAX, scan->p, "a word that is not true, false or null");
-    scan->p += n;
+    char where[40];
+    for (const char *c = word; *c; c++, scan->p++) {
+        if (at(scan, *c))
+            continue;
+        snprintf(where, sizeof where, "in literal %s (expecting '%c')", word, *c);
+        return fail_here(scan, where);
+    }
     return true;
 }
 
@@ -387,7 +425,7 @@ array_scan(struct scan *scan, size_t depth)
             return true;
         }
         if (!at(scan, ','))
-            return fail_here(scan, "',' or ']'");
+            return fail_here(scan, "after array element");
         scan->p++;
     }
     return false;
@@ -404,7 +442,7 @@ object_scan(struct scan *scan, size_t depth)
             return false;
         space_skip(scan);
         if (!at(scan, ':'))
-            return fail_here(scan, "':'");
+            return fail_here(scan, "after object key");
         scan->p++;
         if (!value_scan(scan, depth))
             return false;
@@ -412,11 +450,11 @@ object_scan(struct scan *scan, size_t depth)
         if (at(scan, '}'))
             break;
         if (!at(scan, ','))
-            return fail_here(scan, "',' or '}'");
+            return fail_here(scan, "after object key:value pair");
         scan->p++;
         space_skip(scan);
         if (at(scan, '}'))
-            return fail_here(scan, "a member name");
+            return fail_here(scan, "looking for beginning of object key string");
     }
     scan->p++;
     scan->nnames = from;
@@ -448,18 +486,16 @@ value_scan(struct scan *scan, size_t depth)
         return word_scan(scan, "true");
     if (c == 'f')
         return word_scan(scan, "false");
-    return c == 'n' ? word_scan(scan, "null") : fail_here(scan, "a value");
+    return c == 'n' ? word_scan(scan, "null") : fail_here(scan, "looking for beginning of value");
 }
 
 static bool
 text_scan(struct scan *scan)
 {
-    if (scan->begin == scan->end)
-        return fail(scan, KT_JSON_SYNTAX, scan->p, "the text is empty");
     if (!value_scan(scan, 0))
         return false;
     space_skip(scan);
-    return scan->p == scan->end || fail_here(scan, "the end of the text");
+    return scan->p == scan->end || fail_here(scan, "after top-level value");
 }
 
 /* From cJSON's tree, in which numbers are doubles, and the text, in which they are exact: both are

@@ -71,8 +71,10 @@ refuse_text(struct request *rq, const struct kt_json_error *why)
 {
     if (why->fault == KT_JSON_MEMORY)
         return fail_memory(&rq->call);
+    struct kt_arena *arena = rq->call.arena;
     return refuse(rq, KT_VALIDATION,
-                  kt_arena_printf(rq->call.arena, "%s at offset %zu", why->text, why->offset),
+                  why->grammar ? kt_arena_str(arena, kt_str(why->text))
+                               : kt_arena_printf(arena, "%s at offset %zu", why->text, why->offset),
                   true);
 }
 

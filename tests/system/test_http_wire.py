@@ -296,6 +296,7 @@ def test_bodies(http):
     assert empty.body["detail"] == "request body is required"
     broken = http.request("POST", "/service-accounts", raw=b'{"name":')
     assert (broken.status, broken.body["detail"]) == (400, "validation failed")
+    assert broken.body["errors"][0]["message"] == "unexpected end of JSON input"
     assert broken.body["errors"][0]["location"] == "body"
     assert broken.body["errors"][0]["value"] == '{"name":'
     # A body that may hold a secret is not shown again.
