@@ -98,14 +98,15 @@ number() { # word, line of pytest's summary
     echo "${n:-0}"
 }
 
-run_pytest() { # directory
-    local file=$log/pytest.log status line good bad skips absent
+run_pytest() { # name, options and directory...
+    local name=$1 file=$log/pytest-$1.log status line good bad skips absent
+    shift
     if [ -z "${PYTHON:-}" ]; then
-        skip system "a Python with msgpack and pytest"
+        skip "$name" "a Python with msgpack and pytest"
         return
     fi
     PYTHONDONTWRITEBYTECODE=1 timeout "${KAITEN_PYTEST_TIMEOUT:-2400}" \
-        "$PYTHON" -m pytest -p no:cacheprovider -q -rfEs --tb=short "$1" >"$file" 2>&1 </dev/null
+        "$PYTHON" -m pytest -p no:cacheprovider -q -rfEs --tb=short "$@" >"$file" 2>&1 </dev/null
     status=$?
     line=$(grep -E '^(=+ )?([0-9]+ (passed|failed|skipped|error)|no tests ran)' "$file" | tail -n 1)
     good=$(number passed "$line")
@@ -120,7 +121,14 @@ run_pytest() { # directory
         bad=$((bad + absent))
         skips=$((skips - absent))
     fi
-    report system "$good" "$bad" "$skips" "$file"
+    report "$name" "$good" "$bad" "$skips" "$file"
+    grep '^figures ' "$file" | sed 's/^/        /'
+}
+
+# What fails under the daemon: a plugin of pytest brings the daemon and the journal along.
+run_faults() {
+    PYTHONPATH=$abs_top_srcdir/tests/faults:$abs_top_srcdir/tests/system \
+        run_pytest faults -p faultlib "$abs_top_srcdir/tests/faults"
 }
 
 # Without a path the check makes a fresh store for each case and tries what needs one of its own.
@@ -140,7 +148,8 @@ run_one() { # kind, name
     script) run "${2#tests/}" "$abs_top_srcdir/$2" ;;
     symbols) run symbols "$abs_top_srcdir/tests/abi/check-symbols.sh" plugins/.libs/*.so ;;
     lint) run lint "$abs_top_srcdir/tests/lint/run.sh" ;;
-    system) run_pytest "$abs_top_srcdir/tests/system" ;;
+    system) run_pytest system "$abs_top_srcdir/tests/system" ;;
+    faults) run_faults ;;
     esac
 }
 

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the kaiten authors
+"""What the tests of faults share: orders to the preloaded libraries, a load that does everything,
+and one way to look at a store after a fault. Loaded by pytest as a plugin, next to the conftest of
+the black-box suite, whose daemon and journal are used here too.
+
+KAITEN_FAULTS=full   every point instead of a sample
+KAITEN_SEED=N        another seed; printed with the figures
+"""
+
+import ctypes
+import mmap
+import os
+import pathlib
+import re
+import subprocess
+import time
+
+import pytest
+
+from conftest import BUILD, KAITEND, STORES, own_daemon  # noqa: F401 (a fixture of ours, too)
+from journal import Actor, Journal, check, read_lists, sweep
+
+FULL = os.environ.get("KAITEN_FAULTS") == "full"
+SEED = int(os.environ.get("KAITEN_SEED", "0")) or 1
+SHIMS = BUILD / "tests/faults/.libs"
+REPLAY = BUILD / "tests/faults/replay"
+BINARY = KAITEND.read_bytes() if KAITEND.exists() else b""
+ASAN, TSAN = b"__asan_init" in BINARY, b"__tsan_init" in BINARY
+
+durable = pytest.mark.skipif("storage-bdb" not in STORES, reason="no durable store was built")
+own_memory = pytest.mark.skipif(ASAN or TSAN, reason="the sanitizer's allocator takes the place "
+                                "of the one that is made to fail; the plain run covers it")
+no_tsan = pytest.mark.skipif(TSAN, reason="its runtime calls the file functions before the "
+                             "preloaded ones are ready; the other runs cover it")
+
+said = []
+
+
+def figures(what, **numbers):
+    """One line at the end of the run."""
+    facts = ", ".join(f"{v:g} {k.replace('_', ' ')}" for k, v in numbers.items())
+    said.append(f"{what}: {facts}; seed {SEED}")
+
+
+def pytest_terminal_summary(terminalreporter):
+    for line in said:
+        terminalreporter.write_line("figures  " + line)
+
+
+# --- orders to the preloaded libraries ------------------------------------------------------------
+
+def clock_ns():
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+
+
+class Shared:
+    """A structure in a file that the daemon maps as well: its members are those of this object."""
+
+    def __init__(self, path, members):
+        kind = type("Control", (ctypes.Structure,), {"_fields_": members})
+        path.write_bytes(bytes(ctypes.sizeof(kind)))
+        with open(path, "r+b") as f:
+            memory = mmap.mmap(f.fileno(), 0)
+        self.__dict__.update(path=path, c=kind.from_buffer(memory))
+
+    def __getattr__(self, name):
+        return getattr(self.c, name)
+
+    def __setattr__(self, name, value):
+        setattr(self.c, name, value)
+
+    def arm(self, nth=0, forever=False, **more):
+        """Counts from now on, and makes the nth call fail; 0: none."""
+        self.armed = 0
+        for name, value in more.items():
+            setattr(self, name, value)
+        self.count = self.hits = 0
+        self.nth, self.forever = nth, forever
+        if "hit_at" in dict(self.c._fields_):
+            self.hit_at = 0
+        self.armed = 1
+
+    def disarm(self):
+        self.armed = 0
+        return self.count
+
+
+U32, U64, I64 = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int64
+DISK = [("armed", U32), ("kinds", U32), ("error", U32), ("forever", U32), ("count", U64),
+        ("nth", U64), ("hits", U64), ("hit_at", U64), ("limited", U32), ("lie", U32),
+        ("space", I64), ("full", U64)]
+MEMORY = [("armed", U32), ("forever", U32), ("count", U64), ("nth", U64), ("hits", U64)]
+CLOCK = [("offset", I64)]
+ON_WRITE, ON_SYNC, ON_OPEN, ON_NAME = 1, 2, 4, 8
+
+
+def preload(*names, **variables):
+    """The environment of a daemon with these libraries before its own."""
+    first = []
+    if ASAN:
+        linked = subprocess.run(["ldd", KAITEND], check=True, capture_output=True, text=True).stdout
+        first = re.findall(r"=> (\S*libasan\S*)", linked)
+    libraries = first + [str(SHIMS / f"{name}.so") for name in names]
+    return dict(os.environ, LD_PRELOAD=":".join(libraries),
+                **{k: str(v) for k, v in variables.items()})
+
+
+def disk(d, control=None, trace=None):
+    """The environment of a daemon whose state folder is watched."""
+    variables = {"KAITEN_DISK_ROOT": d.state}
+    if control:
+        variables["KAITEN_DISK_CONTROL"] = control.path
+    if trace:
+        variables["KAITEN_DISK_TRACE"] = trace
+    return preload("disk", **variables)
+
+
+# --- a load that does everything ------------------------------------------------------------------
+
+class Busy(Actor):
+    """Lets accounts live and die as well, with what is in them."""
+
+    WEIGHTS = dict(Actor.WEIGHTS, delete=5)
+
+    def delete(self):
+        answer = self.ask("create", "account.create", dict(name=self.name), {}, lambda b: {})
+        if not answer.ok:
+            return
+        account = answer.body["slug"]
+        for _ in range(2):
+            self.ask("mint", "token.create",
+                     dict(serviceAccountSlug=account, name=str(next(self.numbers)),
+                          scopes=["read:instances"]),
+                     dict(account=account), self.minted)
+        self.ask("delete", "account.delete", dict(serviceAccountSlug=account),
+                 dict(account=account), lambda b: {})
+
+    def minted(self, body):
+        self.pool.secrets.append(body["token"])
+        return dict(secret=body["token"], token=body["id"])
+
+
+def actors_of(pool, each, kind=Busy, prefix=""):
+    """So many clients at each door, started."""
+    actors = [kind(pool, door, f"{prefix}{door}-{i}", SEED)
+              for door in ("http", "socket") for i in range(each)]
+    for a in actors:
+        a.start()
+    return actors
+
+
+def join(pool, actors):
+    pool.stop.set()
+    pool.up.set()
+    for a in actors:
+        a.join(60)
+        assert not a.is_alive(), a.name + " hangs"
+        if a.broken:
+            raise a.broken
+
+
+def accounts_of(d, count=3):
+    rpc = d.rpc()
+    slugs = [rpc.call("account.create", name=f"fault {i}").body["slug"] for i in range(count)]
+    rpc.close()
+    return slugs
+
+
+# --- what a store says after a fault --------------------------------------------------------------
+
+def secrets_in(lines):
+    return [line["secret"] for line in lines
+            if line["line"] == "acknowledged" and line.get("secret")]
+
+
+def looked_at(d, journal, accounts, secrets=None):
+    """Asks a running daemon for everything that the journal knows of; returns the violations."""
+    rpc = d.rpc()
+    known = secrets_in(journal.lines) if secrets is None else secrets
+    sweep(rpc, journal, known)
+    read_lists(rpc, journal, accounts)
+    rpc.close()
+    return check(journal.lines, EXCUSED)
+
+
+EXCUSED = ("Server.Busy", "Server.Unavailable", "Storage.Full", "Server.Internal", "INTERNAL")
+
+
+def journal_until(journal, ns):
+    """What clients knew at that time."""
+    part = Journal()
+    part.lines = [line for line in journal.lines if line["at"] * 1e9 <= ns]
+    part.numbers = journal.numbers
+    return part
+
+
+class Ended(Exception):
+    """The daemon did not start: with which code, and its last words."""
+
+    def __init__(self, code, words):
+        super().__init__(f"ended with {code}: {words}")
+        self.code, self.words = code, words
+
+
+def start_or_end(d, tries=1, **kwargs):
+    """Starts it like a supervisor does: again when it asks for that with 75. Returns how often."""
+    for n in range(1, tries + 1):
+        try:
+            d.start(60, **kwargs)
+            return n
+        except AssertionError:
+            if d.process.poll() is None:
+                raise
+            if d.process.returncode != os.EX_TEMPFAIL or n == tries:
+                raise Ended(d.process.returncode, d.tail(5)) from None
+
+
+def clone(d, folder):
+    """The files of a daemon that is not running, for another one."""
+    subprocess.run(["cp", "-a", f"{d.state}/.", folder], check=True)
+
+
+def keep(journal, name):
+    path = pathlib.Path(BUILD, f"{name}-journal.log")
+    journal.dump(path)
+    return path
