@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* What the daemon is put together from, and the steps of that: main.c has them in one table. Steps
+ * give EX_OK or the exit code, after they said why. Main thread. */
+#ifndef PARTS_H
+#define PARTS_H
+
+#include "daemon/authn.h"
+#include "daemon/service.h"
+#include "daemon/settings.h"
+#include "daemon/transport/listen.h"
+#include "daemon/transport/tls.h"
+
+#include <signal.h>
+
+struct loop;
+
+/* Everything that lives from start to end. */
+struct parts {
+    struct settings *settings;
+    struct service svc;
+    struct documents *documents;
+    pthread_rwlock_t index_guard;
+    struct plugin *storage;
+    struct plugin *auths[SETTINGS_LISTENERS_MAX * AUTHN_CHAIN_MAX]; /* each once */
+    struct conf_values *options[SETTINGS_LISTENERS_MAX * AUTHN_CHAIN_MAX + 1];
+    void *instances[SETTINGS_LISTENERS_MAX * AUTHN_CHAIN_MAX];
+    size_t nauths, noptions;
+    const char *folders[4];
+    struct authn_chain *chains[SETTINGS_LISTENERS_MAX];
+    struct listener *listeners[SETTINGS_LISTENERS_MAX];
+    struct tls *tls[SETTINGS_LISTENERS_MAX]; /* in the order of the settings; NULL: plain */
+    size_t nlisteners;
+    struct loop **loops;
+    sigset_t signals;
+};
+
+/* Says why there is no start; gives the code back. The second adds what errno says. */
+int parts_fail(int code, const char *text);
+int parts_fail_errno(int code, const char *what);
+
+/* parts.c: the process, and the plugins' code and options. */
+int parts_harden(struct parts *);
+int parts_block_signals(struct parts *);
+int parts_open_log(struct parts *);
+int parts_open_notify(struct parts *);
+void parts_close_notify(struct parts *);
+int parts_raise_descriptors(struct parts *);
+int parts_become_user(struct parts *);
+int parts_make_state_dir(struct parts *);
+void parts_set_folders(struct parts *); /* where plugins are looked for */
+int parts_load_plugins(struct parts *);
+void parts_free_options(struct parts *);
+struct plugin *parts_find_auth(struct parts *, const char *name, size_t *ret_index); /* or NULL */
+
+/* parts_store.c: what is kept, the keys, and the index over it. */
+int parts_open_storage(struct parts *);
+void parts_close_storage(struct parts *);
+int parts_open_keys(struct parts *);
+void parts_close_keys(struct parts *);
+int parts_check_keys(struct parts *);
+int parts_open_signer(struct parts *);
+void parts_close_signer(struct parts *);
+int parts_fill_index(struct parts *);
+void parts_close_index(struct parts *);
+
+/* parts_doors.c: who is let in, and through which doors. */
+int parts_load_tls(struct parts *);
+void parts_free_tls(struct parts *);
+void parts_reload_tls(struct parts *); /* the certificates of all doors or of none */
+int parts_open_auths(struct parts *);
+void parts_close_auths(struct parts *);
+int parts_start_listeners(struct parts *);
+void parts_stop_listeners(struct parts *); /* drains them first */
+
+#endif

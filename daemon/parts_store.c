@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "daemon/parts.h"
+
+#include "daemon/index.h"
+#include "daemon/log.h"
+#include "daemon/loop.h"
+#include "daemon/model/digest.h"
+#include "daemon/model/format.h"
+#include "daemon/model/load.h"
+#include "daemon/plugin.h"
+#include "daemon/settings.h"
+#include "daemon/signer.h"
+#include "daemon/store.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sysexits.h>
+
+/* --- store and keys ----------------------------------------------------------------------- */
+
+int
+parts_open_storage(struct parts *p)
+{
+    struct conf_error err;
+    void *instance;
+    if (!plugin_open(p->storage, p->options[0], &instance, &err))
+        return parts_fail(EX_TEMPFAIL, err.text);
+    p->svc.store = store_new(&p->storage->storage, instance, KAITEN_THREADS_PARALLEL);
+    if (!p->svc.store)
+        return parts_fail_errno(EX_OSERR, "storage");
+    if (!store_is_durable(p->svc.store))
+        log_line(LOG_LEVEL_WARNING, "storage", "plugin=%s message=%s", p->storage->name,
+                 "nothing that is written here survives the process");
+    return EX_OK;
+}
+
+/* What any work at start is done with. */
+static void
+begin_call(struct parts *p, struct call *call, struct kt_arena *arena)
+{
+    kt_arena_init(arena, REQUEST_ARENA_MAX);
+    *call = (struct call){ .svc = &p->svc, .arena = arena, .now_ms = clock_wall_ms(),
+                           .deadline_ms = INT64_MAX };
+}
+
+/* A fresh key for a store that has tokens would kill every one of them, silently. */
+int
+parts_open_keys(struct parts *p)
+{
+    struct digest_error err;
+    struct kt_arena arena;
+    struct call call;
+    bool missing = false, empty = false;
+    const char *path = p->settings->digest_key_file;
+    if (digest_keys_read(path, &p->svc.keys, &missing, &err))
+        return EX_OK;
+    if (!missing)
+        return parts_fail(EX_NOPERM, err.text);
+    begin_call(p, &call, &arena);
+    int status = store_is_empty(&call, p->svc.store, &empty);
+    kt_arena_done(&arena);
+    if (status != KT_OK)
+        return parts_fail(EX_TEMPFAIL, "the store cannot be read");
+    if (!empty) {
+        snprintf(err.text, sizeof err.text,
+                 "%s: the digest key is missing, but the store is not empty; restore the key that "
+                 "the store was made with",
+                 path);
+        return parts_fail(EX_CONFIG, err.text);
+    }
+    if (!digest_keys_create(path, &p->svc.keys, &err))
+        return parts_fail(EX_CANTCREAT, err.text);
+    log_line(LOG_LEVEL_NOTICE, "key.created", "file=%s fingerprint=%s", path,
+             digest_keys_fingerprint(p->svc.keys, 0));
+    return EX_OK;
+}
+
+int
+parts_check_keys(struct parts *p)
+{
+    store_set_keys(p->svc.store, p->svc.keys);
+    if (!digest_keys_locked(p->svc.keys))
+        log_line(LOG_LEVEL_WARNING, "key.unlocked", "message=%s",
+                 "the limit on locked memory is too low; keys may be swapped out");
+    struct kt_arena arena;
+    struct call call;
+    begin_call(p, &call, &arena);
+    int status = format_check(&call, p->settings->digest_key_file);
+    kt_arena_done(&arena);
+    return status == KT_OK ? EX_OK : EX_CONFIG;
+}
+
+int
+parts_open_signer(struct parts *p)
+{
+    char err[SIGNER_ERROR_MAX];
+    const struct signer_options options = { p->settings->signing_key_file, p->settings->issuer,
+                                            p->settings->audience, p->settings->jwt_lifetime_ms };
+    if (signer_open(&options, &p->svc.signer, err))
+        return EX_OK;
+    return parts_fail(EX_NOPERM, err);
+}
+
+/* --- index -------------------------------------------------------------------------------- */
+
+struct retired {
+    struct parts *parts;
+    void *memory;
+};
+
+/* Every loop has gone round since; workers are kept out by the guard. */
+static void
+free_retired(void *ctx)
+{
+    struct retired *r = ctx;
+    pthread_rwlock_wrlock(&r->parts->index_guard);
+    free(r->memory);
+    pthread_rwlock_unlock(&r->parts->index_guard);
+    free(r);
+}
+
+static void
+retire(void *ctx, void *memory)
+{
+    struct parts *p = ctx;
+    if (!p->loops) {
+        free(memory); /* still loading: nobody reads */
+        return;
+    }
+    struct retired *r = malloc(sizeof *r);
+    if (!r)
+        return; /* better lost than freed under a reader */
+    *r = (struct retired){ p, memory };
+    loops_barrier(p->loops, free_retired, r);
+}
+
+int
+parts_fill_index(struct parts *p)
+{
+    p->svc.index_guard = &p->index_guard;
+    p->svc.index = index_new(retire, p);
+    if (!p->svc.index)
+        return parts_fail_errno(EX_OSERR, "index");
+    struct kt_arena arena;
+    struct call call;
+    int64_t began = clock_mono_ms();
+    begin_call(p, &call, &arena);
+    int status = load_index(&call, p->svc.index, p->settings->loops);
+    kt_arena_done(&arena);
+    if (status != KT_OK)
+        return parts_fail(EX_TEMPFAIL, "the tokens cannot be read from the store");
+    struct index_stats stats;
+    index_stats(p->svc.index, &stats);
+    log_line(LOG_LEVEL_NOTICE, "index.loaded", "tokens=%zu accounts=%zu ms=%ld", stats.records,
+             stats.accounts, (long)(clock_mono_ms() - began));
+    return EX_OK;
+}
+
+/* --- closing ------------------------------------------------------------------------------ */
+
+void
+parts_close_index(struct parts *p)
+{
+    index_free(p->svc.index);
+}
+
+void
+parts_close_signer(struct parts *p)
+{
+    signer_free(p->svc.signer);
+}
+
+void
+parts_close_keys(struct parts *p)
+{
+    digest_keys_free(p->svc.keys);
+}
+
+void
+parts_close_storage(struct parts *p)
+{
+    store_free(p->svc.store);
+}
