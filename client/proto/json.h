@@ -32,7 +32,7 @@ enum kt_json_fault {
 struct kt_json_error {
     enum kt_json_fault fault;
     size_t offset; /* bytes before the one that was refused */
-    bool grammar;  /* KT_JSON_SYNTAX: no JSON at all, rather than JSON that a rule of ours refuses */
+    bool grammar;  /* KT_JSON_SYNTAX: no JSON at all, not JSON that a rule of ours refuses */
     char text[96]; /* a phrase for the caller; never quotes a string of the text */
 };
 
