@@ -112,11 +112,27 @@ static const struct {
       "{\"name\":\"x\",\"tokens\":[{\"name\":\"a\",\"scopes\":[]},{\"name\":1,\"scopes\":[]}]}",
       "body.tokens[1].name: expected string\n" },
     { KT_OP_ACCOUNT_CREATE, "{\"name\":\"x\",\"tokens\":null,\"createdBy\":null}", "" },
+    { KT_OP_ACCOUNT_CREATE, "{\"name\":\"x\",\"tokens\":{}}", "body.tokens: expected array\n" },
+    { KT_OP_ACCOUNT_CREATE, "{\"name\":\"x\",\"tokens\":[7,[]]}",
+      "body.tokens[0]: expected object\nbody.tokens[1]: expected object\n" },
+    { KT_OP_ACCOUNT_CREATE, "{\"name\":\"x\",\"createdBy\":\"me\"}",
+      "body.createdBy: expected object\n" },
+    { KT_OP_ACCOUNT_CREATE, "{\"name\":\"x\",\"createdBy\":{\"id\":null,\"x\":1}}",
+      "body.createdBy.id: expected string\nbody.createdBy.x: unexpected property\n" },
+    { KT_OP_ACCOUNT_CREATE, "{\"name\":\"x\",\"createdAt\":1}",
+      "body.createdAt: expected string\n" },
+    { KT_OP_ACCOUNT_CREATE, "{\"name\":\"x\",\"tokensTruncated\":1}",
+      "body.tokensTruncated: expected boolean\n" },
     { KT_OP_ACCOUNT_LIST, "{\"limit\":0}", "query.limit: expected number >= 1\n" },
     { KT_OP_ACCOUNT_LIST, "{\"limit\":201}", "query.limit: expected number <= 200\n" },
     { KT_OP_ACCOUNT_LIST, "{\"limit\":\"abc\"}", "query.limit: expected integer\n" },
     { KT_OP_ACCOUNT_LIST, "{\"limit\":200,\"cursor\":\"\"}", "" },
     { KT_OP_TOKEN_VERIFY, "{\"token\":3}", "body.token: expected string\n" },
+    { KT_OP_TOKEN_VERIFY, "{}", "body: expected required property token to be present\n" },
+    { KT_OP_TOKEN_VERIFY, "{\"token\":null}", "body.token: expected string\n" },
+    { KT_OP_TOKEN_VERIFY_MANY, "{\"tokens\":[\"a\",2]}", "body.tokens[1]: expected string\n" },
+    { KT_OP_TOKEN_VERIFY_MANY, "{\"tokens\":\"a\"}", "body.tokens: expected array\n" },
+    { KT_OP_TOKEN_VERIFY_MANY, "{\"tokens\":[]}", "" },
     { KT_OP_HELLO, "{\"errors\":\"html\"}", "body.errors: expected one of pair, problem\n" },
 };
 
@@ -181,6 +197,155 @@ secrets_are_not_echoed(void **state)
                      KT_UNPROCESSABLE);
     for (size_t i = 0; i < err.nfields; i++)
         assert_null(err.fields[i].value);
+}
+
+/* --- parameters of HTTP ------------------------------------------------------------------- */
+
+static void
+parameters_of_path_and_query(void **state)
+{
+    (void)state;
+    const struct kt_param path[] = { { KT_LIT("other"), KT_LIT("x") },
+                                     { KT_LIT("serviceAccountSlug"), KT_LIT("ci") } };
+    const struct kt_param query = { KT_LIT("cursor"), KT_LIT("abc") };
+    const struct kt_shape *shape = kt_op_specs[KT_OP_TOKEN_LIST].in;
+    struct kt_params params = { .path = path, .npath = 2, .query = &query, .nquery = 1 };
+    struct kt_error err = { .kind = KT_OK };
+    union kt_in in;
+    assert_int_equal(kt_bind(shape, &params, &arena, &in, &err), 0);
+    assert_true(kt_str_is(in.page.account, "ci") && kt_str_is(in.page.cursor, "abc"));
+    assert_int_equal(in.page.limit, KT_NO_INT);
+    params.npath = 1;
+    assert_int_equal(kt_bind(shape, &params, &arena, &in, &err), KT_UNPROCESSABLE);
+    assert_true(kt_str_is(err.fields[0].location, "path.serviceAccountSlug"));
+    assert_true(kt_str_is(err.fields[0].message, "required parameter is missing"));
+}
+
+/* --- all types ---------------------------------------------------------------------------- */
+
+struct every {
+    bool flag;
+    int64_t count;
+    struct kt_time when;
+    struct kt_str text;
+    struct kt_strlist words;
+    struct kt_secret *shown;
+    struct kt_secret_view secret;
+    struct kt_secret_list secrets;
+    const struct kt_user *who;
+    struct kt_list list;
+    const struct kt_value *any;
+};
+
+#define EVERY(m, ...) KT_FIELD(struct every, m, #m, .doc = "", __VA_ARGS__)
+static const struct kt_field every_fields[] = {
+    EVERY(flag, .flags = 0),
+    EVERY(count, KT_RANGE(0, 9)),
+    EVERY(when, .flags = 0),
+    EVERY(text, KT_RANGE(1, 2)),
+    EVERY(words, KT_RANGE(1, 2)),
+    EVERY(secret, .flags = 0),
+    EVERY(secrets, KT_RANGE(1, 2)),
+    EVERY(any, .flags = 0),
+    { .name = NULL },
+};
+static const struct kt_shape every_shape = { "Every", sizeof(struct every), every_fields };
+
+/* Only answers have these: a secret of its own, objects that are kept. */
+static const struct kt_field answer_fields[] = {
+    EVERY(flag, .flags = 0),
+    EVERY(count, .flags = 0),
+    EVERY(shown, .flags = 0),
+    EVERY(secret, .flags = 0),
+    EVERY(secrets, .flags = 0),
+    EVERY(who, .shape = &kt_shape_user),
+    EVERY(list, .shape = &kt_shape_user),
+    EVERY(any, .flags = 0),
+    { .name = NULL },
+};
+static const struct kt_shape answer_shape = { "Every", sizeof(struct every), answer_fields };
+
+static int
+bind_every(const char *body, struct every *e, struct kt_arena *memory)
+{
+    struct kt_error err = { .kind = KT_OK };
+    const struct kt_params params = { .body = json(body) };
+    return kt_bind(&every_shape, &params, memory, e, &err);
+}
+
+static void
+each_type_has_its_values(void **state)
+{
+    (void)state;
+    struct every e;
+    assert_int_equal(bind_every("{\"flag\":true,\"count\":7,\"when\":\"1970-01-01T00:00:01Z\","
+                                "\"text\":\"\u00e9\u00e9\",\"words\":[\"a\",\"b\"],"
+                                "\"secret\":\"s\",\"secrets\":[\"t\"],\"any\":{\"x\":[1]}}",
+                                &e, &arena), 0);
+    assert_true(e.flag && e.count == 7 && e.when.ms == 1000);
+    assert_true(kt_str_is(e.text, "\xc3\xa9\xc3\xa9"));
+    assert_true(e.words.n == 2 && kt_str_is(e.words.v[1], "b") && e.words.has == KT_SET);
+    assert_true(e.secret.n == 1 && e.secrets.n == 1 && e.secrets.v[0].p[0] == 't');
+    assert_non_null(kt_value_get(e.any, "x"));
+    assert_int_equal(bind_every("{}", &e, &arena), 0);
+    assert_true(!e.flag && e.count == KT_NO_INT && !kt_time_is_set(e.when) && !e.text.p);
+    assert_true(e.words.has == KT_ABSENT && !e.secret.p && e.secrets.has == KT_ABSENT && !e.any);
+    static const char *const wrong[] = {
+        "{\"flag\":1}", "{\"count\":1.0}", "{\"count\":\"1\"}", "{\"count\":10}", "{\"count\":-1}",
+        "{\"when\":{}}", "{\"text\":[]}", "{\"text\":\"abc\"}", "{\"text\":\"\"}", "{\"words\":[]}",
+        "{\"words\":[\"a\",\"b\",\"c\"]}", "{\"words\":[1]}", "{\"secret\":false}",
+        "{\"secrets\":[]}", "{\"secrets\":[\"a\",\"b\",\"c\"]}", "{\"other\":null}", "3", "null" };
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
+        assert_int_equal(bind_every(wrong[i], &e, &arena), KT_UNPROCESSABLE);
+}
+
+static void
+answers_have_every_type(void **state)
+{
+    (void)state;
+    struct every e;
+    assert_true(kt_bind_answer(&answer_shape,
+                               json("{\"flag\":true,\"count\":3,\"shown\":\"ksh_x\","
+                                    "\"secret\":\"s\",\"secrets\":[\"a\"],\"who\":{\"id\":\"1\"},"
+                                    "\"list\":[{\"id\":\"2\"}],\"any\":[]}"), &arena, &e));
+    assert_true(e.flag && e.count == 3 && kt_str_is(e.who->id, "1") && e.list.n == 1 && e.any);
+    kt_secret_unref(e.shown);
+    static const char *const wrong[] = { "{\"flag\":0}", "{\"count\":\"x\"}", "{\"shown\":3}",
+                                         "{\"secret\":3}", "{\"secrets\":[3]}", "{\"who\":3}",
+                                         "{\"who\":{\"id\":3}}", "{\"list\":{}}",
+                                         "{\"list\":[3]}" };
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
+        assert_false(kt_bind_answer(&answer_shape, json(wrong[i]), &arena, &e));
+}
+
+/* However little memory there is: it is bound, or it is refused; nothing is half there. */
+static void
+memory_may_end_anywhere(void **state)
+{
+    (void)state;
+    static const char body[] = "{\"words\":[\"a\",\"b\"],\"text\":\"abc\",\"secrets\":[\"t\"]}";
+    static const char answer[] = "{\"who\":{\"id\":\"1\"},\"list\":[{\"id\":\"2\"}],"
+                                 "\"secrets\":[\"a\"]}";
+    const struct kt_param query = { KT_LIT("limit"), KT_LIT("x") };
+    const struct kt_params params = { .query = &query, .nquery = 1 };
+    bool fitted = false;
+    for (size_t bytes = 0; bytes < 4096; bytes += 8) {
+        struct kt_arena small;
+        struct every e;
+        union kt_in in;
+        struct kt_error err = { .kind = KT_OK };
+        kt_arena_init(&small, bytes);
+        assert_int_equal(bind_every(body, &e, &small), KT_UNPROCESSABLE);
+        assert_int_equal(kt_bind(kt_op_specs[KT_OP_ACCOUNT_LIST].in, &params, &small, &in, &err),
+                         KT_UNPROCESSABLE);
+        kt_arena_done(&small);
+        kt_arena_init(&small, bytes);
+        bool bound = kt_bind_answer(&answer_shape, json(answer), &small, &e);
+        assert_true(bound || !fitted);
+        fitted = bound;
+        kt_arena_done(&small);
+    }
+    assert_true(fitted);
 }
 
 /* --- presence ----------------------------------------------------------------------------- */
@@ -357,6 +522,10 @@ main(void)
         CASE(accounts_and_pages_are_the_same_on_both_wires),
         CASE(verdicts_are_the_same_on_both_wires),
         CASE(answers_of_the_wrong_type_are_noticed),
+        CASE(parameters_of_path_and_query),
+        CASE(each_type_has_its_values),
+        CASE(answers_have_every_type),
+        CASE(memory_may_end_anywhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
