@@ -5,6 +5,7 @@
 #include "plugins/kaiten-auth.h"
 
 #include "plugins/auth-jwt/claims.h"
+#include "plugins/auth-jwt/jwk.h"
 #include "plugins/auth-jwt/jws.h"
 
 #include <stdio.h>
@@ -262,7 +263,7 @@ add_key(const struct setup *s, size_t i)
         return false;
     if (!resolve(where, line.file, path, sizeof(path)))
         return bad_key(s, i, line.file, "the file name is too long");
-    if (key_set_add_file(&s->inst->keys, path, line.alg, line.kid, 0, s->host->log, &why))
+    if (key_set_add_file(&s->inst->keys, path, line.alg, line.kid, 0, &why))
         return true;
     s->host->error(s->err, "%s: key: %s", where, why.text);
     return false;
@@ -276,7 +277,7 @@ add_jwks(const struct setup *s, size_t i)
     char path[LINE_MAX_BYTES];
     struct key_why why = { "the file name is too long" };
     if (resolve(where, item, path, sizeof(path)) &&
-        key_set_add_jwks(&s->inst->keys, path, 0, s->host->log, &why))
+        jwk_read_file(&s->inst->keys, path, NULL, 0, s->host->log, &why))
         return true;
     s->host->error(s->err, "%s: jwks: %s", where, why.text);
     return false;

@@ -9,8 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include <openssl/crypto.h>
-
 #define MISSING    "Auth.MissingClaims"
 #define INVALID    "Auth.InvalidToken"
 #define BAD_SCOPES "Auth.InvalidScopes"
@@ -312,21 +310,10 @@ read_identity(const struct claims_policy *policy, struct claims *c,
     return true;
 }
 
-static void
-wipe_strings(cJSON *item)
-{
-    for (; item; item = item->next) {
-        if (cJSON_IsString(item))
-            OPENSSL_cleanse(item->valuestring, strlen(item->valuestring));
-        wipe_strings(item->child);
-    }
-}
-
 void
 claims_done(struct claims *c)
 {
-    wipe_strings(c->json);
-    cJSON_Delete(c->json);
+    json_free(c->json);
     c->json = NULL;
 }
 

@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include <openssl/crypto.h>
+
 struct scan {
     const unsigned char *p, *end;
     unsigned depth;
@@ -336,6 +338,23 @@ json_read_object(const char *text, size_t n, cJSON **ret_object, const char **re
     }
     *ret_object = object;
     return true;
+}
+
+static void
+wipe_strings(cJSON *item)
+{
+    for (; item; item = item->next) {
+        if (cJSON_IsString(item))
+            OPENSSL_cleanse(item->valuestring, strlen(item->valuestring));
+        wipe_strings(item->child);
+    }
+}
+
+void
+json_free(cJSON *json)
+{
+    wipe_strings(json);
+    cJSON_Delete(json);
 }
 
 const char *

@@ -22,9 +22,12 @@ enum {
  * When not, *ret_why says so in a few words. Any thread. */
 bool json_scan_object(const char *text, size_t n, const char **ret_why);
 
-/* Scans and reads. *ret_object is yours: cJSON_Delete(). False: *ret_why says why; it is NULL when
+/* Scans and reads. *ret_object is yours: json_free(). False: *ret_why says why; it is NULL when
  * memory ran out. Any thread. */
 bool json_read_object(const char *text, size_t n, cJSON **ret_object, const char **ret_why);
+
+/* Wipes every string and frees: cJSON alone leaves what was read in freed memory. NULL is fine. */
+void json_free(cJSON *);
 
 /* The string member of that name, or NULL when it is absent or no string. */
 const char *json_member_text(const cJSON *object, const char *name);

@@ -147,7 +147,7 @@ verify_hmac(const struct key *key, const struct claim *c)
 {
     unsigned char mac[EVP_MAX_MD_SIZE];
     unsigned nmac = 0;
-    if (key->nsecret < KEY_SECRET_MIN || c->nsig == 0)
+    if (key->nsecret < key->alg->secret_min || c->nsig == 0)
         return JWS_REFUSED;
     if (!HMAC(key->digest, key->secret, (int)key->nsecret, (const unsigned char *)c->jws->text,
               c->jws->nsigned, mac, &nmac))
@@ -214,7 +214,7 @@ verify_one(const struct key *key, const struct claim *c)
         if (c->nsig != (size_t)EVP_PKEY_get_size(key->pkey))
             return JWS_REFUSED;
         return verify_evp(key, c->jws, c->sig, c->nsig);
-    case KEY_ED25519:
+    case KEY_EDDSA:
         return verify_evp(key, c->jws, c->sig, c->nsig);
     }
     return JWS_BROKEN;

@@ -10,29 +10,28 @@
 
 #include <openssl/evp.h>
 
+#include "plugins/auth-jwt/keyfile.h"
 #include "plugins/kaiten-plugin.h"
 
 enum {
-    KEY_FILE_MAX = 256 * 1024, /* bytes */
     KEY_SET_MAX = 256,         /* keys of one set */
     KEY_KID_MAX = 255,         /* bytes */
-    KEY_SECRET_MIN = 32,       /* bytes of an HMAC key; RFC 7518 section 3.2 for HS256 */
-    KEY_SECRET_MAX = 4096,
+    KEY_SECRET_MAX = 4096,     /* bytes of an HMAC key */
     KEY_RSA_MIN = 2048,        /* bits of a modulus; RFC 7518 section 3.3 */
-    KEY_RSA_MAX = 8192,
-    KEY_WHY_MAX = 256
+    KEY_RSA_MAX = 16384
 };
 
-enum key_family { KEY_HMAC = 1, KEY_RSA, KEY_PSS, KEY_EC, KEY_ED25519 };
+enum key_family { KEY_HMAC = 1, KEY_RSA, KEY_PSS, KEY_EC, KEY_EDDSA };
 
 /* One algorithm of RFC 7518 section 3.1 or RFC 8037 section 3.1. */
 struct key_alg {
     const char *name;   /* as it stands in a header */
     enum key_family family;
     const char *digest; /* NULL: the algorithm has its own */
-    const char *crv;    /* of a JWK, for KEY_EC and KEY_ED25519 */
+    const char *crv;    /* of a JWK, for KEY_EC */
     const char *group;  /* OpenSSL's name of the curve, for KEY_EC */
     size_t field;       /* bytes of one coordinate, for KEY_EC */
+    size_t secret_min;  /* bytes of a secret, for KEY_HMAC */
 };
 
 struct key {
@@ -50,35 +49,48 @@ struct key_set {
     size_t n;
 };
 
-/* Why a file was not taken: file name and reason, for the operator. */
-struct key_why {
-    char text[KEY_WHY_MAX];
-};
-
 /* Takes what is worth a line but no error; NULL is allowed wherever one is asked for. */
 typedef void key_log(enum kaiten_level, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 
-enum key_flag {
-    KEY_ANY_MODE = 1 /* whoever may read or write the file: for tools that hold no real secrets */
-};
-
 /* The algorithm of exactly that name, or NULL. "none" is no algorithm. */
 const struct key_alg *key_alg_find(const char *name, size_t n);
 
-/* Reads one key for one algorithm: PEM (SubjectPublicKeyInfo, PKCS #1 public key or X.509
- * certificate), or for HS* the secret itself, which nobody but the owner of the file may read; a
- * secret of printable text loses one line end. kid may be NULL. False: the set is unchanged and
- * *ret_why says why. */
-bool key_set_add_file(struct key_set *, const char *path, const struct key_alg *, const char *kid,
-                      unsigned flags, key_log *, struct key_why *ret_why);
+/* The algorithm after that one; NULL: the first, and after the last one NULL. */
+const struct key_alg *key_alg_next(const struct key_alg *);
 
-/* Reads a JWK Set or a single JWK, RFC 7517. Keys that cannot check one of our algorithms are
- * logged and left out; none left is an error. False: *ret_why says why; the set may have grown. */
-bool key_set_add_jwks(struct key_set *, const char *path, unsigned flags, key_log *,
-                      struct key_why *ret_why);
+/* Puts one key for one algorithm into the set: PEM (SubjectPublicKeyInfo, PKCS #1 public key or
+ * X.509 certificate), or for HS* the secret itself, which nobody but the owner of the file may read
+ * and which is not weak; a secret of printable text loses one line end. kid may be NULL; one that
+ * the set has already is refused. flags: enum key_flag. False: the set is unchanged and *ret_why
+ * says why. */
+bool key_set_add_text(struct key_set *, struct keyfile *, const struct key_alg *, const char *kid,
+                      unsigned flags, struct key_why *ret_why);
+
+/* The same of a file by its path, which *ret_why then names. */
+bool key_set_add_file(struct key_set *, const char *path, const struct key_alg *, const char *kid,
+                      unsigned flags, struct key_why *ret_why);
+
+/* Copies all keys of another set. False: the set is unchanged; a key id would stand twice, or there
+ * is no memory. */
+bool key_set_merge(struct key_set *, const struct key_set *from, struct key_why *ret_why);
+
+bool key_set_has_kid(const struct key_set *, const char *kid);
 
 /* Frees and wipes; the set is empty again. */
 void key_set_done(struct key_set *);
+
+/* --- for jwk.c --- */
+
+/* Is this a public key that is strong enough, and of the kind and curve of the algorithm? */
+bool key_check_pkey(EVP_PKEY *, const struct key_alg *, struct key_why *ret_why);
+
+/* Judges a secret for the key's algorithm and copies it into the key. */
+bool key_take_secret(struct key *, const void *p, size_t n, struct key_why *ret_why);
+
+/* Completes a key and puts it into the set; takes what it holds, also on failure. */
+bool key_set_take(struct key_set *, struct key *take_key, const char *kid, struct key_why *ret_why);
+
+void key_done(struct key *);
 
 #endif

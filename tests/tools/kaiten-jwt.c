@@ -176,7 +176,7 @@ read_key(const struct arguments *args, size_t *ret_n)
     unsigned char *key = calloc(1, KEY_FILE_MAX);
     if (key && alg && alg->family == KEY_HMAC) {
         /* The daemon's reader, so that both sides mean the same bytes. */
-        if (key_set_add_file(&set, args->key, alg, NULL, 0, NULL, &why))
+        if (key_set_add_file(&set, args->key, alg, NULL, 0, &why))
             memcpy(key, set.v[0].secret, *ret_n = set.v[0].nsecret);
         else
             (void)fail(args->key, why.text);

@@ -21,7 +21,8 @@
 #include <openssl/rsa.h>
 
 static char folder[] = "/tmp/kaiten-test-XXXXXX";
-static const char secret[] = "an HMAC secret of more than 32 bytes";
+static const char secret[] =
+    "an HMAC secret of more than 64 bytes, which is what HS512 asks of its keys";
 
 static struct {
     EVP_PKEY *rsa, *rsa_other, *rsa_1024, *rsa_e3, *p256, *p384, *p521, *k1, *ed25519, *ed448;
@@ -251,12 +252,13 @@ jwk_of(EVP_PKEY *pkey, const char *more)
         free(te);
         return jwk;
     }
-    if (EVP_PKEY_get_base_id(pkey) == EVP_PKEY_ED25519) {
+    if (EVP_PKEY_get_base_id(pkey) != EVP_PKEY_EC) {
         n = sizeof(a);
         assert_int_equal(EVP_PKEY_get_raw_public_key(pkey, a, &n), 1);
         char *tx = b64(a, n);
-        assert_true(
-            asprintf(&jwk, "{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"%s\"%s}", tx, more) > 0);
+        const char *crv = n == 32 ? "Ed25519" : "Ed448";
+        assert_true(asprintf(&jwk, "{\"kty\":\"OKP\",\"crv\":\"%s\",\"x\":\"%s\"%s}", crv, tx,
+                             more) > 0);
         free(tx);
         return jwk;
     }
@@ -268,6 +270,31 @@ jwk_of(EVP_PKEY *pkey, const char *more)
                          bits, tx, ty, more) > 0);
     free(tx);
     free(ty);
+    return jwk;
+}
+
+/* The same with the private half of another key, or of the same; free() it. */
+static inline char *
+jwk_private_of(EVP_PKEY *pkey, EVP_PKEY *private)
+{
+    unsigned char a[1024];
+    size_t n = sizeof(a);
+    char *more = NULL;
+    BIGNUM *bn = NULL;
+    int type = EVP_PKEY_get_base_id(private);
+    if (type == EVP_PKEY_RSA || type == EVP_PKEY_EC) {
+        assert_int_equal(EVP_PKEY_get_bn_param(private, type == EVP_PKEY_RSA ? "d" : "priv", &bn),
+                         1);
+        n = (size_t)BN_bn2bin(bn, a);
+        BN_free(bn);
+    } else {
+        assert_int_equal(EVP_PKEY_get_raw_private_key(private, a, &n), 1);
+    }
+    char *d = b64(a, n);
+    assert_true(asprintf(&more, ",\"d\":\"%s\"", d) > 0);
+    char *jwk = jwk_of(pkey, more);
+    free(more);
+    free(d);
     return jwk;
 }
 

@@ -6,6 +6,7 @@
 #include "tests/unit/auth-sign.h"
 
 #include "plugins/auth-jwt/json.h"
+#include "plugins/auth-jwt/jwk.h"
 #include "plugins/auth-jwt/jws.h"
 
 #include <dirent.h>
@@ -271,7 +272,7 @@ check_vector(const char *path)
     cJSON_DeleteItemFromObject(key, "alg");
     cJSON_AddStringToObject(key, "alg", alg);
     char *jwk = cJSON_Print(key);
-    if (!key_set_add_jwks(&set, write_text("vector.json", jwk, 0600), 0, fake_log, &why))
+    if (!jwk_read_file(&set, write_text("vector.json", jwk, 0600), NULL, 0, fake_log, &why))
         fail_msg("%s: %s", path, why.text);
     assert_int_equal(judge(&set, token), JWS_GOOD);
     char *dot = strchr(token, '.');
@@ -321,7 +322,7 @@ add(struct key_set *set, const struct signer *s, const char *kid)
     struct key_why why = { "" };
     const char *path = s->pkey ? write_public("key.pem", s->pkey)
                                : write_file("secret", s->secret, s->nsecret, 0600);
-    if (!key_set_add_file(set, path, key_alg_find(s->alg, strlen(s->alg)), kid, 0, fake_log, &why))
+    if (!key_set_add_file(set, path, key_alg_find(s->alg, strlen(s->alg)), kid, 0, &why))
         fail_msg("%s: %s", s->alg, why.text);
 }
 
@@ -593,7 +594,7 @@ takes_file(const char *path, const char *alg, const char *kid, char *ret_why)
     struct key_set set = { 0 };
     struct key_why why = { "" };
     bool good =
-        key_set_add_file(&set, path, key_alg_find(alg, strlen(alg)), kid, 0, fake_log, &why);
+        key_set_add_file(&set, path, key_alg_find(alg, strlen(alg)), kid, 0, &why);
     strcpy(ret_why, why.text);
     assert_int_equal(set.n, good);
     key_set_done(&set);
@@ -629,7 +630,7 @@ pem_keys_are_judged_when_read(void **state)
     expect_file(write_public("ec", keys.p521), "ES512", NULL);
     expect_file(write_public("ec", keys.k1), "ES256", "P-256");
     expect_file(write_public("ed", keys.ed25519), "EdDSA", NULL);
-    expect_file(write_public("ed", keys.ed448), "EdDSA", "Ed25519");
+    expect_file(write_public("ed", keys.ed448), "EdDSA", NULL);
     expect_file(
         write_text("x", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", 0644),
         "RS256", "no public key");
@@ -642,16 +643,32 @@ pem_keys_are_judged_when_read(void **state)
     expect_file(path_of("rsa"), "RS256", "everybody may write");
 }
 
+/* Bytes that look random and are the same on every run. */
+static void
+fill(char *bytes, size_t n)
+{
+    unsigned x = 1;
+    for (size_t i = 0; i < n; i++) {
+        x = x * 1103515245u + 12345u;
+        bytes[i] = (char)(x >> 16);
+    }
+}
+
 static void
 secrets_are_judged_when_read(void **state)
 {
     char bytes[KEY_SECRET_MAX + 2];
     (void)state;
-    memset(bytes, 1, sizeof(bytes));
-    bytes[0] = 2;
-    expect_file(write_file("s", bytes, 32, 0600), "HS256", NULL);
-    expect_file(write_file("s", bytes, 31, 0600), "HS256", "32");
-    expect_file(write_file("s", bytes, 1, 0600), "HS512", "32");
+    fill(bytes, sizeof(bytes));
+    static const struct {
+        const char *alg;
+        size_t least;
+    } floors[] = { { "HS256", 32 }, { "HS384", 48 }, { "HS512", 64 } };
+    for (size_t i = 0; i < COUNT(floors); i++) {
+        expect_file(write_file("s", bytes, floors[i].least, 0600), floors[i].alg, NULL);
+        expect_file(write_file("s", bytes, floors[i].least - 1, 0600), floors[i].alg, "this one");
+        expect_file(write_file("s", bytes, 1, 0600), floors[i].alg, "has 1");
+    }
     expect_file(write_file("s", bytes, KEY_SECRET_MAX, 0400), "HS512", NULL);
     expect_file(write_file("s", bytes, KEY_SECRET_MAX + 1, 0600), "HS512", "4096");
     static const mode_t open_modes[] = { 0640, 0604, 0620, 0610, 0644, 0666 };
@@ -659,13 +676,54 @@ secrets_are_judged_when_read(void **state)
         expect_file(write_file("s", bytes, 32, open_modes[i]), "HS256",
                     open_modes[i] & 2 ? "everybody" : "chmod 600");
     /* A line end belongs to text, not to its secret; random bytes keep theirs. */
-    expect_file(write_text("s", "0123456789abcdef0123456789abcde\n", 0600), "HS256", "has 31");
-    expect_file(write_text("s", "0123456789abcdef0123456789abcdef\r\n", 0600), "HS256", NULL);
+    expect_file(write_text("s", "3b1f9ac04d7e82665f0c1a9be47d2830\n", 0600), "HS256", NULL);
+    expect_file(write_text("s", "3b1f9ac04d7e82665f0c1a9be47d283\n", 0600), "HS256", "has 31");
+    expect_file(write_text("s", "3b1f9ac04d7e82665f0c1a9be47d2830\r\n", 0600), "HS256", NULL);
     bytes[31] = '\n';
     expect_file(write_file("s", bytes, 32, 0600), "HS256", NULL);
-    size_t before = fake.nlogged;
-    expect_file(write_text("s", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n", 0600), "HS256", NULL);
-    assert_int_equal(fake.nlogged, before + 1);
+}
+
+#define WORD8 "8fK2-xQz"
+static const struct {
+    const char *text, *want; /* NULL: good */
+} secret_rows[] = {
+    { "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "different" },
+    { "abcdabcdabdcabcdbacdabdcdabcabcdabcd", "different" },
+    { WORD8 WORD8 WORD8 WORD8, "repeated" },
+    { WORD8 WORD8 WORD8 WORD8 "8fK", "repeated" },
+    { "0123456789abcdef0123456789abcdef", "repeated" },
+    { "secretsecretsecretsecretsecretsecret", "repeated" },
+    { "passwordpasswordpasswordpassword", "repeated" },
+    { "12345678901234567890123456789012", "repeated" },
+    { "abcdefghijklmnopqrstuvwxyz0123456789", "follow" },
+    { "zyxwvutsrqponmlkjihgfedcba9876543210", "follow" },
+    { "aabbccddeeffgghhiijjkkllmmnnooppqq", "follow" },
+    { "acegikmoqsuwyACEGIKMOQSUWY02468!#%')", "follow" },
+    { "a-string-secret-at-least-256-bits-long", "published" },
+    { "A-String-Secret-At-Least-256-Bits-Long", "published" },
+    { "3cfa76ef14937c1c0ea519f8fc057a80fcd04a7420f8e8bcd0a7567c272e007b", "published" },
+    /* What generators make: base64, hexadecimal, digits, a few words. */
+    { "q8Yt0m1Qx5sO2a9Gd7LwV3bnR6uKzJcE", NULL },
+    { "3b1f9ac04d7e82665f0c1a9be47d2830", NULL },
+    { "58209974944592307816406286208998", NULL },
+    { "correct horse battery staple, and a whale", NULL },
+    { WORD8 WORD8 WORD8 "another-tail", NULL },
+};
+
+static void
+weak_secrets_are_refused(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(secret_rows); i++)
+        expect_file(write_text("s", secret_rows[i].text, 0600), "HS256", secret_rows[i].want);
+    for (int step = 0; step < 256; step++) {
+        char bytes[64];
+        for (size_t i = 0; i < sizeof(bytes); i++)
+            bytes[i] = (char)((int)i * step + 7);
+        char why[KEY_WHY_MAX];
+        assert_false(takes_file(write_file("s", bytes, sizeof(bytes), 0600), "HS512", NULL, why));
+        assert_non_null(strstr(why, "weak"));
+    }
 }
 
 /* Writes {"keys":[a,b]} or a alone; free()s both. */
@@ -677,7 +735,7 @@ expect_jwks(char *take_a, char *take_b, mode_t mode, size_t usable, const char *
     struct key_why why = { "" };
     assert_true((take_b ? asprintf(&text, "{\"keys\":[%s,%s]}", take_a, take_b)
                         : asprintf(&text, "%s", take_a)) >= 0);
-    bool good = key_set_add_jwks(&set, write_text("jwks", text, mode), 0, fake_log, &why);
+    bool good = jwk_read_file(&set, write_text("jwks", text, mode), NULL, 0, fake_log, &why);
     if (good != (want == NULL) || (good && set.n != usable) || (want && !strstr(why.text, want)))
         fail_msg("%s: %d, %zu keys, \"%s\"", text, good, set.n, why.text);
     key_set_done(&set);
@@ -687,8 +745,8 @@ expect_jwks(char *take_a, char *take_b, mode_t mode, size_t usable, const char *
 }
 
 #define OCT(n, more) "{\"kty\":\"oct\",\"k\":\"" n "\"" more "}"
-#define K32          "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
-#define K31          "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHg"
+#define K32          "lBh7RzYbC0oS1qXyNf3mPdU8aKwJg5TtE2vZiQ4LxMc"
+#define K31          "lBh7RzYbC0oS1qXyNf3mPdU8aKwJg5TtE2vZiQ4LxA"
 
 static void
 jwk_sets_are_judged_when_read(void **state)
@@ -702,7 +760,27 @@ jwk_sets_are_judged_when_read(void **state)
     expect_jwks(jwk_of(keys.rsa, ",\"key_ops\":[\"verify\"]"),
                 jwk_of(keys.rsa, ",\"key_ops\":[\"sign\"]"), 0644, 1, NULL);
     expect_jwks(jwk_of(keys.rsa, ",\"use\":\"enc\""), jwk_of(keys.rsa, ""), 0644, 1, NULL);
+    expect_jwks(jwk_of(keys.rsa, ",\"key_ops\":[\"verify\",\"sign\"],\"use\":\"sig\""), NULL, 0644, 1,
+                NULL);
+    static const char *const wrong_ops[] = { "[]",
+                                             "\"verify\"",
+                                             "[\"Verify\"]",
+                                             "[\"sign\"]",
+                                             "[\"verify\",\"verify\"]",
+                                             "[\"verify\",7]",
+                                             "[\"verify\",\"encrypt\"]",
+                                             "[\"wrapKey\",\"verify\"]",
+                                             "null" };
+    for (size_t i = 0; i < COUNT(wrong_ops); i++) {
+        char more[128];
+        (void)snprintf(more, sizeof(more), ",\"key_ops\":%s", wrong_ops[i]);
+        expect_jwks(jwk_of(keys.rsa, more), NULL, 0644, 0, "key_ops");
+    }
+    expect_jwks(jwk_of(keys.ed448, ""), NULL, 0644, 1, NULL);
+    expect_jwks(jwk_of(keys.ed448, ",\"alg\":\"EdDSA\""), NULL, 0644, 1, NULL);
     expect_jwks(strdup("{\"kty\":\"AKP\"}"), jwk_of(keys.rsa, ""), 0644, 1, NULL);
+    expect_jwks(strdup("{\"kty\":\"EC\",\"crv\":\"P-1024\"}"), jwk_of(keys.rsa, ""), 0644, 1, NULL);
+    expect_jwks(strdup("{\"kty\":7}"), jwk_of(keys.rsa, ""), 0644, 1, NULL);
     expect_jwks(strdup("7"), jwk_of(keys.rsa, ""), 0644, 1, NULL);
     expect_jwks(jwk_of(keys.rsa_1024, ""), jwk_of(keys.rsa, ""), 0644, 1, NULL);
     expect_jwks(strdup(OCT(K32, ",\"alg\":\"HS256\"")), NULL, 0600, 1, NULL);
@@ -710,6 +788,10 @@ jwk_sets_are_judged_when_read(void **state)
     expect_jwks(strdup(OCT(K32, ",\"alg\":\"HS256\"")), jwk_of(keys.rsa, ""), 0644, 0, "chmod 600");
     expect_jwks(strdup(OCT(K31, ",\"alg\":\"HS256\"")), NULL, 0600, 0, "32");
     expect_jwks(strdup(OCT(K32, "")), NULL, 0600, 0, "alg");
+    expect_jwks(strdup(OCT(K32, ",\"alg\":\"HS384\"")), NULL, 0600, 0, "48");
+    expect_jwks(strdup(OCT(K32, ",\"alg\":\"HS512\"")), NULL, 0600, 0, "64");
+    expect_jwks(strdup(OCT("YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWE", ",\"alg\":\"HS256\"")), NULL,
+                0600, 0, "weak");
     expect_jwks(strdup(OCT(K32, ",\"alg\":\"RS256\"")), NULL, 0600, 0, "kty");
     expect_jwks(strdup(OCT(K32 "=", ",\"alg\":\"HS256\"")), NULL, 0600, 0, "member k");
     expect_jwks(jwk_of(keys.rsa, ",\"use\":\"enc\""), NULL, 0644, 0, "use");
@@ -741,12 +823,111 @@ static void
 private_halves_of_jwks_are_not_for_everybody(void **state)
 {
     (void)state;
-    size_t before = fake.nlogged;
-    expect_jwks(jwk_of(keys.rsa, ",\"d\":\"AQ\""), NULL, 0640, 1, NULL);
-    assert_int_equal(fake.nlogged, before + 1);
-    expect_jwks(jwk_of(keys.rsa, ",\"d\":\"AQ\""), NULL, 0644, 0, "private");
-    expect_jwks(jwk_of(keys.p256, ",\"d\":\"AQ\""), jwk_of(keys.rsa, ""), 0644, 0, "private");
-    expect_jwks(jwk_of(keys.rsa, ""), jwk_of(keys.ed25519, ",\"d\":\"AQ\""), 0644, 0, "private");
+    EVP_PKEY *const all[] = { keys.rsa, keys.p256, keys.p384, keys.p521, keys.ed25519, keys.ed448 };
+    for (size_t i = 0; i < COUNT(all); i++) {
+        size_t before = fake.nlogged;
+        expect_jwks(jwk_private_of(all[i], all[i]), NULL, 0640, 1, NULL);
+        assert_int_equal(fake.nlogged, before + 1);
+        expect_jwks(jwk_private_of(all[i], all[i]), NULL, 0644, 0, "private");
+        expect_jwks(jwk_private_of(all[i], all[i]), jwk_of(keys.rsa_other, ""), 0644, 0, "private");
+        expect_jwks(jwk_of(keys.rsa_other, ""), jwk_private_of(all[i], all[i]), 0644, 0, "private");
+        /* The halves of two keys. */
+        EVP_PKEY *other = all[i] == keys.rsa ? keys.rsa_other : EVP_PKEY_dup(all[i]);
+        expect_jwks(jwk_of(all[i], ",\"d\":\"AQ\""), NULL, 0600, 0, "does not belong");
+        if (other == keys.rsa_other)
+            expect_jwks(jwk_private_of(all[i], other), NULL, 0600, 0, "does not belong");
+        else
+            EVP_PKEY_free(other);
+    }
+    EVP_PKEY *stranger = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256");
+    expect_jwks(jwk_private_of(keys.p256, stranger), NULL, 0600, 0, "does not belong");
+    EVP_PKEY_free(stranger);
+    stranger = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
+    expect_jwks(jwk_private_of(keys.ed25519, stranger), NULL, 0600, 0, "does not belong");
+    EVP_PKEY_free(stranger);
+}
+
+/* A set that two keys of one id stand in does not say which one is meant. */
+static void
+key_ids_stand_once(void **state)
+{
+    (void)state;
+    expect_jwks(jwk_of(keys.rsa, ",\"kid\":\"a\""), jwk_of(keys.rsa_other, ",\"kid\":\"a\""), 0644,
+                0, "\"a\" stands twice");
+    expect_jwks(jwk_of(keys.rsa, ",\"kid\":\"a\""), jwk_of(keys.p256, ",\"kid\":\"a\""), 0644, 0,
+                "stands twice");
+    expect_jwks(jwk_of(keys.rsa, ",\"kid\":\"a\""), jwk_of(keys.p256, ",\"kid\":\"A\""), 0644, 2,
+                NULL);
+    expect_jwks(jwk_of(keys.rsa, ""), jwk_of(keys.p256, ""), 0644, 2, NULL);
+    /* One that is for something else is not in the way. */
+    expect_jwks(jwk_of(keys.rsa, ",\"kid\":\"a\",\"use\":\"enc\""),
+                jwk_of(keys.rsa_other, ",\"kid\":\"a\""), 0644, 1, NULL);
+    struct key_set set = { 0 }, other = { 0 };
+    struct key_why why = { "" };
+    const struct signer a = signer_of("RS256"), b = signer_of("ES256");
+    add(&set, &a, "a");
+    assert_false(key_set_add_file(&set, write_public("k", keys.p256), key_alg_find("ES256", 5), "a",
+                                  0, &why));
+    assert_non_null(strstr(why.text, "stands twice"));
+    add(&other, &b, NULL);
+    add(&other, &b, "a");
+    assert_false(key_set_merge(&set, &other, &why));
+    assert_int_equal(set.n, 1);
+    key_set_done(&other);
+    add(&other, &b, "b");
+    assert_true(key_set_merge(&set, &other, &why));
+    key_set_done(&other);
+    assert_int_equal(set.n, 2);
+    char *token = mint(&b, "{\"alg\":\"ES256\",\"kid\":\"b\"}", "{}");
+    assert_int_equal(judge(&set, token), JWS_GOOD);
+    free(token);
+    key_set_done(&set);
+}
+
+/* What came over a network is known to others. */
+static void
+published_sets_hold_public_keys_only(void **state)
+{
+    (void)state;
+    const struct jwk_origin origin = { .name = "address", .flags = KEY_PUBLIC };
+    char *rows[] = { strdup(OCT(K32, ",\"alg\":\"HS256\"")), jwk_private_of(keys.rsa, keys.rsa),
+                     jwk_private_of(keys.ed25519, keys.ed25519), jwk_of(keys.p256, "") };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct key_set set = { 0 };
+        struct key_why why = { "" };
+        assert_int_equal(jwk_read(&set, rows[i], strlen(rows[i]), &origin, &why), i == 3);
+        assert_int_equal(set.n, i == 3);
+        key_set_done(&set);
+        free(rows[i]);
+    }
+}
+
+static void
+a_key_without_an_algorithm_gets_one(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *alg, *want;
+    } rows[] = { { NULL, "RS256" }, { "PS384", "PS384" }, { "ES256", "RS256" } };
+    char *jwk = jwk_of(keys.rsa, "");
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct key_set set = { 0 };
+        struct key_why why = { "" };
+        struct jwk_origin origin = { .name = "x" };
+        if (rows[i].alg)
+            origin.alg = key_alg_find(rows[i].alg, strlen(rows[i].alg));
+        assert_true(jwk_read(&set, jwk, strlen(jwk), &origin, &why));
+        assert_int_equal(set.n, 1);
+        assert_string_equal(set.v[0].alg->name, rows[i].want);
+        key_set_done(&set);
+    }
+    struct key_set set = { 0 };
+    struct key_why why = { "" };
+    const struct jwk_origin any = { .name = "x", .flags = KEY_ANY_ALG };
+    assert_true(jwk_read(&set, jwk, strlen(jwk), &any, &why));
+    assert_int_equal(set.n, 6);
+    key_set_done(&set);
+    free(jwk);
 }
 
 int
@@ -768,8 +949,12 @@ main(void)
         cmocka_unit_test(keys_are_not_confused),
         cmocka_unit_test(pem_keys_are_judged_when_read),
         cmocka_unit_test(secrets_are_judged_when_read),
+        cmocka_unit_test(weak_secrets_are_refused),
+        cmocka_unit_test(key_ids_stand_once),
         cmocka_unit_test(jwk_sets_are_judged_when_read),
         cmocka_unit_test(private_halves_of_jwks_are_not_for_everybody),
+        cmocka_unit_test(published_sets_hold_public_keys_only),
+        cmocka_unit_test(a_key_without_an_algorithm_gets_one),
     };
     return cmocka_run_group_tests(tests, make_keys, drop_keys);
 }
