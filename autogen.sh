@@ -8,9 +8,10 @@ cd "$(dirname "$0")"
 
 usage() {
     cat <<'EOT'
-usage: ./autogen.sh [--tests] [--bench] [--no-install] [argument of configure ...]
+usage: ./autogen.sh [--tests] [--bench] [--fuzz] [--no-install] [argument of configure ...]
   --tests        also what `make check` needs     (etc/packaging/test-deps)
   --bench        also what `make bench` needs     (etc/packaging/bench-deps)
+  --fuzz         also what `make fuzz` needs      (etc/packaging/fuzz-deps)
   --no-install   print what is missing and stop; so does KAITEND_NO_INSTALL=1
 Environment: NOCONFIGURE=1 makes ./configure and does not run it.
 EOT
@@ -82,6 +83,7 @@ for arg; do
     case $arg in
     --tests) lists="$lists etc/packaging/test-deps" ;;
     --bench) lists="$lists etc/packaging/bench-deps" ;;
+    --fuzz) lists="$lists etc/packaging/fuzz-deps" ;;
     --no-install) no_install=1 ;;
     -h | --help)
         usage

@@ -102,8 +102,8 @@ encode_token(struct kt_arena *arena, const struct token_record *t)
     return record_finish(arena, &buf);
 }
 
-static bool
-decode_token(struct kt_arena *arena, struct kt_str value, struct token_record *ret)
+bool
+token_decode(struct kt_arena *arena, struct kt_str value, struct token_record *ret)
 {
     struct record_in in;
     struct token_record t = { .has_old = false };
@@ -148,7 +148,7 @@ load_by_id(struct call *call, const struct uuid *org, const struct uuid *account
         return status;
     if (!row.value.p)
         return KT_NOT_FOUND;
-    if (!decode_token(call->arena, row.value, ret))
+    if (!token_decode(call->arena, row.value, ret))
         return account_bad_record(call, 't');
     *ret_row = row;
     return KT_OK;
@@ -186,7 +186,7 @@ scan_row(void *ctx, const struct store_row *row)
 {
     struct scan *s = ctx;
     struct token_record t;
-    if (!decode_token(s->call->arena, row->value, &t))
+    if (!token_decode(s->call->arena, row->value, &t))
         return account_bad_record(s->call, 't');
     return s->each(s->ctx, &t);
 }

@@ -66,6 +66,9 @@ int token_scan(struct call *, const struct uuid *org, const struct uuid *account
                const struct cursor *below, uint64_t limit,
                int (*each)(void *ctx, const struct token_record *), void *ctx);
 
+/* Texts are views into value, lists of them are in the arena. False: another form. */
+bool token_decode(struct kt_arena *, struct kt_str value, struct token_record *ret);
+
 /* As it is answered; everything is copied to the arena. False: no memory. */
 bool token_view(struct kt_arena *, const struct token_record *, struct kt_token *ret);
 
