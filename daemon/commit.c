@@ -104,6 +104,14 @@ publish_account(struct index *index, const struct effect *e)
 }
 
 static void
+publish_account_epoch(struct index *index, const struct effect *e)
+{
+    uint32_t number;
+    if (index_account_find(index, &e->account->id, &number))
+        index_account_set_epoch(index, number, e->epoch);
+}
+
+static void
 publish_account_end(struct index *index, const struct effect *e)
 {
     uint32_t number;
@@ -119,6 +127,7 @@ publish(struct index *index, const struct batch *b)
         switch (e->type) {
         case EFFECT_NONE: break;
         case EFFECT_ACCOUNT: publish_account(index, e); break;
+        case EFFECT_ACCOUNT_EPOCH: publish_account_epoch(index, e); break;
         case EFFECT_ACCOUNT_END: publish_account_end(index, e); break;
         case EFFECT_TOKEN: publish_token(index, e); break;
         case EFFECT_REVOKE: index_revoke(index, e->digest); break;
@@ -136,6 +145,8 @@ publish_ends(struct index *index, const struct batch *b)
         const struct effect *e = &b->effects[i];
         if (e->type == EFFECT_ACCOUNT_END)
             publish_account_end(index, e);
+        else if (e->type == EFFECT_ACCOUNT_EPOCH)
+            publish_account_epoch(index, e);
         else if (e->type == EFFECT_REVOKE)
             index_revoke(index, e->digest);
         else if (e->type == EFFECT_EXPIRY)

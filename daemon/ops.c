@@ -15,6 +15,7 @@ const struct op ops[KT_OP_COUNT] = {
     [KT_OP_TOKEN_GET] = { 0, NULL, token_get },
     [KT_OP_TOKEN_ROTATE] = { OP_WRITES | OP_MAKES, NULL, token_rotate },
     [KT_OP_TOKEN_REVOKE] = { OP_WRITES, NULL, token_revoke },
+    [KT_OP_TOKEN_REVOKE_ALL] = { OP_WRITES | OP_MAKES, NULL, token_revoke_all },
     [KT_OP_TOKEN_VALIDATE] = { OP_PUBLIC | OP_INLINE, NULL, token_validate },
     [KT_OP_TOKEN_VERIFY] = { OP_INLINE, NULL, token_verify, token_verify_ahead },
     [KT_OP_TOKEN_VERIFY_MANY] = { OP_INLINE, NULL, token_verify_many },

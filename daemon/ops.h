@@ -43,6 +43,7 @@ int token_list(struct request *);
 int token_get(struct request *);
 int token_rotate(struct request *);
 int token_revoke(struct request *);
+int token_revoke_all(struct request *);
 
 /* daemon/ops/validate.c */
 int token_validate(struct request *);

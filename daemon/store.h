@@ -65,11 +65,12 @@ struct refusal {
 /* What the verification index must learn once the batch is durable. */
 enum effect_type {
     EFFECT_NONE = 0,
-    EFFECT_ACCOUNT,      /* account: register or rename */
-    EFFECT_ACCOUNT_END,  /* account is gone, tokens and all */
-    EFFECT_TOKEN,        /* digest: a new token of account */
-    EFFECT_REVOKE,       /* digest */
-    EFFECT_EXPIRY        /* digest: ends at expires_ms */
+    EFFECT_ACCOUNT,       /* account: register or rename */
+    EFFECT_ACCOUNT_EPOCH, /* account: tokens of epochs below this one are dead */
+    EFFECT_ACCOUNT_END,   /* account is gone, tokens and all */
+    EFFECT_TOKEN,         /* digest: a new token of account */
+    EFFECT_REVOKE,        /* digest */
+    EFFECT_EXPIRY         /* digest: ends at expires_ms */
 };
 
 struct effect {

@@ -27,6 +27,8 @@ const struct verb verbs[] = {
     { "token", "revoke", SAME(KT_OP_TOKEN_REVOKE), .words = { ACCOUNT, TOKEN },
       .confirm = "Revoke service account %s's token %s for good?",
       .done = "Service account token revoked." },
+    { "token", "revoke-all", SAME(KT_OP_TOKEN_REVOKE_ALL), .words = { ACCOUNT },
+      .confirm = "Revoke every token of service account %s for good?" },
     { NULL, "verify", .op = KT_OP_TOKEN_VERIFY, .http_op = KT_OP_TOKEN_VALIDATE,
       .flags = VERB_VERIFY },
     { NULL, "whoami", SAME(KT_OP_WHOAMI) },

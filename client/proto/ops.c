@@ -113,6 +113,20 @@ static const struct kt_field account_fields[] = {
     END
 };
 
+static const struct kt_field revocation_fields[] = {
+    KT_FIELD(struct kt_revocation, service_account_id, "serviceAccountId", .flags = KT_REQUIRED,
+             .doc = "UUID of the service account.",
+             .example = "019a7c8d-90ab-7f11-8a3e-5d2c4b6a7980"),
+    KT_FIELD(struct kt_revocation, service_account_slug, "serviceAccountSlug",
+             .flags = KT_REQUIRED, .doc = "Slug of the service account.",
+             .example = "build-farm"),
+    KT_FIELD(struct kt_revocation, revoked_at, "revokedAt", .flags = KT_REQUIRED,
+             .doc = "When its tokens were revoked.", .example = "2029-11-01T12:00:00.25Z"),
+    KT_FIELD(struct kt_revocation, revoked_by, "revokedBy", .flags = KT_REQUIRED,
+             .shape = &kt_shape_user, .doc = "Who revoked them."),
+    END
+};
+
 #define PAGE_FIELDS(item) \
     KT_FIELD(struct kt_page, items, "items", .flags = KT_REQUIRED, .shape = (item), \
              .doc = "Newest first."), \
@@ -188,6 +202,8 @@ const struct kt_shape kt_shape_plain_token =
     SHAPE(struct kt_token, "PlainToken", plain_token_fields);
 const struct kt_shape kt_shape_account =
     SHAPE(struct kt_account, "ServiceAccount", account_fields);
+const struct kt_shape kt_shape_revocation =
+    SHAPE(struct kt_revocation, "Revocation", revocation_fields);
 const struct kt_shape kt_shape_account_page =
     SHAPE(struct kt_page, "ServiceAccountPage", account_page_fields);
 const struct kt_shape kt_shape_token_page = SHAPE(struct kt_page, "TokenPage", token_page_fields);
@@ -264,6 +280,11 @@ static const struct kt_field token_path_in[] = {
     END
 };
 
+static const struct kt_field token_revoke_all_in[] = {
+    ACCOUNT_IN_PATH(struct kt_in_token),
+    END
+};
+
 enum { GRACE_SECONDS_MAX = 30 * 24 * 3600 };
 
 static const struct kt_field token_rotate_in[] = {
@@ -313,6 +334,8 @@ static const struct kt_shape in_account_path =
 static const struct kt_shape in_token_create =
     SHAPE(struct kt_in_token, "PlainToken", token_create_in);
 static const struct kt_shape in_token_path = SHAPE(struct kt_in_token, "TokenPath", token_path_in);
+static const struct kt_shape in_token_revoke_all =
+    SHAPE(struct kt_in_token, "TokenRevokeAll", token_revoke_all_in);
 static const struct kt_shape in_token_rotate =
     SHAPE(struct kt_in_token, "TokenRotate", token_rotate_in);
 static const struct kt_shape in_verify = SHAPE(struct kt_in_verify, "Verify", verify_in);
@@ -478,6 +501,13 @@ const struct kt_op_spec kt_op_specs[KT_OP_COUNT] = {
         .socket = true, .scope = "write:tokens",
         .in = &in_token_path, .errors = token_get_errors,
         .doc = "Revoke a token for good; a second call answers not found.",
+    },
+    [KT_OP_TOKEN_REVOKE_ALL] = {
+        .name = "token.revokeAll", .id = "revoke-service-account-tokens",
+        .http_method = "POST", .http_path = TOKENS "/revoke", .http_ok = 200,
+        .socket = true, .scope = "write:tokens", .body = KT_BODY_OPTIONAL,
+        .in = &in_token_revoke_all, .out = &kt_shape_revocation, .errors = account_get_errors,
+        .doc = "Revoke every token that the service account has now; later ones are good.",
     },
     [KT_OP_TOKEN_VALIDATE] = {
         .name = "token.validate", .id = "validate-token",

@@ -32,6 +32,13 @@ struct kt_account {
     bool tokens_truncated;
 };
 
+/* What ended all tokens of an account that there were. */
+struct kt_revocation {
+    struct kt_str service_account_id, service_account_slug;
+    struct kt_time revoked_at;
+    const struct kt_user *revoked_by;
+};
+
 struct kt_page {
     struct kt_list items; /* of struct kt_account or struct kt_token */
     struct kt_str next_cursor;
@@ -112,6 +119,7 @@ struct kt_text {
 union kt_out {
     struct kt_account account;
     struct kt_token token;
+    struct kt_revocation revocation;
     struct kt_page page;
     struct kt_verdict verdict;
     struct kt_verdicts verdicts;
@@ -133,6 +141,7 @@ enum kt_op_id {
     KT_OP_TOKEN_GET,
     KT_OP_TOKEN_ROTATE,
     KT_OP_TOKEN_REVOKE,
+    KT_OP_TOKEN_REVOKE_ALL,
     KT_OP_TOKEN_VALIDATE,
     KT_OP_TOKEN_VERIFY,
     KT_OP_TOKEN_VERIFY_MANY,
@@ -179,8 +188,8 @@ struct kt_op_spec {
 extern const struct kt_op_spec kt_op_specs[KT_OP_COUNT];
 
 extern const struct kt_shape kt_shape_user, kt_shape_token, kt_shape_plain_token, kt_shape_account,
-    kt_shape_account_page, kt_shape_token_page, kt_shape_verdict, kt_shape_verdicts,
-    kt_shape_whoami, kt_shape_scopes, kt_shape_health;
+    kt_shape_revocation, kt_shape_account_page, kt_shape_token_page, kt_shape_verdict,
+    kt_shape_verdicts, kt_shape_whoami, kt_shape_scopes, kt_shape_health;
 
 /* The row of a name, or NULL. */
 const struct kt_op_spec *kt_op_find(struct kt_str name);

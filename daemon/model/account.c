@@ -13,7 +13,7 @@
 
 #include <sodium.h>
 
-enum { ACCOUNT_FORMAT = 1, TOMBSTONE_FORMAT = 1, RECORD_MAX = 32 * 1024 };
+enum { ACCOUNT_FORMAT = 1, TOMBSTONE_FORMAT = 1, END_FORMAT = 1, RECORD_MAX = 32 * 1024 };
 
 /* --- keys and bytes ----------------------------------------------------------------------- */
 
@@ -64,6 +64,16 @@ slug_key(struct kt_arena *arena, const struct uuid *org, struct kt_str slug)
     if (!text.p)
         return text;
     return key_of(arena, 's', org, text.p, text.n);
+}
+
+static struct kt_str
+end_key(struct kt_arena *arena, const struct account_record *a, uint32_t epoch)
+{
+    unsigned char rest[sizeof a->id.b + 4];
+    memcpy(rest, a->id.b, sizeof a->id.b);
+    for (size_t i = 0; i < 4; i++)
+        rest[sizeof a->id.b + i] = (unsigned char)(epoch >> (24 - 8 * i));
+    return key_of(arena, 'r', &a->org, rest, sizeof rest);
 }
 
 static struct kt_str
@@ -161,6 +171,26 @@ account_load(struct call *call, const struct uuid *org, struct kt_str slug,
     return KT_OK;
 }
 
+int
+account_epoch_end(struct call *call, const struct account_record *a, uint32_t epoch,
+                  struct epoch_end *ret)
+{
+    struct kt_str key = end_key(call->arena, a, epoch);
+    if (!key.p)
+        return fail_memory(call);
+    struct store_row row;
+    int status = store_get(call, call->svc->store, &key, 1, &row);
+    if (status != KT_OK)
+        return status;
+    struct record_in in;
+    record_open(&in, row.value);
+    uint8_t format = record_u8(&in);
+    ret->at_ms = record_i64(&in);
+    ret->by.id = record_uuid(&in);
+    ret->by.name = record_str(&in);
+    return record_done(&in) && format == END_FORMAT ? KT_OK : account_bad_record(call, 'r');
+}
+
 struct scan {
     struct call *call;
     int (*each)(void *ctx, const struct account_record *);
@@ -238,7 +268,7 @@ fill_new(struct call *call, struct kt_str name, struct kt_str slug, struct accou
         .slug = slug.p ? slug : slug_derive(call->arena, name, NULL),
         .external_id = kt_arena_str(call->arena, kt_str(external)),
         .created_by = actor_of(call),
-        .epoch = 1,
+        .epoch = ACCOUNT_EPOCH_FIRST,
     };
     a->created_ms = uuid_time_ms(&a->id);
     return a->slug.p && a->external_id.p;
@@ -283,12 +313,13 @@ account_propose_rename(struct call *call, const struct account_record *a,
     return KT_OK;
 }
 
+/* Who ended something, and when: a deleted account, or an epoch. */
 static struct kt_str
-encode_tombstone(struct call *call)
+encode_end(struct call *call, uint8_t format)
 {
     struct kt_buf buf;
     kt_buf_init(&buf, RECORD_MAX);
-    record_put_u8(&buf, TOMBSTONE_FORMAT);
+    record_put_u8(&buf, format);
     record_put_i64(&buf, call->now_ms);
     record_put_uuid(&buf, &call->who->id);
     record_put_str(&buf, call->who->name);
@@ -311,10 +342,37 @@ account_propose_delete(struct call *call, const struct account_record *a,
     batch_delete(b, row->key);
     batch_delete(b, slug_key(call->arena, &a->org, a->slug));
     batch_set(b, key_of(call->arena, 'x', &a->org, a->id.b, sizeof a->id.b),
-              encode_tombstone(call));
+              encode_end(call, TOMBSTONE_FORMAT));
     audit_put(call, b, "account.delete", &a->id, NULL);
     if (!effect_account(call, b, EFFECT_ACCOUNT_END, &ended))
         return fail_memory(call);
+    *ret_batch = b;
+    return KT_OK;
+}
+
+/* A token knows the epoch that it was minted in, and a mint is good only while the account's record
+ * is as it was read: whichever of the two comes second sees the first. */
+int
+account_propose_end_epoch(struct call *call, const struct account_record *a,
+                          const struct store_row *row, struct batch **ret_batch,
+                          struct epoch_end *ret)
+{
+    enum { LAST = UINT32_MAX - 2 }; /* above it are the ends of deleted accounts */
+    struct account_record next = *a;
+    struct batch *b = batch_new(call->arena);
+    if (!b)
+        return fail_memory(call);
+    if (a->epoch > LAST)
+        return fail_cause(call, KT_INTERNAL, NULL, "the epochs of an account are used up");
+    next.epoch++;
+    b->urgent = true;
+    batch_if_at(b, row);
+    batch_set(b, row->key, encode(call->arena, &next));
+    batch_set(b, end_key(call->arena, a, a->epoch), encode_end(call, END_FORMAT));
+    audit_put(call, b, "token.revokeAll", &a->id, NULL);
+    if (!effect_account(call, b, EFFECT_ACCOUNT_EPOCH, &next))
+        return fail_memory(call);
+    *ret = (struct epoch_end){ call->now_ms, actor_of(call) };
     *ret_batch = b;
     return KT_OK;
 }

@@ -6,6 +6,7 @@
  *   a org account      the account
  *   s org slug         who has the slug: the account's id
  *   x org account      a deleted account whose tokens are still to be purged
+ *   r org account epoch  who revoked all tokens of this epoch (4 bytes, big-endian), and when
  *   e org time random  audit record of a change (audit.h) */
 #ifndef ACCOUNT_H
 #define ACCOUNT_H
@@ -26,7 +27,15 @@ struct account_record {
     struct kt_str org_ext, name, slug, external_id;
     struct actor created_by;
     int64_t created_ms;
-    uint32_t epoch; /* tokens of smaller ones are dead */
+    uint32_t epoch; /* from ACCOUNT_EPOCH_FIRST on; tokens of smaller ones are dead */
+};
+
+enum { ACCOUNT_EPOCH_FIRST = 1 };
+
+/* The end of one epoch of an account. */
+struct epoch_end {
+    int64_t at_ms;
+    struct actor by;
 };
 
 /* The id of the account with this slug; KT_NOT_FOUND without a refusal when there is none. */
@@ -44,6 +53,17 @@ int account_propose_rename(struct call *, const struct account_record *, const s
                            struct kt_str name, struct batch **ret_batch);
 int account_propose_delete(struct call *, const struct account_record *, const struct store_row *,
                            struct batch **ret_batch);
+
+/* Ends the account's epoch, and with it every token that the account has now, in one small batch
+ * however many they are. ret: what lists say of those tokens from then on. */
+int account_propose_end_epoch(struct call *, const struct account_record *,
+                              const struct store_row *, struct batch **ret_batch,
+                              struct epoch_end *ret);
+
+/* The end of an epoch smaller than the account's own. Every such epoch has one: that it is missing
+ * is answered like a bad record. */
+int account_epoch_end(struct call *, const struct account_record *, uint32_t epoch,
+                      struct epoch_end *ret);
 
 /* Newest first, from below the position (NULL: the newest). Calls each() for at most limit rows. */
 struct cursor;

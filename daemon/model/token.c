@@ -136,10 +136,10 @@ token_decode(struct kt_arena *arena, struct kt_str value, struct token_record *r
 /* --- reading ------------------------------------------------------------------------------ */
 
 static int
-load_by_id(struct call *call, const struct uuid *org, const struct uuid *account,
-           const struct uuid *id, struct token_record *ret, struct store_row *ret_row)
+load_by_id(struct call *call, const struct account_record *a, const struct uuid *id,
+           struct token_record *ret, struct store_row *ret_row)
 {
-    struct kt_str key = token_key(call->arena, org, account, id);
+    struct kt_str key = token_key(call->arena, &a->org, &a->id, id);
     if (!key.p)
         return fail_memory(call);
     struct store_row row;
@@ -154,25 +154,54 @@ load_by_id(struct call *call, const struct uuid *org, const struct uuid *account
     return KT_OK;
 }
 
-int
-token_load(struct call *call, const struct uuid *org, const struct uuid *account,
-           struct kt_str slug, struct token_record *ret, struct store_row *ret_row)
+/* The row of a claim, and the token that has it. KT_NOT_FOUND without a refusal: it is free. */
+static int
+load_claim(struct call *call, struct kt_str key, struct store_row *ret_row, struct uuid *ret_id)
 {
-    struct kt_str key = claim_key(call->arena, org, account, slug, 's');
     if (!key.p)
         return fail_memory(call);
-    struct store_row row;
-    int status = store_get(call, call->svc->store, &key, 1, &row);
+    int status = store_get(call, call->svc->store, &key, 1, ret_row);
     if (status != KT_OK)
         return status;
-    if (!row.value.p)
+    if (!ret_row->value.p)
         return KT_NOT_FOUND;
     struct record_in in;
-    record_open(&in, row.value);
-    struct uuid id = record_uuid(&in);
-    if (!record_done(&in))
-        return account_bad_record(call, 'c');
-    return load_by_id(call, org, account, &id, ret, ret_row);
+    record_open(&in, ret_row->value);
+    *ret_id = record_uuid(&in);
+    return record_done(&in) ? KT_OK : account_bad_record(call, 'c');
+}
+
+/* Whether the end of its epoch revoked the token, and nothing did before. */
+static bool
+ended_with_epoch(const struct account_record *a, const struct token_record *t)
+{
+    return t->revoked_ms == 0 && t->epoch < a->epoch;
+}
+
+/* The request that ended the epoch may be older than the last token that it ended. */
+static int64_t
+end_of(const struct epoch_end *end, int64_t created_ms)
+{
+    return end->at_ms > created_ms ? end->at_ms : created_ms;
+}
+
+int
+token_load(struct call *call, const struct account_record *a, struct kt_str slug,
+           struct token_record *ret, struct store_row *ret_row)
+{
+    struct uuid id;
+    struct store_row claim;
+    struct epoch_end end;
+    struct kt_str key = claim_key(call->arena, &a->org, &a->id, slug, 's');
+    int status = load_claim(call, key, &claim, &id);
+    if (status == KT_OK)
+        status = load_by_id(call, a, &id, ret, ret_row);
+    if (status != KT_OK || !ended_with_epoch(a, ret))
+        return status;
+    status = account_epoch_end(call, a, ret->epoch, &end);
+    ret->revoked_ms = end_of(&end, ret->created_ms);
+    ret->revoked_by = end.by;
+    return status;
 }
 
 struct scan {
@@ -192,11 +221,10 @@ scan_row(void *ctx, const struct store_row *row)
 }
 
 int
-token_scan(struct call *call, const struct uuid *org, const struct uuid *account,
-           const struct cursor *below, uint64_t limit,
-           int (*each)(void *, const struct token_record *), void *ctx)
+token_scan(struct call *call, const struct account_record *a, const struct cursor *below,
+           uint64_t limit, int (*each)(void *, const struct token_record *), void *ctx)
 {
-    struct kt_str prefix = key_of(call->arena, 't', org, account, NULL, 0);
+    struct kt_str prefix = key_of(call->arena, 't', &a->org, &a->id, NULL, 0);
     struct kt_str to = list_bound(call->arena, prefix, below);
     if (!prefix.p || !to.p)
         return fail_memory(call);
@@ -280,7 +308,28 @@ name_taken(struct call *call, struct kt_str name)
     return (struct refusal){ KT_CONFLICT, "CreateToken.Conflict", detail };
 }
 
-static void
+/* Tokens that the end of an epoch revoked still stand in the claims on their names, since one batch
+ * cannot take back a million. Only accounts that had such an end pay for the look. */
+static int
+if_name_free(struct call *call, struct batch *b, const struct account_record *a,
+             struct kt_str key, struct kt_str name)
+{
+    struct uuid id;
+    struct token_record holder;
+    struct store_row claim, row;
+    int status = KT_NOT_FOUND;
+    if (a->epoch > ACCOUNT_EPOCH_FIRST)
+        status = load_claim(call, key, &claim, &id);
+    if (status == KT_OK)
+        status = load_by_id(call, a, &id, &holder, &row);
+    if (status == KT_OK && ended_with_epoch(a, &holder))
+        batch_if_at(b, &claim);
+    else if (status == KT_OK || status == KT_NOT_FOUND)
+        batch_if_absent(b, key, name_taken(call, name));
+    return status == KT_NOT_FOUND ? KT_OK : status;
+}
+
+static int
 claim(struct call *call, struct batch *b, const struct account_record *a,
       const struct token_record *t, bool slug_derived)
 {
@@ -288,9 +337,10 @@ claim(struct call *call, struct batch *b, const struct account_record *a,
     struct kt_str slug = claim_key(call->arena, &a->org, &a->id, t->slug, 's');
     struct kt_str name = claim_key(call->arena, &a->org, &a->id, t->name, 'n');
     batch_if_absent(b, slug, slug_taken(call, t->slug, slug_derived));
-    batch_if_absent(b, name, name_taken(call, t->name));
+    int status = if_name_free(call, b, a, name, t->name);
     batch_set(b, slug, id);
     batch_set(b, name, id);
+    return status;
 }
 
 int
@@ -313,12 +363,16 @@ token_propose_create(struct call *call, const struct account_record *a,
     t.created_ms = uuid_time_ms(&t.id);
     struct batch *b = batch_new(call->arena);
     struct account_record *account = kt_arena_alloc(call->arena, sizeof *account);
-    struct kt_secret *secret = t.slug.p && b && account ? draw(call->svc, t.digest) : NULL;
-    if (!secret)
+    if (!t.slug.p || !b || !account)
         return fail_memory(call);
     *account = *a;
     batch_if_at(b, row);
-    claim(call, b, a, &t, wish->slug.p == NULL);
+    int status = claim(call, b, a, &t, wish->slug.p == NULL);
+    if (status != KT_OK)
+        return status;
+    struct kt_secret *secret = draw(call->svc, t.digest);
+    if (!secret)
+        return fail_memory(call);
     batch_set(b, token_key(call->arena, &a->org, &a->id, &t.id), encode_token(call->arena, &t));
     add_digest(call, b, account, &t);
     *ret = t;
@@ -379,7 +433,8 @@ token_propose_rotate(struct call *call, const struct account_record *a,
 }
 
 int
-token_propose_revoke(struct call *call, const struct uuid *org, const struct token_record *t,
+token_propose_revoke(struct call *call, const struct account_record *a,
+                     const struct store_row *account_row, const struct token_record *t,
                      const struct store_row *row, struct batch **ret_batch)
 {
     struct token_record dead = *t;
@@ -389,12 +444,13 @@ token_propose_revoke(struct call *call, const struct uuid *org, const struct tok
     dead.revoked_ms = call->now_ms;
     dead.revoked_by = actor_of(call);
     b->urgent = true;
+    batch_if_at(b, account_row); /* once its epoch has ended, the name may be another token's */
     batch_if_at(b, row);
     batch_set(b, row->key, encode_token(call->arena, &dead));
-    batch_delete(b, claim_key(call->arena, org, &t->account, t->name, 'n'));
-    revoke_digest(call, b, org, t, t->digest, t->expires_ms);
+    batch_delete(b, claim_key(call->arena, &a->org, &a->id, t->name, 'n'));
+    revoke_digest(call, b, &a->org, t, t->digest, t->expires_ms);
     if (t->has_old)
-        revoke_digest(call, b, org, t, t->old_digest, t->old_expires_ms);
+        revoke_digest(call, b, &a->org, t, t->old_digest, t->old_expires_ms);
     audit_put(call, b, "token.revoke", &t->account, &t->id);
     *ret_batch = b;
     return KT_OK;
@@ -442,6 +498,48 @@ token_view(struct kt_arena *arena, const struct token_record *t, struct kt_token
     if (whole)
         *ret = v;
     return whole;
+}
+
+bool
+token_views_init(struct call *call, struct token_views *views, size_t room)
+{
+    *views = (struct token_views){
+        .v = kt_arena_calloc(call->arena, room, sizeof *views->v),
+        .epochs = kt_arena_calloc(call->arena, room, sizeof *views->epochs),
+    };
+    return views->v && views->epochs;
+}
+
+int
+token_views_add(struct call *call, struct token_views *views, const struct token_record *t)
+{
+    if (!token_view(call->arena, t, &views->v[views->n]))
+        return fail_memory(call);
+    views->epochs[views->n++] = ended_with_epoch(views->account, t) ? t->epoch : 0;
+    return KT_OK;
+}
+
+int
+token_views_finish(struct call *call, struct token_views *views)
+{
+    uint32_t known = 0;
+    struct epoch_end end = { .at_ms = 0 };
+    const struct kt_user *by = NULL;
+    for (size_t i = 0; i < views->n; i++) {
+        uint32_t epoch = views->epochs[i];
+        if (epoch == 0)
+            continue;
+        if (epoch != known) {
+            int status = account_epoch_end(call, views->account, epoch, &end);
+            by = status == KT_OK ? actor_view(call->arena, &end.by) : NULL;
+            if (!by)
+                return status == KT_OK ? fail_memory(call) : status;
+            known = epoch;
+        }
+        views->v[i].revoked_at.ms = end_of(&end, views->v[i].created_at.ms);
+        views->v[i].revoked_by = by;
+    }
+    return KT_OK;
 }
 
 /* --- judging ------------------------------------------------------------------------------ */

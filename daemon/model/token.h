@@ -25,7 +25,7 @@ struct token_record {
     int64_t created_ms;
     struct actor created_by;
     int64_t expires_ms; /* 0: never */
-    int64_t revoked_ms; /* 0: not revoked */
+    int64_t revoked_ms; /* 0: not revoked, by itself */
     struct actor revoked_by;
     uint32_t epoch;     /* of the account, when it was minted */
     unsigned char digest[DIGEST_BYTES];
@@ -42,9 +42,10 @@ struct token_wish {
     int64_t expires_ms;
 };
 
-/* The token of this slug. KT_NOT_FOUND without a refusal when there is none. */
-int token_load(struct call *, const struct uuid *org, const struct uuid *account,
-               struct kt_str slug, struct token_record *ret, struct store_row *ret_row);
+/* The token of this slug; one that the end of its epoch revoked is told like any other revoked one.
+ * KT_NOT_FOUND without a refusal when there is none. */
+int token_load(struct call *, const struct account_record *, struct kt_str slug,
+               struct token_record *ret, struct store_row *ret_row);
 
 /* Mints: the secret is the caller's, to show once and to unref. */
 int token_propose_create(struct call *, const struct account_record *, const struct store_row *,
@@ -58,19 +59,35 @@ int token_propose_rotate(struct call *, const struct account_record *,
                          struct token_record *ret, struct kt_secret **ret_secret);
 
 /* All of its secrets die; its name is free again, its slug is not. */
-int token_propose_revoke(struct call *, const struct uuid *org, const struct token_record *,
+int token_propose_revoke(struct call *, const struct account_record *,
+                         const struct store_row *account_row, const struct token_record *,
                          const struct store_row *, struct batch **ret_batch);
 
 /* Newest first, from below the position (NULL: the newest). */
-int token_scan(struct call *, const struct uuid *org, const struct uuid *account,
-               const struct cursor *below, uint64_t limit,
-               int (*each)(void *ctx, const struct token_record *), void *ctx);
+int token_scan(struct call *, const struct account_record *, const struct cursor *below,
+               uint64_t limit, int (*each)(void *ctx, const struct token_record *), void *ctx);
 
 /* Texts are views into value, lists of them are in the arena. False: another form. */
 bool token_decode(struct kt_arena *, struct kt_str value, struct token_record *ret);
 
 /* As it is answered; everything is copied to the arena. False: no memory. */
 bool token_view(struct kt_arena *, const struct token_record *, struct kt_token *ret);
+
+/* Tokens of one account as lists answer them. When and by whom an epoch was ended is looked up
+ * after the scan: the store is not asked while it is answering. */
+struct token_views {
+    const struct account_record *account;
+    struct kt_token *v;
+    uint32_t *epochs; /* of those that the end of their epoch revoked; 0 else */
+    size_t n;
+};
+
+/* Room for so many. False: no memory. */
+bool token_views_init(struct call *, struct token_views *, size_t room);
+int token_views_add(struct call *, struct token_views *, const struct token_record *);
+
+/* Once all are there: fills in what the ends of epochs revoked. */
+int token_views_finish(struct call *, struct token_views *);
 
 /* Whether this secret is good now; never blocks, on an event loop. MALFORMED is said without a
  * look-up. */

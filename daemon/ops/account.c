@@ -34,8 +34,8 @@ enum { PAGE_BYTES = 12 * 1024 * 1024, EMBEDDED_BYTES = 2 * 1024 * 1024, ENOUGH =
 
 struct embedding {
     struct call *call;
-    struct kt_token *tokens;
-    size_t n, used_before;
+    struct token_views *views;
+    size_t used_before;
 };
 
 static int
@@ -44,37 +44,37 @@ embed_token(void *ctx, const struct token_record *t)
     struct embedding *e = ctx;
     if (e->call->arena->used - e->used_before > EMBEDDED_BYTES)
         return ENOUGH;
-    if (!token_view(e->call->arena, t, &e->tokens[e->n]))
-        return fail_memory(e->call);
-    e->n++;
-    return KT_OK;
+    return token_views_add(e->call, e->views, t);
 }
 
-/* Room for as many tokens as may be embedded, and one more. NULL: no memory. */
-static struct kt_token *
-embedding_room(struct call *call)
+/* Room for as many tokens as may be embedded, and one more. False: no memory. */
+static bool
+embedding_room(struct call *call, struct token_views *room)
 {
-    return kt_arena_calloc(call->arena, call->svc->embedded_tokens_max + 1,
-                           sizeof(struct kt_token));
+    return token_views_init(call, room, call->svc->embedded_tokens_max + 1);
 }
 
 /* The newest tokens, up to the configured number; says when there are more. The room may be used
  * again afterwards. */
 static int
-embed_tokens(struct call *call, const struct account_record *a, struct kt_token *room,
+embed_tokens(struct call *call, const struct account_record *a, struct token_views *room,
              struct kt_account *out)
 {
     size_t max = call->svc->embedded_tokens_max;
-    struct embedding e = { call, room, 0, call->arena->used };
-    int status = token_scan(call, &a->org, &a->id, NULL, max + 1, embed_token, &e);
-    if (status != KT_OK && status != ENOUGH)
+    struct embedding e = { call, room, call->arena->used };
+    room->account = a;
+    room->n = 0;
+    int status = token_scan(call, a, NULL, max + 1, embed_token, &e);
+    out->tokens_truncated = room->n > max || status == ENOUGH;
+    if (status == KT_OK || status == ENOUGH)
+        status = token_views_finish(call, room);
+    if (status != KT_OK)
         return status;
-    size_t n = e.n > max ? max : e.n;
+    size_t n = room->n > max ? max : room->n;
     struct kt_token *tokens = kt_arena_alloc(call->arena, n * sizeof *tokens);
     if (!tokens)
         return fail_memory(call);
-    memcpy(tokens, room, n * sizeof *tokens);
-    out->tokens_truncated = e.n > max || status == ENOUGH;
+    memcpy(tokens, room->v, n * sizeof *tokens);
     out->tokens = (struct kt_list){ tokens, n, KT_SET };
     return KT_OK;
 }
@@ -111,7 +111,9 @@ list_account(void *ctx, const struct account_record *a)
     struct account_record *kept = &l->records[l->n];
     if (!account_view(l->call->arena, a, &l->items[l->n]))
         return fail_memory(l->call);
-    *kept = (struct account_record){ .id = a->id, .org = a->org, .created_ms = a->created_ms };
+    *kept = (struct account_record){
+        .id = a->id, .org = a->org, .created_ms = a->created_ms, .epoch = a->epoch
+    };
     l->n++;
     return KT_OK;
 }
@@ -127,12 +129,12 @@ account_list(struct request *rq)
     struct listing l = { .call = call };
     l.items = kt_arena_calloc(call->arena, page.limit + 1, sizeof *l.items);
     l.records = kt_arena_calloc(call->arena, page.limit + 1, sizeof *l.records);
-    struct kt_token *room = embedding_room(call);
-    if (!l.items || !l.records || !room)
+    struct token_views room;
+    if (!l.items || !l.records || !embedding_room(call, &room))
         return fail_memory(call);
     status = account_scan(call, &call->who->org, page.below, page.limit + 1, list_account, &l);
     for (size_t i = 0; status == KT_OK && i < l.n && i < page.limit; i++) {
-        status = embed_tokens(call, &l.records[i], room, &l.items[i]);
+        status = embed_tokens(call, &l.records[i], &room, &l.items[i]);
         if (call->arena->used > PAGE_BYTES)
             page.limit = i + 1;
     }
@@ -151,10 +153,10 @@ account_get(struct request *rq)
     int status = load(rq, &a, &row);
     if (status != KT_OK)
         return status;
-    struct kt_token *room = embedding_room(&rq->call);
-    if (!room || !account_view(rq->call.arena, &a, &rq->out.account))
+    struct token_views room;
+    if (!embedding_room(&rq->call, &room) || !account_view(rq->call.arena, &a, &rq->out.account))
         return fail_memory(&rq->call);
-    return embed_tokens(&rq->call, &a, room, &rq->out.account);
+    return embed_tokens(&rq->call, &a, &room, &rq->out.account);
 }
 
 /* Before the scope is looked at, as the contract has it. */

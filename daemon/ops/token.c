@@ -153,8 +153,8 @@ token_create(struct request *rq)
 
 struct listing {
     struct call *call;
-    struct kt_token *items;
-    size_t n, limit;
+    struct token_views views;
+    size_t limit;
     struct uuid last; /* the last item that is kept */
     int64_t last_ms;
 };
@@ -163,51 +163,53 @@ static int
 list_token(void *ctx, const struct token_record *t)
 {
     struct listing *l = ctx;
-    if (!token_view(l->call->arena, t, &l->items[l->n]))
-        return fail_memory(l->call);
-    if (++l->n == l->limit) {
+    int status = token_views_add(l->call, &l->views, t);
+    if (status == KT_OK && l->views.n == l->limit) {
         l->last = t->id;
         l->last_ms = t->created_ms;
     }
-    return KT_OK;
+    return status;
 }
 
 int
 token_list(struct request *rq)
 {
     struct page page;
-    struct uuid account;
+    struct account_record account;
+    struct store_row row;
     struct call *call = &rq->call;
     int status = page_begin(rq, "ServiceAccountTokens.InvalidCursor", &page);
     if (status != KT_OK)
         return status;
     struct listing l = { .call = call, .limit = page.limit };
-    l.items = kt_arena_calloc(call->arena, page.limit + 1, sizeof *l.items);
-    if (!l.items)
+    if (!token_views_init(call, &l.views, page.limit + 1))
         return fail_memory(call);
-    status = account_find(call, &call->who->org, rq->in.page.account, &account);
+    l.views.account = &account;
+    status = account_load(call, &call->who->org, rq->in.page.account, &account, &row);
     if (status == KT_OK)
-        status = token_scan(call, &call->who->org, &account, page.below, page.limit + 1,
-                            list_token, &l);
+        status = token_scan(call, &account, page.below, page.limit + 1, list_token, &l);
+    if (status == KT_OK)
+        status = token_views_finish(call, &l.views);
     /* An account that is not there has an empty page, by contract. */
     if (status != KT_OK && status != KT_NOT_FOUND)
         return status;
-    return page_end(rq, &page, l.items, l.n, l.n > page.limit ? &l.last : NULL, l.last_ms);
+    return page_end(rq, &page, l.views.v, l.views.n, l.views.n > page.limit ? &l.last : NULL,
+                    l.last_ms);
 }
 
 struct found {
-    struct uuid account;
+    struct account_record account;
     struct token_record token;
-    struct store_row row;
+    struct store_row account_row, row;
 };
 
 static int
 find(struct request *rq, struct found *f)
 {
-    const struct uuid *org = &rq->call.who->org;
-    int status = account_find(&rq->call, org, rq->in.token.account, &f->account);
+    int status = account_load(&rq->call, &rq->call.who->org, rq->in.token.account, &f->account,
+                              &f->account_row);
     if (status == KT_OK)
-        status = token_load(&rq->call, org, &f->account, rq->in.token.token, &f->token, &f->row);
+        status = token_load(&rq->call, &f->account, rq->in.token.token, &f->token, &f->row);
     return status == KT_NOT_FOUND ? not_found(rq) : status;
 }
 
@@ -250,24 +252,16 @@ int
 token_rotate(struct request *rq)
 {
     struct found f;
-    struct account_record account;
-    struct store_row row;
     struct token_record next;
     const struct kt_in_token *in = &rq->in.token;
     int status = find_live(rq, &f);
     if (status == KT_OK)
         status = check_rotatable(rq, &f.token);
-    if (status == KT_OK)
-        status = account_load(&rq->call, &rq->call.who->org, in->account, &account, &row);
-    /* Between the two looks the slug may have been given to another account. */
-    bool moved = status == KT_OK && uuid_compare(&account.id, &f.account) != 0;
-    if (status == KT_NOT_FOUND || moved)
-        return not_found(rq);
     if (status != KT_OK)
         return status;
     int64_t grace = in->grace_seconds == KT_NO_INT ? 0 : in->grace_seconds * 1000;
-    status = token_propose_rotate(&rq->call, &account, &row, &f.token, &f.row, grace, &rq->batch,
-                                  &next, &rq->secret);
+    status = token_propose_rotate(&rq->call, &f.account, &f.account_row, &f.token, &f.row, grace,
+                                  &rq->batch, &next, &rq->secret);
     return status == KT_OK ? answer_secret(rq, &next) : status;
 }
 
@@ -278,5 +272,32 @@ token_revoke(struct request *rq)
     int status = find_live(rq, &f);
     if (status != KT_OK)
         return status;
-    return token_propose_revoke(&rq->call, &rq->call.who->org, &f.token, &f.row, &rq->batch);
+    return token_propose_revoke(&rq->call, &f.account, &f.account_row, &f.token, &f.row,
+                                &rq->batch);
+}
+
+int
+token_revoke_all(struct request *rq)
+{
+    struct account_record a;
+    struct store_row row;
+    struct epoch_end end;
+    struct call *call = &rq->call;
+    struct kt_str slug = rq->in.token.account;
+    int status = account_load(call, &call->who->org, slug, &a, &row);
+    if (status == KT_NOT_FOUND)
+        return fail(call, KT_NOT_FOUND, "ServiceAccount.NotFound",
+                    "Service account with slug %.*s not found", KT_FMT(slug));
+    if (status == KT_OK)
+        status = account_propose_end_epoch(call, &a, &row, &rq->batch, &end);
+    if (status != KT_OK)
+        return status;
+    struct kt_revocation *out = &rq->out.revocation;
+    *out = (struct kt_revocation){
+        .service_account_id = uuid_text(call->arena, &a.id),
+        .service_account_slug = a.slug,
+        .revoked_at = { end.at_ms },
+        .revoked_by = actor_view(call->arena, &end.by),
+    };
+    return out->service_account_id.p && out->revoked_by ? KT_OK : fail_memory(call);
 }

@@ -223,6 +223,7 @@ class Http:
         "token.rotate": ("POST",
                          "/service-accounts/{serviceAccountSlug}/tokens/{tokenSlug}/rotate"),
         "token.revoke": ("DELETE", "/service-accounts/{serviceAccountSlug}/tokens/{tokenSlug}"),
+        "token.revokeAll": ("POST", "/service-accounts/{serviceAccountSlug}/tokens/revoke"),
         "token.validate": ("GET", "/tokens/validate"),
         "whoami": ("GET", "/whoami"),
         "scopes": ("GET", "/scopes"),

@@ -117,12 +117,16 @@ class Secret:
 def secrets_of(history):
     found = {}
     accounts = {}
+    asked = {}  # of mints, by key: when they were first asked for
     for c in history:
         if c.what == "mint" and c.done:
             accounts[c.token] = c.account
+        if c.what == "mint" and c.key is not None:
+            asked.setdefault((c.account, c.key), c.start)
     for c in history:
         if c.what in ("mint", "rotate") and c.done:
             found[c.secret] = Secret(c, accounts.get(c.token))
+            found[c.secret].asked = asked.get((c.account, c.key), c.start)
     by_token, by_account = collections.defaultdict(list), collections.defaultdict(list)
     for s in found.values():
         by_token[s.token].append(s)
@@ -130,7 +134,7 @@ def secrets_of(history):
     for c in history:
         if c.what == "revoke":
             ended = by_token[c.token]
-        elif c.what == "delete":
+        elif c.what in ("delete", "revoke_all"):
             ended = by_account[c.account]
         elif c.what == "rotate" and not c.grace:
             ended = [s for s in by_token[c.token] if s.text != c.secret]
@@ -174,9 +178,10 @@ def check_verifies(history, secrets):
             yield from check_verify(c, secrets[c.secret], dead)
 
 
-def check_list(c, mints, revokes):
+def check_list(c, mints, revokes, ends):
     """c.tokens: slug -> (id, whether it is revoked), of one account, whole. mints by slug, revokes
-    by token."""
+    by token; ends are those of all tokens."""
+    born = {m.token: m.end for asked in mints.values() for m in asked if m.done}
     for slug in mints.keys() | c.tokens.keys():
         seen = c.tokens.get(slug)
         asked = mints.get(slug, ())
@@ -187,8 +192,10 @@ def check_list(c, mints, revokes):
             how = asked[0].line if asked else "never asked for"
             yield Violation("ghost", f"{slug} of {c.account} was {how}, and is there")
     for token, revoked in c.tokens.values():
-        ended = revokes.get(token, ())
-        if not revoked and any(r.done and r.end <= c.start for r in ended):
+        ended = revokes.get(token, []) + [e for e in ends if e.end > born.get(token, 0)]
+        if not revoked and any(r.done and r.end <= c.start and
+                               (r.what == "revoke" or born.get(token, r.end) <= r.start)
+                               for r in ended):
             yield Violation("resurrected", f"{token} is not revoked in the list")
         if revoked and ended and not any(r.done or r.maybe_done for r in ended):
             yield Violation("ghost", f"the revocation of {token} was {ended[0].line}, and happened")
@@ -207,9 +214,10 @@ def check_lists(history):
     for (account, key), asked in grouped(history, "mint", "account", "key").items():
         mints[account][key] = asked
     revokes = {token: asked for (token,), asked in grouped(history, "revoke", "token").items()}
+    ends = grouped(history, "revoke_all", "account")
     for c in history:
         if c.what == "list" and c.done:
-            yield from check_list(c, mints[c.account], revokes)
+            yield from check_list(c, mints[c.account], revokes, ends[c.account,])
 
 
 def check_keys(history):
@@ -267,7 +275,7 @@ class Actor(threading.Thread):
     """One client with one connection and a mixed load. Only it changes the tokens that it made,
     so that it knows in which order that happened."""
 
-    WEIGHTS = {"mint": 40, "verify": 35, "revoke": 13, "rotate": 12}
+    WEIGHTS = {"mint": 40, "verify": 35, "revoke": 13, "rotate": 12, "revoke_all": 0.3}
     LOST_IS = "unknown"
 
     def __init__(self, pool, kind, name, seed):
@@ -382,6 +390,11 @@ class Actor(threading.Thread):
         self.mine.remove(t)
         self.ask("revoke", "token.revoke", dict(serviceAccountSlug=t[2], tokenSlug=t[1]),
                  dict(token=t[0]), lambda b: {})
+
+    def revoke_all(self):
+        account = self.random.choice(self.pool.accounts)
+        self.ask("revoke_all", "token.revokeAll", dict(serviceAccountSlug=account),
+                 dict(account=account), lambda b: {})
 
     def rotate(self):
         t = self.pick()

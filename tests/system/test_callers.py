@@ -287,7 +287,8 @@ def test_token_may_revoke_itself(doors, org):
     refused(robot.call("token.revoke", **m.at), 401, "Auth.InvalidToken", "Invalid token")
 
 
-@pytest.mark.parametrize("end", ["token.revoke", "token.rotate", "account.delete"])
+@pytest.mark.parametrize("end", ["token.revoke", "token.rotate", "token.revokeAll",
+                                 "account.delete"])
 def test_ended_token_is_refused_at_once_on_open_connections(daemon, org, end):
     owner = daemon.http(daemon.jwt(org=org))
     m = Minted(owner, ["read:*"])
@@ -295,7 +296,7 @@ def test_ended_token_is_refused_at_once_on_open_connections(daemon, org, end):
     for client in clients:
         assert client.call("account.list").ok and client.call("whoami").ok
     args = dict(m.at)
-    if end == "account.delete":
+    if end in ("account.delete", "token.revokeAll"):
         del args["tokenSlug"]
     assert owner.call(end, **args).ok
     for client in clients:

@@ -140,7 +140,8 @@ NEEDS = [("account.create", {"name": "n"}, "write:tokens"), ("account.list", {},
          ("token.list", {"serviceAccountSlug": "aa"}, "read:tokens"),
          ("token.get", {"serviceAccountSlug": "aa", "tokenSlug": "bb"}, "read:tokens"),
          ("token.rotate", {"serviceAccountSlug": "aa", "tokenSlug": "bb"}, "write:tokens"),
-         ("token.revoke", {"serviceAccountSlug": "aa", "tokenSlug": "bb"}, "write:tokens")]
+         ("token.revoke", {"serviceAccountSlug": "aa", "tokenSlug": "bb"}, "write:tokens"),
+         ("token.revokeAll", {"serviceAccountSlug": "aa"}, "write:tokens")]
 
 
 @pytest.mark.parametrize("operation,args,scope", NEEDS)
@@ -233,6 +234,7 @@ def test_every_route_with_and_without_api(daemon, org, prefix):
     assert mine.call("token.validate").status == 200
     mine.close()
     done(http, http.call("token.revoke", **at), 204)
+    done(http, http.call("token.revokeAll", serviceAccountSlug=slug))
     done(http, http.call("account.delete", serviceAccountSlug=slug), 204)
     refused(http.call("account.get", serviceAccountSlug=slug), 404, "ServiceAccount.NotFound",
             instance=prefix + "/service-accounts/farm")

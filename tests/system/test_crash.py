@@ -73,7 +73,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_dead_comes_back(own_daemon):
     read_lists(rpc, journal, accounts)
     sweep(rpc, journal, list(pool.secrets))
     print(f"seed {SEED}: {CYCLES} kills, {journal.count('mint')} mints, {journal.count('revoke')} "
-          f"revocations, {journal.count('rotate')} rotations, {journal.count('verify')} verdicts, "
+          f"revocations, {journal.count('revoke_all')} of all, {journal.count('rotate')} rotations, {journal.count('verify')} verdicts, "
           f"{journal.count(line='unknown')} unknown; ready after {sum(times) / len(times):.3f} s "
           f"on average, {max(times):.3f} s at most")
     verdict(journal)

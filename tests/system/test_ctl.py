@@ -112,6 +112,15 @@ def test_kaiten_s_own_spellings_of_what_changes(ctl):
     assert ctl.json("token", "get", "farm", "tt")["revokedAt"]
 
 
+def test_all_tokens_of_an_account_end(farm):
+    receipt = json.loads(farm.ok("token", "revoke-all", "farm", "--yes", "-o", "json"))
+    assert receipt["serviceAccountSlug"] == "farm" and receipt["revokedBy"]["id"]
+    assert all(t["revokedAt"] for t in farm.json("token", "list", "farm")["items"])
+    table = farm.ok("token", "revoke-all", "farm", "--yes")
+    assert receipt["serviceAccountId"] in table and "revokedAt" in table
+    assert farm.ok("token", "revoke-all", "farm", "--yes", "-q") == ""
+
+
 def test_options_stand_anywhere(farm):
     expected = farm.ok("token", "list", "farm", "-o", "json")
     for args in ("-o json token list farm", "token --output=json list farm",
@@ -353,7 +362,7 @@ def test_token_in_the_clear_is_noted(host, local):
 
 
 @pytest.mark.parametrize("command", ["account delete farm", "token rotate farm deploy",
-                                     "token revoke farm deploy"])
+                                     "token revoke farm deploy", "token revoke-all farm"])
 def test_without_a_terminal_yes_is_needed(farm, command):
     verb = command.split()
     before = farm.json("account", "list")
@@ -362,7 +371,7 @@ def test_without_a_terminal_yes_is_needed(farm, command):
         assert (ran.returncode, ran.stdout) == (USAGE, "") and "--yes" in ran.stderr
     assert farm.json("account", "list") == before
     assert farm.run(*verb, "--yes").returncode == OK
-    again = OK if verb[1] == "rotate" else ABSENT
+    again = OK if verb[1] in ("rotate", "revoke-all") else ABSENT
     assert farm.run(*verb, "-y").returncode == again
 
 

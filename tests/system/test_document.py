@@ -32,6 +32,8 @@ OPERATIONS = {
     "rotate-service-account-token": ("post", TOKEN + "/rotate", "write:tokens", "200",
                                      "PlainToken", "TokenRotate"),
     "delete-service-account-token": ("delete", TOKEN, "write:tokens", "204", None, None),
+    "revoke-service-account-tokens": ("post", TOKENS + "/revoke", "write:tokens", "200",
+                                      "Revocation", "TokenRevokeAll"),
     "validate-token": ("get", "/tokens/validate", "", "200", None, None),
     "get-caller": ("get", "/whoami", "", "200", "Caller", None),
     "get-scopes": ("get", "/scopes", "", "200", "ScopeList", None),

@@ -57,8 +57,9 @@ def test_nothing_of_another_organization_can_be_reached(doors, org, intruder, da
             continue
         refused(intruder.call("account.update", serviceAccountSlug=slug, name="Stolen"), 404,
                 "ServiceAccount.NotFound")
-        refused(intruder.call("account.delete", serviceAccountSlug=slug), 404,
-                "ServiceAccount.NotFound")
+        for operation in ("account.delete", "token.revokeAll"):
+            refused(intruder.call(operation, serviceAccountSlug=slug), 404,
+                    "ServiceAccount.NotFound")
         refused(intruder.call("token.create", serviceAccountSlug=slug, name="spy", scopes=[]), 404,
                 "CreateToken.ServiceAccountNotFound")
         page = done(intruder, intruder.call("token.list", serviceAccountSlug=slug))
@@ -286,6 +287,17 @@ class Walker:
         token.revoked = True
         return "done"
 
+    def revoke_all(self):
+        slug, account = self.pick()
+        answer = self.call("token.revokeAll", serviceAccountSlug=slug)
+        if not account:
+            refused(answer, 404, "ServiceAccount.NotFound")
+            return "absent"
+        assert done(self.client, answer)["serviceAccountId"] == account.view["id"]
+        for token in account.tokens:
+            token.revoked = True
+        return "done"
+
     def verify(self):
         if not self.secrets:
             return "none"
@@ -342,7 +354,7 @@ class Walker:
     WEIGHTS = [("create_account", 8), ("get_account", 6), ("update_account", 4),
                ("delete_account", 2), ("list_accounts", 4), ("create_token", 25),
                ("get_token", 8), ("list_tokens", 6), ("rotate_token", 8), ("revoke_token", 9),
-               ("verify", 20)]
+               ("revoke_all", 2), ("verify", 20)]
 
 
 def test_random_walk_of_two_organizations(daemon, org, verifier):

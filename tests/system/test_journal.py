@@ -64,6 +64,17 @@ def clean():
     s.mint("in-b", account="b")
     s.call("delete", account="b")
     s.verify("in-b", False)
+    s.mint("all", account="c")
+    s.call("revoke_all", account="c")
+    s.verify("all", False)
+    s.mint("lost", line="unknown", account="c")
+    s.call("revoke_all", account="c")
+    s.mint("lost", account="c")  # the same key: what is answered may be dead already
+    s.verify("lost", False)
+    s.mint("later", account="c")
+    s.verify("later", True)
+    s.call("list", told=dict(tokens={"all": ("id-all", True), "lost": ("id-lost", True),
+                                     "later": ("id-later", False)}), account="c")
     s.mint("short", expires=100)
     s.call("verify", told=dict(valid=False), secret="ksh_short", wall=101)
     s.call("list", told=dict(tokens={"one": ("id-one", False), "two": ("id-two", True),
@@ -109,6 +120,22 @@ def resurrected_after_rotation(s):
 
 def resurrected_with_its_account(s):
     s.verify("in-b", True)
+
+
+def resurrected_with_all_of_its_account(s):
+    s.verify("all", True)
+
+
+def resurrected_in_the_list_after_all_were_revoked(s):
+    s.mint("nB", account="aB")
+    s.call("revoke_all", account="aB")
+    s.call("list", told=dict(tokens={"nB": ("id-nB", False)}), account="aB")
+
+
+def lost_by_an_end_that_came_before(s):
+    s.call("revoke_all", account="aC")
+    s.mint("nC", account="aC")
+    s.verify("nC", False)
 
 
 def resurrected_after_it_was_seen_dead(s):

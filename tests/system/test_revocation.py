@@ -216,11 +216,12 @@ def test_no_verdict_that_starts_after_the_end_was_acknowledged_is_good(four_loop
                       tokenSlug=t["slug"])
         fire.secrets = [t["token"], r["token"]]
         fire.rounds(2)
-    for i in range(10):
+    for i in range(20):
         doomed = owner.account()
         fire.secrets = [owner.mint(doomed)["token"] for _ in range(4)]
         fire.rounds(1)
-        owner.end("delete", "account.delete", dict(account=doomed), serviceAccountSlug=doomed)
+        what, operation = (("delete", "account.delete"), ("revoke_all", "token.revokeAll"))[i % 2]
+        owner.end(what, operation, dict(account=doomed), serviceAccountSlug=doomed)
         fire.rounds(2)
     fire.stop()
     print(f"{journal.count('verify')} verdicts in {time.monotonic() - began:.1f} s")

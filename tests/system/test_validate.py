@@ -274,12 +274,13 @@ def test_paths_beside_are_not_found(daemon, owner, path):
 
 def test_a_verdict_does_not_outlive_its_token_on_one_connection(daemon, owner):
     """The first answer may be kept ready; the second is judged anew all the same."""
-    for end in ("token.revoke", "token.rotate", "account.delete"):
+    for end in ("token.revoke", "token.rotate", "token.revokeAll", "account.delete"):
         m = Minted(owner)
         client = daemon.http(m.secret)
         for _ in range(3):
             assert client.call("token.validate").status == 200
-        args = m.at if end != "account.delete" else {"serviceAccountSlug": m.slug}
+        whole = end in ("token.revokeAll", "account.delete")
+        args = {"serviceAccountSlug": m.slug} if whole else m.at
         assert owner.call(end, **args).ok
         body_of(client.call("token.validate"))
         client.close()

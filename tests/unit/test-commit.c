@@ -383,6 +383,42 @@ ends_are_known_before_they_are_answered(void **state)
     assert_int_equal(index_find(core.svc.index, works[3].digest, 1, NULL), INDEX_REVOKED);
 }
 
+static void
+propose_epoch(struct work *w, const struct account_record *a)
+{
+    propose_row(w);
+    struct effect *e = batch_effect(w->rq.batch, EFFECT_ACCOUNT_EPOCH);
+    e->account = a;
+    e->epoch = a->epoch;
+    w->rq.batch->urgent = true;
+}
+
+/* Also when nobody knows whether the batch is durable. */
+static void
+an_epoch_ends_with_its_tokens_and_no_later_ones(void **state)
+{
+    (void)state;
+    static const int says[] = { KAITEN_DONE, KAITEN_UNKNOWN };
+    struct account_record next[CORE_COUNT(says)] = { account, account };
+    for (size_t i = 0; i < CORE_COUNT(says); i++) {
+        struct work *old = &works[3 * i], *w = &works[3 * i + 1], *later = &works[3 * i + 2];
+        next[i].epoch = (uint32_t)(2 + i);
+        propose_token(old);
+        old->rq.batch->effects[0].epoch = (uint32_t)(1 + i);
+        commit(old);
+        assert_int_equal(old->when_done, INDEX_LIVE);
+        propose_epoch(w, &next[i]);
+        memcpy(w->digest, old->digest, sizeof w->digest);
+        disk_fail(core.disk, says[i], KAITEN_DONE, 0, 1);
+        commit(w);
+        assert_int_equal(w->when_done, INDEX_REVOKED);
+        propose_token(later);
+        later->rq.batch->effects[0].epoch = next[i].epoch;
+        commit(later);
+        assert_int_equal(later->when_done, INDEX_LIVE);
+    }
+}
+
 /* Whether a lost commit has revoked nobody knows: then it has. Nothing begins that way. */
 static void
 an_unknown_outcome_ends_and_begins_nothing(void **state)
@@ -499,6 +535,7 @@ which_operations_are_urgent(void **state)
           1 },
         { "POST", "/service-accounts/sa-1/tokens/t-1/rotate", NULL, 200, 1 },
         { "DELETE", "/service-accounts/sa-1/tokens/t-1", NULL, 204, 1 },
+        { "POST", "/service-accounts/sa-1/tokens/revoke", NULL, 200, 1 },
         { "DELETE", "/service-accounts/sa-1", NULL, 204, 1 },
     };
     for (size_t i = 0; i < CORE_COUNT(cases); i++) {
@@ -558,13 +595,13 @@ an_operation_runs_again_at_most_five_times(void **state)
 /* Somebody else deletes the account between the look and the write: on the committer, below the
  * store, whose lock is held. */
 static void
-delete_account(struct disk *disk)
+write_two(struct disk *disk)
 {
     const struct batch *b = disk->ctx;
-    const struct kaiten_batch deletes = { .writes = b->writes, .nwrites = 2 };
+    const struct kaiten_batch two = { .writes = b->writes, .nwrites = 2 };
     struct kaiten_outcome outcome;
     disk->before_apply = NULL;
-    core_must(kaiten_storage_plugin.apply(disk->memory, &deletes, 1, &outcome, NULL) == 0);
+    core_must(kaiten_storage_plugin.apply(disk->memory, &two, 1, &outcome, NULL) == 0);
 }
 
 static void
@@ -581,7 +618,7 @@ plan_deletion(struct kt_arena *memory)
     assert_int_equal(b->writes[0].type, KAITEN_DELETE);
     assert_int_equal(b->writes[1].type, KAITEN_DELETE);
     core.disk->ctx = b;
-    core.disk->before_apply = delete_account;
+    core.disk->before_apply = write_two;
 }
 
 static void
@@ -596,6 +633,8 @@ the_second_run_sees_the_changed_world(void **state)
         { "PUT", "/service-accounts/sa-1", "{\"name\":\"n\"}", "ServiceAccount.NotFound" },
         { "DELETE", "/service-accounts/sa-1", NULL, "ServiceAccount.NotFound" },
         { "POST", "/service-accounts/sa-1/tokens/t-1/rotate", NULL, "Token.NotFound" },
+        { "POST", "/service-accounts/sa-1/tokens/revoke", NULL, "ServiceAccount.NotFound" },
+        { "DELETE", "/service-accounts/sa-1/tokens/t-1", NULL, "Token.NotFound" },
     };
     for (size_t i = 0; i < CORE_COUNT(cases); i++) {
         char secret[64];
@@ -610,6 +649,61 @@ the_second_run_sees_the_changed_world(void **state)
         assert_int_equal(a.attempts, 1);
         assert_string_equal(a.secret, "");
         ask_done(&a);
+        kt_arena_done(&memory);
+    }
+}
+
+/* The same with all tokens of the account being revoked. */
+static void
+plan_end_of_epoch(struct kt_arena *memory)
+{
+    struct call call;
+    struct account_record a;
+    struct store_row row;
+    struct epoch_end end;
+    struct batch *b;
+    core_call(&core, memory, &call);
+    call.who = core.socket.who;
+    assert_int_equal(account_load(&call, &call.who->org, KT_LIT("sa-1"), &a, &row), KT_OK);
+    assert_int_equal(account_propose_end_epoch(&call, &a, &row, &b, &end), KT_OK);
+    assert_true(store_seal(core.svc.store, b));
+    core.disk->ctx = b;
+    core.disk->before_apply = write_two;
+}
+
+/* Were a revocation to go through, it would free the name that is another token's by then. */
+static void
+what_runs_beside_the_end_of_an_epoch_comes_after_it(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *method, *path, *body;
+        int status;
+    } cases[] = {
+        { "DELETE", "/service-accounts/sa-1/tokens/t-1", NULL, 404 },
+        { "POST", "/service-accounts/sa-1/tokens/t-1/rotate", NULL, 404 },
+        { "POST", "/service-accounts/sa-1/tokens", "{\"name\":\"t-1\",\"scopes\":null}", 201 },
+        { "POST", "/service-accounts/sa-1/tokens/revoke", NULL, 200 },
+        { "PUT", "/service-accounts/sa-1", "{\"name\":\"n\"}", 204 },
+    };
+    for (size_t i = 0; i < CORE_COUNT(cases); i++) {
+        char secret[64];
+        teardown(state);
+        assert_int_equal(setup(state), 0);
+        assert_int_equal(core_make_account(&core, CORE_ANN, "sa-1"), 201);
+        assert_int_equal(core_mint(&core, CORE_ANN, "sa-1", "t-1", "null", secret), 201);
+        struct kt_arena memory;
+        plan_end_of_epoch(&memory);
+        struct ask a = { .token = CORE_ANN, .method = cases[i].method, .path = cases[i].path,
+                         .body = cases[i].body };
+        assert_int_equal(core_ask(&core, &a), cases[i].status);
+        assert_int_equal(a.attempts, 1);
+        if (a.secret[0])
+            assert_int_equal(core_judge(&core, a.secret), TOKEN_LIVE);
+        ask_done(&a);
+        /* Nothing took the end back. */
+        assert_int_equal(core_http(&core, CORE_ANN, "DELETE", "/service-accounts/sa-1/tokens/t-1",
+                                   NULL), 404);
         kt_arena_done(&memory);
     }
 }
@@ -629,6 +723,8 @@ main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(a_changed_world_runs_again, setup, teardown),
         cmocka_unit_test_setup_teardown(ends_are_known_before_they_are_answered, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_epoch_ends_with_its_tokens_and_no_later_ones, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(an_unknown_outcome_ends_and_begins_nothing, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_failed_revocation_leaves_the_token, setup, teardown),
@@ -639,6 +735,8 @@ main(void)
         cmocka_unit_test_setup_teardown(an_operation_runs_again_at_most_five_times, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(the_second_run_sees_the_changed_world, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_runs_beside_the_end_of_an_epoch_comes_after_it, setup,
+                                        teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -482,6 +482,7 @@ faults_below_are_withheld(void **state)
           true },
         { "token.rotate", "{\"serviceAccountSlug\":\"sa-1\",\"tokenSlug\":\"t-1\"}", true },
         { "token.revoke", "{\"serviceAccountSlug\":\"sa-1\",\"tokenSlug\":\"t-1\"}", true },
+        { "token.revokeAll", "{\"serviceAccountSlug\":\"sa-1\"}", true },
         { "account.delete", "{\"serviceAccountSlug\":\"sa-1\"}", true },
     };
     static const struct {
