@@ -132,7 +132,8 @@ who_is_unknown_learns_nothing_of_the_paths(void **state)
           "Auth.MissingAuthorizationHeader", "" },
         { { .method = "PATCH", .path = "/service-accounts", .token = NOBODY }, 405,
           "UNKNOWN", "" },
-        { GET(NULL, "/service-accounts/%zz"), 400, "VALIDATION", "" },
+        { GET(NULL, "/service-accounts/%zz"), 401, "Auth.MissingAuthorizationHeader", "" },
+        { GET(NOBODY, "/service-accounts/%zz"), 400, "VALIDATION", "" },
         /* Open ones are open. */
         { GET(NULL, "/healthz"), 200, "", "" },
         { GET(NULL, "/api/healthz"), 200, "", "" },
