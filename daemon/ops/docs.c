@@ -440,7 +440,7 @@ static const char introduction[] =
     "<li>Every path is served with and without <code>/api</code> before it; a slash at its end "
     "changes nothing, but what is open to anybody then asks who calls.</li>\n"
     "<li>Bodies are JSON. An unknown member is refused; a read-only one may be sent back and is "
-    "ignored. Unknown query parameters are ignored.</li>\n"
+    "ignored; <code>null</code> for an optional one is its absence. Unknown query parameters are ignored.</li>\n"
     "<li>Instants are RFC 3339; what comes back is in UTC.</li>\n"
     "<li>Lists are pages, newest first: while <code>hasMore</code>, send <code>nextCursor</code> "
     "as <code>cursor</code>.</li>\n"

@@ -137,8 +137,10 @@ put_type(struct writer *w, const struct kt_field *f)
     case KT_T_SECRET_LIST:
     case KT_T_LIST: put_strings(w, f); break;
     case KT_T_OBJECT:
-        begin(w, "$ref");
-        kt_buf_printf(w->buf, "\"#/components/schemas/%s\"", f->shape->name);
+        /* Not beside a description: many tools drop what stands beside a reference. */
+        enter(w, "allOf", '[');
+        say_ref(w, NULL, f->shape->name);
+        leave(w, ']');
         break;
     case KT_T_ANY: break;
     }
@@ -397,6 +399,31 @@ lower_method(const struct kt_op_spec *spec)
     return names[i];
 }
 
+/* What a reader of one operation alone wants to know beyond its sentence. */
+static void
+put_description(struct writer *w, const struct kt_op_spec *spec)
+{
+    struct kt_buf text;
+    kt_buf_init(&text, 1024);
+    if (strcmp(spec->http_method, "*") == 0)
+        kt_buf_puts(&text, "Any other method does the same. ");
+    if (spec->scope)
+        kt_buf_printf(&text, "Needs the scope `%s`. ", spec->scope);
+    else
+        kt_buf_printf(&text, "Needs %s. ", explain_takes_caller(spec) ? "a credential and no scope"
+                                                                      : "no credential");
+    if (explain_takes_key(spec))
+        kt_buf_puts(&text, "With an `Idempotency-Key` it is done once, however often it is sent. ");
+    if (spec->socket)
+        kt_buf_printf(&text, "On the local socket: `%s`.", spec->name);
+    else
+        kt_buf_puts(&text, "Not on the local socket.");
+    begin(w, "description");
+    kt_json_put_str(w->buf, kt_buf_str(&text));
+    w->buf->failed |= text.failed;
+    kt_buf_done(&text);
+}
+
 static void
 put_operation(struct writer *w, const struct kt_op_spec *spec)
 {
@@ -406,8 +433,7 @@ put_operation(struct writer *w, const struct kt_op_spec *spec)
     leave(w, ']');
     say(w, "operationId", spec->id);
     say(w, "summary", spec->doc);
-    if (strcmp(spec->http_method, "*") == 0)
-        say(w, "description", "Any other method does the same.");
+    put_description(w, spec);
     say(w, "x-kaiten-operation", spec->name);
     put_security(w, spec);
     put_params(w, spec);
@@ -456,8 +482,10 @@ put_info(struct writer *w)
         "Mints, rotates, revokes and verifies API tokens. Every refusal is problem details "
         "(RFC 9457), and its `code` is for programs. Instants are RFC 3339 in UTC. Unknown members "
         "of a body are refused, unknown query parameters are ignored; read-only members may be "
-        "sent back and are ignored. Lists are pages, newest first: go on with `nextCursor` as "
+        "sent back and are ignored, and need not be there whatever `required` says; `null` for an "
+        "optional member is the same as its absence. Lists are pages, newest first: go on with `nextCursor` as "
         "`cursor` while `hasMore`.");
+    say_json(w, "contact", "{\"name\":\"the kaiten authors\"}");
     say_json(w, "license", "{\"name\":\"Apache-2.0\",\"identifier\":\"Apache-2.0\"}");
     leave(w, '}');
 }

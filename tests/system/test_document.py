@@ -60,7 +60,7 @@ TEXT = {"type": "string"}
 SAID = {"type": "string", "readOnly": True}
 WHEN = {"type": "string", "format": "date-time"}
 SAID_WHEN = dict(WHEN, readOnly=True)
-WHO = {"$ref": "#/components/schemas/User", "readOnly": True}
+WHO = {"allOf": [{"$ref": "#/components/schemas/User"}], "readOnly": True}
 TOKEN_MEMBERS = {
     "id": SAID, "name": TEXT, "slug": SLUG,
     "scopes": {"type": ["array", "null"], "items": TEXT}, "serviceAccountId": SAID,
@@ -136,7 +136,10 @@ def operations(document):
 
 
 def follow(document, node):
-    while "$ref" in node:
+    while "$ref" in node or "allOf" in node:
+        if "allOf" in node:
+            (node,) = node["allOf"]
+            continue
         at = document
         for step in node["$ref"].removeprefix("#/").split("/"):
             at = at[step]
@@ -162,7 +165,7 @@ CHECKS = {
     "minItems": lambda v, n: len(v) >= n, "maxItems": lambda v, n: len(v) <= n,
 }
 NOTES = {"description", "examples", "readOnly", "default", "$ref", "type", "format", "items",
-         "properties", "required", "additionalProperties"}
+         "properties", "required", "additionalProperties", "allOf"}
 
 
 def is_instant(text):
