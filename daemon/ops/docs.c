@@ -39,11 +39,11 @@ put_in(struct kt_buf *buf, const char *tag, const char *text)
 static void
 put_row(struct kt_buf *buf, const char *name, const char *value)
 {
-    kt_buf_puts(buf, "<dt>");
+    kt_buf_puts(buf, "<div><dt>");
     put_text(buf, name);
     kt_buf_puts(buf, "</dt><dd><code>");
     put_text(buf, value);
-    kt_buf_puts(buf, "</code></dd>\n");
+    kt_buf_puts(buf, "</code></dd></div>\n");
 }
 
 /* --- JSON, laid out for reading ----------------------------------------------------------- */
@@ -290,7 +290,7 @@ put_refusals(struct kt_buf *buf, const struct kt_op_spec *spec)
         const struct kt_kind_info *info = kt_kind_info(errors[i].kind);
         if (!errors[i].code && !errors[i].detail)
             continue;
-        kt_buf_printf(buf, "<tr><td>%d</td><th scope=\"row\"><code>%s</code></th><td>", info->http,
+        kt_buf_printf(buf, "<tr><td>%d</td><td><code>%s</code></td><td>", info->http,
                       errors[i].code ? errors[i].code : info->code);
         put_escaped(buf, explain_detail(spec, &errors[i], text));
         kt_buf_puts(buf, "</td></tr>\n");
@@ -344,10 +344,11 @@ put_operation(struct kt_buf *buf, const struct kt_op_spec *spec)
         put_row(buf, "Name", spec->name);
     if (spec->scope)
         put_row(buf, "Scope", spec->scope);
-    kt_buf_printf(buf, "<dt>Caller</dt><dd>%s</dd>\n",
+    kt_buf_printf(buf, "<div><dt>Caller</dt><dd>%s</dd></div>\n",
                   explain_takes_caller(spec) ? "with a credential" : "anybody");
     if (explain_takes_key(spec))
-        kt_buf_puts(buf, "<dt>Header</dt><dd><code>Idempotency-Key</code>, if you like</dd>\n");
+        kt_buf_puts(buf, "<div><dt>Header</dt><dd><code>Idempotency-Key</code>, if you like</dd>"
+                         "</div>\n");
     kt_buf_puts(buf, "</dl>\n");
     put_fields(buf, spec, KT_PATH, "In the path");
     put_fields(buf, spec, KT_QUERY, "In the query");
@@ -426,6 +427,7 @@ static const char head[] =
     "<meta name=\"color-scheme\" content=\"light dark\">\n"
     "<title>kaitend " PACKAGE_VERSION "</title>\n"
     "<link rel=\"stylesheet\" href=\"docs/style.css\">\n</head>\n<body>\n"
+    "<a class=\"skip\" href=\"#start\">Skip the contents</a>\n"
     "<header>\n<h1>kaitend <small>" PACKAGE_VERSION "</small></h1>\n"
     "<p>Service accounts and their API tokens: mint, rotate, revoke, verify. "
     "For programs there is the same as <a href=\"openapi.json\">OpenAPI 3.1</a>.</p>\n"
@@ -440,7 +442,8 @@ static const char introduction[] =
     "<li>Every path is served with and without <code>/api</code> before it; a slash at its end "
     "changes nothing, but what is open to anybody then asks who calls.</li>\n"
     "<li>Bodies are JSON. An unknown member is refused; a read-only one may be sent back and is "
-    "ignored; <code>null</code> for an optional one is its absence. Unknown query parameters are ignored.</li>\n"
+    "ignored; <code>null</code> for an optional one is its absence. Unknown "
+    "query parameters are ignored.</li>\n"
     "<li>Instants are RFC 3339; what comes back is in UTC.</li>\n"
     "<li>Lists are pages, newest first: while <code>hasMore</code>, send <code>nextCursor</code> "
     "as <code>cursor</code>.</li>\n"
@@ -496,6 +499,8 @@ const char docs_style[] =
     "h1 small { color: var(--dim); font-size: 1rem; font-weight: normal; letter-spacing: 0; }\n"
     "header p { margin: .4rem 0 0; color: var(--dim); }\n"
     "a { color: var(--link); text-underline-offset: .15em; }\n"
+    ".skip { position: absolute; left: -99rem; }\n"
+    ".skip:focus { left: 1rem; top: .5rem; }\n"
     "main h2 { margin: 3rem 0 .25rem; font-size: 1.4rem; letter-spacing: -.01em; }\n"
     "#start h2 { margin-top: 1rem; }\n"
     "h3 { margin: 0; font-size: 1.05rem; overflow-wrap: anywhere; }\n"
@@ -509,12 +514,13 @@ const char docs_style[] =
     "  border-radius: .6rem; }\n"
     "article:target { border-color: var(--link); }\n"
     "article > p { margin: .6rem 0; }\n"
-    "dl { display: flex; flex-wrap: wrap; gap: .2rem .5rem; margin: .6rem 0; font-size: .9rem; }\n"
+    "dl { display: flex; flex-wrap: wrap; gap: .2rem 1.5rem; margin: .6rem 0; font-size: .9rem; }\n"
+    "dl div { display: flex; gap: .5rem; }\n"
     "dt { color: var(--dim); }\n"
-    "dd { margin: 0 1rem 0 0; }\n"
+    "dd { margin: 0; }\n"
     "code { font: .9em ui-monospace, monospace; background: var(--panel); border-radius: .25rem;\n"
     "  padding: .1em .3em; overflow-wrap: anywhere; }\n"
-    "th code { white-space: nowrap; }\n"
+    "th code, details td code { white-space: nowrap; }\n"
     "pre { margin: .8rem 0; padding: .8rem 1rem; overflow-x: auto; background: var(--panel);\n"
     "  border-radius: .4rem; font-size: .9rem; line-height: 1.5; }\n"
     "pre code { background: none; padding: 0; overflow-wrap: normal; }\n"

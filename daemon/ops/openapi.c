@@ -483,8 +483,8 @@ put_info(struct writer *w)
         "(RFC 9457), and its `code` is for programs. Instants are RFC 3339 in UTC. Unknown members "
         "of a body are refused, unknown query parameters are ignored; read-only members may be "
         "sent back and are ignored, and need not be there whatever `required` says; `null` for an "
-        "optional member is the same as its absence. Lists are pages, newest first: go on with `nextCursor` as "
-        "`cursor` while `hasMore`.");
+        "optional member is the same as its absence. Lists are pages, newest first: go "
+        "on with `nextCursor` as `cursor` while `hasMore`.");
     say_json(w, "contact", "{\"name\":\"the kaiten authors\"}");
     say_json(w, "license", "{\"name\":\"Apache-2.0\",\"identifier\":\"Apache-2.0\"}");
     leave(w, '}');
