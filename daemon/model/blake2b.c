@@ -58,8 +58,8 @@ word(const unsigned char *p)
     return w;
 }
 
-/* Section 3.2: end is the number of bytes so far, this block's included. Unrolled, because the order
- * of the words is then known when it is compiled. */
+/* Section 3.2: end is the number of bytes so far, this block's included. Unrolled, because the
+ * order of the words is then known when it is compiled. */
 static void
 compress(uint64_t h[8], const unsigned char block[BLOCK], uint64_t end, bool last)
 {
