@@ -12,6 +12,34 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { LINE_MAX_BYTES = 500 };
 
+/* People of foreign user namespaces all look like this one: only a rule that names the number means
+ * them, and only in order to turn them away may a rule mean them by accident. */
+static void
+check_strangers(const struct rule *rule)
+{
+    const struct kaiten_caller stranger = { .size = sizeof stranger, .has_peer = true,
+                                            .listener = KAITEN_LISTENER_SOCKET,
+                                            .uid = RULE_OVERFLOW_ID, .gid = 7 };
+    bool named = rule->deny;
+    for (size_t i = 0; i < rule->nselectors; i++)
+        named = named || (!rule->selectors[i].group && rule->selectors[i].id == RULE_OVERFLOW_ID);
+    if (rule_matches(rule, &stranger) && !named)
+        abort();
+}
+
+static void
+check_rule(const struct rule *rule)
+{
+    if (rule->any == (rule->nselectors > 0) || rule->deny == (rule->organization != NULL))
+        abort();
+    if (rule->nselectors > RULE_SELECTORS_MAX || rule->nscopes > RULE_SCOPES_MAX)
+        abort();
+    for (size_t i = 0; i < rule->nscopes; i++)
+        if (!rule->scopes[i][0] || strlen(rule->scopes[i]) > RULE_TEXT_MAX)
+            abort();
+    check_strangers(rule);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -32,7 +60,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             abort();
         return 0;
     }
-    (void)rule_matches(&rule, &peer);
+    check_rule(&rule);
+    if (rule.any && !rule_matches(&rule, &peer))
+        abort();
     rule_done(&rule);
     return 0;
 }
