@@ -155,16 +155,35 @@ bind_time(struct binder *b, const struct kt_value *v, const struct place *at, st
     return true;
 }
 
+/* A number without a fraction is an integer, however it is written (JSON Schema, section 6.1.1). */
+static bool
+is_integer(const struct kt_value *v, int64_t *ret)
+{
+    enum { EXACT_BITS = 53 }; /* of a double: beyond them it may have been another number */
+    double limit = (double)(INT64_C(1) << EXACT_BITS);
+    if (v->type == KT_V_INT) {
+        *ret = v->i;
+        return true;
+    }
+    /* What is not a number fails both comparisons. */
+    bool fits = v->type == KT_V_NUMBER && v->d >= -limit && v->d <= limit;
+    if (!fits || v->d != (double)(int64_t)v->d)
+        return false;
+    *ret = (int64_t)v->d;
+    return true;
+}
+
 static bool
 bind_int(struct binder *b, const struct kt_field *f, const struct kt_value *v,
          const struct place *at, int64_t *out)
 {
-    if (v->type != KT_V_INT)
+    int64_t i;
+    if (!is_integer(v, &i))
         return refuse_text(b, at, "expected integer", v);
-    if (!check_bounds(b, f, v->i, "number", at, v))
+    if (!check_bounds(b, f, i, "number", at, v))
         return false;
     if (out)
-        *out = v->i;
+        *out = i;
     return true;
 }
 

@@ -84,7 +84,7 @@ static const struct kt_field token_fields[] = { TOKEN_FIELDS, END };
 static const struct kt_field plain_token_fields[] = {
     TOKEN_FIELDS,
     KT_FIELD(struct kt_token, token, "token", .flags = KT_READONLY,
-             .doc = "The secret, shown this once.", .pattern = "^ksh_[0-9A-Za-z]{32}$",
+             .doc = "The secret, shown this once: ksh_ and 32 letters and digits.",
              .example = SECRET_EXAMPLE),
     END
 };

@@ -2,7 +2,6 @@
 # Copyright the kaiten authors
 """/openapi.json and /docs: what is published of the interface, against what the daemon does."""
 
-import datetime
 import html.parser
 import http.client
 import json
@@ -12,6 +11,7 @@ import subprocess
 import pytest
 
 from conftest import KAITENCTL, SOURCE
+from schema import check_answer, faults, follow, no_repeats, operations
 
 ACCOUNTS = "/service-accounts"
 ACCOUNT = ACCOUNTS + "/{serviceAccountSlug}"
@@ -111,12 +111,6 @@ def fetch(daemon, path, method="GET", **headers):
     return answer.status, answer.headers, body
 
 
-def no_repeats(pairs):
-    names = [name for name, _ in pairs]
-    assert len(set(names)) == len(names), names
-    return dict(pairs)
-
-
 @pytest.fixture(scope="module")
 def document(daemon):
     status, _, body = fetch(daemon, "/openapi.json")
@@ -129,80 +123,11 @@ def page(daemon):
     return fetch(daemon, "/docs")[2].decode()
 
 
-def operations(document):
-    """operationId: (path, method, operation)."""
-    return {op["operationId"]: (path, method, op) for path, item in document["paths"].items()
-            for method, op in item.items()}
-
-
-def follow(document, node):
-    while "$ref" in node or "allOf" in node:
-        if "allOf" in node:
-            (node,) = node["allOf"]
-            continue
-        at = document
-        for step in node["$ref"].removeprefix("#/").split("/"):
-            at = at[step]
-        node = at
-    return node
-
-
 def everywhere(node):
     yield node
     for inner in node.values() if isinstance(node, dict) else node:
         if isinstance(inner, (dict, list)):
             yield from everywhere(inner)
-
-
-# --- a validator of what the document's schemas use -----------------------------------------------
-
-TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int,
-         "null": type(None)}
-CHECKS = {
-    "minLength": lambda v, n: len(v) >= n, "maxLength": lambda v, n: len(v) <= n,
-    "pattern": lambda v, p: re.search(p.replace("$", r"\Z"), v) is not None,
-    "minimum": lambda v, n: v >= n, "maximum": lambda v, n: v <= n,
-    "minItems": lambda v, n: len(v) >= n, "maxItems": lambda v, n: len(v) <= n,
-}
-NOTES = {"description", "examples", "readOnly", "default", "$ref", "type", "format", "items",
-         "properties", "required", "additionalProperties", "allOf"}
-
-
-def is_instant(text):
-    try:
-        return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).tzinfo is not None
-    except ValueError:
-        return False
-
-
-def faults(document, schema, value, sent=False, at=""):
-    """What is wrong with the value. sent: in a request, where read-only members need not be."""
-    schema = dict(follow(document, schema), **{k: v for k, v in schema.items() if k != "$ref"})
-    assert set(schema) <= NOTES | set(CHECKS), set(schema) - NOTES - set(CHECKS)
-    types = schema.get("type", list(TYPES))
-    types = [types] if isinstance(types, str) else types
-    kinds = [t for t in types if isinstance(value, TYPES[t])
-             and (t != "integer" or not isinstance(value, bool))]
-    if not kinds:
-        return [f"{at}: no {types}: {value!r}"]
-    found = [f"{at}: {check} {bound}: {value!r}" for check, bound in schema.items()
-             if check in CHECKS and value is not None and not CHECKS[check](value, bound)]
-    if schema.get("format") == "date-time" and not is_instant(value):
-        found.append(f"{at}: no date-time: {value!r}")
-    if isinstance(value, list):
-        for i, item in enumerate(value):
-            found += faults(document, schema["items"], item, sent, f"{at}[{i}]")
-    if isinstance(value, dict) and "properties" in schema:
-        members = schema["properties"]
-        found += [f"{at}: unexpected {name}" for name in value if name not in members]
-        found += [f"{at}: lacks {name}" for name in schema.get("required", [])
-                  if name not in value and not (sent and members[name].get("readOnly"))]
-        for name, inner in value.items():
-            found += faults(document, members.get(name, {}), inner, sent, f"{at}.{name}")
-        known = [name for name in value if name in members]
-        if not sent and known != [name for name in members if name in value]:
-            found.append(f"{at}: order: {known}")
-    return found
 
 
 def test_validator_finds_faults(document):
@@ -364,16 +289,8 @@ class Checked:
             route = route.replace("{%s}" % name, value)
         headers = {} if token is None else {"Authorization": token}
         answer = self.client.request(method.upper(), "/api" + route + query, body, headers)
-        responses = op["responses"]
-        assert str(answer.status) in responses, (ident, answer)
-        content = follow(self.document, responses[str(answer.status)]).get("content", {})
-        if answer.status == 204:
-            assert not content and answer.body == b""
-            return answer
-        kind = answer.headers["Content-Type"]
-        assert kind in content, (ident, kind)
-        if "json" in kind:
-            assert faults(self.document, content[kind]["schema"], answer.body) == []
+        assert str(answer.status) in op["responses"], (ident, answer)
+        check_answer(self.document, op, answer)
         return answer
 
 

@@ -290,8 +290,11 @@ each_type_has_its_values(void **state)
     assert_int_equal(bind_every("{}", &e, &arena), 0);
     assert_true(!e.flag && e.count == KT_NO_INT && !kt_time_is_set(e.when) && !e.text.p);
     assert_true(e.words.has == KT_ABSENT && !e.secret.p && e.secrets.has == KT_ABSENT && !e.any);
+    assert_int_equal(bind_every("{\"count\":70e-1}", &e, &arena), 0);
+    assert_int_equal(e.count, 7);
     static const char *const wrong[] = {
-        "{\"flag\":1}", "{\"count\":1.0}", "{\"count\":\"1\"}", "{\"count\":10}", "{\"count\":-1}",
+        "{\"flag\":1}", "{\"count\":1.5}", "{\"count\":1e16}", "{\"count\":10.0}",
+        "{\"count\":\"1\"}", "{\"count\":10}", "{\"count\":-1}",
         "{\"when\":{}}", "{\"text\":[]}", "{\"text\":\"abc\"}", "{\"text\":\"\"}", "{\"words\":[]}",
         "{\"words\":[\"a\",\"b\",\"c\"]}", "{\"words\":[1]}", "{\"secret\":false}",
         "{\"secrets\":[]}", "{\"secrets\":[\"a\",\"b\",\"c\"]}", "{\"other\":null}", "3", "null" };
