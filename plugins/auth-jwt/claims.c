@@ -90,13 +90,19 @@ check_times(const struct claims_policy *policy, int64_t now_ms, struct claims *c
 }
 
 static bool
-list_has(const struct claims_list *list, const cJSON *item)
+list_names(const struct claims_list *list, const char *text)
 {
-    const char *text = cJSON_GetStringValue(item);
-    for (size_t i = 0; text && i < list->n; i++)
+    for (size_t i = 0; i < list->n; i++)
         if (strcmp(list->v[i], text) == 0)
             return true;
     return false;
+}
+
+static bool
+list_has(const struct claims_list *list, const cJSON *item)
+{
+    const char *text = cJSON_GetStringValue(item);
+    return text && list_names(list, text);
 }
 
 /* RFC 7519 section 4.1.3: one string or an array of them. */
@@ -177,7 +183,12 @@ read_organization(const struct claims_policy *policy, struct claims *c,
         c->organization = text_claim(c, policy->org_claims.v[i]);
         break;
     }
-    return c->organization || missing(ret_defect, policy->org_claims.v[0]);
+    if (!c->organization)
+        return missing(ret_defect, policy->org_claims.v[0]);
+    if (policy->organizations.n > 0 ? !list_names(&policy->organizations, c->organization)
+                                    : list_names(&policy->reserved, c->organization))
+        return invalid(ret_defect, "an organization that this issuer does not speak for");
+    return true;
 }
 
 static bool
@@ -315,6 +326,22 @@ claims_done(struct claims *c)
 {
     json_free(c->json);
     c->json = NULL;
+}
+
+bool
+claims_peek_issuer(const char *payload, size_t n, char *out)
+{
+    cJSON *json = NULL;
+    const char *why = NULL;
+    if (!json_read_object(payload, n, &json, &why))
+        return false;
+    const char *iss = json_member_text(json, "iss");
+    size_t niss = iss ? strlen(iss) : 0;
+    bool good = niss >= 1 && niss <= CLAIMS_ISS_MAX;
+    if (good)
+        memcpy(out, iss, niss + 1);
+    json_free(json);
+    return good;
 }
 
 enum claims_outcome

@@ -14,6 +14,7 @@
 enum {
     CLAIMS_SCOPES_MAX = 256,
     CLAIMS_TEXT_MAX = 255,  /* bytes of subject, organization and each scope */
+    CLAIMS_ISS_MAX = 1024,
     CLAIMS_DETAIL_MAX = 128
 };
 
@@ -27,6 +28,8 @@ struct claims_list {
 struct claims_policy {
     struct claims_list issuers;    /* none: any issuer, or no iss at all */
     struct claims_list audiences;  /* none: aud is not looked at */
+    struct claims_list organizations; /* none: any but those of reserved */
+    struct claims_list reserved;   /* organizations that others speak for */
     struct claims_list org_claims; /* names, the first one that is there counts; at least one */
     struct claims_list ceiling;    /* scopes; none: no ceiling */
     const char **ceiling_reads;    /* one for each of ceiling: "read:X" for "write:X", or NULL */
@@ -64,6 +67,11 @@ enum claims_outcome {
 enum claims_outcome claims_read(const struct claims_policy *, const char *payload, size_t n,
                                 int64_t now_ms, struct claims *ret_claims,
                                 struct claims_defect *ret_defect);
+
+/* The iss of a payload that nobody vouches for yet, to choose the keys that may: copied into out of
+ * CLAIMS_ISS_MAX + 1 bytes. False: there is none, of 1 to CLAIMS_ISS_MAX bytes, in a strict object.
+ * Any thread. */
+bool claims_peek_issuer(const char *payload, size_t n, char *out);
 
 /* Wipes and frees. */
 void claims_done(struct claims *);

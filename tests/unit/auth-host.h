@@ -12,6 +12,8 @@
 
 #include <cmocka.h>
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,7 +64,11 @@ static struct fake {
     struct kaiten_principal principal; /* pointers in it are not to be followed */
     bool token_good;
     int64_t now_ms;
+    atomic_int forgotten; /* calls of forget() */
 } fake;
+
+/* A plugin's own threads log too. */
+static pthread_mutex_t fake_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void fake_log(enum kaiten_level, const char *, ...) __attribute__((format(printf, 2, 3)));
 static void fake_error(struct kaiten_err *, const char *, ...)
@@ -74,9 +80,11 @@ fake_log(enum kaiten_level level, const char *fmt, ...)
     va_list ap;
     (void)level;
     va_start(ap, fmt);
+    pthread_mutex_lock(&fake_lock);
     (void)vsnprintf(fake.logged, sizeof(fake.logged), fmt, ap);
-    va_end(ap);
     fake.nlogged++;
+    pthread_mutex_unlock(&fake_lock);
+    va_end(ap);
 }
 
 static void
@@ -184,6 +192,13 @@ fake_refuse(struct kaiten_sink *sink, const char *code, const char *detail)
     (void)snprintf(fake.detail, sizeof(fake.detail), "%s", detail);
 }
 
+static void
+fake_forget_verdicts(void *instance)
+{
+    assert_non_null(instance);
+    atomic_fetch_add(&fake.forgotten, 1);
+}
+
 static const struct kaiten_host fake_host = {
     .size = sizeof(struct kaiten_host),
     .abi = KAITEN_HOST_ABI,
@@ -198,6 +213,7 @@ static const struct kaiten_host fake_host = {
     .token = fake_token,
     .now = fake_now,
     .refuse = fake_refuse,
+    .forget = fake_forget_verdicts,
 };
 
 static inline void

@@ -22,6 +22,10 @@ settings(void)
     fake_reset();
     fake_set("leeway", NULL, 60000);
     fake_set("max_token_lifetime", NULL, 86400000);
+    fake_set("jwks_refresh", NULL, 600000);
+    fake_set("jwks_max_age", NULL, 86400000);
+    fake_set("jwks_cooldown", NULL, 30000);
+    fake_set("jwks_timeout", NULL, 10000);
     (void)snprintf(fake.where, sizeof(fake.where), "%s/", folder);
     (void)write_text("hmac", secret, 0600);
     fake_set("key", "hmac alg=HS256", 0);
@@ -508,6 +512,36 @@ static const struct {
     { "jwks", "absent", "No such file" },
     { "jwks", "hmac", "JSON" },
     { "issuer", "", "empty" },
+    { "issuer", "idp jwks=one", "org= is missing" },
+    { "issuer", "idp org=*", "no keys" },
+    { "issuer", "idp jwks=one jwks=one org=*", "stands twice" },
+    { "issuer", "idp jwks=absent org=*", "No such file" },
+    { "issuer", "idp jwks= org=*", "no file" },
+    { "issuer", "idp jwks=one org=* org=a", "org=* stands alone" },
+    { "issuer", "idp jwks=one org=a org=*", "org=* stands alone" },
+    { "issuer", "idp jwks=one org=a org=a", "stands once" },
+    { "issuer", "idp jwks=one org=", "1 to 255" },
+    { "issuer", "idp jwks=one org=a audience=", "must not be empty" },
+    { "issuer", "idp jwks=one org=a scopes=read", "read:MODULE" },
+    { "issuer", "idp jwks=one org=a scopes=read:a,", "read:MODULE" },
+    { "issuer", "idp jwks=one org=a scopes=read:a scopes=read:b", "twice" },
+    { "issuer", "idp jwks=one org=a colour=red", "colour=red" },
+    { "issuer", "idp jwks=one kid=a org=a", "behind a key" },
+    { "issuer", "idp alg=RS256 jwks=one org=a", "behind a key or a jwks" },
+    { "issuer", "idp key=one org=a", "alg= is missing" },
+    { "issuer", "idp jwks=one ca=one org=a", "ca=" },
+    { "issuer", "idp \"jwks=one org=a", "quote" },
+    { "issuer", "idp jwks=http://keys.example/ org=a", "https" },
+    { "issuer", "idp jwks=http://localhost/ org=a", "https" },
+    { "issuer", "idp jwks=http://127.0.0.1.example/ org=a", "https" },
+    { "issuer", "idp jwks=http://[::2]/ org=a", "https" },
+    { "issuer", "idp jwks=ftp://127.0.0.1/ org=a", "https" },
+    { "issuer", "idp jwks=file:///etc/passwd org=a", "address" },
+    { "issuer", "idp jwks=https://user:secret@keys.example/ org=a", "address" },
+    { "issuer", "idp jwks=https:// org=a", "address" },
+    { "issuer", "idp jwks=https://keys.example/#a org=a", "fragment" },
+    { "jwks", "one kid=a", "kid=a" },
+    { "jwks", "one org=a", "org=a" },
     { "audience", "", "empty" },
     { "org_claim", "", "empty" },
     { "scope_ceiling", "", "empty" },
@@ -524,16 +558,19 @@ wrong_options_stop_the_start_and_are_named(void **state)
         settings();
         (void)write_text("open", secret, 0644);
         (void)write_text("short", "short", 0600);
+        char *one = jwk_of(keys.ed25519, ",\"kid\":\"k\"");
+        (void)write_text("one", one, 0644);
+        free(one);
         fake_set(wrong_options[i].option, wrong_options[i].value, 0);
         (void)plugin->open(&fake_host, &fake.config, &instance, &fake.err);
         if (instance || !strstr(fake.err.text, wrong_options[i].want) ||
-            !strstr(fake.err.text, "kaitend.conf:13") ||
+            !strstr(fake.err.text, "kaitend.conf:17") ||
             !strstr(fake.err.text, wrong_options[i].option))
             fail_msg("%s = %s: %d \"%s\"", wrong_options[i].option, wrong_options[i].value,
                      instance != NULL, fake.err.text);
     }
     settings();
-    fake.config.n = 2;
+    fake.config.n = 6;
     void *instance = NULL;
     assert_int_equal(plugin->open(&fake_host, &fake.config, &instance, &fake.err), KAITEN_FAILED);
     assert_non_null(strstr(fake.err.text, "at least one key"));
@@ -558,6 +595,127 @@ a_jwk_set_serves_by_key_id(void **state)
     free(a);
     free(b);
     plugin->close(instance);
+}
+
+static enum kaiten_verdict
+ask_as(void *instance, const struct signer *s, const char *kid, const char *iss, const char *org)
+{
+    char header[64], claims[256];
+    (void)snprintf(header, sizeof(header), "{\"alg\":\"%s\",\"kid\":\"%s\"}", s->alg, kid);
+    (void)snprintf(claims, sizeof(claims),
+                   "{" EXP ",\"sub\":\"u\",\"org_id\":\"%s\",\"scopes\":[],\"iss\":\"%s\"}", org, iss);
+    char *token = mint(s, header, claims);
+    enum kaiten_verdict verdict = identify(instance, token);
+    free(token);
+    return verdict;
+}
+
+/* Ten issuers with keys of one id; each tries to speak for each of the others, as itself and as
+ * the other. */
+static void
+no_issuer_speaks_for_another(void **state)
+{
+    enum { ISSUERS = 10 };
+    EVP_PKEY *pkeys[ISSUERS];
+    char lines[ISSUERS][128], iss[ISSUERS][16], org[ISSUERS][16];
+    size_t asked = 0;
+    (void)state;
+    settings();
+    for (size_t i = 0; i < ISSUERS; i++) {
+        char name[16];
+        pkeys[i] = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
+        char *jwk = jwk_of(pkeys[i], ",\"kid\":\"k\"");
+        (void)snprintf(name, sizeof(name), "jwk%zu", i);
+        (void)write_text(name, jwk, 0644);
+        free(jwk);
+        (void)snprintf(iss[i], sizeof(iss[i]), "https://%zu", i);
+        (void)snprintf(org[i], sizeof(org[i]), "org-%zu", i);
+        (void)snprintf(lines[i], sizeof(lines[i]), "%s jwks=%s org=%s", iss[i], name, org[i]);
+        fake_set("issuer", lines[i], 0);
+    }
+    void *instance = open_plugin();
+    for (size_t by = 0; by < ISSUERS; by++)
+        for (size_t as = 0; as < ISSUERS; as++)
+            for (size_t to = 0; to < ISSUERS; to++, asked++) {
+                const struct signer s = { "EdDSA", pkeys[by], NULL, 0 };
+                enum kaiten_verdict want = by == as && as == to ? KAITEN_KNOWN : KAITEN_REFUSED;
+                if (ask_as(instance, &s, "k", iss[as], org[to]) != want)
+                    fail_msg("%zu as %zu for %zu: %s", by, as, to, fake.err.text);
+            }
+    assert_int_equal(asked, 1000);
+    /* The common key: for whoever has no line, and for organizations that no line names. */
+    assert_int_equal(ask_as(instance, &hmac, "x", "https://other", "free"), KAITEN_KNOWN);
+    assert_int_equal(ask_as(instance, &hmac, "x", "https://other", "org-1"), KAITEN_REFUSED);
+    assert_int_equal(ask_as(instance, &hmac, "x", "https://1", "org-1"), KAITEN_REFUSED);
+    assert_int_equal(ask_as(instance, &hmac, "x", "https://1", "free"), KAITEN_REFUSED);
+    plugin->close(instance);
+    for (size_t i = 0; i < ISSUERS; i++)
+        EVP_PKEY_free(pkeys[i]);
+}
+
+static void
+without_common_keys_only_lines_count(void **state)
+{
+    (void)state;
+    settings();
+    char *one = jwk_of(keys.ed25519, ",\"kid\":\"k\"");
+    (void)write_text("one", one, 0644);
+    free(one);
+    fake.config.n--; /* the key */
+    fake_set("issuer", "https://1 jwks=one org=*", 0);
+    void *instance = open_plugin();
+    const struct signer s = { "EdDSA", keys.ed25519, NULL, 0 };
+    assert_int_equal(ask_as(instance, &s, "k", "https://1", "a"), KAITEN_KNOWN);
+    assert_int_equal(ask_as(instance, &s, "k", "https://2", "a"), KAITEN_REFUSED);
+    assert_int_equal(ask_as(instance, &hmac, "k", "https://2", "a"), KAITEN_REFUSED);
+    assert_int_equal(identify_claims(instance, H, "{" EXP "," WHO "}"), KAITEN_REFUSED);
+    assert_int_equal(identify_claims(instance, H, "no claims"), KAITEN_REFUSED);
+    plugin->close(instance);
+}
+
+/* Waits for a verdict that a thread of the plugin brings about. */
+static bool
+becomes(void *instance, const struct signer *s, const char *kid, enum kaiten_verdict want)
+{
+    const struct timespec moment = { 0, 5 * 1000 * 1000 };
+    for (int i = 0; i < 4000; i++) {
+        if (ask_as(instance, s, kid, "https://1", "a") == want)
+            return true;
+        (void)nanosleep(&moment, NULL);
+    }
+    return false;
+}
+
+static void
+replace_jwk(EVP_PKEY *pkey, const char *more)
+{
+    char *jwk = jwk_of(pkey, more);
+    const char *from = write_text("one.new", jwk, 0644);
+    assert_int_equal(rename(from, path_of("one")), 0);
+    free(jwk);
+}
+
+static void
+keys_follow_their_file(void **state)
+{
+    (void)state;
+    const struct signer a = { "EdDSA", keys.ed25519, NULL, 0 }, b = { "EdDSA", keys.ed448, NULL, 0 };
+    settings();
+    replace_jwk(keys.ed25519, ",\"kid\":\"a\"");
+    fake_set("issuer", "https://1 jwks=one org=*", 0);
+    void *instance = open_plugin();
+    assert_int_equal(ask_as(instance, &a, "a", "https://1", "a"), KAITEN_KNOWN);
+    assert_int_equal(atomic_load(&fake.forgotten), 0);
+    replace_jwk(keys.ed448, ",\"kid\":\"b\"");
+    assert_true(becomes(instance, &b, "b", KAITEN_KNOWN));
+    assert_int_equal(ask_as(instance, &a, "a", "https://1", "a"), KAITEN_REFUSED);
+    plugin->reload(instance); /* the same once more: nothing to forget */
+    replace_jwk(keys.ed25519, ",\"kid\":\"a\"");
+    plugin->reload(instance);
+    assert_true(becomes(instance, &a, "a", KAITEN_KNOWN));
+    assert_int_equal(ask_as(instance, &b, "b", "https://1", "a"), KAITEN_REFUSED);
+    plugin->close(instance);
+    assert_int_equal(atomic_load(&fake.forgotten), 2);
 }
 
 static double
@@ -623,6 +781,9 @@ main(void)
         cmocka_unit_test(lifetimes_follow_the_options),
         cmocka_unit_test(wrong_options_stop_the_start_and_are_named),
         cmocka_unit_test(a_jwk_set_serves_by_key_id),
+        cmocka_unit_test(no_issuer_speaks_for_another),
+        cmocka_unit_test(without_common_keys_only_lines_count),
+        cmocka_unit_test(keys_follow_their_file),
         cmocka_unit_test(costs_are_told),
         cmocka_unit_test(says_what_it_is),
     };

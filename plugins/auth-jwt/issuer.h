@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* Who may sign for callers: each issuer with keys of its own, and what its tokens may say. */
+#ifndef AUTH_JWT_ISSUER_H
+#define AUTH_JWT_ISSUER_H
+
+#include "plugins/auth-jwt/claims.h"
+#include "plugins/auth-jwt/keyring.h"
+#include "plugins/kaiten-auth.h"
+
+enum { ISSUERS_MAX = 256 };
+
+struct issuer {
+    char *text;      /* its line, cut into words; other members point into it */
+    const char *iss; /* NULL: the common one, for whoever has no line of its own */
+    struct keyring *ring;
+    struct claims_policy policy;
+};
+
+/* Read-only after issuers_read(), but for the rings. */
+struct issuers {
+    struct issuer *v; /* those with keys of their own */
+    size_t n;
+    struct issuer common;
+    struct claims_list organizations; /* all that stand on lines */
+};
+
+/* What open() was called with. */
+struct issuers_setup {
+    const struct kaiten_host *host;
+    const struct kaiten_config *config;
+    struct kaiten_err *err;
+    struct keyrings *rings;
+};
+
+/* Reads the options key, jwks, issuer, audience, org_claim, scope_ceiling and those of times, and
+ * every key file. ret starts from zeros and is to be given to issuers_done(), also on failure.
+ * False: the error names file, line, option and defect. */
+bool issuers_read(const struct issuers_setup *, struct issuers *ret);
+
+/* The issuer that a token with that iss (NULL: none) is to be judged by, or NULL. */
+struct issuer *issuers_find(struct issuers *, const char *iss);
+
+void issuers_done(struct issuers *);
+
+#endif
