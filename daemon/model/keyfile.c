@@ -27,8 +27,8 @@ write_all(int fd, const char *p, size_t n)
     return true;
 }
 
-static bool
-sync_folder(const char *path)
+bool
+keyfile_sync_folder(const char *path)
 {
     char copy[PATH_MAX];
     snprintf(copy, sizeof copy, "%s", path);
@@ -71,5 +71,5 @@ keyfile_create(const char *path, const void *bytes, size_t n)
     int saved = errno;
     (void)unlink(hidden);
     errno = saved;
-    return made && sync_folder(path);
+    return made && keyfile_sync_folder(path);
 }

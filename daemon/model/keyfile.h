@@ -12,4 +12,7 @@
  * replaced. False: errno tells why, EEXIST for a file that is there. Any thread; blocks. */
 bool keyfile_create(const char *path, const void *bytes, size_t n);
 
+/* Syncs the folder that a file is in, so that its name is there after a power cut. False: errno. */
+bool keyfile_sync_folder(const char *path);
+
 #endif

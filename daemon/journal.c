@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "daemon/journal.h"
+
+#include "daemon/journal_file.h"
+#include "daemon/log.h"
+#include "daemon/model/digest.h"
+#include "daemon/model/keyfile.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+struct journal {
+    int fd;
+    char *path;
+    const struct digest_keys *keys;
+    struct journal_seen seen;
+    uint64_t added;   /* the number of the last record of the group */
+    size_t room_end;  /* zeros are written up to here */
+    unsigned char *group; /* JOURNAL_ROOM records */
+    size_t ngroup;
+};
+
+static bool
+refuse(char err[JOURNAL_ERROR_MAX], const char *path, const char *what)
+{
+    snprintf(err, JOURNAL_ERROR_MAX, "%s: %s", path, what);
+    return false;
+}
+
+static struct journal *
+journal_new(const char *path, const struct digest_keys *keys)
+{
+    struct journal *j = calloc(1, sizeof *j);
+    if (!j)
+        return NULL;
+    j->fd = -1;
+    j->keys = keys;
+    j->path = strdup(path);
+    j->group = malloc((size_t)JOURNAL_ROOM * JOURNAL_RECORD_BYTES);
+    if (j->path && j->group)
+        return j;
+    journal_close(j);
+    return NULL;
+}
+
+void
+journal_close(struct journal *j)
+{
+    if (!j)
+        return;
+    if (j->fd >= 0)
+        close(j->fd);
+    free(j->path);
+    free(j->group);
+    free(j);
+}
+
+const unsigned char *
+journal_id(const struct journal *j)
+{
+    return j->seen.id;
+}
+
+uint64_t
+journal_floor(const struct journal *j)
+{
+    return j->seen.floor;
+}
+
+uint64_t
+journal_last(const struct journal *j)
+{
+    return j->seen.last;
+}
+
+size_t
+journal_entries(const struct journal *j)
+{
+    return j->seen.entries;
+}
+
+/* --- files -------------------------------------------------------------------------------- */
+
+static bool
+write_at(int fd, const void *bytes, size_t n, size_t at)
+{
+    const char *p = bytes;
+    while (n > 0) {
+        ssize_t done = pwrite(fd, p, n, (off_t)at);
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done <= 0)
+            return false;
+        p += done;
+        at += (size_t)done;
+        n -= (size_t)done;
+    }
+    return true;
+}
+
+/* Zeros from the last record to JOURNAL_ROOM records behind it. Written, not only allotted: a file
+ * system that copies on write, or that has to turn an extent into a written one, may need space for
+ * that when there is none. */
+static bool
+make_room(struct journal *j)
+{
+    static const unsigned char zeros[(size_t)JOURNAL_ROOM * JOURNAL_RECORD_BYTES];
+    size_t end = j->seen.good_bytes + sizeof zeros;
+    if (!write_at(j->fd, zeros, end - j->room_end, j->room_end))
+        return false;
+    if (fsync(j->fd) != 0)
+        journal_fail_sync(j->path, errno);
+    j->room_end = end;
+    return true;
+}
+
+bool
+journal_reserve(struct journal *j, size_t n)
+{
+    size_t end = j->seen.good_bytes + n * JOURNAL_RECORD_BYTES;
+    if (n > JOURNAL_ROOM || j->seen.entries + n > JOURNAL_ENTRIES_MAX)
+        return false;
+    /* Half of the room is kept back, so that a disk that is full leaves time to see it. */
+    size_t wanted = end + JOURNAL_ROOM / 2 * JOURNAL_RECORD_BYTES;
+    return wanted <= j->room_end || make_room(j) || end <= j->room_end;
+}
+
+/* --- opening ------------------------------------------------------------------------------ */
+
+static bool
+is_ours(int fd, const char *path, size_t *ret_size, char err[JOURNAL_ERROR_MAX])
+{
+    struct stat st;
+    if (fstat(fd, &st) != 0)
+        return refuse(err, path, strerror(errno));
+    if (!S_ISREG(st.st_mode) || (st.st_uid != geteuid() && st.st_uid != 0) ||
+        (st.st_mode & 077) != 0)
+        return refuse(err, path, "it must be a regular file of ours or root's that only its owner "
+                                 "may read and write: chmod 600");
+    if ((uint64_t)st.st_size > (uint64_t)(JOURNAL_ENTRIES_MAX + 1 + JOURNAL_ROOM) *
+                                   JOURNAL_RECORD_BYTES)
+        return refuse(err, path, "it is larger than a journal can be");
+    *ret_size = (size_t)st.st_size;
+    return true;
+}
+
+static enum journal_found
+parse_file(struct journal *j, size_t size, void (*each)(void *, const struct journal_entry *),
+           void *ctx, char err[JOURNAL_ERROR_MAX])
+{
+    void *bytes = NULL;
+    if (size > 0 && (bytes = mmap(NULL, size, PROT_READ, MAP_PRIVATE, j->fd, 0)) == MAP_FAILED) {
+        refuse(err, j->path, strerror(errno));
+        return JOURNAL_DAMAGED;
+    }
+    enum journal_found found = journal_parse(j->keys, bytes, size, each, ctx, &j->seen);
+    if (bytes)
+        munmap(bytes, size);
+    if (found == JOURNAL_DAMAGED)
+        refuse(err, j->path, j->seen.why);
+    return found;
+}
+
+/* What was torn must not be taken for records later, so it is gone before anything is added. */
+static bool
+cut_and_fill(struct journal *j, char err[JOURNAL_ERROR_MAX])
+{
+    j->added = j->seen.last;
+    j->room_end = j->seen.good_bytes;
+    if (ftruncate(j->fd, (off_t)j->seen.good_bytes) != 0)
+        return refuse(err, j->path, strerror(errno));
+    if (make_room(j))
+        return true;
+    log_line(LOG_LEVEL_WARNING, "journal.full", "file=%s message=%s", j->path, strerror(errno));
+    return true; /* tried again before the next ending */
+}
+
+enum journal_found
+journal_open(const char *path, const struct digest_keys *keys, struct journal **ret,
+             void (*each)(void *, const struct journal_entry *), void *ctx,
+             char err[JOURNAL_ERROR_MAX])
+{
+    size_t size;
+    *ret = NULL;
+    struct journal *j = journal_new(path, keys);
+    if (!j) {
+        refuse(err, path, "no memory");
+        return JOURNAL_DAMAGED;
+    }
+    enum journal_found found = JOURNAL_DAMAGED;
+    j->fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (j->fd < 0 && errno == ENOENT)
+        found = JOURNAL_MISSING;
+    else if (j->fd < 0)
+        refuse(err, path, strerror(errno));
+    else if (is_ours(j->fd, path, &size, err))
+        found = parse_file(j, size, each, ctx, err);
+    if (found == JOURNAL_TORN)
+        log_line(LOG_LEVEL_WARNING, "journal.torn", "file=%s number=%llu message=%s", path,
+                 (unsigned long long)j->seen.last,
+                 "what was being written when the machine ended is cut off");
+    bool good = found == JOURNAL_WHOLE || found == JOURNAL_TORN;
+    if (good && !cut_and_fill(j, err))
+        found = JOURNAL_DAMAGED;
+    if (found == JOURNAL_WHOLE || found == JOURNAL_TORN)
+        *ret = j;
+    else
+        journal_close(j);
+    return found;
+}
+
+/* --- writing anew ------------------------------------------------------------------------- */
+
+static int
+open_new(const char *path, char hidden[PATH_MAX])
+{
+    if ((size_t)snprintf(hidden, PATH_MAX, "%s.new", path) >= PATH_MAX) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    /* Of a process that ended in the midst of this; nobody has ever used it. */
+    if (unlink(hidden) != 0 && errno != ENOENT)
+        return -1;
+    return open(hidden, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+}
+
+/* The new file takes the name. False: errno, and *j is as it was. */
+static bool
+take_over(struct journal *j, int fd, const char *hidden, const struct journal_seen *seen)
+{
+    if (fsync(fd) != 0 || rename(hidden, j->path) != 0)
+        return false;
+    if (!keyfile_sync_folder(j->path))
+        journal_fail_sync(j->path, errno); /* which of the two files there is cannot be said */
+    if (j->fd >= 0)
+        close(j->fd);
+    j->fd = fd;
+    j->seen = *seen;
+    j->added = seen->last;
+    j->room_end = seen->good_bytes;
+    if (!make_room(j))
+        log_line(LOG_LEVEL_WARNING, "journal.full", "file=%s message=%s", j->path,
+                 strerror(errno));
+    return true;
+}
+
+static bool
+keep_aside(const char *path)
+{
+    char old[PATH_MAX];
+    if ((size_t)snprintf(old, sizeof old, "%s.old", path) >= sizeof old) {
+        errno = ENAMETOOLONG;
+        return false;
+    }
+    return rename(path, old) == 0 || errno == ENOENT;
+}
+
+struct journal *
+journal_create(const char *path, const struct digest_keys *keys, char err[JOURNAL_ERROR_MAX])
+{
+    char hidden[PATH_MAX];
+    unsigned char header[JOURNAL_RECORD_BYTES];
+    struct journal *j = journal_new(path, keys);
+    if (!j) {
+        refuse(err, path, "no memory");
+        return NULL;
+    }
+    struct journal_seen seen = { .floor = 1, .good_bytes = sizeof header };
+    randombytes_buf(seen.id, sizeof seen.id);
+    journal_put_header(keys, &seen, header);
+    int fd = open_new(path, hidden);
+    if (fd >= 0 && write_at(fd, header, sizeof header, 0) && fsync(fd) == 0 && keep_aside(path) &&
+        take_over(j, fd, hidden, &seen))
+        return j;
+    refuse(err, path, strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    journal_close(j);
+    return NULL;
+}
+
+/* --- adding ------------------------------------------------------------------------------- */
+
+void
+journal_add(struct journal *j, const struct journal_entry *entry)
+{
+    if (j->ngroup == JOURNAL_ROOM)
+        journal_sync(j);
+    struct journal_entry e = *entry;
+    e.number = ++j->added;
+    journal_put_record(&e, j->group + j->ngroup++ * JOURNAL_RECORD_BYTES);
+}
+
+void
+journal_sync(struct journal *j)
+{
+    if (j->ngroup == 0)
+        return;
+    size_t n = j->ngroup * JOURNAL_RECORD_BYTES;
+    struct journal_seen after = j->seen;
+    journal_seal_group(j->keys, &after, j->group, j->ngroup);
+    if (!write_at(j->fd, j->group, n, j->seen.good_bytes) || fdatasync(j->fd) != 0)
+        journal_fail_sync(j->path, errno);
+    j->seen = after;
+    if (j->room_end < after.good_bytes)
+        j->room_end = after.good_bytes;
+    j->ngroup = 0;
+}
+
+/* --- dropping ----------------------------------------------------------------------------- */
+
+struct dropping {
+    struct journal *j;
+    int64_t now_ms, keep_ms;
+    int fd;             /* -1: only count */
+    struct journal_seen seen; /* of the new file */
+    size_t kept;
+    unsigned char batch[64 * JOURNAL_RECORD_BYTES];
+    size_t nbatch;
+    bool failed;
+};
+
+static void
+flush_batch(struct dropping *d)
+{
+    size_t at = d->seen.good_bytes;
+    if (d->nbatch == 0 || d->failed)
+        return;
+    journal_seal_kept(d->j->keys, &d->seen, d->batch, d->nbatch);
+    d->failed = !write_at(d->fd, d->batch, d->nbatch * JOURNAL_RECORD_BYTES, at);
+    d->nbatch = 0;
+}
+
+static void
+keep_or_drop(void *ctx, const struct journal_entry *e)
+{
+    struct dropping *d = ctx;
+    bool expired = e->until_ms != 0 && e->until_ms <= d->now_ms;
+    bool old = d->keep_ms != 0 && e->at_ms + d->keep_ms <= d->now_ms && e->type != JOURNAL_BEGIN;
+    if (expired || old) {
+        /* A copy of the store from before this number may have it alive. */
+        if (!expired && e->number >= d->seen.floor)
+            d->seen.floor = e->number + 1;
+        return;
+    }
+    d->kept++;
+    if (d->fd < 0)
+        return;
+    journal_put_record(e, d->batch + d->nbatch++ * JOURNAL_RECORD_BYTES);
+    if (d->nbatch * JOURNAL_RECORD_BYTES == sizeof d->batch)
+        flush_batch(d);
+}
+
+static bool
+go_through(struct dropping *d)
+{
+    struct journal_seen seen;
+    size_t n = d->j->seen.good_bytes;
+    void *bytes = mmap(NULL, n, PROT_READ, MAP_PRIVATE, d->j->fd, 0);
+    if (bytes == MAP_FAILED)
+        return false;
+    enum journal_found found = journal_parse(d->j->keys, bytes, n, keep_or_drop, d, &seen);
+    munmap(bytes, n);
+    if (found != JOURNAL_WHOLE)
+        errno = EIO;
+    return found == JOURNAL_WHOLE;
+}
+
+static bool
+write_kept(struct dropping *d)
+{
+    unsigned char header[JOURNAL_RECORD_BYTES];
+    d->seen.key = 0;
+    d->seen.entries = d->kept;
+    journal_put_header(d->j->keys, &d->seen, header);
+    d->seen.good_bytes = sizeof header;
+    d->seen.entries = 0;
+    if (!write_at(d->fd, header, sizeof header, 0) || !go_through(d))
+        return false;
+    flush_batch(d);
+    return !d->failed;
+}
+
+bool
+journal_compact(struct journal *j, int64_t now_ms, int64_t keep_ms)
+{
+    char hidden[PATH_MAX];
+    struct dropping d = { .j = j, .now_ms = now_ms, .keep_ms = keep_ms, .fd = -1,
+                          .seen = j->seen };
+    journal_sync(j);
+    if (!go_through(&d))
+        return false;
+    /* A file under a retired key is written anew while that key is still there. */
+    if (j->seen.key == 0 && d.kept * 2 > j->seen.entries)
+        return true;
+    d.fd = open_new(j->path, hidden);
+    if (d.fd >= 0 && write_kept(&d) && take_over(j, d.fd, hidden, &d.seen))
+        return true;
+    int saved = errno;
+    if (d.fd >= 0) {
+        close(d.fd);
+        (void)unlink(hidden);
+    }
+    errno = saved;
+    return false;
+}
+
+void
+journal_fail_sync(const char *path, int error)
+{
+    log_line(LOG_LEVEL_ERROR, "journal.lost", "file=%s message=%s", path, strerror(error));
+    _exit(EX_TEMPFAIL);
+}

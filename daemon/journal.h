@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* The revocation journal: what has ended, written down beside the digest key, outside the store. A
+ * copy of the store that is put back knows nothing of what was revoked since; the journal does.
+ *
+ * The file is a header and records of JOURNAL_RECORD_BYTES each, so that none lies across two
+ * sectors. Each is authenticated with a key derived from the digest key, over the file's id and the
+ * MAC of the record before it: nothing can be changed, taken out or put elsewhere unseen. Records
+ * have numbers; those that were dropped for age leave a floor in the header. Behind the last record
+ * stand zeros, written beforehand: room for endings on a disk that has become full.
+ *
+ * What is torn off by a power cut belongs to the last group, which was never acknowledged: each
+ * record says where its group began, so that a group that is not whole is told from damage. */
+#ifndef JOURNAL_H
+#define JOURNAL_H
+
+#include "client/proto/str.h"
+#include "daemon/model/uuid.h"
+
+struct digest_keys;
+
+enum {
+    JOURNAL_RECORD_BYTES = 128,
+    JOURNAL_ID_BYTES = 16,
+    JOURNAL_ENTRIES_MAX = 1 << 24, /* records of a file; the oldest must go before there are more */
+    JOURNAL_ROOM = 2048,           /* records whose room is written beforehand */
+    JOURNAL_ERROR_MAX = 512
+};
+
+/* The numbers stand in the file. */
+enum journal_type {
+    JOURNAL_BEGIN = 1,   /* the store knows this journal */
+    JOURNAL_DIGEST = 2,  /* a secret is dead */
+    JOURNAL_TOKEN = 3,   /* so is its token */
+    JOURNAL_CAP = 4,     /* a secret ends at ends_ms */
+    JOURNAL_ACCOUNT = 5  /* an account is gone, tokens and all */
+};
+
+struct journal_entry {
+    uint64_t number; /* from 1; set by journal_add */
+    enum journal_type type;
+    uint32_t epoch;   /* ACCOUNT: the first that is not dead */
+    int64_t at_ms;    /* when it ended */
+    int64_t ends_ms;  /* CAP */
+    int64_t until_ms; /* from then on every copy of the store has it expired; 0: never */
+    struct uuid org;  /* ACCOUNT */
+    unsigned char id[32]; /* digest; ACCOUNT: its id, and zeros */
+};
+
+enum journal_found {
+    JOURNAL_WHOLE = 0,
+    JOURNAL_TORN,    /* whole up to good_bytes, and what follows was never acknowledged */
+    JOURNAL_MISSING,
+    JOURNAL_DAMAGED  /* not authentic, or cut in the midst; entries up to there are good */
+};
+
+struct journal_seen {
+    unsigned char id[JOURNAL_ID_BYTES];
+    uint64_t floor;    /* numbers from here on are all there, or had expired */
+    uint64_t last;     /* of the last record, also if it was dropped; 0: there was none */
+    size_t entries;    /* records */
+    size_t good_bytes; /* header and good records */
+    size_t key;        /* which digest key authenticates it */
+    unsigned char mac[16]; /* of the last record */
+    char why[128];     /* DAMAGED */
+};
+
+/* Reads n bytes. each() (may be NULL) gets every authentic record in order. Touches no file. */
+enum journal_found journal_parse(const struct digest_keys *, const void *bytes, size_t n,
+                                 void (*each)(void *ctx, const struct journal_entry *), void *ctx,
+                                 struct journal_seen *ret);
+
+/* An open journal. One thread at a time: whoever starts the daemon, then the committer. */
+struct journal;
+
+/* Reads the file. WHOLE and TORN: *ret is the journal, with what was torn cut off and room behind
+ * it, both synced. each() as above. Otherwise *ret is NULL, and err says why unless it is MISSING;
+ * a file that cannot be opened, or that others may write, counts as DAMAGED. Keys are borrowed. */
+enum journal_found journal_open(const char *path, const struct digest_keys *, struct journal **ret,
+                                void (*each)(void *ctx, const struct journal_entry *), void *ctx,
+                                char err[JOURNAL_ERROR_MAX]);
+
+/* A new one without records, under a fresh id (0600, synced with its folder). An old file of this
+ * name is kept aside as PATH.old, where it replaces an older one. NULL: err. */
+struct journal *journal_create(const char *path, const struct digest_keys *,
+                               char err[JOURNAL_ERROR_MAX]);
+
+/* NULL allowed. */
+void journal_close(struct journal *);
+
+const unsigned char *journal_id(const struct journal *);
+uint64_t journal_floor(const struct journal *);
+uint64_t journal_last(const struct journal *); /* of what is synced */
+size_t journal_entries(const struct journal *);
+
+/* Makes sure that n more records have their room on the disk. False: they have not, and there is
+ * none to be had: what ends something must be refused before it is done. */
+bool journal_reserve(struct journal *, size_t n);
+
+/* Adds to the group that the next journal_sync() writes, at most what was reserved. */
+void journal_add(struct journal *, const struct journal_entry *);
+
+/* Writes the group and syncs it. When that fails nobody can say what the disk has: the process
+ * ends at once with EX_TEMPFAIL, and nothing of the group is acknowledged. Does nothing for an
+ * empty group. */
+void journal_sync(struct journal *);
+
+/* Writes the file anew, without what has expired by now_ms, and without what is older than
+ * keep_ms (0: nothing is too old), unless less than half of it would go. False: errno, and the old
+ * file stays. */
+bool journal_compact(struct journal *, int64_t now_ms, int64_t keep_ms);
+
+#endif
