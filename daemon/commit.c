@@ -5,8 +5,10 @@
 #include "daemon/commit.h"
 
 #include "daemon/index.h"
+#include "daemon/journal.h"
 #include "daemon/log.h"
 #include "daemon/model/account.h"
+#include "daemon/model/endings.h"
 #include "daemon/service.h"
 #include "daemon/store.h"
 
@@ -25,14 +27,16 @@ struct committer {
     pthread_cond_t wake;
     struct request *first, **last; /* waiting, oldest first */
     bool stop;
+    uint64_t marked; /* what the store knows of the journal; the thread's own, as is the next */
+    struct kt_arena arena;
 };
 
 /* One turn of the thread. */
 struct group {
     struct request *requests[GROUP_MAX];
-    struct batch *batches[GROUP_MAX];
-    struct kaiten_outcome outcomes[GROUP_MAX];
-    size_t n;
+    struct batch *batches[GROUP_MAX + 1]; /* and one of the committer's own */
+    struct kaiten_outcome outcomes[GROUP_MAX + 1];
+    size_t n, nendings;
     struct request *done, **last; /* finished requests, in order */
 };
 
@@ -154,6 +158,87 @@ publish_ends(struct index *index, const struct batch *b)
     }
 }
 
+/* --- what the journal is told ------------------------------------------------------------- */
+
+static bool
+is_ending(const struct effect *e)
+{
+    return e->type == EFFECT_ACCOUNT_END || e->type == EFFECT_ACCOUNT_EPOCH ||
+           e->type == EFFECT_REVOKE || e->type == EFFECT_EXPIRY;
+}
+
+static size_t
+count_endings(const struct batch *b)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < b->neffects; i++)
+        n += is_ending(&b->effects[i]);
+    return n;
+}
+
+static struct journal_entry
+entry_of(const struct effect *e, int64_t now_ms)
+{
+    struct journal_entry entry = { .type = JOURNAL_DIGEST, .at_ms = now_ms,
+                                   .until_ms = e->until_ms };
+    if (e->type == EFFECT_ACCOUNT_END || e->type == EFFECT_ACCOUNT_EPOCH) {
+        entry.type = e->type == EFFECT_ACCOUNT_END ? JOURNAL_ACCOUNT : JOURNAL_EPOCH;
+        entry.epoch = e->epoch;
+        entry.org = e->account->org;
+        memcpy(entry.id, e->account->id.b, sizeof e->account->id.b);
+        return entry;
+    }
+    if (e->type == EFFECT_EXPIRY) {
+        entry.type = JOURNAL_CAP;
+        entry.ends_ms = e->expires_ms;
+    } else if (e->whole) {
+        entry.type = JOURNAL_TOKEN;
+    }
+    memcpy(entry.id, e->digest, sizeof entry.id);
+    return entry;
+}
+
+static void
+write_down(struct journal *j, const struct batch *b, int64_t now_ms)
+{
+    for (size_t i = 0; i < b->neffects; i++) {
+        if (!is_ending(&b->effects[i]))
+            continue;
+        const struct journal_entry entry = entry_of(&b->effects[i], now_ms);
+        journal_add(j, &entry);
+    }
+}
+
+/* After the store, before the index and the answers. What may or may not be in the store is written
+ * down too: from now on it counts as ended. */
+static void
+write_down_group(struct committer *c, const struct group *g, enum kaiten_status all)
+{
+    if (g->nendings == 0)
+        return;
+    const int64_t now_ms = clock_wall_ms();
+    for (size_t i = 0; i < g->n; i++) {
+        enum kaiten_status status = all == KAITEN_DONE ? g->outcomes[i].status : all;
+        if (status == KAITEN_DONE || status == KAITEN_UNKNOWN)
+            write_down(c->svc->journal, g->batches[i], now_ms);
+    }
+    journal_sync(c->svc->journal);
+}
+
+/* What the journal had synced before this group goes into the store with it, when there is
+ * something new to say and the journal grows anyway. NULL: not now. */
+static struct batch *
+mark_batch(struct committer *c, const struct group *g)
+{
+    if (g->nendings == 0 || journal_last(c->svc->journal) == c->marked)
+        return NULL;
+    kt_arena_reset(&c->arena);
+    struct batch *b = batch_new(&c->arena);
+    if (b)
+        endings_put_mark(b, c->svc->journal);
+    return b && !b->failed ? b : NULL;
+}
+
 /* --- one group ---------------------------------------------------------------------------- */
 
 static void
@@ -177,6 +262,32 @@ refuse_unprepared(struct committer *c, struct group *g)
             continue;
         }
         fail_memory(&rq->call);
+        finish(g, rq);
+    }
+    g->n = kept;
+}
+
+/* An ending that could not be written down would come back with an old copy of the store. */
+static void
+refuse_unwritable(struct committer *c, struct group *g)
+{
+    size_t kept = 0;
+    g->nendings = 0;
+    if (!c->svc->journal)
+        return;
+    for (size_t i = 0; i < g->n; i++)
+        g->nendings += count_endings(g->batches[i]);
+    if (g->nendings == 0 || journal_reserve(c->svc->journal, g->nendings))
+        return;
+    g->nendings = 0;
+    for (size_t i = 0; i < g->n; i++) {
+        struct request *rq = g->requests[i];
+        if (count_endings(g->batches[i]) == 0) {
+            g->batches[kept] = g->batches[i];
+            g->requests[kept++] = rq;
+            continue;
+        }
+        fail_cause(&rq->call, KT_UNAVAILABLE, "Storage.Full", "no room for the journal");
         finish(g, rq);
     }
     g->n = kept;
@@ -236,9 +347,17 @@ commit_group(struct committer *c, struct group *g)
     g->done = NULL;
     g->last = &g->done;
     refuse_unprepared(c, g);
+    refuse_unwritable(c, g);
     enum kaiten_status all = KAITEN_DONE;
-    if (g->n != 0)
-        all = store_apply(c->svc->store, g->batches, g->n, g->outcomes, why, sizeof why);
+    struct batch *mark = mark_batch(c, g);
+    uint64_t number = mark ? journal_last(c->svc->journal) : 0;
+    g->batches[g->n] = mark;
+    size_t n = g->n + (mark ? 1 : 0);
+    if (n != 0)
+        all = store_apply(c->svc->store, g->batches, n, g->outcomes, why, sizeof why);
+    if (mark && all == KAITEN_DONE && g->outcomes[g->n].status == KAITEN_DONE)
+        c->marked = number;
+    write_down_group(c, g, all);
     for (size_t i = 0; i < g->n; i++)
         conclude(c, g, i, all == KAITEN_DONE ? g->outcomes[i].status : all, why);
     if (g->done)
@@ -290,6 +409,7 @@ committer_new(struct service *svc, void (*again)(struct request *),
     c->again = again;
     c->done = done;
     c->last = &c->first;
+    kt_arena_init(&c->arena, 64 * 1024);
     pthread_mutex_init(&c->lock, NULL);
     pthread_cond_init(&c->wake, NULL);
     errno = pthread_create(&c->thread, NULL, committer_main, c);
@@ -324,5 +444,6 @@ committer_free(struct committer *c)
     pthread_join(c->thread, NULL);
     pthread_mutex_destroy(&c->lock);
     pthread_cond_destroy(&c->wake);
+    kt_arena_done(&c->arena);
     free(c);
 }

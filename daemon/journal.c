@@ -90,6 +90,12 @@ journal_entries(const struct journal *j)
     return j->seen.entries;
 }
 
+const struct journal_seen *
+journal_seen(const struct journal *j)
+{
+    return &j->seen;
+}
+
 /* --- files -------------------------------------------------------------------------------- */
 
 static bool

@@ -33,18 +33,19 @@ enum journal_type {
     JOURNAL_DIGEST = 2,  /* a secret is dead */
     JOURNAL_TOKEN = 3,   /* so is its token */
     JOURNAL_CAP = 4,     /* a secret ends at ends_ms */
-    JOURNAL_ACCOUNT = 5  /* an account is gone, tokens and all */
+    JOURNAL_ACCOUNT = 5, /* an account is gone, tokens and all */
+    JOURNAL_EPOCH = 6    /* all tokens of an account are dead that are of a smaller epoch */
 };
 
 struct journal_entry {
     uint64_t number; /* from 1; set by journal_add */
     enum journal_type type;
-    uint32_t epoch;   /* ACCOUNT: the first that is not dead */
+    uint32_t epoch;   /* ACCOUNT, EPOCH: the first that is not dead */
     int64_t at_ms;    /* when it ended */
     int64_t ends_ms;  /* CAP */
     int64_t until_ms; /* from then on every copy of the store has it expired; 0: never */
-    struct uuid org;  /* ACCOUNT */
-    unsigned char id[32]; /* digest; ACCOUNT: its id, and zeros */
+    struct uuid org;  /* ACCOUNT, EPOCH */
+    unsigned char id[32]; /* digest; ACCOUNT, EPOCH: the account, and zeros */
 };
 
 enum journal_found {
@@ -92,6 +93,7 @@ const unsigned char *journal_id(const struct journal *);
 uint64_t journal_floor(const struct journal *);
 uint64_t journal_last(const struct journal *); /* of what is synced */
 size_t journal_entries(const struct journal *);
+const struct journal_seen *journal_seen(const struct journal *);
 
 /* Makes sure that n more records have their room on the disk. False: they have not, and there is
  * none to be had: what ends something must be refused before it is done. */

@@ -249,7 +249,7 @@ read_records(struct reading *r, void (*each)(void *, const struct journal_entry 
             !is_authentic(r->key, seen->id, seen->mac, record))
             return end_of_records(r, at);
         decode(record, &e);
-        if (e.type < JOURNAL_BEGIN || e.type > JOURNAL_ACCOUNT || !is_next(r, e.number))
+        if (e.type < JOURNAL_BEGIN || e.type > JOURNAL_EPOCH || !is_next(r, e.number))
             return damaged(seen, "a record of it is not what it should be");
         if (each)
             each(ctx, &e);

@@ -13,7 +13,8 @@
 
 #include "daemon/journal.h"
 
-/* The header for seen->id, floor, last and entries (as kept) under key seen->key; sets seen->mac. */
+/* The header for seen->id, floor, last and entries (as kept) under key seen->key; sets
+ * seen->mac. */
 void journal_put_header(const struct digest_keys *, struct journal_seen *,
                         unsigned char out[JOURNAL_RECORD_BYTES]);
 

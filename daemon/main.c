@@ -103,26 +103,29 @@ free_documents(struct parts *p)
 static const struct part {
     int (*start)(struct parts *);
     void (*stop)(struct parts *); /* NULL: nothing to undo */
+    bool serving; /* not needed for work on the store alone */
 } table[] = {
-    { parts_harden, NULL },
-    { parts_block_signals, NULL },
-    { parts_open_log, NULL },
-    { parts_open_notify, parts_close_notify },
-    { parts_raise_descriptors, NULL },
-    { parts_become_user, NULL },
-    { parts_load_plugins, parts_free_options },
-    { parts_load_tls, parts_free_tls },
-    { parts_make_state_dir, NULL },
-    { parts_open_storage, parts_close_storage },
-    { parts_open_keys, parts_close_keys },
-    { parts_check_keys, NULL },
-    { parts_open_signer, parts_close_signer },
-    { parts_fill_index, parts_close_index },
-    { parts_open_auths, parts_close_auths },
-    { start_threads, stop_threads },
-    { print_documents, free_documents },
-    { parts_start_listeners, parts_stop_listeners },
-    { say_ready, NULL },
+    { parts_harden, NULL, false },
+    { parts_block_signals, NULL, false },
+    { parts_open_log, NULL, false },
+    { parts_open_notify, parts_close_notify, false },
+    { parts_raise_descriptors, NULL, false },
+    { parts_become_user, NULL, false },
+    { parts_load_plugins, parts_free_options, false },
+    { parts_load_tls, parts_free_tls, false },
+    { parts_make_state_dir, NULL, false },
+    { parts_open_storage, parts_close_storage, false },
+    { parts_open_keys, parts_close_keys, false },
+    { parts_check_keys, NULL, false },
+    { parts_open_journal, parts_close_journal, false },
+    { parts_open_signer, parts_close_signer, false },
+    { parts_fill_index, parts_close_index, false },
+    { parts_heal_journal, NULL, false },
+    { parts_open_auths, parts_close_auths, true },
+    { start_threads, stop_threads, true },
+    { print_documents, free_documents, true },
+    { parts_start_listeners, parts_stop_listeners, true },
+    { say_ready, NULL, true },
 };
 
 enum { PARTS = sizeof table / sizeof table[0] };
@@ -167,9 +170,10 @@ serve(struct parts *p)
 {
     size_t i = 0;
     int code = EX_OK;
-    while (i < PARTS && code == EX_OK)
+    bool serving = p->rollback == ROLLBACK_REFUSE;
+    while (i < PARTS && code == EX_OK && (serving || !table[i].serving))
         code = table[i++].start(p);
-    if (code == EX_OK)
+    if (code == EX_OK && serving)
         wait_for_end(p);
     while (i-- > 0)
         if (table[i].stop)
@@ -183,11 +187,14 @@ serve(struct parts *p)
 static void
 print_usage(FILE *f)
 {
-    fputs("usage: kaitend [-c FILE] [--check | --dump-config | --dump-options]\n"
+    fputs("usage: kaitend [-c FILE] [--check | --dump-config | --dump-options |\n"
+          "                          --accept-rollback keep|revoke]\n"
           "       kaitend --dump-plugin NAME | --version | --help\n"
           "\n"
           "  -c, --config FILE   configuration (default " SYSCONFDIR "/kaitend/kaitend.conf)\n"
           "  -t, --check         check the configuration and its plugins' options, then end\n"
+          "  --accept-rollback keep|revoke\n"
+          "                      accept a store that was put back to an older state, then end\n"
           "  --dump-config       print the values in force\n"
           "  --dump-options      print every option with its default, as comments\n"
           "  --dump-plugin NAME  print what a plugin says of itself, and its options\n"
@@ -282,13 +289,24 @@ run(struct parts *p, const char *path, enum mode mode)
     return code;
 }
 
+static bool
+parse_rollback(const char *word, enum parts_rollback *ret)
+{
+    *ret = strcmp(word, "revoke") == 0 ? ROLLBACK_REVOKE : ROLLBACK_KEEP;
+    if (*ret == ROLLBACK_REVOKE || strcmp(word, "keep") == 0)
+        return true;
+    fprintf(stderr, "kaitend: --accept-rollback: \"%s\"; accepted: keep, revoke\n", word);
+    return false;
+}
+
 int
 main(int argc, char **argv)
 {
-    enum { DUMP_CONFIG = 256, DUMP_OPTIONS, DUMP_PLUGIN };
+    enum { DUMP_CONFIG = 256, DUMP_OPTIONS, DUMP_PLUGIN, ACCEPT_ROLLBACK };
     static const struct option longs[] = {
         { "config", required_argument, NULL, 'c' },
         { "check", no_argument, NULL, 't' },
+        { "accept-rollback", required_argument, NULL, ACCEPT_ROLLBACK },
         { "dump-config", no_argument, NULL, DUMP_CONFIG },
         { "dump-options", no_argument, NULL, DUMP_OPTIONS },
         { "dump-plugin", required_argument, NULL, DUMP_PLUGIN },
@@ -304,6 +322,10 @@ main(int argc, char **argv)
         switch (c) {
         case 'c': path = optarg; break;
         case 't': mode = MODE_CHECK; break;
+        case ACCEPT_ROLLBACK:
+            if (!parse_rollback(optarg, &parts.rollback))
+                return EX_USAGE;
+            break;
         case DUMP_CONFIG: mode = MODE_DUMP_CONFIG; break;
         case DUMP_OPTIONS: return dump_options();
         case DUMP_PLUGIN: return dump_plugin(&parts, optarg);

@@ -13,7 +13,17 @@
 
 #include <signal.h>
 
+struct call;
+struct endings;
+struct kt_arena;
 struct loop;
+
+/* What to do with a store that may have forgotten what was revoked. */
+enum parts_rollback {
+    ROLLBACK_REFUSE = 0, /* serve, and accept nothing */
+    ROLLBACK_KEEP,       /* accept it as it is */
+    ROLLBACK_REVOKE      /* accept it, and revoke every token in it */
+};
 
 /* Everything that lives from start to end. */
 struct parts {
@@ -31,6 +41,8 @@ struct parts {
     struct listener *listeners[SETTINGS_LISTENERS_MAX];
     struct tls *tls[SETTINGS_LISTENERS_MAX]; /* in the order of the settings; NULL: plain */
     size_t nlisteners;
+    enum parts_rollback rollback; /* not REFUSE: accept, then end */
+    struct endings *endings; /* what the journal said, until the index is filled */
     struct loop **loops;
     sigset_t signals;
 };
@@ -59,6 +71,10 @@ void parts_close_storage(struct parts *);
 int parts_open_keys(struct parts *);
 void parts_close_keys(struct parts *);
 int parts_check_keys(struct parts *);
+int parts_open_journal(struct parts *);
+int parts_heal_journal(struct parts *); /* once the index is filled */
+void parts_close_journal(struct parts *);
+void parts_begin_call(struct parts *, struct call *, struct kt_arena *); /* for work at start */
 int parts_open_signer(struct parts *);
 void parts_close_signer(struct parts *);
 int parts_fill_index(struct parts *);

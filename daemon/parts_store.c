@@ -39,8 +39,8 @@ parts_open_storage(struct parts *p)
 }
 
 /* What any work at start is done with. */
-static void
-begin_call(struct parts *p, struct call *call, struct kt_arena *arena)
+void
+parts_begin_call(struct parts *p, struct call *call, struct kt_arena *arena)
 {
     kt_arena_init(arena, REQUEST_ARENA_MAX);
     *call = (struct call){ .svc = &p->svc, .arena = arena, .now_ms = clock_wall_ms(),
@@ -60,7 +60,7 @@ parts_open_keys(struct parts *p)
         return EX_OK;
     if (!missing)
         return parts_fail(EX_NOPERM, err.text);
-    begin_call(p, &call, &arena);
+    parts_begin_call(p, &call, &arena);
     int status = store_is_empty(&call, p->svc.store, &empty);
     kt_arena_done(&arena);
     if (status != KT_OK)
@@ -88,7 +88,7 @@ parts_check_keys(struct parts *p)
                  "the limit on locked memory is too low; keys may be swapped out");
     struct kt_arena arena;
     struct call call;
-    begin_call(p, &call, &arena);
+    parts_begin_call(p, &call, &arena);
     int status = format_check(&call, p->settings->digest_key_file);
     kt_arena_done(&arena);
     return status == KT_OK ? EX_OK : EX_CONFIG;
@@ -148,8 +148,9 @@ parts_fill_index(struct parts *p)
     struct kt_arena arena;
     struct call call;
     int64_t began = clock_mono_ms();
-    begin_call(p, &call, &arena);
-    int status = load_index(&call, p->svc.index, p->settings->loops);
+    parts_begin_call(p, &call, &arena);
+    struct endings *endings = p->svc.journal ? p->endings : NULL;
+    int status = load_index(&call, p->svc.index, endings, p->settings->loops);
     kt_arena_done(&arena);
     if (status != KT_OK)
         return parts_fail(EX_TEMPFAIL, "the tokens cannot be read from the store");

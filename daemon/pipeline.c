@@ -111,12 +111,30 @@ is_open(const struct request *rq)
     return (rq->op->flags & OP_PUBLIC) && !slash;
 }
 
+/* While the store may have forgotten what was revoked. */
+static int
+refuse_quarantined(struct request *rq)
+{
+    return fail(&rq->call, KT_UNAVAILABLE, "Server.Quarantined",
+                "no token is accepted and nothing can be changed until the operator has accepted "
+                "the state of the store");
+}
+
+static int
+identify(struct request *rq, const struct place *at)
+{
+    bool is_token = rq->credential.n >= 4 && memcmp(rq->credential.p, "ksh_", 4) == 0;
+    if (is_token && rq->call.svc->quarantine)
+        return refuse_quarantined(rq);
+    return authn_identify(rq, !at->on_loop);
+}
+
 static int
 authenticate(struct request *rq, const struct place *at)
 {
     /* On the socket an unknown method is told to everybody: clients probe for features. */
     bool open_door = rq->op ? is_open(rq) : rq->transport->door == DOOR_SOCKET;
-    int status = open_door ? KT_OK : authn_identify(rq, !at->on_loop);
+    int status = open_door ? KT_OK : identify(rq, at);
     if (status != KT_OK)
         return status;
     return rq->op ? KT_OK : refuse_route(rq);
@@ -166,6 +184,8 @@ static int
 run_operation(struct request *rq, const struct place *at)
 {
     (void)at;
+    if (rq->call.svc->quarantine && (rq->op->flags & (OP_WRITES | OP_JUDGES)))
+        return refuse_quarantined(rq);
     if (rq->spec->out)
         kt_shape_clear(rq->spec->out, &rq->out);
     if (rq->idempotency_key.p && (rq->op->flags & OP_MAKES))

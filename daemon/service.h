@@ -15,6 +15,7 @@ struct committer;
 struct digest_keys;
 struct documents;
 struct index;
+struct journal;
 struct inflight;
 struct signer;
 struct store;
@@ -32,6 +33,10 @@ struct service {
     /* Held shared by a worker that looks into the index, and alone by whoever frees memory that
      * the index has retired. Event loops need not: the barrier before the free passed them. */
     pthread_rwlock_t *index_guard;
+    struct journal *journal; /* the committer's; NULL: the store forgets everything anyway */
+    /* Why the store may have forgotten what was revoked: nothing is accepted, nothing changed.
+     * NULL: it has not. */
+    const char *quarantine;
     struct digest_keys *keys;
     struct signer *signer;
     struct committer *committer;

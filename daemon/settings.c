@@ -25,6 +25,9 @@ const struct kaiten_option settings_daemon[] = {
     { "digest_key_file", KAITEN_OPT_PATH, 0, NULL, 0, 0,
       "Key of the tokens' digests; digest.key in state_dir when not set. Made at the first start. "
       "Whoever loses it loses every token." },
+    { "journal_file", KAITEN_OPT_PATH, 0, NULL, 0, 0,
+      "What was revoked, apart from the store, so that a copy of the store that is put back "
+      "revives nothing; revocations.log in state_dir when not set. Never put an old copy of it back." },
     { "signing_key_file", KAITEN_OPT_PATH, 0, NULL, 0, 0,
       "P-256 private key of the JWTs that /tokens/validate hands out; signing.pem in state_dir "
       "when not set. Made at the first start." },
@@ -257,9 +260,9 @@ read_listeners(struct settings *s, const char *path, struct conf_error *err)
 
 /* --- [kaitend] ---------------------------------------------------------------------------- */
 
-/* A key's file: as configured, or by its usual name in the state folder. */
+/* A file of our own: as configured, or by its usual name in the state folder. */
 static const char *
-key_file(struct settings *s, const char *option, const char *usual)
+own_file(struct settings *s, const char *option, const char *usual)
 {
     const char *set = conf_str(s->values, option);
     char *path = NULL;
@@ -319,8 +322,9 @@ read_daemon(struct settings *s, struct conf_error *err)
     s->storage = conf_str(v, "storage");
     s->issuer = conf_str(v, "issuer");
     s->audience = conf_str(v, "audience");
-    s->digest_key_file = key_file(s, "digest_key_file", "digest.key");
-    s->signing_key_file = key_file(s, "signing_key_file", "signing.pem");
+    s->digest_key_file = own_file(s, "digest_key_file", "digest.key");
+    s->journal_file = own_file(s, "journal_file", "revocations.log");
+    s->signing_key_file = own_file(s, "signing_key_file", "signing.pem");
     read_numbers(s);
     return read_modules(s, err);
 }
@@ -353,6 +357,7 @@ settings_free(struct settings *s)
     if (s->conf)
         conf_free(s->conf);
     free((char *)(uintptr_t)s->digest_key_file);
+    free((char *)(uintptr_t)s->journal_file);
     free((char *)(uintptr_t)s->signing_key_file);
     free(s->modules);
     free(s);

@@ -32,7 +32,7 @@ struct settings {
     struct conf_values *values;
     enum log_level log_level;
     const char *log_file, *user, *plugin_dir, *storage, *state_dir;
-    const char *digest_key_file, *signing_key_file, *issuer, *audience;
+    const char *digest_key_file, *journal_file, *signing_key_file, *issuer, *audience;
     size_t loops, workers, queue_max, embedded_tokens_max;
     int64_t request_ms, drain_ms, lifetime_max_ms, jwt_lifetime_ms;
     bool scopes_unbounded;

@@ -278,10 +278,9 @@ seen_row(struct kaiten_emit *base, struct kaiten_bytes key, struct kaiten_bytes 
 }
 
 int
-store_is_empty(struct call *call, struct store *s, bool *ret_empty)
+store_lacks(struct call *call, struct store *s, const char *spaces, bool *ret_lacks)
 {
     /* Each space is a range of its own. */
-    static const char spaces[] = "acehimstx";
     struct seen_emit emit = { { seen_row }, false };
     for (const char *p = spaces; *p && !emit.seen; p++) {
         char end = (char)(*p + 1);
@@ -290,8 +289,14 @@ store_is_empty(struct call *call, struct store *s, bool *ret_empty)
         if (status != KT_OK)
             return status;
     }
-    *ret_empty = !emit.seen;
+    *ret_lacks = !emit.seen;
     return KT_OK;
+}
+
+int
+store_is_empty(struct call *call, struct store *s, bool *ret_empty)
+{
+    return store_lacks(call, s, "acehimrstux", ret_empty);
 }
 
 bool

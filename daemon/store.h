@@ -46,6 +46,11 @@ int store_scan(struct call *, struct store *, const struct store_range *,
                int (*each)(void *ctx, const struct store_row *), void *ctx)
     __attribute__((warn_unused_result));
 
+/* Whether there is not a single row in these spaces (first bytes of keys); readable without keys.
+ * Blocks. 0 or a kind. */
+int store_lacks(struct call *, struct store *, const char *spaces, bool *ret_lacks)
+    __attribute__((warn_unused_result));
+
 /* Whether there is not a single row; readable without keys. Blocks. 0 or a kind. */
 int store_is_empty(struct call *, struct store *, bool *ret_empty)
     __attribute__((warn_unused_result));
@@ -82,6 +87,8 @@ struct effect {
     unsigned char digest[32];
     uint32_t epoch;
     int64_t expires_ms;  /* 0: never */
+    int64_t until_ms;    /* REVOKE, EXPIRY: when it would have ended anyway; 0: never */
+    bool whole;          /* REVOKE: the token, not only this secret of it */
     uint32_t number, list; /* the committer's own */
 };
 

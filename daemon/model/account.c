@@ -4,6 +4,7 @@
 
 #include "daemon/model/account.h"
 
+#include "daemon/journal.h"
 #include "daemon/model/audit.h"
 #include "daemon/model/cursor.h"
 #include "daemon/model/record.h"
@@ -315,15 +316,27 @@ account_propose_rename(struct call *call, const struct account_record *a,
 
 /* Who ended something, and when: a deleted account, or an epoch. */
 static struct kt_str
-encode_end(struct call *call, uint8_t format)
+encode_end(struct call *call, uint8_t format, int64_t at_ms, const struct actor *by)
 {
     struct kt_buf buf;
     kt_buf_init(&buf, RECORD_MAX);
     record_put_u8(&buf, format);
-    record_put_i64(&buf, call->now_ms);
-    record_put_uuid(&buf, &call->who->id);
-    record_put_str(&buf, call->who->name);
+    record_put_i64(&buf, at_ms);
+    record_put_uuid(&buf, &by->id);
+    record_put_str(&buf, by->name);
     return record_finish(call->arena, &buf);
+}
+
+static void
+end_account(struct call *call, struct batch *b, const struct account_record *a,
+            const struct store_row *row, int64_t at_ms, const struct actor *by)
+{
+    b->urgent = true;
+    batch_if_at(b, row);
+    batch_delete(b, row->key);
+    batch_delete(b, slug_key(call->arena, &a->org, a->slug));
+    batch_set(b, key_of(call->arena, 'x', &a->org, a->id.b, sizeof a->id.b),
+              encode_end(call, TOMBSTONE_FORMAT, at_ms, by));
 }
 
 /* The tokens are not touched: without their account none of them is live, and they may be more
@@ -336,13 +349,9 @@ account_propose_delete(struct call *call, const struct account_record *a,
     if (!b)
         return fail_memory(call);
     struct account_record ended = *a;
+    const struct actor by = actor_of(call);
     ended.epoch++;
-    b->urgent = true;
-    batch_if_at(b, row);
-    batch_delete(b, row->key);
-    batch_delete(b, slug_key(call->arena, &a->org, a->slug));
-    batch_set(b, key_of(call->arena, 'x', &a->org, a->id.b, sizeof a->id.b),
-              encode_end(call, TOMBSTONE_FORMAT));
+    end_account(call, b, a, row, call->now_ms, &by);
     audit_put(call, b, "account.delete", &a->id, NULL);
     if (!effect_account(call, b, EFFECT_ACCOUNT_END, &ended))
         return fail_memory(call);
@@ -364,16 +373,61 @@ account_propose_end_epoch(struct call *call, const struct account_record *a,
         return fail_memory(call);
     if (a->epoch > LAST)
         return fail_cause(call, KT_INTERNAL, NULL, "the epochs of an account are used up");
+    const struct actor by = actor_of(call);
     next.epoch++;
     b->urgent = true;
     batch_if_at(b, row);
     batch_set(b, row->key, encode(call->arena, &next));
-    batch_set(b, end_key(call->arena, a, a->epoch), encode_end(call, END_FORMAT));
+    batch_set(b, end_key(call->arena, a, a->epoch),
+              encode_end(call, END_FORMAT, call->now_ms, &by));
     audit_put(call, b, "token.revokeAll", &a->id, NULL);
     if (!effect_account(call, b, EFFECT_ACCOUNT_EPOCH, &next))
         return fail_memory(call);
-    *ret = (struct epoch_end){ call->now_ms, actor_of(call) };
+    *ret = (struct epoch_end){ call->now_ms, by };
     *ret_batch = b;
+    return KT_OK;
+}
+
+/* One entry ends one epoch, as a rule: where entries before it are missing, as many as a batch
+ * holds, and the rest with the next turn. */
+static void
+end_epochs(struct call *call, struct batch *b, const struct account_record *a,
+           const struct store_row *row, const struct journal_entry *entry, const struct actor *by)
+{
+    struct account_record next = *a;
+    batch_if_at(b, row);
+    while (next.epoch < entry->epoch && b->nwrites < BATCH_WRITES_MAX - 1) {
+        batch_set(b, end_key(call->arena, a, next.epoch),
+                  encode_end(call, END_FORMAT, entry->at_ms, by));
+        next.epoch++;
+    }
+    batch_set(b, row->key, encode(call->arena, &next));
+}
+
+int
+account_replay(struct call *call, const struct journal_entry *entry, struct batch **ret)
+{
+    static const struct actor by = { .name = KT_LIT("revocation journal") };
+    struct account_record a;
+    struct store_row row;
+    struct uuid id;
+    struct batch *b = batch_new(call->arena);
+    memcpy(id.b, entry->id, sizeof id.b);
+    struct kt_str key = account_key(call->arena, &entry->org, &id);
+    if (!b || !key.p)
+        return fail_memory(call);
+    int status = store_get(call, call->svc->store, &key, 1, &row);
+    if (status != KT_OK || !row.value.p)
+        return status;
+    if (!account_decode(row.value, &a))
+        return account_bad_record(call, 'a');
+    if (entry->type == JOURNAL_ACCOUNT)
+        end_account(call, b, &a, &row, entry->at_ms, &by);
+    else if (a.epoch < entry->epoch)
+        end_epochs(call, b, &a, &row, entry, &by);
+    else
+        return KT_OK;
+    *ret = b;
     return KT_OK;
 }
 

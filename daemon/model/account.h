@@ -65,6 +65,11 @@ int account_propose_end_epoch(struct call *, const struct account_record *,
 int account_epoch_end(struct call *, const struct account_record *, uint32_t epoch,
                       struct epoch_end *ret);
 
+/* What brings the store to what an entry of the journal says; *ret stays as it is when there is
+ * nothing to do. */
+struct journal_entry;
+int account_replay(struct call *, const struct journal_entry *, struct batch **ret);
+
 /* Newest first, from below the position (NULL: the newest). Calls each() for at most limit rows. */
 struct cursor;
 int account_scan(struct call *, const struct uuid *org, const struct cursor *below, uint64_t limit,

@@ -6,6 +6,7 @@
 
 #include "daemon/model/account.h"
 #include "daemon/model/digest.h"
+#include "daemon/model/endings.h"
 #include "daemon/model/verdict.h"
 #include "daemon/service.h"
 
@@ -16,7 +17,8 @@
 struct loading {
     struct call *call;
     struct index *index;
-    pthread_mutex_t *lock; /* of the index */
+    struct endings *endings; /* NULL: there is no journal */
+    pthread_mutex_t *lock;   /* of the two above */
 };
 
 static int
@@ -48,15 +50,17 @@ account_number(struct index *index, const struct verdict_record *v, uint32_t *re
 }
 
 static bool
-add(struct index *index, const unsigned char *digest, const struct verdict_record *v)
+add(const struct loading *l, const unsigned char *digest, const struct verdict_record *v)
 {
+    struct index *index = l->index;
     struct index_token t = { .id = v->token,
                              .epoch = v->epoch,
                              .expires_ms = v->expires_ms,
                              .revoked = v->revoked };
     return account_number(index, v, &t.account)
         && index_scopes_put(index, v->scopes, v->nscopes, &t.scopes) != INDEX_NO_MEMORY
-        && index_add(index, digest, &t) != INDEX_NO_MEMORY;
+        && index_add(index, digest, &t) != INDEX_NO_MEMORY
+        && (!v->revoked || !l->endings || endings_note_digest(l->endings, digest));
 }
 
 static int
@@ -68,7 +72,7 @@ load_digest(void *ctx, const struct store_row *row)
     if (row->key.n != 1 + DIGEST_BYTES || !verdict_decode(l->call->arena, row->value, &v))
         return account_bad_record(l->call, 'h');
     pthread_mutex_lock(l->lock);
-    bool added = add(l->index, (const unsigned char *)row->key.p + 1, &v);
+    bool added = add(l, (const unsigned char *)row->key.p + 1, &v);
     pthread_mutex_unlock(l->lock);
     return added ? KT_OK : fail_memory(l->call);
 }
@@ -132,10 +136,10 @@ load_digests(const struct loading *l, size_t n)
 }
 
 int
-load_index(struct call *call, struct index *index, size_t threads)
+load_index(struct call *call, struct index *index, struct endings *endings, size_t threads)
 {
     pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    struct loading l = { call, index, &lock };
+    struct loading l = { call, index, endings, &lock };
     const struct store_range accounts = { KT_LIT("a"), KT_LIT("b"), false, 0 };
     int status = store_scan(call, call->svc->store, &accounts, load_account, &l);
     if (status != KT_OK)

@@ -7,10 +7,14 @@
 #include "daemon/call.h"
 #include "daemon/index.h"
 
+struct endings;
+
 enum { LOAD_THREADS_MAX = 16 };
 
 /* Fills the empty index: accounts, then digests, these by so many threads (1 to LOAD_THREADS_MAX),
- * each with a part of the space. Before anybody reads the index. 0 or a kind; the log says why. */
-int load_index(struct call *, struct index *, size_t threads) __attribute__((warn_unused_result));
+ * each with a part of the space. What is revoked is noted in endings (NULL allowed). Before anybody
+ * reads the index. 0 or a kind; the log says why. */
+int load_index(struct call *, struct index *, struct endings *, size_t threads)
+    __attribute__((warn_unused_result));
 
 #endif

@@ -4,6 +4,7 @@
 
 #include "daemon/model/token.h"
 
+#include "daemon/journal.h"
 #include "daemon/model/audit.h"
 #include "daemon/model/record.h"
 #include "daemon/model/slug.h"
@@ -254,13 +255,19 @@ put_verdict(struct call *call, struct batch *b, const struct uuid *org,
     batch_set(b, digest_key(call->arena, digest), verdict_encode(call->arena, &v));
 }
 
+/* The row keeps the instant of the end, from which on it is kept for a while and then purged.
+ * whole: of the token, not only of this secret. */
 static void
 revoke_digest(struct call *call, struct batch *b, const struct uuid *org,
               const struct token_record *t, const unsigned char digest[DIGEST_BYTES],
-              int64_t expires_ms)
+              int64_t expires_ms, bool whole)
 {
-    put_verdict(call, b, org, t, digest, expires_ms, true);
-    memcpy(batch_effect(b, EFFECT_REVOKE)->digest, digest, DIGEST_BYTES);
+    bool earlier = expires_ms != 0 && expires_ms < call->now_ms;
+    put_verdict(call, b, org, t, digest, earlier ? expires_ms : call->now_ms, true);
+    struct effect *e = batch_effect(b, EFFECT_REVOKE);
+    memcpy(e->digest, digest, DIGEST_BYTES);
+    e->until_ms = t->expires_ms;
+    e->whole = whole;
 }
 
 static void
@@ -389,7 +396,7 @@ retire_digest(struct call *call, struct batch *b, const struct uuid *org,
 {
     next->has_old = grace_ms > 0;
     if (!next->has_old) {
-        revoke_digest(call, b, org, t, t->digest, t->expires_ms);
+        revoke_digest(call, b, org, t, t->digest, t->expires_ms, false);
         return;
     }
     int64_t end = call->now_ms + grace_ms;
@@ -401,6 +408,7 @@ retire_digest(struct call *call, struct batch *b, const struct uuid *org,
     struct effect *e = batch_effect(b, EFFECT_EXPIRY);
     memcpy(e->digest, t->digest, DIGEST_BYTES);
     e->expires_ms = end;
+    e->until_ms = t->expires_ms;
 }
 
 int
@@ -421,7 +429,7 @@ token_propose_rotate(struct call *call, const struct account_record *a,
     batch_if_at(b, row);
     /* Also when it has expired: nobody remembers it from here on, and a clock may be set back. */
     if (t->has_old)
-        revoke_digest(call, b, &a->org, t, t->old_digest, t->old_expires_ms);
+        revoke_digest(call, b, &a->org, t, t->old_digest, t->old_expires_ms, false);
     retire_digest(call, b, &a->org, t, grace_ms, &next);
     add_digest(call, b, account, &next);
     batch_set(b, row->key, encode_token(call->arena, &next));
@@ -448,12 +456,81 @@ token_propose_revoke(struct call *call, const struct account_record *a,
     batch_if_at(b, row);
     batch_set(b, row->key, encode_token(call->arena, &dead));
     batch_delete(b, claim_key(call->arena, &a->org, &a->id, t->name, 'n'));
-    revoke_digest(call, b, &a->org, t, t->digest, t->expires_ms);
+    revoke_digest(call, b, &a->org, t, t->digest, t->expires_ms, true);
     if (t->has_old)
-        revoke_digest(call, b, &a->org, t, t->old_digest, t->old_expires_ms);
+        revoke_digest(call, b, &a->org, t, t->old_digest, t->old_expires_ms, true);
     audit_put(call, b, "token.revoke", &t->account, &t->id);
     *ret_batch = b;
     return KT_OK;
+}
+
+/* --- from the journal --------------------------------------------------------------------- */
+
+/* The row of the token, if this is one of its secrets and it still counts as live. */
+static int
+replay_token(struct call *call, const struct journal_entry *entry, const struct verdict_record *v,
+             struct batch *b)
+{
+    const struct account_record a = { .id = v->account, .org = v->org };
+    struct token_record t;
+    struct store_row row, claim;
+    struct uuid holder;
+    int status = load_by_id(call, &a, &v->token, &t, &row);
+    if (status == KT_NOT_FOUND)
+        return KT_OK;
+    bool same = status == KT_OK && (memcmp(t.digest, entry->id, DIGEST_BYTES) == 0 ||
+                                    (t.has_old && memcmp(t.old_digest, entry->id,
+                                                         DIGEST_BYTES) == 0));
+    if (status != KT_OK || !same || t.revoked_ms != 0)
+        return status;
+    t.revoked_ms = entry->at_ms;
+    t.revoked_by = (struct actor){ .name = KT_LIT("revocation journal") };
+    batch_if_at(b, &row);
+    batch_set(b, row.key, encode_token(call->arena, &t));
+    /* Once its epoch had ended, the name may have become another token's. */
+    status = load_claim(call, claim_key(call->arena, &a.org, &a.id, t.name, 'n'), &claim, &holder);
+    if (status == KT_OK && uuid_compare(&holder, &t.id) == 0) {
+        batch_if_at(b, &claim);
+        batch_delete(b, claim.key);
+    }
+    return status == KT_NOT_FOUND ? KT_OK : status;
+}
+
+/* Whether the row says less than the entry; makes it say the same. */
+static bool
+end_verdict(const struct journal_entry *entry, struct verdict_record *v)
+{
+    bool later = v->expires_ms == 0 || v->expires_ms > entry->ends_ms;
+    if (v->revoked || (entry->type == JOURNAL_CAP && !later))
+        return false;
+    v->revoked = entry->type != JOURNAL_CAP;
+    v->expires_ms = entry->type == JOURNAL_CAP ? entry->ends_ms : entry->at_ms;
+    return true;
+}
+
+int
+token_replay(struct call *call, const struct journal_entry *entry, struct batch **ret)
+{
+    struct store_row row;
+    struct verdict_record v;
+    struct kt_str key = digest_key(call->arena, entry->id);
+    struct batch *b = batch_new(call->arena);
+    if (!key.p || !b)
+        return fail_memory(call);
+    int status = store_get(call, call->svc->store, &key, 1, &row);
+    if (status != KT_OK || !row.value.p)
+        return status;
+    if (!verdict_decode(call->arena, row.value, &v))
+        return account_bad_record(call, 'h');
+    if (end_verdict(entry, &v)) {
+        batch_if_at(b, &row);
+        batch_set(b, key, verdict_encode(call->arena, &v));
+    }
+    if (entry->type == JOURNAL_TOKEN)
+        status = replay_token(call, entry, &v, b);
+    if (b->nwrites != 0)
+        *ret = b;
+    return status;
 }
 
 /* --- views -------------------------------------------------------------------------------- */

@@ -63,6 +63,11 @@ int token_propose_revoke(struct call *, const struct account_record *,
                          const struct store_row *account_row, const struct token_record *,
                          const struct store_row *, struct batch **ret_batch);
 
+/* What brings the store to what an entry of the journal says; *ret stays as it is when there is
+ * nothing to do. */
+struct journal_entry;
+int token_replay(struct call *, const struct journal_entry *, struct batch **ret);
+
 /* Newest first, from below the position (NULL: the newest). */
 int token_scan(struct call *, const struct account_record *, const struct cursor *below,
                uint64_t limit, int (*each)(void *ctx, const struct token_record *), void *ctx);

@@ -74,6 +74,8 @@ meta_readyz(struct request *rq)
         return not_ready(rq, "starting");
     if (state == SERVICE_DRAINING)
         return not_ready(rq, "draining");
+    if (rq->call.svc->quarantine)
+        return not_ready(rq, rq->call.svc->quarantine);
     /* What the plugin says stays in the log: whoever asks here has not said who they are. */
     if (!store_is_healthy(rq->call.svc->store, why, sizeof why))
         return fail_cause(&rq->call, KT_UNAVAILABLE, "Server.NotReady", "storage: %s", why);

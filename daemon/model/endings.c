@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "daemon/model/endings.h"
+
+#include "daemon/model/account.h"
+#include "daemon/model/record.h"
+#include "daemon/model/token.h"
+#include "daemon/service.h"
+
+#include <stdlib.h>
+
+enum { MARK_FORMAT = 1, ID_BYTES = 16, TOGETHER = 256 };
+
+static const struct kt_str mark_key = KT_LIT("mjournal");
+
+/* --- the mark ----------------------------------------------------------------------------- */
+
+int
+endings_read_mark(struct call *call, struct endings_mark *ret)
+{
+    struct store_row row;
+    struct record_in in;
+    *ret = (struct endings_mark){ .is_there = false };
+    int status = store_get(call, call->svc->store, &mark_key, 1, &row);
+    if (status != KT_OK || !row.value.p)
+        return status;
+    record_open(&in, row.value);
+    if (record_u8(&in) != MARK_FORMAT)
+        return account_bad_record(call, 'm');
+    record_bytes(&in, ret->journal, sizeof ret->journal);
+    ret->number = (uint64_t)record_i64(&in);
+    ret->is_there = true;
+    return record_done(&in) ? KT_OK : account_bad_record(call, 'm');
+}
+
+void
+endings_put_mark(struct batch *b, const struct journal *j)
+{
+    struct kt_buf buf;
+    kt_buf_init(&buf, 64);
+    record_put_u8(&buf, MARK_FORMAT);
+    record_put_bytes(&buf, journal_id(j), JOURNAL_ID_BYTES);
+    record_put_i64(&buf, (int64_t)journal_last(j));
+    batch_set(b, mark_key, record_finish(b->arena, &buf));
+}
+
+/* --- judging ------------------------------------------------------------------------------ */
+
+static enum endings_verdict
+rolled_back(const char **ret_why, const char *why)
+{
+    *ret_why = why;
+    return ENDINGS_ROLLED_BACK;
+}
+
+enum endings_verdict
+endings_judge(bool fresh, const struct endings_mark *mark, enum journal_found found,
+              const struct journal_seen *seen, const char **ret_why)
+{
+    if (found == JOURNAL_DAMAGED)
+        return rolled_back(ret_why, "the revocation journal is damaged");
+    if (found == JOURNAL_MISSING && mark->is_there)
+        return rolled_back(ret_why, "the revocation journal is missing");
+    if (found == JOURNAL_MISSING)
+        return ENDINGS_NEW_JOURNAL;
+    /* Nothing can come back in a store that holds nothing, and the journal may have to explain a
+     * copy that is put back later. One without records was made by a start that got no further. */
+    if (!mark->is_there && (fresh || seen->last == 0))
+        return ENDINGS_AGREE;
+    if (!mark->is_there)
+        return rolled_back(ret_why, "the store knows no revocation journal, but there is one");
+    if (memcmp(mark->journal, seen->id, sizeof seen->id) != 0)
+        return rolled_back(ret_why, "the revocation journal belongs to another store");
+    if (seen->last < mark->number)
+        return rolled_back(ret_why, "the revocation journal is older than the store");
+    if (mark->number + 1 < seen->floor)
+        return rolled_back(ret_why, "the store is older than all that the journal remembers");
+    return ENDINGS_AGREE;
+}
+
+/* --- what was read ------------------------------------------------------------------------ */
+
+struct endings {
+    uint64_t above;
+    struct journal_entry *entries; /* above the mark */
+    size_t n, room;
+    unsigned char (*set)[ID_BYTES]; /* open addressing; all zeros: free */
+    size_t size, used;
+    unsigned char (*lacking)[32];
+    size_t nlacking, lacking_room;
+    bool failed;
+};
+
+struct endings *
+endings_new(uint64_t above)
+{
+    struct endings *e = calloc(1, sizeof *e);
+    if (e)
+        e->above = above;
+    return e;
+}
+
+void
+endings_free(struct endings *e)
+{
+    if (!e)
+        return;
+    free(e->entries);
+    free(e->set);
+    free(e->lacking);
+    free(e);
+}
+
+/* Digests are keyed, and ids of accounts are ours: nobody can aim at one place. */
+static size_t
+place_of(const struct endings *e, const unsigned char id[ID_BYTES])
+{
+    static const unsigned char none[ID_BYTES];
+    uint64_t at;
+    memcpy(&at, id + ID_BYTES - sizeof at, sizeof at);
+    for (at &= e->size - 1; memcmp(e->set[at], none, ID_BYTES) != 0; at = (at + 1) & (e->size - 1))
+        if (memcmp(e->set[at], id, ID_BYTES) == 0)
+            break;
+    return at;
+}
+
+static bool
+grow(struct endings *e)
+{
+    struct endings old = *e;
+    e->size = old.size == 0 ? 1024 : 2 * old.size;
+    e->set = calloc(e->size, ID_BYTES);
+    if (!e->set) {
+        e->set = old.set;
+        e->size = old.size;
+        return false;
+    }
+    for (size_t i = 0; i < old.size; i++)
+        memcpy(e->set[place_of(e, old.set[i])], old.set[i], ID_BYTES);
+    free(old.set);
+    return true;
+}
+
+static bool
+remember(struct endings *e, const unsigned char id[ID_BYTES])
+{
+    if (e->used * 2 >= e->size && !grow(e))
+        return false;
+    memcpy(e->set[place_of(e, id)], id, ID_BYTES);
+    e->used++;
+    return true;
+}
+
+bool
+endings_have(const struct endings *e, const unsigned char id[ID_BYTES])
+{
+    return e->size != 0 && memcmp(e->set[place_of(e, id)], id, ID_BYTES) == 0;
+}
+
+/* Room for one more of size bytes in a vector. */
+static bool
+have_room(void *vector, size_t n, size_t *room, size_t size)
+{
+    void **v = vector;
+    if (n < *room)
+        return true;
+    size_t more = *room == 0 ? 256 : 2 * *room;
+    void *p = reallocarray(*v, more, size);
+    if (!p)
+        return false;
+    *v = p;
+    *room = more;
+    return true;
+}
+
+/* The place of an epoch's end beside the ids. */
+static void
+epoch_id(const unsigned char account[ID_BYTES], uint32_t epoch, unsigned char ret[ID_BYTES])
+{
+    memcpy(ret, account, ID_BYTES);
+    for (size_t i = 0; i < sizeof epoch; i++)
+        ret[i] ^= (unsigned char)(epoch >> 8 * i);
+    ret[ID_BYTES - 1] ^= 0x80;
+}
+
+static bool
+remember_entry(struct endings *e, const struct journal_entry *entry)
+{
+    unsigned char id[ID_BYTES];
+    if (entry->type == JOURNAL_BEGIN || entry->type == JOURNAL_CAP)
+        return true;
+    if (entry->type != JOURNAL_EPOCH)
+        return remember(e, entry->id);
+    epoch_id(entry->id, entry->epoch, id);
+    return remember(e, id);
+}
+
+void
+endings_add(void *ctx, const struct journal_entry *entry)
+{
+    struct endings *e = ctx;
+    if (!remember_entry(e, entry))
+        e->failed = true;
+    if (entry->number <= e->above || entry->type == JOURNAL_BEGIN)
+        return;
+    if (have_room(&e->entries, e->n, &e->room, sizeof *e->entries))
+        e->entries[e->n++] = *entry;
+    else
+        e->failed = true;
+}
+
+/* --- doing it again ----------------------------------------------------------------------- */
+
+static int
+propose(struct call *call, const struct journal_entry *entry, struct batch **ret)
+{
+    *ret = NULL;
+    if (entry->type == JOURNAL_ACCOUNT || entry->type == JOURNAL_EPOCH)
+        return account_replay(call, entry, ret);
+    return token_replay(call, entry, ret);
+}
+
+static int
+apply(struct call *call, struct batch *const batches[], size_t n, size_t *done, size_t *conflicts)
+{
+    struct kaiten_outcome outcomes[TOGETHER];
+    char why[256];
+    for (size_t i = 0; i < n; i++)
+        if (batches[i]->failed)
+            return fail_memory(call);
+    enum kaiten_status status =
+        n == 0 ? KAITEN_DONE : store_apply(call->svc->store, batches, n, outcomes, why, sizeof why);
+    if (status != KAITEN_DONE)
+        return fail_cause(call, KT_UNAVAILABLE, NULL, "the store cannot be written: %s", why);
+    for (size_t i = 0; i < n; i++) {
+        if (outcomes[i].status == KAITEN_DONE)
+            (*done)++;
+        else if (outcomes[i].status == KAITEN_CONFLICT)
+            (*conflicts)++;
+        else
+            return fail_cause(call, KT_UNAVAILABLE, NULL, "the store cannot be written: %s", why);
+    }
+    return KT_OK;
+}
+
+/* Entries may be about one row: all but the first of them are then left for another turn, and each
+ * turn does something. */
+static int
+replay_group(struct call *call, const struct journal_entry entries[], size_t n, size_t *done)
+{
+    struct batch *batches[TOGETHER];
+    size_t conflicts;
+    do {
+        size_t nbatches = 0, before = *done;
+        kt_arena_reset(call->arena);
+        for (size_t i = 0; i < n; i++) {
+            int status = propose(call, &entries[i], &batches[nbatches]);
+            if (status != KT_OK)
+                return status;
+            nbatches += batches[nbatches] != NULL;
+        }
+        conflicts = 0;
+        int status = apply(call, batches, nbatches, done, &conflicts);
+        if (status != KT_OK)
+            return status;
+        if (conflicts != 0 && *done == before)
+            return fail_cause(call, KT_UNAVAILABLE, NULL, "somebody else writes this store");
+    } while (conflicts != 0);
+    return KT_OK;
+}
+
+int
+endings_replay(struct call *call, const struct endings *e, size_t *ret_done)
+{
+    int status = KT_OK;
+    *ret_done = 0;
+    if (e->failed)
+        return fail_memory(call);
+    for (size_t i = 0; i < e->n && status == KT_OK; i += TOGETHER) {
+        size_t n = e->n - i < TOGETHER ? e->n - i : TOGETHER;
+        status = replay_group(call, e->entries + i, n, ret_done);
+    }
+    return status;
+}
+
+/* --- what the journal lacks --------------------------------------------------------------- */
+
+bool
+endings_note_digest(struct endings *e, const unsigned char digest[32])
+{
+    if (endings_have(e, digest))
+        return true;
+    if (!have_room(&e->lacking, e->nlacking, &e->lacking_room, sizeof *e->lacking))
+        return false;
+    memcpy(e->lacking[e->nlacking++], digest, sizeof *e->lacking);
+    return true;
+}
+
+struct healing {
+    struct call *call;
+    struct endings *endings;
+    struct journal *journal;
+    size_t n;
+};
+
+static bool
+write_down(struct healing *h, const struct journal_entry *entry)
+{
+    /* A full group is synced before it is added to. */
+    if (h->n % JOURNAL_ROOM == 0) {
+        journal_sync(h->journal);
+        if (!journal_reserve(h->journal, JOURNAL_ROOM))
+            return false;
+    }
+    journal_add(h->journal, entry);
+    h->n++;
+    return true;
+}
+
+static int
+heal_account(void *ctx, const struct store_row *row)
+{
+    struct healing *h = ctx;
+    struct journal_entry entry = { .type = JOURNAL_ACCOUNT, .epoch = UINT32_MAX,
+                                   .at_ms = h->call->now_ms };
+    if (row->key.n != 1 + 2 * sizeof entry.org.b)
+        return account_bad_record(h->call, 'x');
+    memcpy(entry.org.b, row->key.p + 1, sizeof entry.org.b);
+    memcpy(entry.id, row->key.p + 1 + sizeof entry.org.b, sizeof entry.org.b);
+    if (endings_have(h->endings, entry.id) || write_down(h, &entry))
+        return KT_OK;
+    return fail_cause(h->call, KT_UNAVAILABLE, NULL, "there is no room for the journal");
+}
+
+static int
+heal_epoch(void *ctx, const struct store_row *row)
+{
+    struct healing *h = ctx;
+    struct journal_entry entry = { .type = JOURNAL_EPOCH, .at_ms = h->call->now_ms };
+    unsigned char id[ID_BYTES];
+    if (row->key.n != 1 + 2 * sizeof entry.org.b + sizeof entry.epoch)
+        return account_bad_record(h->call, 'r');
+    memcpy(entry.org.b, row->key.p + 1, sizeof entry.org.b);
+    memcpy(entry.id, row->key.p + 1 + sizeof entry.org.b, sizeof entry.org.b);
+    for (size_t i = row->key.n - sizeof entry.epoch; i < row->key.n; i++)
+        entry.epoch = entry.epoch << 8 | (unsigned char)row->key.p[i];
+    entry.epoch++; /* the row is of the epoch that ended */
+    epoch_id(entry.id, entry.epoch, id);
+    if (endings_have(h->endings, id) || write_down(h, &entry))
+        return KT_OK;
+    return fail_cause(h->call, KT_UNAVAILABLE, NULL, "there is no room for the journal");
+}
+
+int
+endings_heal(struct call *call, struct endings *e, struct journal *j, size_t *ret_healed)
+{
+    struct healing h = { call, e, j, 0 };
+    const struct store_range tombstones = { KT_LIT("x"), KT_LIT("y"), false, 0 };
+    const struct store_range epochs = { KT_LIT("r"), KT_LIT("s"), false, 0 };
+    int status = store_scan(call, call->svc->store, &tombstones, heal_account, &h);
+    if (status == KT_OK)
+        status = store_scan(call, call->svc->store, &epochs, heal_epoch, &h);
+    for (size_t i = 0; status == KT_OK && i < e->nlacking; i++) {
+        struct journal_entry entry = { .type = JOURNAL_DIGEST, .at_ms = call->now_ms };
+        memcpy(entry.id, e->lacking[i], sizeof entry.id);
+        if (!write_down(&h, &entry))
+            status = fail_cause(call, KT_UNAVAILABLE, NULL, "there is no room for the journal");
+    }
+    journal_sync(j);
+    *ret_healed = h.n;
+    return status;
+}
+
+/* --- all of them -------------------------------------------------------------------------- */
+
+struct secrets {
+    unsigned char digests[TOGETHER][32];
+    size_t n;
+};
+
+static int
+take_secret(void *ctx, const struct store_row *row)
+{
+    struct secrets *s = ctx;
+    if (row->key.n == 1 + sizeof s->digests[0])
+        memcpy(s->digests[s->n++], row->key.p + 1, sizeof s->digests[0]);
+    return KT_OK;
+}
+
+static int
+revoke_some(struct call *call, struct journal *j, const struct secrets *s, size_t *revoked)
+{
+    struct journal_entry entries[TOGETHER];
+    for (size_t i = 0; i < s->n; i++) {
+        entries[i] = (struct journal_entry){ .type = JOURNAL_TOKEN, .at_ms = call->now_ms };
+        memcpy(entries[i].id, s->digests[i], sizeof entries[i].id);
+        journal_add(j, &entries[i]);
+    }
+    int status = replay_group(call, entries, s->n, revoked);
+    if (status == KT_OK)
+        journal_sync(j);
+    return status;
+}
+
+int
+endings_revoke_all(struct call *call, struct journal *j, size_t *ret_revoked)
+{
+    struct secrets s = { .n = 0 };
+    unsigned char from[1 + sizeof s.digests[0] + 1] = { 'h' };
+    size_t nfrom = 1;
+    *ret_revoked = 0;
+    do {
+        const struct store_range range = { { (const char *)from, nfrom }, KT_LIT("i"), false,
+                                           TOGETHER };
+        s.n = 0;
+        int status = store_scan(call, call->svc->store, &range, take_secret, &s);
+        if (status == KT_OK && !journal_reserve(j, TOGETHER))
+            status = fail_cause(call, KT_UNAVAILABLE, NULL, "there is no room for the journal");
+        if (status == KT_OK)
+            status = revoke_some(call, j, &s, ret_revoked);
+        if (status != KT_OK)
+            return status;
+        if (s.n != 0) /* from the last one's next neighbour */
+            memcpy(from + 1, s.digests[s.n - 1], sizeof s.digests[0]);
+        nfrom = sizeof from;
+    } while (s.n == TOGETHER);
+    return KT_OK;
+}

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* The store and the revocation journal: what one knows of the other, and what follows at start when
+ * they disagree.
+ *
+ * The store has one row, "mjournal", with the journal's id and a number: every ending up to that
+ * number is in the store. It is written with some later change, so it may lag behind what is true,
+ * and never runs ahead of what the journal has synced. */
+#ifndef ENDINGS_H
+#define ENDINGS_H
+
+#include "daemon/call.h"
+#include "daemon/journal.h"
+#include "daemon/store.h"
+
+struct endings_mark {
+    bool is_there;
+    unsigned char journal[JOURNAL_ID_BYTES];
+    uint64_t number;
+};
+
+/* The row. 0 or a kind. */
+int endings_read_mark(struct call *, struct endings_mark *ret);
+
+/* Has the batch write it. Failure is the batch's. */
+void endings_put_mark(struct batch *, const struct journal *);
+
+/* What is to be done. */
+enum endings_verdict {
+    ENDINGS_AGREE = 0,  /* after the endings above the mark were done again */
+    ENDINGS_NEW_JOURNAL,
+    ENDINGS_ROLLED_BACK /* the store may have forgotten endings that nobody can name */
+};
+
+/* fresh: the store has neither accounts nor tokens. seen is read for WHOLE and TORN only; *ret_why
+ * is set for ROLLED_BACK. Pure. */
+enum endings_verdict endings_judge(bool fresh, const struct endings_mark *,
+                                   enum journal_found, const struct journal_seen *seen,
+                                   const char **ret_why);
+
+/* What was read from a journal. */
+struct endings;
+
+/* Above which number entries are kept for endings_replay(); of all of them it is known that they
+ * are there. NULL: no memory. */
+struct endings *endings_new(uint64_t above);
+void endings_free(struct endings *); /* NULL allowed */
+
+/* For journal_open() and journal_parse(); ctx is the endings. */
+void endings_add(void *ctx, const struct journal_entry *);
+
+/* Whether the journal names this digest, or account. */
+bool endings_have(const struct endings *, const unsigned char id[16]);
+
+/* Does again in the store what the entries say, where it is not done. 0 or a kind. *ret_done: how
+ * much there was to do. */
+int endings_replay(struct call *, const struct endings *, size_t *ret_done);
+
+/* Notes that a digest or an account is dead in the store; what the journal lacks is written down by
+ * endings_heal(). Nothing happens when it is there. False: no memory. */
+bool endings_note_digest(struct endings *, const unsigned char digest[32]);
+
+/* Writes into the journal what was noted, and deleted accounts that it lacks. 0 or a kind.
+ * *ret_healed: how many. */
+int endings_heal(struct call *, struct endings *, struct journal *, size_t *ret_healed);
+
+/* Revokes every token of the store, and writes that down. 0 or a kind. *ret_revoked: secrets. */
+int endings_revoke_all(struct call *, struct journal *, size_t *ret_revoked);
+
+#endif

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "daemon/parts.h"
+
+#include "daemon/log.h"
+#include "daemon/model/endings.h"
+#include "daemon/store.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sysexits.h>
+
+/* The store and its journal at start: what one of them lacks it gets from the other, and where that
+ * cannot be, nothing is accepted until the operator has said what shall be. */
+
+static int
+is_fresh(struct call *call, bool *ret)
+{
+    return store_lacks(call, call->svc->store, "ahtx", ret);
+}
+
+/* A file under a retired digest key is written anew while that key is there; one that is mostly out
+ * of date is not carried along. */
+static void
+tidy(struct journal *j, int64_t now_ms)
+{
+    if (!journal_compact(j, now_ms, 0))
+        log_line(LOG_LEVEL_WARNING, "journal.compact", "message=%s", strerror(errno));
+}
+
+static int
+write_mark(struct call *call, const struct journal *j)
+{
+    char why[256] = "";
+    struct kaiten_outcome outcome;
+    struct batch *b = batch_new(call->arena);
+    if (!b)
+        return fail_memory(call);
+    endings_put_mark(b, j);
+    if (b->failed)
+        return fail_memory(call);
+    enum kaiten_status status = store_apply(call->svc->store, &b, 1, &outcome, why, sizeof why);
+    if (status == KAITEN_DONE && outcome.status == KAITEN_DONE)
+        return KT_OK;
+    return fail_cause(call, KT_UNAVAILABLE, NULL, "the store cannot be written: %s", why);
+}
+
+/* A journal begins once the store knows it. */
+static int
+introduce(struct call *call, struct journal *j)
+{
+    const struct journal_entry begin = { .type = JOURNAL_BEGIN, .at_ms = call->now_ms };
+    int status = write_mark(call, j);
+    if (status != KT_OK || journal_last(j) != 0)
+        return status;
+    if (!journal_reserve(j, 1))
+        return fail_cause(call, KT_UNAVAILABLE, NULL, "there is no room for the journal");
+    journal_add(j, &begin);
+    journal_sync(j);
+    return KT_OK;
+}
+
+static int
+agree(struct call *call, struct parts *p)
+{
+    size_t done;
+    int status = endings_replay(call, p->endings, &done);
+    if (status != KT_OK)
+        return status;
+    if (done != 0)
+        log_line(LOG_LEVEL_WARNING, "journal.replayed", "endings=%zu message=%s", done,
+                 "the store was older than the journal; what was revoked since is revoked again");
+    tidy(p->svc.journal, call->now_ms);
+    return introduce(call, p->svc.journal);
+}
+
+/* Whatever the old journal still says is heeded, then a new one begins. */
+static int
+accept(struct call *call, struct parts *p, const char *why)
+{
+    char err[JOURNAL_ERROR_MAX];
+    size_t done;
+    int status = endings_replay(call, p->endings, &done);
+    if (status != KT_OK)
+        return status;
+    journal_close(p->svc.journal);
+    p->svc.journal = journal_create(p->settings->journal_file, p->svc.keys, err);
+    if (!p->svc.journal)
+        return fail_cause(call, KT_UNAVAILABLE, NULL, "%s", err);
+    log_line(LOG_LEVEL_WARNING, "rollback.accepted", "reason=%s endings=%zu", why, done);
+    /* The new journal has none of them: the store tells it all that it knows. */
+    endings_free(p->endings);
+    p->endings = endings_new(0);
+    return p->endings ? introduce(call, p->svc.journal) : fail_memory(call);
+}
+
+static int
+create(struct call *call, struct parts *p)
+{
+    char err[JOURNAL_ERROR_MAX];
+    p->svc.journal = journal_create(p->settings->journal_file, p->svc.keys, err);
+    if (!p->svc.journal)
+        return fail_cause(call, KT_UNAVAILABLE, NULL, "%s", err);
+    log_line(LOG_LEVEL_NOTICE, "journal.created", "file=%s", p->settings->journal_file);
+    return introduce(call, p->svc.journal);
+}
+
+static void
+quarantine(struct parts *p, const char *why, const char *err)
+{
+    journal_close(p->svc.journal);
+    p->svc.journal = NULL;
+    p->svc.quarantine = why;
+    log_line(LOG_LEVEL_ERROR, "quarantine", "reason=%s detail=%s message=%s", why, err,
+             "no token is accepted and nothing can be changed; put the journal back that belongs "
+             "to this store, or see kaitend(8) for --accept-rollback");
+}
+
+static int
+open_journal(struct call *call, struct parts *p)
+{
+    char err[JOURNAL_ERROR_MAX] = "";
+    const char *why = "";
+    bool fresh;
+    struct endings_mark mark;
+    struct journal_seen seen = { .last = 0 };
+    int status = is_fresh(call, &fresh);
+    if (status == KT_OK)
+        status = endings_read_mark(call, &mark);
+    if (status != KT_OK)
+        return status;
+    /* To whoever accepts, the numbers of this store mean nothing. */
+    p->endings = endings_new(p->rollback == ROLLBACK_REFUSE ? mark.number : 0);
+    if (!p->endings)
+        return fail_memory(call);
+    enum journal_found found = journal_open(p->settings->journal_file, p->svc.keys,
+                                            &p->svc.journal, endings_add, p->endings, err);
+    if (p->svc.journal)
+        seen = *journal_seen(p->svc.journal);
+    enum endings_verdict verdict = endings_judge(fresh, &mark, found, &seen, &why);
+    if (verdict == ENDINGS_AGREE)
+        return agree(call, p);
+    if (verdict == ENDINGS_NEW_JOURNAL)
+        return create(call, p);
+    if (p->rollback != ROLLBACK_REFUSE)
+        return accept(call, p, why);
+    quarantine(p, why, err);
+    return KT_OK;
+}
+
+int
+parts_open_journal(struct parts *p)
+{
+    struct kt_arena arena;
+    struct call call;
+    if (!store_is_durable(p->svc.store))
+        return EX_OK;
+    parts_begin_call(p, &call, &arena);
+    int status = open_journal(&call, p);
+    kt_arena_done(&arena);
+    return status == KT_OK ? EX_OK : parts_fail(EX_TEMPFAIL, "the revocation journal");
+}
+
+int
+parts_heal_journal(struct parts *p)
+{
+    size_t healed = 0, revoked = 0;
+    struct kt_arena arena;
+    struct call call;
+    int status = KT_OK;
+    parts_begin_call(p, &call, &arena);
+    if (p->svc.journal)
+        status = endings_heal(&call, p->endings, p->svc.journal, &healed);
+    if (status == KT_OK && p->svc.journal && p->rollback == ROLLBACK_REVOKE)
+        status = endings_revoke_all(&call, p->svc.journal, &revoked);
+    if (status == KT_OK && p->svc.journal)
+        status = write_mark(&call, p->svc.journal);
+    kt_arena_done(&arena);
+    endings_free(p->endings);
+    p->endings = NULL;
+    if (healed != 0)
+        log_line(LOG_LEVEL_NOTICE, "journal.healed", "endings=%zu", healed);
+    if (revoked != 0)
+        log_line(LOG_LEVEL_WARNING, "rollback.revoked", "tokens=%zu", revoked);
+    return status == KT_OK ? EX_OK : parts_fail(EX_TEMPFAIL, "the revocation journal");
+}
+
+void
+parts_close_journal(struct parts *p)
+{
+    endings_free(p->endings);
+    p->endings = NULL;
+    journal_close(p->svc.journal);
+}

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the kaiten authors
+"""An older copy of the store is put back: what was revoked since stays revoked, or nothing is
+accepted until the operator has said so."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from conftest import KAITEND, STORES, done, refused, wait_for
+
+pytestmark = pytest.mark.skipif("storage-bdb" not in STORES, reason="no durable store was built")
+
+RECORD = 128
+
+
+class Site:
+    """A daemon whose store is copied and put back while it is down."""
+
+    def __init__(self, d):
+        self.d = d
+        self.db, self.copy = d.state / "db", d.dir / "copy"
+        self.journal = d.state / "revocations.log"
+
+    def save(self):
+        self.d.stop()
+        shutil.copytree(self.db, self.copy)
+        self.d.start()
+
+    def put_back(self):
+        self.d.stop()
+        shutil.rmtree(self.db)
+        shutil.copytree(self.copy, self.db)
+
+    def mint(self, account="farm", slug=None, **args):
+        rpc = self.d.rpc()
+        body = done(rpc, rpc.call("token.create", serviceAccountSlug=account, name=slug,
+                                  slug=slug, scopes=["read:tokens"], **args))
+        rpc.close()
+        return body["token"]
+
+    def call(self, method, **args):
+        rpc = self.d.rpc()
+        answer = rpc.call(method, **args)
+        rpc.close()
+        return answer
+
+    def revoke(self, slug, account="farm"):
+        assert self.call("token.revoke", serviceAccountSlug=account, tokenSlug=slug).ok
+
+    def says(self, token):
+        """valid, or why not."""
+        answer = self.call("token.verify", token=token)
+        if not answer.ok:
+            return answer.code
+        return "valid" if answer.body["valid"] else answer.body["code"]
+
+    def accept(self, how):
+        return subprocess.run([KAITEND, "-c", self.d.conf, "--accept-rollback", how],
+                              capture_output=True, text=True, timeout=60, check=False)
+
+    def start_quarantined(self):
+        """It is there, but not ready."""
+        self.d.spawn()
+
+        def answers():
+            assert self.d.process.poll() is None, self.d.tail()
+            http = self.d.http("")
+            try:
+                answer = http.request("GET", "/readyz")
+                return None if "starting" in answer.body["detail"] else answer
+            except OSError:
+                return None
+            finally:
+                http.close()
+
+        answer = wait_for(answers, "kaitend to answer", 20)
+        assert answer.status == 503, answer
+        return answer
+
+
+@pytest.fixture
+def site(own_daemon):
+    s = Site(own_daemon("storage-bdb").start())
+    for account in ("farm", "gone", "swept"):
+        assert s.call("account.create", name=account, slug=account).ok
+    return s
+
+
+def test_what_was_revoked_since_the_copy_stays_revoked(site):
+    names = ["kept", "revoked", "rotated", "graced", "expiring"]
+    tokens = {name: site.mint(slug=name) for name in names}
+    tokens["deleted"] = site.mint("gone", "deleted")
+    tokens["swept"] = site.mint("swept", "swept")
+    site.save()
+    site.revoke("revoked")
+    fresh = done(site.d.rpc(), site.call("token.rotate", serviceAccountSlug="farm",
+                                         tokenSlug="rotated"))["token"]
+    assert site.call("token.rotate", serviceAccountSlug="farm", tokenSlug="graced",
+                     gracePeriodSeconds=1).ok
+    assert site.call("account.delete", serviceAccountSlug="gone").ok
+    for _ in range(10):
+        assert site.call("token.revokeAll", serviceAccountSlug="swept").ok
+    site.put_back()
+    site.d.start()
+    assert site.says(tokens["kept"]) == "valid"
+    assert site.says(tokens["revoked"]) == "revoked"
+    assert site.says(tokens["rotated"]) == "revoked"
+    assert site.says(fresh) == "unknown"  # minted after the copy: it is gone with the store
+    wait_for(lambda: site.says(tokens["graced"]) == "expired", "the end of the grace")
+    assert site.says(tokens["deleted"]) == site.says(tokens["swept"]) == "revoked"
+    assert site.says(site.mint("swept", "later")) == "valid"
+    assert "event=journal.replayed" in site.d.log.read_text()
+    # Reads agree with verdicts, also after another start.
+    site.d.stop()
+    site.d.start()
+    body = done(site.d.rpc(), site.call("token.get", serviceAccountSlug="farm",
+                                        tokenSlug="revoked"))
+    assert body["revokedAt"] and body["revokedBy"]["name"] == "revocation journal"
+    assert "revokedAt" not in site.call("token.get", serviceAccountSlug="farm",
+                                        tokenSlug="rotated").body
+    swept = site.call("token.get", serviceAccountSlug="swept", tokenSlug="swept").body
+    assert swept["revokedBy"]["name"] == "revocation journal"
+    refused(site.call("account.get", serviceAccountSlug="gone"), 404, "ServiceAccount.NotFound")
+    assert site.says(tokens["revoked"]) == "revoked"
+    # The name is free again, and so is the slug of the account.
+    assert site.mint(slug="other")
+    assert site.call("account.create", name="gone", slug="gone").ok
+    assert site.says(tokens["deleted"]) == "revoked"
+
+
+def test_a_copy_can_be_put_back_again_and_again(site):
+    tokens = [site.mint(slug=f"t{i}") for i in range(3)]
+    site.save()
+    for i in range(3):
+        site.revoke(f"t{i}")
+        site.put_back()
+        site.d.start()
+        assert [site.says(t) for t in tokens] == ["revoked"] * (i + 1) + ["valid"] * (2 - i)
+
+
+def quarantined(site, token, reason):
+    answer = site.start_quarantined()
+    assert reason in answer.body["detail"], answer
+    for client in (site.d.http(), site.d.rpc()):
+        refused(client.call("token.create", serviceAccountSlug="farm", name="n", slug="new",
+                            scopes=[]), 503, "Server.Quarantined")
+        refused(client.call("token.revoke", serviceAccountSlug="farm", tokenSlug="kept"), 503,
+                "Server.Quarantined")
+        assert client.call("token.list", serviceAccountSlug="farm").ok
+        client.close()
+    assert site.says(token) == "Server.Quarantined"
+    own = site.d.http(token)
+    for path in ("/tokens/validate", "/whoami"):
+        refused(own.request("GET", path), 503, "Server.Quarantined")
+    rpc = site.d.rpc()
+    refused(rpc.call("token.verifyMany", tokens=[token]), 503, "Server.Quarantined")
+    health = site.d.ctl("health", check=False)
+    assert health.returncode == 6 and reason in health.stderr, health
+    assert "event=quarantine" in site.d.log.read_text()
+    site.d.stop()
+
+
+@pytest.mark.parametrize("how", ["missing", "cut", "flipped", "other", "header"])
+def test_without_its_journal_an_old_copy_is_not_believed(site, how):
+    token = site.mint(slug="kept")
+    lost = site.mint(slug="lost")
+    first = site.mint(slug="first")
+    site.revoke("first")
+    site.revoke("lost")
+    again = site.mint(slug="again")
+    site.revoke("again")
+    site.d.stop()
+    data = bytearray(site.journal.read_bytes())
+    reason = "damaged"
+    if how == "missing":
+        site.journal.unlink()
+        reason = "missing"
+    elif how == "cut":
+        site.journal.write_bytes(data[:2 * RECORD])
+        reason = "older than the store"
+    elif how == "flipped":
+        data[2 * RECORD + 70] ^= 1
+        site.journal.write_bytes(data)
+    elif how == "header":
+        site.journal.write_bytes(data[:RECORD - 1])
+    else:
+        store = site.d.dir / "aside"
+        site.db.rename(store)
+        site.journal.unlink()
+        site.d.start()
+        site.d.stop()
+        shutil.rmtree(site.db)
+        store.rename(site.db)
+        reason = "another store"
+    quarantined(site, token, reason)
+    if how == "missing":  # it stays so until the operator has spoken
+        quarantined(site, token, reason)
+    ran = site.accept("keep")
+    assert ran.returncode == 0, ran.stderr
+    assert "event=rollback.accepted" in ran.stderr
+    site.d.start()
+    assert [site.says(t) for t in (token, first, lost, again)] == ["valid"] + ["revoked"] * 3
+    if how == "missing":
+        site.revoke("kept")
+        site.d.stop()
+        site.d.start()
+        assert site.says(token) == "revoked"
+
+
+def test_the_operator_may_have_everything_revoked(site):
+    tokens = [site.mint(slug=f"t{i}") for i in range(5)]
+    graced = site.call("token.rotate", serviceAccountSlug="farm", tokenSlug="t0",
+                       gracePeriodSeconds=3600).body["token"]
+    site.d.stop()
+    site.journal.unlink()
+    ran = site.accept("revoke")
+    assert ran.returncode == 0, ran.stderr
+    site.d.start()
+    assert [site.says(t) for t in [*tokens, graced]] == ["revoked"] * 6
+    assert site.call("token.get", serviceAccountSlug="farm", tokenSlug="t3").body["revokedAt"]
+    fresh = site.mint(slug="fresh")
+    assert site.says(fresh) == "valid"
+
+
+def test_a_copy_from_before_the_accepted_state_is_not_believed(site):
+    token = site.mint(slug="kept")
+    site.save()
+    site.d.stop()
+    site.journal.unlink()
+    assert site.accept("keep").returncode == 0
+    site.d.start()
+    site.put_back()
+    quarantined(site, token, "another store")
+
+
+def test_accepting_what_is_in_order_changes_nothing(site):
+    token = site.mint(slug="kept")
+    dead = site.mint(slug="dead")
+    site.revoke("dead")
+    site.d.stop()
+    before = site.journal.read_bytes().rstrip(b"\0")
+    ran = site.accept("keep")
+    assert ran.returncode == 0 and "rollback.accepted" not in ran.stderr, ran.stderr
+    assert site.journal.read_bytes().rstrip(b"\0") == before
+    site.d.start()
+    assert (site.says(token), site.says(dead)) == ("valid", "revoked")
+    bad = site.accept("maybe")
+    assert bad.returncode == 64 and "accepted: keep, revoke" in bad.stderr
+
+
+@pytest.mark.parametrize("last", ["digest", "account", "epoch"])
+def test_what_only_the_store_knows_is_written_down_at_start(site, last):
+    """The machine ended between store and journal; no answer was given, and yet it holds."""
+    tokens = [site.mint(account, account) for account in ("farm", "gone", "swept")]
+    site.save()
+    endings = {"digest": lambda: site.revoke("farm"),
+               "account": lambda: site.call("account.delete", serviceAccountSlug="gone"),
+               "epoch": lambda: site.call("token.revokeAll", serviceAccountSlug="swept")}
+    for name in sorted(endings, key=lambda name: name == last):
+        endings[name]()
+    site.d.stop()
+    data = site.journal.read_bytes()
+    assert data[4 * RECORD:5 * RECORD].strip(b"\0") and not data[5 * RECORD:].strip(b"\0")
+    site.journal.write_bytes(data[:4 * RECORD])
+    site.d.start()
+    assert "event=journal.healed endings=1" in site.d.log.read_text()
+    site.put_back()
+    site.d.start()
+    assert [site.says(token) for token in tokens] == ["revoked"] * 3
+
+
+def test_the_store_that_holds_nothing_needs_no_journal(own_daemon):
+    d = own_daemon("storage-memory").start()
+    assert not (d.state / "revocations.log").exists()
+    d.stop()
