@@ -411,6 +411,9 @@ static const struct kt_op_error token_validate_errors[] = {
       "missing valid Authorization header" },
     { KT_UNAUTHORIZED, "ValidateToken.Invalid", "invalid token" },
     { KT_INTERNAL, "ValidateToken.Failed", NULL },
+    { KT_UNAVAILABLE, "Server.Quarantined",
+      "no token is accepted and nothing can be changed until the operator has accepted the state of "
+      "the store" },
     LAST
 };
 

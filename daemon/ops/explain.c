@@ -108,6 +108,10 @@ static const struct {
       { KT_UNPROCESSABLE, "Idempotency.InvalidKey",
         "expected an idempotency key of 1 to 255 visible ASCII characters" } },
     { ALWAYS, { KT_INTERNAL, NULL, "unexpected error occurred" } },
+    { WITH_CALLER,
+      { KT_UNAVAILABLE, "Server.Quarantined",
+        "no token is accepted and nothing can be changed until the operator has accepted the "
+        "state of the store" } },
     { WRITING, { KT_UNAVAILABLE, "Storage.Full", withheld } },
     { WAITING,
       { KT_UNAVAILABLE, "Server.Busy", "too many requests are waiting, please retry" } },

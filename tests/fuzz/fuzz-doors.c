@@ -226,7 +226,7 @@ check_store(void)
     struct call call;
     core_call(&core, &arena, &call);
     struct index *index = index_new(core_retire, &core);
-    core_must(index && load_index(&call, index, 1) == KT_OK);
+    core_must(index && load_index(&call, index, NULL, 1) == KT_OK);
     index_free(index);
     kt_arena_done(&arena);
 }
