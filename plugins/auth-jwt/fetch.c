@@ -100,6 +100,22 @@ on_progress(void *ctx, curl_off_t total, curl_off_t now, curl_off_t up_total, cu
 
 #define SET(option, value) (curl_easy_setopt(curl, (option), (value)) == CURLE_OK)
 
+/* A name server that does not answer would hold up the end of the daemon. */
+#if LIBCURL_VERSION_NUM >= 0x075700
+static bool
+leave_resolver(CURL *curl)
+{
+    return SET(CURLOPT_QUICK_EXIT, 1L);
+}
+#else
+static bool
+leave_resolver(CURL *curl)
+{
+    (void)curl;
+    return true;
+}
+#endif
+
 static bool
 set_up(CURL *curl, const struct fetch *f, struct body *body)
 {
@@ -114,7 +130,7 @@ set_up(CURL *curl, const struct fetch *f, struct body *body)
            SET(CURLOPT_MAXFILESIZE, (long)KEY_FILE_MAX) && SET(CURLOPT_WRITEFUNCTION, on_bytes) &&
            SET(CURLOPT_WRITEDATA, body) && SET(CURLOPT_NOPROGRESS, 0L) &&
            SET(CURLOPT_XFERINFOFUNCTION, on_progress) && SET(CURLOPT_XFERINFODATA, f) &&
-           SET(CURLOPT_USERAGENT, "kaitend/" PACKAGE_VERSION);
+           leave_resolver(curl) && SET(CURLOPT_USERAGENT, "kaitend/" PACKAGE_VERSION);
 }
 
 static bool

@@ -20,6 +20,7 @@ static const char *org_claims[] = { "kaiten_external_org_id", "org_id" };
 static const char *ceiling[] = { "read:*", "write:tokens" };
 static const char *ceiling_reads[] = { NULL, "read:tokens" };
 static const char *audiences[] = { "kaiten" };
+static const char *reserved[] = { "org_1" };
 
 static void
 judge_claims(const struct jws *jws, bool with_audience)
@@ -27,6 +28,7 @@ judge_claims(const struct jws *jws, bool with_audience)
     const struct claims_policy policy = {
         .audiences = { audiences, with_audience },
         .org_claims = { org_claims, 2 },
+        .reserved = { reserved, with_audience },
         .ceiling = { ceiling, 2 },
         .ceiling_reads = ceiling_reads,
         .leeway_ms = 60000,
@@ -35,8 +37,11 @@ judge_claims(const struct jws *jws, bool with_audience)
     size_t n;
     struct claims claims;
     struct claims_defect defect;
+    char iss[CLAIMS_ISS_MAX + 1];
     if (!jws_payload(jws, payload, &n))
         return;
+    if (claims_peek_issuer((const char *)payload, n, iss) && strlen(iss) > CLAIMS_ISS_MAX)
+        abort();
     if (claims_read(&policy, (const char *)payload, n, 1000, &claims, &defect) != CLAIMS_GOOD)
         return;
     if (!*claims.subject || !*claims.organization || claims.expires_at_ms <= 1000)

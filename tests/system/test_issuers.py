@@ -200,6 +200,21 @@ def test_sighup_reads_key_files_too(own_daemon):
     assert status(daemon, second.sign("idp")) == 200
 
 
+def test_sighup_asks_addresses(own_daemon, source):
+    daemon = own_daemon("storage-memory")
+    old, new = Key("old"), Key("new")
+    source.text = jwks(old, new)
+    daemon.write_conf(jwt=f"{CALM}issuer = idp jwks={source.url} org=*")
+    daemon.start()
+    token = old.sign("idp")
+    assert status(daemon, token) == 200
+    source.text = jwks(new)
+    assert status(daemon, token) == 200
+    daemon.process.send_signal(signal.SIGHUP)
+    becomes(daemon, token, 401)
+    assert status(daemon, new.sign("idp")) == 200 and daemon.process.poll() is None
+
+
 @pytest.mark.parametrize("line,why", [
     ("issuer = idp jwks={0}/one", "org= is missing"),
     ("issuer = idp jwks=http://keys.example/ org=a", "https"),

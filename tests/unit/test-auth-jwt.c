@@ -617,7 +617,7 @@ no_issuer_speaks_for_another(void **state)
 {
     enum { ISSUERS = 10 };
     EVP_PKEY *pkeys[ISSUERS];
-    char lines[ISSUERS][128], iss[ISSUERS][16], org[ISSUERS][16];
+    char lines[ISSUERS][192], iss[ISSUERS][16], org[ISSUERS][16];
     size_t asked = 0;
     (void)state;
     settings();
