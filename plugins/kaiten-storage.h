@@ -59,7 +59,9 @@ struct kaiten_write {
     struct kaiten_bytes key, value; /* value: for KAITEN_SET */
 };
 
-enum { KAITEN_BATCH_URGENT = 1 }; /* a revocation: goes first when the group has to be split */
+/* A revocation: goes first when the group has to be split. A durable store keeps some space for
+ * them: when that is all there is, other batches are KAITEN_FULL and these are still written. */
+enum { KAITEN_BATCH_URGENT = 1 };
 
 /* All conditions hold and all writes happen, or nothing does. */
 struct kaiten_batch {
@@ -119,8 +121,23 @@ struct kaiten_storage {
     /* DONE: reads and writes would work now. NULL: always healthy. */
     enum kaiten_status (*health)(void *instance, struct kaiten_err *);
 
-    /* Writes a consistent copy into an empty directory. NULL: unsupported. */
+    /* Writes a copy of the store, as it was at one moment of the call, into an empty directory that
+     * the caller has made, and nowhere else; reads and writes go on meanwhile. DONE: the copy was
+     * opened and read to see that it is good, is on the disk, and belongs to its owner alone. The
+     * directory is then a store that open() takes, wherever it is moved; open() refuses it with
+     * KAITEN_CORRUPT when any file of it was cut or changed in between. Any other return leaves
+     * the directory empty. Takes as long as the store is large. NULL: unsupported. */
     enum kaiten_status (*backup)(void *instance, const char *dir, struct kaiten_err *);
+
+    /* Reads all that is stored, past every cache, and says through host->log() what is damaged.
+     * KAITEN_CORRUPT: something is; err has the summary. Reads and writes go on meanwhile. Not
+     * called beside itself. NULL: unsupported. */
+    enum kaiten_status (*check)(void *instance, struct kaiten_err *);
+
+    /* Whether the directory is, byte for byte, what backup() has left there; changes nothing.
+     * KAITEN_CORRUPT: it is not, and err names the file. Needs no instance; any thread. NULL when
+     * backup is. */
+    enum kaiten_status (*verify)(const struct kaiten_host *, const char *dir, struct kaiten_err *);
     /* New members go here, never above. */
 };
 

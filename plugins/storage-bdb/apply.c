@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 
 /* No child transactions: a batch reads all its conditions before its first write, through the
  * transaction of its group, so a failed condition has nothing to undo. Any other failure undoes
@@ -20,7 +21,9 @@
 enum {
     TRIES = 5,                 /* of a transaction that lost a deadlock; the second one should do */
     WRITER_PRIORITY = 1 << 20, /* the library's default is 100: readers lose deadlocks, we do not */
-    RESERVE = 1 << 20          /* revisions that a restart skips at most */
+    RESERVE = 1 << 20,         /* revisions that a restart skips at most */
+    LOOK_EVERY_US = 20000,     /* at the free space */
+    LOOK_BYTES = 256 * 1024    /* written by then */
 };
 
 static const struct kaiten_bytes revision_key = { "revision", 8 };
@@ -205,17 +208,110 @@ group_apply(struct bdb *bdb, const struct kaiten_batch *batches, size_t n,
     return status;
 }
 
+/* --- when there is no space --------------------------------------------------------------- */
+
+static bool
+is_urgent(const struct kaiten_batch *batch)
+{
+    return (batch->flags & KAITEN_BATCH_URGENT) != 0;
+}
+
+/* What ends a secret is written as long as there is a piece of the ballast to give for it. */
+static enum kaiten_status
+urgent_apply(struct bdb *bdb, const struct kaiten_batch *batches, size_t n,
+             struct kaiten_outcome *outcomes, struct kaiten_err *err)
+{
+    enum kaiten_status status;
+    do {
+        status = group_apply(bdb, batches, n, outcomes, err);
+    } while (status == KAITEN_FULL && bdb_room_give(bdb));
+    return status;
+}
+
+/* A look costs a system call, so not every group has one. */
+static bool
+is_roomy(struct bdb *bdb, const struct kaiten_batch *batches, size_t n)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    int64_t now = t.tv_sec * INT64_C(1000000) + t.tv_nsec / 1000;
+    for (size_t i = 0; i < n; i++) {
+        for (size_t w = 0; w < batches[i].nwrites; w++)
+            bdb->unlooked += batches[i].writes[w].key.n + batches[i].writes[w].value.n;
+    }
+    if (now - bdb->looked < LOOK_EVERY_US && bdb->unlooked < LOOK_BYTES)
+        return bdb->roomy;
+    bdb->looked = now;
+    bdb->unlooked = 0;
+    bdb->roomy = bdb_room_is_there(bdb);
+    return bdb->roomy;
+}
+
+static enum kaiten_status
+refuse_full(struct bdb *bdb, struct kaiten_err *err)
+{
+    bdb->host.error(err, "%s is nearly full: nothing but revocations is written",
+                    bdb->options.path);
+    return KAITEN_FULL;
+}
+
+/* --- the call ----------------------------------------------------------------------------- */
+
 static void
 each_apply(struct bdb *bdb, const struct kaiten_batch *batches, size_t n, bool urgent,
            struct kaiten_outcome *outcomes, struct kaiten_err *err)
 {
     for (size_t i = 0; i < n; i++) {
-        if (((batches[i].flags & KAITEN_BATCH_URGENT) != 0) != urgent)
+        if (is_urgent(&batches[i]) != urgent)
             continue;
-        enum kaiten_status status = group_apply(bdb, &batches[i], 1, &outcomes[i], err);
+        enum kaiten_status status =
+            urgent ? urgent_apply(bdb, &batches[i], 1, &outcomes[i], err)
+                   : group_apply(bdb, &batches[i], 1, &outcomes[i], err);
         if (status != KAITEN_DONE)
             outcomes[i] = (struct kaiten_outcome){ .status = status };
     }
+}
+
+/* One batch that cannot be written must not fail the others, least of all a revocation. */
+static enum kaiten_status
+split_apply(struct bdb *bdb, const struct kaiten_batch *batches, size_t n,
+            struct kaiten_outcome *outcomes, struct kaiten_err *err)
+{
+    enum kaiten_status status = group_apply(bdb, batches, n, outcomes, err);
+    if (status == KAITEN_FULL && n == 1 && is_urgent(batches))
+        return urgent_apply(bdb, batches, n, outcomes, err);
+    if (status == KAITEN_DONE || status == KAITEN_UNKNOWN || status == KAITEN_CORRUPT || n == 1)
+        return status;
+    each_apply(bdb, batches, n, true, outcomes, err);
+    each_apply(bdb, batches, n, false, outcomes, err);
+    return KAITEN_DONE;
+}
+
+/* The urgent ones of a group, as a group; the others are refused. */
+static enum kaiten_status
+urgent_only(struct bdb *bdb, const struct kaiten_batch *batches, size_t n,
+            struct kaiten_outcome *outcomes, struct kaiten_err *err)
+{
+    size_t urgent = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (is_urgent(&batches[i]))
+            bdb->part[urgent++] = batches[i];
+    }
+    if (urgent == n)
+        return split_apply(bdb, batches, n, outcomes, err);
+    if (urgent == 0)
+        return refuse_full(bdb, err);
+    enum kaiten_status status = split_apply(bdb, bdb->part, urgent, bdb->part_outcomes, err);
+    refuse_full(bdb, err);
+    for (size_t i = 0, u = 0; i < n; i++) {
+        outcomes[i] = (struct kaiten_outcome){ .status = KAITEN_FULL };
+        if (!is_urgent(&batches[i]))
+            continue;
+        outcomes[i] = bdb->part_outcomes[u++];
+        if (status != KAITEN_DONE)
+            outcomes[i] = (struct kaiten_outcome){ .status = status };
+    }
+    return KAITEN_DONE;
 }
 
 enum kaiten_status
@@ -223,11 +319,7 @@ bdb_apply(void *instance, const struct kaiten_batch *batches, size_t n,
           struct kaiten_outcome *outcomes, struct kaiten_err *err)
 {
     struct bdb *bdb = instance;
-    enum kaiten_status status = group_apply(bdb, batches, n, outcomes, err);
-    if (status == KAITEN_DONE || status == KAITEN_UNKNOWN || status == KAITEN_CORRUPT || n == 1)
-        return status;
-    /* One batch that cannot be written must not fail the others, least of all a revocation. */
-    each_apply(bdb, batches, n, true, outcomes, err);
-    each_apply(bdb, batches, n, false, outcomes, err);
-    return KAITEN_DONE;
+    if (!is_roomy(bdb, batches, n))
+        return urgent_only(bdb, batches, n, outcomes, err);
+    return split_apply(bdb, batches, n, outcomes, err);
 }

@@ -2,11 +2,21 @@
 /* Copyright the kaiten authors */
 /* Storage on Berkeley DB: what the files of this plugin share.
  *
+ * open.c        the plugin's table; opening, repairing once when that fails, closing
+ * store.c       the databases, the format, the spaces
+ * env.c         environments and what the library says about them
+ * process.c     the library's hooks, syncs, the end of the process
  * home.c        the directory: whose it is, where it lies, who holds it
- * open.c        environment, databases, messages, the plugin's table
+ * file.c        files of ours: copies, markers, folders
  * map.c         get and scan
  * apply.c       groups of batches in one transaction
- * checkpoint.c  the thread that keeps recovery short and drops old logs
+ * room.c        free space: what is kept for revocations
+ * checkpoint.c  the thread that keeps recovery short
+ * copy.c        a verified copy of the running store
+ * manifest.c    what a copy consists of
+ * base.c        the thread that keeps a base copy and drops the logs before it; backups
+ * repair.c      a damaged store is built anew from the base copy and the logs
+ * page.c        pages and logs, read past the library
  *
  * On disk: space-XX.db holds the rows whose key starts with byte XX, meta.db what the store must
  * remember about itself. A stored value is the row's revision, 8 bytes big endian, then the
@@ -26,40 +36,90 @@ enum {
     BDB_REVISION = 8,           /* bytes before each value */
     BDB_ROW_MAX = BDB_REVISION + KAITEN_VALUE_MAX,
     BDB_CHUNK_MAX = 256 * 1024, /* bytes that a scan reads between two calls of the sink */
-    BDB_EXIT = 75               /* EX_TEMPFAIL: a new process recovers what this one could not */
+    BDB_PATH = 4096,
+    BDB_PATH_MAX = BDB_PATH - 64, /* of the store: leaves room for names below it */
+    BDB_NAME = 32,                /* of a database or log file */
+    BDB_FORMAT = 2,
+    BDB_MARK = 16, /* bytes that tell one copy from another */
+    BDB_EXIT = 75  /* EX_TEMPFAIL: a new process recovers what this one could not */
 };
 
 struct bdb_options {
     char *path; /* owned */
-    int64_t cache_size, log_file_size, checkpoint_log; /* bytes */
+    int64_t cache_size, log_file_size, checkpoint_log, base_log, ballast, reserve; /* bytes */
     bool keep_logs;
+};
+
+/* What the library said about one environment; its app_private. */
+struct bdb_voice {
+    const struct kaiten_host *host;
+    struct bdb *running;  /* a panic of this one ends the process; NULL: it only fails calls */
+    atomic_bool heard;    /* somebody writes text */
+    atomic_bool damaged;  /* it spoke of damage; text says how */
+    atomic_uint lines;    /* logged lately */
+    char text[160];
+};
+
+/* Why something failed; the first text wins. What of it reaches the operator is decided at the
+ * border: a failure that was repaired is no error of the call. */
+struct bdb_why {
+    char text[400];
 };
 
 struct bdb {
     struct kaiten_host host;
     struct bdb_options options;
     int lock; /* file descriptor that holds the directory */
+    struct bdb_voice voice;
     DB_ENV *env;
     DB *meta;
     _Atomic(DB *) space[BDB_SPACES]; /* NULL: no row was ever written there */
-    atomic_bool running;             /* opened: from now on a panic ends the process */
-    atomic_bool damaged;             /* a page's checksum was wrong */
-    atomic_uint lines;               /* of the library's, logged lately */
     _Atomic(void *) chunk;           /* a spare buffer of BDB_CHUNK_MAX bytes for the next scan */
     pthread_rwlock_t gate;           /* readers share it; a writer that lost to them closes it */
-    pthread_rwlock_t turn;           /* the writer's; shared by readers that lost to it too often.
+    pthread_rwlock_t turn;           /* the writer's; shared by readers that lost to it too often
+                                      * and by whoever needs a moment without a transaction.
                                       * Taken before the gate. */
 
     /* Used by apply() only. */
     uint64_t revision;               /* given out last */
     uint64_t reserved;               /* up to here none will be given out after a restart */
+    int64_t looked;                  /* when apply() last looked at the free space, monotonic us */
+    size_t unlooked;                 /* bytes of batches since */
+    bool roomy;                      /* what it saw */
     unsigned char row[BDB_ROW_MAX];
+    struct kaiten_batch part[KAITEN_APPLY_BATCHES_MAX];
+    struct kaiten_outcome part_outcomes[KAITEN_APPLY_BATCHES_MAX];
 
-    pthread_t checkpointer;
+    /* room.c */
+    uint64_t ballast_size, reserve, base_log; /* the options, cut to the size of the disk */
+    pthread_mutex_t ballast_lock;             /* whoever changes the file */
+    _Atomic uint64_t ballast;                 /* bytes that it has */
+
+    /* base.c */
+    pthread_mutex_t copying; /* one copy at a time; guards what follows */
+    uint32_t base_first;     /* first log that a repair needs; 0: it could not be repaired now */
+    bool base_due;           /* make one as soon as possible */
+
+    pthread_t checkpointer, keeper;
     pthread_mutex_t mutex;
     pthread_cond_t wake;
-    bool stop; /* under mutex */
+    atomic_bool stop; /* set under mutex */
 };
+
+/* process.c */
+
+/* Once per instance, before anything else of the library. */
+void bdb_hooks_set(const struct kaiten_host *);
+
+/* Says why and ends the process: nothing that it would answer from here on could be trusted. */
+_Noreturn void bdb_die(const char *what, const char *why);
+
+/* Return only when the disk has it. */
+void bdb_sync(int fd);
+void bdb_sync_directory(const char *path);
+
+/* Starts a thread that no signal reaches. 0 or an errno. */
+int bdb_thread_start(pthread_t *, void *(*run)(void *), void *arg);
 
 /* home.c */
 
@@ -69,10 +129,56 @@ struct bdb {
 enum kaiten_status bdb_home_lock(const struct kaiten_host *, const char *path, int *ret_lock,
                                  struct kaiten_err *);
 
-/* Bytes that may still be written below path; UINT64_MAX when that cannot be found out. */
-uint64_t bdb_home_space(const char *path);
+/* file.c: all return 0 or an errno, -1 for a number that is none. Any thread. */
 
-/* open.c */
+/* dir/name; false: too long. */
+bool bdb_path(char out[BDB_PATH], const char *dir, const char *name);
+
+/* The number of the log, or of the space, that a file holds; 0, or -1: another file. */
+uint32_t bdb_log_number(const char *name);
+int bdb_space_number(const char *name);
+bool bdb_is_database(const char *name);
+void bdb_log_name(char out[BDB_NAME], uint32_t number);
+
+/* Calls each(arg, name) for the plain files of dir, "." and ".." never; stops at the first that is
+ * not 0. */
+int bdb_each_file(const char *dir, int (*each)(void *arg, const char *name), void *arg);
+
+/* The smallest and the greatest number of a log in dir, both 0: none; *ret_gap: the first one that
+ * is missing between them, or 0. */
+int bdb_logs(const char *dir, uint32_t *ret_first, uint32_t *ret_last, uint32_t *ret_gap);
+
+bool bdb_exists(const char *dir, const char *name);
+uint64_t bdb_size(const char *dir, const char *name);
+/* Of all databases in dir. */
+uint64_t bdb_databases_size(const char *dir);
+
+/* Makes to/name the first bytes of from/name, synced. May share what is never written again. */
+int bdb_copy_file(const char *from, const char *to, const char *name, uint64_t bytes);
+int bdb_link_file(const char *from, const char *to, const char *name);
+
+/* An empty directory of mode 0700: what was there is gone. Or nothing at all. */
+int bdb_directory_new(const char *path);
+int bdb_directory_remove(const char *path);
+
+/* Replaces dir/name in one step, synced. */
+int bdb_write_file(const char *dir, const char *name, const char *text);
+/* Text of dir/name, at most n - 1 bytes; empty when there is no such file. */
+int bdb_read_file(const char *dir, const char *name, char *ret, size_t n);
+int bdb_move(const char *from, const char *to, const char *name);
+
+/* env.c */
+
+/* Opens an environment of this process alone at home. recover: DB_RECOVER or DB_RECOVER_FATAL. The
+ * voice must outlive it. 0 or an error of the library; *ret_env is set in any case when there is
+ * something to close. */
+int bdb_env_open(struct bdb_voice *, const struct bdb_options *, const char *home,
+                 int64_t cache_size, u_int32_t recover, DB_ENV **ret_env);
+
+/* Forgets what was said before. */
+void bdb_voice_reset(struct bdb_voice *);
+
+void bdb_why(struct bdb_why *, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* The status for an error of the library, with what failed and why given to host->error(). */
 enum kaiten_status bdb_fail(struct bdb *, struct kaiten_err *, int error, const char *what);
@@ -80,11 +186,24 @@ enum kaiten_status bdb_fail(struct bdb *, struct kaiten_err *, int error, const 
 /* The status alone; 0 is KAITEN_DONE. */
 enum kaiten_status bdb_status(struct bdb *, int error);
 
+/* store.c */
+
+/* Opens environment and databases. On an error whatever is open stays so until bdb_store_close().
+ * 0 or an error of the library. */
+int bdb_store_open(struct bdb *, struct bdb_why *);
+void bdb_store_close(struct bdb *);
+
 /* The database of the space that key lies in, NULL when the space is still empty. Any thread. */
 DB *bdb_space(struct bdb *, struct kaiten_bytes key);
 
 /* The same, but creates what is missing. apply() only. 0 or an error of the library. */
 int bdb_space_create(struct bdb *, struct kaiten_bytes key);
+
+int bdb_database_open(DB_ENV *, const char *name, bool create, DB **ret_db);
+
+/* A row of meta.db. 0, DB_NOTFOUND or another error; the value has exactly n bytes. */
+int bdb_meta_get(DB *meta, const char *name, void *value, size_t n);
+int bdb_meta_put(DB *meta, const char *name, const void *value, size_t n);
 
 /* map.c */
 enum kaiten_status bdb_get(void *instance, const struct kaiten_bytes *keys, size_t nkeys,
@@ -107,17 +226,113 @@ enum kaiten_status bdb_apply(void *instance, const struct kaiten_batch *batches,
  * error of the library. */
 int bdb_apply_open(struct bdb *);
 
+/* room.c */
+
+/* Looks how large the disk is, and gives the ballast up when a recovery might need it. */
+void bdb_room_open(struct bdb *);
+
+/* Bytes that may still be written below path; UINT64_MAX when that cannot be found out. */
+uint64_t bdb_room_free(const char *path);
+
+/* Whether there is more than what is kept for revocations. Any thread. */
+bool bdb_room_is_there(struct bdb *);
+
+/* Gives up a piece of the ballast; false: there is none left. Any thread. */
+bool bdb_room_give(struct bdb *);
+
+/* Takes it back when there is space again. */
+void bdb_room_take(struct bdb *);
+
 /* checkpoint.c */
 
-/* Starts the thread. 0 or an errno. */
-int bdb_checkpoint_start(struct bdb *);
+/* Starts both threads. 0 or an errno. */
+int bdb_threads_start(struct bdb *);
 
-/* Stops it and waits for its end. */
-void bdb_checkpoint_stop(struct bdb *);
+/* Stops them and waits for their end. */
+void bdb_threads_stop(struct bdb *);
 
-/* One checkpoint now, then removes the logs that it made superfluous, unless they are to be kept.
- * 0 or an error of the library. */
+/* False: it is time to end. */
+bool bdb_wait(struct bdb *, int64_t ms);
+
+/* One checkpoint now. 0 or an error of the library. */
 int bdb_checkpoint(struct bdb *);
+
+/* Bytes of log that a recovery would have to read now. */
+uint64_t bdb_log_unchecked(struct bdb *);
+
+/* copy.c */
+
+/* Fills the empty directory with a copy of the store as it was at one moment of this call, and
+ * opens the copy to see that it is good. With logs it is a store of its own; without, it is good
+ * together with the logs of this store from *ret_first on. Any thread that holds copying. */
+enum kaiten_status bdb_copy(struct bdb *, const char *dir, bool logs, uint32_t *ret_first,
+                            struct bdb_why *);
+
+/* Recovers the copy of a store in dir from all logs there and looks at each page of it. mark:
+ * BDB_MARK bytes that it must remember, NULL: any. */
+enum kaiten_status bdb_copy_verify(struct bdb *, const char *dir, const unsigned char *mark,
+                                   struct bdb_why *);
+
+/* manifest.c */
+
+/* Writes dir/manifest about all databases and logs in dir, and syncs all of them. first: the log
+ * that the copy needs first, 0 when it brings its own. 0 or an errno. */
+int bdb_manifest_write(const char *dir, uint32_t first);
+
+/* Whether dir is what its manifest says, byte for byte. KAITEN_CORRUPT: it is not. */
+enum kaiten_status bdb_manifest_check(const char *dir, uint32_t *ret_first, struct bdb_why *);
+
+/* The same without looking at the files; 0: no manifest, or a damaged one. */
+uint32_t bdb_manifest_first(const char *dir);
+
+enum kaiten_status bdb_verify(const struct kaiten_host *, const char *dir, struct kaiten_err *);
+
+/* base.c */
+
+/* Tidies up what a copy that was cut short has left, and finds out what there is. */
+void bdb_base_open(struct bdb *);
+void *bdb_base_run(void *bdb);
+enum kaiten_status bdb_backup(void *instance, const char *dir, struct kaiten_err *);
+
+/* repair.c */
+
+/* Whether an earlier process asked for a repair, was interrupted in one, or could not do it; then
+ * KAITEN_CORRUPT with what to do. */
+enum kaiten_status bdb_repair_pending(struct bdb *, bool *ret_wanted, struct bdb_why *);
+
+/* Builds the store anew while it is closed. */
+enum kaiten_status bdb_repair(struct bdb *, const char *why, struct bdb_why *);
+
+/* Remembers for the next start that the library gave up, or that a file is damaged. Any thread. */
+void bdb_repair_note(struct bdb *, bool damaged, const char *why);
+
+/* Nothing is wrong any more. */
+void bdb_repair_forget(struct bdb *);
+
+/* page.c */
+
+/* Where a log ends, or whatever a page of a database has to say of it. */
+struct bdb_lsn {
+    uint32_t file, offset;
+};
+
+static inline bool
+bdb_lsn_below(struct bdb_lsn a, struct bdb_lsn b)
+{
+    return a.file < b.file || (a.file == b.file && a.offset < b.offset);
+}
+
+/* Reads a database file page by page. Damaged pages are told to host->log(); *ret_bad counts them,
+ * *ret_newest is the newest change that a good page has. 0 or an errno. */
+int bdb_pages_check(const struct kaiten_host *, const char *dir, const char *name,
+                    uint64_t *ret_pages, uint64_t *ret_bad, struct bdb_lsn *ret_newest);
+
+/* Reads the log file. *ret_end: where its good records end; *ret_torn: what follows was written
+ * after them and never finished, or nothing follows; false: records that were once whole. 0 or an
+ * errno. */
+int bdb_log_check(const char *dir, uint32_t number, uint32_t *ret_end, bool *ret_torn);
+
+enum kaiten_status bdb_check(void *instance, struct kaiten_err *);
 
 static inline void
 bdb_revision_put(unsigned char *to, uint64_t revision)

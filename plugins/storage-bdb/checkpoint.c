@@ -4,18 +4,18 @@
 
 #include "plugins/storage-bdb/bdb.h"
 
-#include <signal.h>
 #include <stdlib.h>
 #include <time.h>
 
 enum {
     LOOK_EVERY_MS = 250,
-    PAUSE_LOOKS = 40 /* after a checkpoint that failed, and between two bursts of log lines */
+    PAUSE_LOOKS = 40, /* after a checkpoint that failed, and between two bursts of log lines */
+    LOG_LEAST = 1 << 20, /* nothing is won by a checkpoint of less */
+    ROOM_TIMES = 4       /* when space runs out, what is unchecked is at most this part of it */
 };
 
-/* Bytes of log that a recovery would have to read now. */
-static uint64_t
-log_since_checkpoint(struct bdb *bdb)
+uint64_t
+bdb_log_unchecked(struct bdb *bdb)
 {
     DB_LOG_STAT *stat;
     if (bdb->env->log_stat(bdb->env, &stat, 0) != 0)
@@ -28,29 +28,36 @@ log_since_checkpoint(struct bdb *bdb)
 int
 bdb_checkpoint(struct bdb *bdb)
 {
-    int error = bdb->env->txn_checkpoint(bdb->env, 0, 0, DB_FORCE);
-    if (error || bdb->options.keep_logs)
-        return error;
-    return bdb->env->log_archive(bdb->env, NULL, DB_ARCH_REMOVE);
+    return bdb->env->txn_checkpoint(bdb->env, 0, 0, DB_FORCE);
 }
 
-/* False: it is time to end. */
-static bool
-wait_a_moment(struct bdb *bdb)
+bool
+bdb_wait(struct bdb *bdb, int64_t ms)
 {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += LOOK_EVERY_MS * 1000000L;
-    until.tv_sec += until.tv_nsec / 1000000000L;
+    until.tv_nsec += ms % 1000 * 1000000L;
+    until.tv_sec += ms / 1000 + until.tv_nsec / 1000000000L;
     until.tv_nsec %= 1000000000L;
 
     pthread_mutex_lock(&bdb->mutex);
     int error = 0;
     while (!bdb->stop && error == 0)
         error = pthread_cond_timedwait(&bdb->wake, &bdb->mutex, &until);
-    bool go_on = !bdb->stop;
     pthread_mutex_unlock(&bdb->mutex);
-    return go_on;
+    return !bdb->stop;
+}
+
+static bool
+is_due(struct bdb *bdb)
+{
+    uint64_t bytes = bdb_log_unchecked(bdb);
+    if (bytes >= (uint64_t)bdb->options.checkpoint_log)
+        return true;
+    if (bytes < LOG_LEAST)
+        return false;
+    uint64_t free_bytes = bdb_room_free(bdb->options.path);
+    return free_bytes < bdb->reserve + bytes * ROOM_TIMES;
 }
 
 static void *
@@ -58,12 +65,12 @@ checkpoint_run(void *arg)
 {
     struct bdb *bdb = arg;
     unsigned pause = 0;
-    for (unsigned look = 1; wait_a_moment(bdb); look++) {
+    for (unsigned look = 1; bdb_wait(bdb, LOOK_EVERY_MS); look++) {
         if (look % PAUSE_LOOKS == 0)
-            atomic_store(&bdb->lines, 0);
+            atomic_store(&bdb->voice.lines, 0);
         if (pause > 0 && pause--)
             continue;
-        if (log_since_checkpoint(bdb) < (uint64_t)bdb->options.checkpoint_log)
+        if (!is_due(bdb))
             continue;
         int error = bdb_checkpoint(bdb);
         if (!error)
@@ -74,8 +81,24 @@ checkpoint_run(void *arg)
     return NULL;
 }
 
+static void
+stop(struct bdb *bdb)
+{
+    pthread_mutex_lock(&bdb->mutex);
+    bdb->stop = true;
+    pthread_cond_broadcast(&bdb->wake);
+    pthread_mutex_unlock(&bdb->mutex);
+}
+
+static void
+forget(struct bdb *bdb)
+{
+    pthread_cond_destroy(&bdb->wake);
+    pthread_mutex_destroy(&bdb->mutex);
+}
+
 int
-bdb_checkpoint_start(struct bdb *bdb)
+bdb_threads_start(struct bdb *bdb)
 {
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
@@ -84,27 +107,25 @@ bdb_checkpoint_start(struct bdb *bdb)
     pthread_condattr_destroy(&attr);
     pthread_mutex_init(&bdb->mutex, NULL);
 
-    /* Signals are the daemon's business: none may pick this thread. */
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&bdb->checkpointer, NULL, checkpoint_run, bdb);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int error = bdb_thread_start(&bdb->checkpointer, checkpoint_run, bdb);
     if (error) {
-        pthread_cond_destroy(&bdb->wake);
-        pthread_mutex_destroy(&bdb->mutex);
+        forget(bdb);
+        return error;
+    }
+    error = bdb_thread_start(&bdb->keeper, bdb_base_run, bdb);
+    if (error) {
+        stop(bdb);
+        pthread_join(bdb->checkpointer, NULL);
+        forget(bdb);
     }
     return error;
 }
 
 void
-bdb_checkpoint_stop(struct bdb *bdb)
+bdb_threads_stop(struct bdb *bdb)
 {
-    pthread_mutex_lock(&bdb->mutex);
-    bdb->stop = true;
-    pthread_cond_signal(&bdb->wake);
-    pthread_mutex_unlock(&bdb->mutex);
+    stop(bdb);
     pthread_join(bdb->checkpointer, NULL);
-    pthread_cond_destroy(&bdb->wake);
-    pthread_mutex_destroy(&bdb->mutex);
+    pthread_join(bdb->keeper, NULL);
+    forget(bdb);
 }

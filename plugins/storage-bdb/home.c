@@ -11,7 +11,6 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -27,16 +26,6 @@ static const struct {
     { 0x5346414f, "AFS" },
 };
 
-static void
-directory_sync(int parent, const char *path)
-{
-    int fd = openat(parent, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    fsync(fd);
-    close(fd);
-}
-
 /* 0 also when it was there already, else an errno. */
 static int
 directory_create(const char *path)
@@ -45,11 +34,10 @@ directory_create(const char *path)
         return errno == EEXIST ? 0 : errno;
     if (chmod(path, 0700) != 0) /* the umask may have taken bits of the owner */
         return errno;
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return errno;
-    directory_sync(fd, "..");
-    close(fd);
+    char parent[BDB_PATH];
+    if (!bdb_path(parent, path, ".."))
+        return ENAMETOOLONG;
+    bdb_sync_directory(parent);
     return 0;
 }
 
@@ -159,13 +147,4 @@ bdb_home_lock(const struct kaiten_host *host, const char *path, int *ret_lock,
         status = lock_take(host, path, dir, ret_lock, err);
     close(dir);
     return status;
-}
-
-uint64_t
-bdb_home_space(const char *path)
-{
-    struct statvfs fs;
-    if (statvfs(path, &fs) != 0)
-        return UINT64_MAX;
-    return (uint64_t)fs.f_bavail * fs.f_frsize;
 }

@@ -101,6 +101,8 @@ AT(kaiten_storage, apply, 80);
 AT(kaiten_storage, revision, 88);
 AT(kaiten_storage, health, 96);
 AT(kaiten_storage, backup, 104);
+AT(kaiten_storage, check, 112);
+AT(kaiten_storage, verify, 120);
 
 AT(kaiten_caller, size, 0);
 AT(kaiten_caller, listener, 4);

@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright the kaiten authors
 # What only storage-bdb promises: which directories it refuses and in which words, what it does
-# with damaged files, a failed sync and a full disk. Output is TAP.
+# with damaged files, a failed sync, a full disk and a process that is killed. Output is TAP.
 #
-# Environment: abs_top_srcdir, abs_top_builddir (with config.h, kaiten-plugin-check and the plugin),
-# CC.
+# Environment: abs_top_builddir (with kaiten-plugin-check, bdb-tool and the plugin), CC.
+# KAITEN_FAULTS=full: killed at every step instead of a sample.
 set -u
-src=${abs_top_srcdir:?} build=${abs_top_builddir:?}
+build=${abs_top_builddir:?}
 check=${KAITEN_PLUGIN_CHECK:-$build/tests/plugin/kaiten-plugin-check}
+tool=${KAITEN_BDB_TOOL:-$build/tests/plugin/bdb-tool}
 plugin=${KAITEN_STORAGE_BDB:-$build/plugins/.libs/storage-bdb.so}
 work=$(mktemp -d) || exit 2
 mounted=
@@ -66,7 +67,6 @@ scribble() { # file, page
 }
 
 opens='open: opens or creates'
-whole='scan: to is the first byte of the next space'
 
 (umask 0777 && try "$opens")
 report 'a store is made whatever the umask' $?
@@ -94,93 +94,356 @@ grep -q "$store is in use by process 12345" "$work/out"
 report 'a second opener hears which directory and which process' $?
 works 'the lock ends with its holder' "$opens"
 
-fill
-scribble space-63.db 50
-says 'a damaged page is reported, not returned' 'returned 4: .* is damaged' "$whole"
-fill
-scribble meta.db 1
-says 'a damaged page at the start is reported' 'open returned 4: .* is damaged' "$opens"
-fill
-rm "$store/space-63.db"
-says 'a missing database file is not an empty space' 'space-63.db is missing' "$opens"
-fill
-rm "$store/meta.db"
-says 'a missing meta.db does not start revisions again' 'meta.db is missing' "$opens"
-fill
-rm "$store"/log.*
-says 'missing logs are reported' 'open returned 4: .* is damaged' "$opens"
+# --- a store with a base copy, and what happens to it ---
 
-fill
-for _ in 1 2 3 4 5 6; do
-    try 'threads: readers' checkpoint_log=1M log_file_size=1M
+small='log_file_size=1M checkpoint_log=1M base_log=1M ballast=1M'
+rows=9000
+
+# Commands of bdb-tool on the store; its output goes to $work/out.
+tool() {
+    # shellcheck disable=SC2086
+    "$tool" "$plugin" "$store" $small "$@" >"$work/out" 2>&1
+}
+
+# The store as it was made at first.
+fresh() {
+    rm -rf "$store"
+    cp -a "$work/made" "$store"
+}
+
+whole() { # what
+    tool "count=$rows"
+    report "$1" $?
+}
+
+# Opening fails with KAITEN_CORRUPT and says this, the second time as well.
+stays_down() { # what, text
+    tool "count=$rows"
+    first=$?
+    tool "count=$rows"
+    second=$?
+    if [ $first = 3 ] && [ $second = 3 ] && grep -q "open: 4: .*$2" "$work/out"; then
+        report "$1" 0
+    else
+        report "$1" 1
+    fi
+}
+
+rm -rf "$store"
+tool fill=6000 base=1 fill=3000 count=$rows
+report 'a base copy is made while rows are written' $?
+[ -e "$store/base/manifest" ] && [ ! -e "$store/log.0000000001" ]
+report 'logs from before the base copy are removed' $?
+cp -a "$store" "$work/made"
+
+scribble space-74.db 400
+tool count=$rows
+[ $? = 75 ] && grep -q 'checksum error: page 400.*ending now' "$work/out"
+report 'a damaged page ends the process, it is not returned' $?
+whole 'the next start repairs it from the base copy and the logs'
+grep -q 'store is repaired' "$work/out"
+report 'and says so' $?
+[ -e "$store/damaged/space-74.db" ]
+report 'the damaged files are kept' $?
+tool base=1 check=1 "count=$rows"
+report 'a base copy of the repaired store is made at once' $?
+[ ! -e "$store/damaged" ] && [ ! -e "$store/repair" ]
+report 'then nothing is left of the repair' $?
+
+fresh
+scribble meta.db 1
+whole 'a damaged page at the start is repaired'
+fresh
+rm "$store/space-74.db"
+whole 'a missing database file is repaired'
+fresh
+rm "$store/meta.db" "$store/space-74.db"
+whole 'all database files missing: repaired'
+fresh
+scribble space-74.db 300
+tool check=1
+grep -q 'check: 4: .* 1 of .* pages are damaged' "$work/out" &&
+    grep -q 'space-74.db: page 300 is damaged' "$work/out"
+report 'a check names the damaged page' $?
+whole 'and the next start repairs it'
+
+fresh
+rm "$store/meta.db" "$store/base/meta.db"
+stays_down 'a damaged base copy is not repaired from' 'could not be repaired (.*restore a backup'
+fresh
+scribble space-74.db 400
+tool count=$rows
+middle=$(find "$store" -name 'log.*' | sort | tail -n 2 | head -n 1)
+mv "$middle" "$work/log"
+stays_down 'without a log that it needs a repair is refused' "$(basename "$middle") is missing"
+mv "$work/log" "$middle"
+rm "$store/repair"
+tool "count=$rows"
+whole 'when the log is there again and the note is gone, it is repaired'
+fresh
+rm "$store"/log.*
+stays_down 'missing logs are reported' 'could not be repaired (.*restore a backup'
+fresh
+last=$(find "$store" -name 'log.*' | sort | tail -n 1)
+printf scribble | dd of="$last" bs=1 seek=30000 conv=notrunc 2>"$work/out"
+stays_down 'damage in the middle of the log is not taken for its end' \
+    "$(basename "$last") is damaged at byte .*what was acknowledged follows"
+fresh
+end=$(od -An -v -tx1 -w16 "$last" | grep -n '[1-9a-f]' | tail -n 1 | cut -d : -f 1)
+end=$((end * 16)) # of what is not zero
+printf scribble | dd of="$last" bs=1 seek=$((end - 200)) conv=notrunc 2>"$work/out"
+tool check=1
+report 'a write that was cut short is the end of the log' $?
+
+# --- backups ---
+
+fresh
+mkdir "$work/backup"
+tool "backup=$work/backup" "verify=$work/backup"
+report 'a backup is made, and is what its manifest says' $?
+modes=$(stat -c %a "$work/backup" "$work/backup"/* | sort -u | tr '\n' ' ')
+[ "$modes" = '600 700 ' ]
+report 'nobody else may read it' $?
+tool "backup=$work/backup"
+grep -q 'backup: 6: .*not empty' "$work/out"
+report 'a directory that is not empty is refused' $?
+for file in "$work/backup"/*; do
+    name=$(basename "$file")
+    rm -rf "$store"
+    cp -a "$work/backup" "$store"
+    truncate -s -1 "$store/$name"
+    tool
+    grep -q 'open: 4: .*the copy is damaged' "$work/out"
+    report "a backup whose $name was cut is refused" $?
+    rm -rf "$store"
+    cp -a "$work/backup" "$store"
+    printf x | dd of="$store/$name" bs=1 seek=60 conv=notrunc 2>"$work/out"
+    tool
+    grep -q 'open: 4: .*the copy is damaged' "$work/out"
+    report "a backup whose $name was changed is refused" $?
 done
-logs=$(find "$store" -name 'log.*' | wc -l)
-echo "$logs logs" >"$work/out"
-[ "$logs" -le 4 ]
-report 'logs that no start needs are removed' $?
-first=$(find "$store" -name 'log.*' | sort | head -n 1)
-try 'threads: readers' checkpoint_log=1M log_file_size=1M keep_logs=yes
-[ -e "$first" ]
-report 'keep_logs keeps them' $?
+rm -rf "$store"
+cp -a "$work/backup" "$store"
+tool "count=$rows" base=1 fill=10
+report 'a backup is a store' $?
+scribble space-74.db 400
+rows=$((rows + 10))
+tool "count=$rows"
+whole 'of which a damaged page is repaired'
+rows=$((rows - 10))
+
+# --- syncs, and processes that are killed ---
 
 cat >"$work/shim.c" <<'END'
+#define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
-int
-fdatasync(int fd)
+#include <sys/types.h>
+#include <unistd.h>
+static int calls, syncs;
+static void
+step(void)
 {
-    static int calls;
-    int (*real)(int) = (int (*)(int))dlsym((void *)-1L, "fdatasync");
-    if (++calls < atoi(getenv("SHIM_FAIL_AT")))
+    const char *at = getenv("SHIM_KILL_AT");
+    if (at && ++calls == atoi(at))
+        raise(SIGKILL);
+}
+static int
+sync_now(const char *name, int fd)
+{
+    const char *at = getenv("SHIM_FAIL_AT");
+    int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, name);
+    step();
+    if (!at || ++syncs < atoi(at))
         return real(fd);
     errno = EIO;
     return -1;
 }
+int fdatasync(int fd) { return sync_now("fdatasync", fd); }
+int fsync(int fd) { return sync_now("fsync", fd); }
+#define STEP(type, name, parameters, ...) \
+    type name parameters \
+    { \
+        type (*real) parameters = (type (*) parameters)dlsym(RTLD_NEXT, #name); \
+        step(); \
+        return real(__VA_ARGS__); \
+    }
+STEP(int, rename, (const char *a, const char *b), a, b)
+STEP(int, link, (const char *a, const char *b), a, b)
+STEP(int, unlink, (const char *a), a)
+STEP(int, rmdir, (const char *a), a)
+STEP(int, mkdir, (const char *a, mode_t b), a, b)
+STEP(int, ftruncate, (int a, off_t b), a, b)
+STEP(ssize_t, write, (int a, const void *b, size_t c), a, b, c)
+STEP(ssize_t, pwrite, (int a, const void *b, size_t c, off_t d), a, b, c, d)
+STEP(ssize_t, pwrite64, (int a, const void *b, size_t c, off64_t d), a, b, c, d)
 END
+
+# What is killed at a step of its own, then another one goes on. Until it is no longer killed.
+killed() { # what, damage, command...
+    what=$1 damage=$2
+    shift 2
+    at=1 deaths=0 losses=0
+    while :; do
+        fresh
+        $damage
+        # shellcheck disable=SC2086
+        SHIM_KILL_AT=$at LD_PRELOAD="$work/shim.so" "$tool" "$plugin" "$store" $small "$@" \
+            >"$work/killed" 2>&1
+        [ $? = 137 ] || break
+        deaths=$((deaths + 1))
+        if ! tool "count=$rows" check=1 || [ -e "$store/base.new" ] || [ -e "$store/rebuilt" ]; then
+            losses=$((losses + 1))
+            echo "at $at" >>"$work/out"
+            cat "$work/out" >>"$work/losses"
+        fi
+        if [ "${KAITEN_FAULTS:-}" = full ]; then
+            at=$((at + 1))
+        else
+            at=$((at + at / 6 + 3))
+        fi
+    done
+    { echo "killed $deaths times"; cat "$work/killed"; cat "$work/losses"; } >"$work/out" 2>/dev/null
+    [ $deaths -gt 5 ] && [ $losses = 0 ]
+    report "$what: nothing is lost when it is killed ($deaths times)" $?
+    rm -f "$work/losses"
+}
+due() { rm -rf "$store/base"; }
+page() { scribble space-74.db 400 && ! tool check=1; }
+old() { "$work/format" "$store" 1 2>>"$work/out"; }
+
 if [ "$sanitized" != 0 ]; then
     skip 'a failed sync ends the process at once' 'a sanitizer wants to be loaded first'
 elif ${CC:-cc} -shared -fPIC -o "$work/shim.so" "$work/shim.c" -ldl 2>"$work/out"; then
-    fill
-    # The first syncs are those of the open; the last one here is that of a commit.
-    for at in 1 4 12; do
-        SHIM_FAIL_AT=$at LD_PRELOAD="$work/shim.so" "$check" -v -k 'All conditions hold' \
-            "$plugin" "path=$store" >"$work/out" 2>&1
-        if grep -q 'sync: Input/output error; ending now' "$work/out" &&
-            grep -q 'exit status 75' "$work/out"; then
-            report "a failed sync (number $at) ends the process at once" 0
-        else
-            report "a failed sync (number $at) ends the process at once" 1
-        fi
+    # The first syncs are those of the open, then come those of a commit, then those of a base copy.
+    for at in 1 4 12 24; do
+        fresh
+        due
+        # shellcheck disable=SC2086
+        SHIM_FAIL_AT=$at LD_PRELOAD="$work/shim.so" "$tool" "$plugin" "$store" $small \
+            fill=100 base=1 >"$work/out" 2>&1
+        [ $? = 75 ] && grep -q 'sync.*: Input/output error; ending now' "$work/out"
+        report "a failed sync (number $at) ends the process at once" $?
     done
-    works 'the next process recovers' "$whole"
+    tool check=1
+    report 'the next process recovers' $?
+    killed 'a base copy' due base=1
+    killed 'a repair' page
 else
     skip 'a failed sync ends the process at once' 'missing: a compiler'
 fi
 
-split='one batch that cannot be written does not fail the others, the urgent one goes first'
-if [ "$sanitized" != 0 ]; then
-    skip "$split" 'a program without the sanitizer cannot load this plugin'
+# --- formats ---
+
+cat >"$work/format.c" <<'END'
+#include <db.h>
+#include <string.h>
+int
+main(int argc, char **argv)
+{
+    DB_ENV *env;
+    DB *db;
+    DBT key = { .data = "format", .size = 6 };
+    DBT value = { .data = argv[2], .size = (u_int32_t)strlen(argv[2]) };
+    return argc != 3 || db_env_create(&env, 0) ||
+           env->open(env, argv[1], DB_CREATE | DB_RECOVER | DB_PRIVATE | DB_INIT_TXN | DB_INIT_LOG |
+                                       DB_INIT_MPOOL | DB_INIT_LOCK, 0600) ||
+           db_create(&db, env, 0) ||
+           db->open(db, NULL, "meta.db", NULL, DB_BTREE, DB_AUTO_COMMIT, 0600) ||
+           db->put(db, NULL, &key, &value, 0) || db->close(db, 0) ||
+           env->txn_checkpoint(env, 0, 0, DB_FORCE) || env->close(env, 0);
+}
+END
+if ${CC:-cc} -o "$work/format" "$work/format.c" -ldb 2>"$work/out"; then
+    fresh
+    "$work/format" "$store" 3 >"$work/out" 2>&1
+    tool
+    grep -q 'open: 6: .* has format 3, this version knows up to 2' "$work/out"
+    report 'a newer format is refused with both numbers' $?
+    [ ! -e "$store/repair" ]
+    report 'and is not taken for damage' $?
+    fresh
+    old
+    tool "count=$rows" base=1
+    grep -q 'from format 1 to 2' "$work/out"
+    report 'an older format is brought up to date' $?
+    tool "count=$rows"
+    ! grep -q 'from format' "$work/out"
+    report 'once' $?
+    if [ -e "$work/shim.so" ]; then
+        killed 'a change of format' old base=1
+    fi
 else
-    ${CC:-cc} -std=gnu11 -I"$build" -I"$src" -o "$work/bdb-split" "$src/tests/plugin/bdb-split.c" \
-        "$src/tests/plugin/fake-host.c" -ldl -lpthread >"$work/out" 2>&1 &&
-        "$work/bdb-split" "$plugin" "$store" >"$work/out" 2>&1
-    report "$split" $?
+    skip 'formats' 'missing: a compiler'
 fi
 
-# Too small for the rows of this case: it fills the disk in the middle.
+# --- groups, and a full disk ---
+
+fresh
+tool split=1
+report 'one batch that cannot be written does not fail the others, the urgent one goes first' $?
+
+# How many rows there are.
+rows_now() {
+    tool "$@" count=0
+    rows=$(sed -n 's/^count: \([0-9]*\):.*/\1/p' "$work/out")
+}
+
+# Two more files of another program than this one, until nothing more goes in.
+occupy() {
+    dd if=/dev/zero of="$work/small/other" bs=4k 2>"$work/out"
+    ! echo more >"$work/small/more" 2>"$work/out"
+}
+
 mkdir "$work/small"
-if mount -t tmpfs -o size=2M,mode=0700 tmpfs "$work/small" 2>"$work/out"; then
+if mount -t tmpfs -o size=24M,mode=0700 tmpfs "$work/small" 2>"$work/out"; then
     mounted=1
     store=$work/small/store
-    try 'scan: emits every row' checkpoint_log=1M log_file_size=1M
-    grep -q 'apply returned 3: .*No space left' "$work/out" &&
-        ! grep -q 'exit status\|signal' "$work/out"
-    report 'a write on a full disk is KAITEN_FULL' $?
-    says 'a start on a full disk says so' 'returned 3: no space left for .*nothing is lost' "$opens"
-    mount -o remount,size=32M "$work/small"
-    works 'with space again it starts' "$opens"
-    works 'and has what was there' "$whole"
+    small=
+    tool fill=1000000
+    grep -q 'fill: 3, .* nearly full: nothing but revocations is written' "$work/out"
+    report 'a disk that runs full: KAITEN_FULL, with the sizes as they are by default' $?
+    free=$(df --output=avail -k "$work/small" | tail -n 1)
+    echo "$free KiB" >"$work/out"
+    [ "$free" -gt 2000 ]
+    report 'before it is full' $?
+    rows_now
+    occupy
+    tool end=7 mixed=8
+    grep -q '^end: 0' "$work/out" && grep -q '^mixed: 0: 3 0 3' "$work/out"
+    report 'on a full disk revocations are written, and nothing else, each batch of a group as it is' $?
+    tool health=1
+    grep -q 'health: 3: .*nearly full' "$work/out"
+    report 'health says so' $?
+    tool "count=$rows"
+    report 'a start on a full disk has all that was there' $?
+    [ "$(find "$store" -name ballast -size +0)" = '' ]
+    report 'the ballast was given up' $?
+    rm "$work/small/other"
+    rows_now fill=10
+    [ "$rows" != '' ] && grep -q '^fill: 0' "$work/out"
+    report 'with space again everything is written' $?
+    ballast() { [ "$(find "$store" -name ballast -size +0)" != '' ]; }
+    "$tool" "$plugin" "$store" wait=1 >"$work/out" 2>&1 &
+    waiting=$!
+    for _ in $(seq 300); do
+        ballast && break
+        sleep 0.1
+    done
+    ballast
+    report 'and the ballast is there again' $?
+    kill -9 $waiting
+    wait $waiting 2>/dev/null
+    umount "$work/small"
+    mount -t tmpfs -o size=24M,mode=0700 tmpfs "$work/small" 2>"$work/out"
+    tool fill=10
+    occupy
+    rm -f "$store/ballast"
+    occupy
+    tool end=1 || grep -q 'open: 3: no space left for .*nothing is lost' "$work/out"
+    report 'without any space a start says so, or works' $?
 else
     skip 'a full disk' 'cannot mount a tmpfs'
 fi

@@ -86,6 +86,8 @@ class Daemon:
         storage = s["storage"]
         if self.store == "storage-bdb":
             storage = f"path = {self.state}/db\n" + storage
+            if "ballast" not in storage:
+                storage += "\nballast = 1M"  # many daemons, perhaps in memory
         self.conf.write_text(f"""[kaitend]
 state_dir = {self.state}
 plugin_dir = {PLUGIN_DIR}

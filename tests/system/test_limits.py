@@ -506,10 +506,10 @@ def test_a_full_disk_refuses_and_loses_nothing(small_disk):
     rpc = d.rpc()
     slug = rpc.call("account.create", name="disk").body["slug"]
     minted, refusal = [], None
-    ballast = d.state / "db" / "ballast"
+    other = d.state / "db" / "other"
     for i in range(20000):
         if i == 20:
-            fill(ballast, 256 * 1024)
+            fill(other, 256 * 1024)
         answer = rpc.call("token.create", serviceAccountSlug=slug, name=f"t{i}",
                           scopes=["read:instances"])
         if not answer.ok:
@@ -525,7 +525,7 @@ def test_a_full_disk_refuses_and_loses_nothing(small_disk):
 
     d.kill()
     restart_on_the_full_disk(d)
-    ballast.unlink()
+    other.unlink()
     d.start()
     rpc = d.rpc()
     assert verdicts(rpc, minted) == {True}

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* A copy is good when it has a manifest and is what the manifest says. It is written last:
+ *
+ *     kaiten-storage-bdb 2 log 7
+ *     SUM SIZE NAME
+ *     ...
+ *     end SUM
+ *
+ * SUM is BLAKE2b-256 of the file, the last one of all lines before it. */
+#include "config.h"
+
+#include "plugins/storage-bdb/bdb.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    SUM = 32,
+    HEX = 2 * SUM,
+    PIECE = 128 * 1024,
+    TEXT_MAX = 1 << 20 /* far more than 257 databases and their logs need */
+};
+
+static const char manifest_name[] = "manifest";
+
+static void
+hex_of(char out[HEX + 1], const unsigned char sum[SUM])
+{
+    sodium_bin2hex(out, HEX + 1, sum, SUM);
+}
+
+static void
+sum_of_text(char out[HEX + 1], const char *p, size_t n)
+{
+    unsigned char sum[SUM];
+    crypto_generichash(sum, sizeof sum, (const unsigned char *)p, n, NULL, 0);
+    hex_of(out, sum);
+}
+
+/* Also syncs it: a copy that is not on the disk is none. 0 or an errno. */
+static int
+sum_of_file(const char *dir, const char *name, char out[HEX + 1], uint64_t *ret_size)
+{
+    char path[BDB_PATH];
+    unsigned char sum[SUM];
+    crypto_generichash_state state;
+    if (!bdb_path(path, dir, name))
+        return ENAMETOOLONG;
+    unsigned char *piece = malloc(PIECE);
+    int fd = piece ? open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
+    int error = !piece ? ENOMEM : fd < 0 ? errno : 0;
+    crypto_generichash_init(&state, NULL, 0, SUM);
+    *ret_size = 0;
+    while (!error) {
+        ssize_t n = read(fd, piece, PIECE);
+        if (n < 0)
+            error = errno;
+        if (n <= 0)
+            break;
+        crypto_generichash_update(&state, piece, (size_t)n);
+        *ret_size += (uint64_t)n;
+    }
+    crypto_generichash_final(&state, sum, SUM);
+    hex_of(out, sum);
+    if (fd >= 0) {
+        bdb_sync(fd);
+        close(fd);
+    }
+    free(piece);
+    return error;
+}
+
+/* --- writing ------------------------------------------------------------------------------ */
+
+struct draft {
+    const char *dir;
+    char *text;
+    size_t n;
+};
+
+static int
+add_line(void *arg, const char *name)
+{
+    struct draft *draft = arg;
+    char sum[HEX + 1];
+    uint64_t size;
+    if (!bdb_is_database(name) && bdb_log_number(name) == 0)
+        return 0;
+    int error = sum_of_file(draft->dir, name, sum, &size);
+    if (error)
+        return error;
+    size_t room = TEXT_MAX - draft->n;
+    int n = snprintf(draft->text + draft->n, room, "%s %" PRIu64 " %s\n", sum, size, name);
+    if (n < 0 || (size_t)n >= room)
+        return E2BIG;
+    draft->n += (size_t)n;
+    return 0;
+}
+
+int
+bdb_manifest_write(const char *dir, uint32_t first)
+{
+    char sum[HEX + 1];
+    struct draft draft = { .dir = dir, .text = malloc(TEXT_MAX + HEX + 8) };
+    if (!draft.text)
+        return ENOMEM;
+    draft.n = (size_t)snprintf(draft.text, TEXT_MAX, "kaiten-storage-bdb %d log %u\n", BDB_FORMAT,
+                               (unsigned)first);
+    int error = bdb_each_file(dir, add_line, &draft);
+    if (!error) {
+        sum_of_text(sum, draft.text, draft.n);
+        snprintf(draft.text + draft.n, HEX + 8, "end %s\n", sum);
+        bdb_sync_directory(dir);
+        error = bdb_write_file(dir, manifest_name, draft.text);
+    }
+    free(draft.text);
+    return error;
+}
+
+/* --- reading ------------------------------------------------------------------------------ */
+
+/* The lines about files, or NULL: not a whole manifest. Owned by the caller with *ret_text. */
+static char *
+manifest_read(const char *dir, char **ret_text, uint32_t *ret_first)
+{
+    char sum[HEX + 1], stored[HEX + 1];
+    int format, end = 0;
+    unsigned first;
+    *ret_text = malloc(TEXT_MAX + HEX + 8);
+    if (!*ret_text || bdb_read_file(dir, manifest_name, *ret_text, TEXT_MAX + HEX + 8) != 0)
+        return NULL;
+    char *text = *ret_text, *last = strstr(text, "\nend ");
+    if (!last || sscanf(last, "\nend %64[0-9a-f]%n", stored, &end) != 1 ||
+        strcmp(last + end, "\n") != 0)
+        return NULL;
+    sum_of_text(sum, text, (size_t)(last + 1 - text));
+    if (strcmp(sum, stored) != 0)
+        return NULL;
+    if (sscanf(text, "kaiten-storage-bdb %d log %u\n%n", &format, &first, &end) != 2 || end == 0)
+        return NULL;
+    if (format < 1 || format > BDB_FORMAT)
+        return NULL;
+    last[1] = '\0';
+    *ret_first = first;
+    return text + end;
+}
+
+uint32_t
+bdb_manifest_first(const char *dir)
+{
+    char *text;
+    uint32_t first = 0;
+    if (!manifest_read(dir, &text, &first))
+        first = 0;
+    free(text);
+    return first;
+}
+
+/* One line; names the file when it is not as it was. */
+static bool
+line_holds(const char *dir, const char *line, struct bdb_why *why)
+{
+    char stored[HEX + 1], sum[HEX + 1], name[BDB_NAME];
+    uint64_t wanted, size = 0;
+    int n = sscanf(line, "%64[0-9a-f] %" SCNu64 " %31[a-z0-9.-]", stored, &wanted, name);
+    bool known = n == 3 && (bdb_is_database(name) || bdb_log_number(name) != 0);
+    int error = known ? sum_of_file(dir, name, sum, &size) : EINVAL;
+    if (error)
+        bdb_why(why, "%s: the copy is damaged: %s: %s", dir, known ? name : "manifest",
+                    strerror(error));
+    else if (size != wanted)
+        bdb_why(why, "%s: the copy is damaged: %s has %" PRIu64 " bytes, not %" PRIu64, dir,
+                    name, size, wanted);
+    else if (strcmp(sum, stored) != 0)
+        bdb_why(why, "%s: the copy is damaged: %s was changed", dir, name);
+    else
+        return true;
+    return false;
+}
+
+enum kaiten_status
+bdb_manifest_check(const char *dir, uint32_t *ret_first, struct bdb_why *why)
+{
+    char *text;
+    char *line = manifest_read(dir, &text, ret_first);
+    bool holds = line != NULL;
+    if (!holds)
+        bdb_why(why, "%s: the copy is damaged: its manifest is missing or was changed", dir);
+    while (holds && *line) {
+        holds = line_holds(dir, line, why);
+        line = strchr(line, '\n') + 1;
+    }
+    free(text);
+    return holds ? KAITEN_DONE : KAITEN_CORRUPT;
+}
+
+enum kaiten_status
+bdb_verify(const struct kaiten_host *host, const char *dir, struct kaiten_err *err)
+{
+    struct bdb_why why = { "" };
+    uint32_t first = 0;
+    if (sodium_init() < 0)
+        return KAITEN_FAILED;
+    enum kaiten_status status = bdb_manifest_check(dir, &first, &why);
+    if (status != KAITEN_DONE)
+        host->error(err, "%s", why.text);
+    return status;
+}

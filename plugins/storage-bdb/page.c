@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* The library ends when it meets a damaged page, and takes a damaged record of the log for the
+ * log's end. To say what is damaged, files are read here without it. */
+#include "config.h"
+
+#include "plugins/storage-bdb/bdb.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Of a page. */
+enum {
+    PAGE_NUMBER = 8,
+    PAGE_TYPE = 25,
+    TYPE_META = 9,
+    PAGE_SUM = 28,      /* 4 bytes, over the page with themselves 0 */
+    META_SUM = 492,     /* over the first META_BYTES, with SUM_ROOM bytes 0 */
+    META_BYTES = 512,
+    SUM_ROOM = 20,
+    LOOKS = 5,          /* a page that is being written looks damaged for a moment */
+    LOOK_PAUSE_NS = 2000000,
+    TOLD_MAX = 20       /* damaged pages of one file that are told one by one */
+};
+
+/* Of a log: before each record its predecessor's offset, its own length with this, and a sum. */
+enum {
+    RECORD_HEAD = 12,
+    RECORD_MAX = 1 << 20, /* none is near that: a page, a row, and a little */
+    RECORD_MIN = RECORD_HEAD + 4,
+    TYPE_COMMIT = 10
+};
+
+static uint32_t
+u32_at(const unsigned char *p)
+{
+    uint32_t n;
+    memcpy(&n, p, sizeof n);
+    return n;
+}
+
+static uint32_t
+sum_more(uint32_t sum, const unsigned char *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        sum = sum * 33 + p[i];
+    return sum;
+}
+
+/* --- pages -------------------------------------------------------------------------------- */
+
+static bool
+page_is_good(unsigned char page[BDB_PAGE], uint32_t number)
+{
+    static const unsigned char zero[BDB_PAGE];
+    if (memcmp(page, zero, BDB_PAGE) == 0)
+        return true; /* the file grew, and the page is still to come */
+    bool meta = page[PAGE_TYPE] == TYPE_META;
+    size_t at = meta ? META_SUM : PAGE_SUM;
+    uint32_t stored = u32_at(page + at);
+    memset(page + at, 0, meta ? SUM_ROOM : sizeof stored);
+    return sum_more(0, page, meta ? META_BYTES : BDB_PAGE) == stored &&
+           u32_at(page + PAGE_NUMBER) == number;
+}
+
+static bool
+page_look(int fd, uint32_t number, struct bdb_lsn *newest)
+{
+    unsigned char page[BDB_PAGE];
+    for (int i = 0; i < LOOKS; i++) {
+        if (pread(fd, page, BDB_PAGE, (off_t)number * BDB_PAGE) != BDB_PAGE)
+            return false;
+        if (page_is_good(page, number)) {
+            struct bdb_lsn lsn = { u32_at(page), u32_at(page + 4) };
+            if (bdb_lsn_below(*newest, lsn))
+                *newest = lsn;
+            return true;
+        }
+        nanosleep(&(struct timespec){ 0, LOOK_PAUSE_NS }, NULL);
+    }
+    return false;
+}
+
+int
+bdb_pages_check(const struct kaiten_host *host, const char *dir, const char *name,
+                uint64_t *ret_pages, uint64_t *ret_bad, struct bdb_lsn *ret_newest)
+{
+    char path[BDB_PATH];
+    struct stat st;
+    if (!bdb_path(path, dir, name))
+        return ENAMETOOLONG;
+    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st) != 0) {
+        int error = errno;
+        if (fd >= 0)
+            close(fd);
+        return error;
+    }
+    posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+    uint64_t pages = (uint64_t)st.st_size / BDB_PAGE, bad = 0;
+    for (uint64_t i = 0; i < pages; i++) {
+        if (page_look(fd, (uint32_t)i, ret_newest))
+            continue;
+        if (bad++ < TOLD_MAX)
+            host->log(KAITEN_LOG_ERROR, "storage-bdb: %s: page %llu is damaged", path,
+                      (unsigned long long)i);
+    }
+    close(fd);
+    *ret_pages += pages;
+    *ret_bad += bad;
+    return 0;
+}
+
+/* --- logs --------------------------------------------------------------------------------- */
+
+struct log_text {
+    unsigned char *p;
+    size_t n;
+};
+
+/* Length of the record at this offset, 0: there is none. */
+static uint32_t
+record_at(const struct log_text *log, size_t at)
+{
+    if (at + RECORD_MIN > log->n)
+        return 0;
+    const unsigned char *p = log->p + at;
+    uint32_t before = u32_at(p), length = u32_at(p + 4);
+    if (length < RECORD_MIN || length > RECORD_MAX || length > log->n - at)
+        return 0;
+    uint32_t sum = sum_more(0, p + RECORD_HEAD, length - RECORD_HEAD);
+    return (sum ^ before ^ length) == u32_at(p + 8) ? length : 0;
+}
+
+/* Follows the records from here; how many of them commit a transaction. */
+static unsigned
+chain_follow(const struct log_text *log, size_t *at)
+{
+    unsigned commits = 0;
+    uint32_t length;
+    while ((length = record_at(log, *at)) != 0) {
+        if (u32_at(log->p + *at + RECORD_HEAD) == TYPE_COMMIT)
+            commits++;
+        *at += length;
+    }
+    return commits;
+}
+
+/* A log file is long before it is full. A record never starts with this many. */
+static size_t
+zeros_skip(const struct log_text *log, size_t at)
+{
+    static const unsigned char zero[BDB_PAGE];
+    while (at + sizeof zero <= log->n && memcmp(log->p + at, zero, sizeof zero) == 0)
+        at += sizeof zero;
+    while (at + 8 <= log->n && memcmp(log->p + at, zero, 8) == 0)
+        at++;
+    return at;
+}
+
+/* One writer, one sync for each of its transactions: a write that was cut short holds one commit at
+ * most. Two in one chain behind the hole: the first of them was synced, and so was the hole. */
+static bool
+tail_is_torn(const struct log_text *log, size_t at)
+{
+    while ((at = zeros_skip(log, at)) + RECORD_MIN <= log->n) {
+        size_t end = at;
+        if (chain_follow(log, &end) > 1)
+            return false;
+        at = end > at ? end : at + 1;
+    }
+    return true;
+}
+
+/* A log has its full size from the start, and is a hole until it is written: only what is there is
+ * read, and a mapping would make a full disk fuller. */
+static int
+log_read(int fd, unsigned char *to, off_t size)
+{
+    off_t at = 0;
+    while (at < size && (at = lseek(fd, at, SEEK_DATA)) >= 0) {
+        off_t end = lseek(fd, at, SEEK_HOLE);
+        if (end < 0)
+            return errno;
+        for (ssize_t n; at < end && at < size; at += n) {
+            n = pread(fd, to + at, (size_t)((end < size ? end : size) - at), at);
+            if (n < 0)
+                return errno;
+            if (n == 0)
+                return 0;
+        }
+    }
+    return at < 0 && errno != ENXIO ? errno : 0;
+}
+
+static int
+log_load(int fd, struct log_text *ret_log)
+{
+    struct stat st;
+    if (fstat(fd, &st) != 0)
+        return errno;
+    unsigned char *p = calloc(1, (size_t)st.st_size + 1);
+    int error = p ? log_read(fd, p, st.st_size) : ENOMEM;
+    if (error) {
+        free(p);
+        return error;
+    }
+    *ret_log = (struct log_text){ p, (size_t)st.st_size };
+    return 0;
+}
+
+int
+bdb_log_check(const char *dir, uint32_t number, uint32_t *ret_end, bool *ret_torn)
+{
+    char path[BDB_PATH], name[BDB_NAME];
+    struct log_text log;
+    bdb_log_name(name, number);
+    if (!bdb_path(path, dir, name))
+        return ENAMETOOLONG;
+    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    int error = fd < 0 ? errno : log_load(fd, &log);
+    if (fd >= 0)
+        close(fd);
+    if (error)
+        return error;
+    size_t end = 0;
+    chain_follow(&log, &end);
+    *ret_end = (uint32_t)end;
+    *ret_torn = tail_is_torn(&log, end);
+    free(log.p);
+    return 0;
+}
+
+/* --- all of it ---------------------------------------------------------------------------- */
+
+struct findings {
+    struct bdb *bdb;
+    uint64_t pages, bad, rows;
+};
+
+static int
+check_file(void *arg, const char *name)
+{
+    struct findings *f = arg;
+    struct bdb_lsn newest = { 0, 0 };
+    if (!bdb_is_database(name))
+        return 0;
+    return bdb_pages_check(&f->bdb->host, f->bdb->options.path, name, &f->pages, &f->bad, &newest);
+}
+
+/* Every log but the one that is being written must be whole to its last record. */
+static enum kaiten_status
+check_logs(struct bdb *bdb, struct kaiten_err *err)
+{
+    uint32_t first, last, gap;
+    pthread_mutex_lock(&bdb->copying); /* nobody removes logs */
+    int error = bdb_logs(bdb->options.path, &first, &last, &gap);
+    uint32_t damaged = gap >= bdb->base_first ? gap : 0, end = 0;
+    for (uint32_t n = first > bdb->base_first ? first : bdb->base_first;
+         n <= last && !error && !damaged; n++) {
+        bool torn = true;
+        error = bdb_log_check(bdb->options.path, n, &end, &torn);
+        if (!error && !torn)
+            damaged = n;
+    }
+    pthread_mutex_unlock(&bdb->copying);
+    if (error)
+        return bdb_fail(bdb, err, error, "cannot read the logs");
+    if (!damaged)
+        return KAITEN_DONE;
+    bdb->host.error(err, "%s/log.%010u is missing or damaged: a damaged database file could not be "
+                    "repaired now; make a backup", bdb->options.path, (unsigned)damaged);
+    return KAITEN_CORRUPT;
+}
+
+enum kaiten_status
+bdb_check(void *instance, struct kaiten_err *err)
+{
+    struct bdb *bdb = instance;
+    struct findings f = { .bdb = bdb };
+    int error = bdb_each_file(bdb->options.path, check_file, &f);
+    if (error)
+        return bdb_fail(bdb, err, error, "cannot read the pages");
+    bdb->host.log(KAITEN_LOG_NOTICE, "storage-bdb: %s: %llu pages, %llu damaged",
+                  bdb->options.path, (unsigned long long)f.pages, (unsigned long long)f.bad);
+    if (f.bad > 0) {
+        bdb_repair_note(bdb, true, "a check has found damaged pages");
+        bdb->host.error(err, "%s: %llu of %llu pages are damaged, the log names them; the next "
+                        "start repairs them", bdb->options.path, (unsigned long long)f.bad,
+                        (unsigned long long)f.pages);
+        return KAITEN_CORRUPT;
+    }
+    return check_logs(bdb, err);
+}

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "plugins/storage-bdb/bdb.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* The library's hooks belong to the process, not to an environment, and take no context. Every
+ * instance has the same host. */
+static _Atomic(void (*)(enum kaiten_level, const char *, ...)) process_log;
+
+void
+bdb_die(const char *what, const char *why)
+{
+    void (*log)(enum kaiten_level, const char *, ...) = atomic_load(&process_log);
+    if (log)
+        log(KAITEN_LOG_ERROR, "storage-bdb: %s: %s; ending now, a restart recovers", what, why);
+    _exit(BDB_EXIT);
+}
+
+/* After a failed sync the kernel forgets what it could not write, and the next sync succeeds. The
+ * library would go on committing; nothing that was acknowledged after that could be trusted. */
+void
+bdb_sync(int fd)
+{
+    int result;
+    do {
+        result = fdatasync(fd);
+    } while (result != 0 && errno == EINTR);
+    if (result != 0)
+        bdb_die("sync", strerror(errno));
+}
+
+/* A file that was synced is still lost if the name it was made under was not. Some file systems
+ * cannot sync a directory and say so; theirs is the order in which names reach the disk. */
+void
+bdb_sync_directory(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        bdb_die("sync of the directory", strerror(errno));
+    int result;
+    do {
+        result = fsync(fd);
+    } while (result != 0 && errno == EINTR);
+    if (result != 0 && errno != EINVAL && errno != ENOTSUP)
+        bdb_die("sync of the directory", strerror(errno));
+    close(fd);
+}
+
+static int
+hook_fsync(int fd)
+{
+    bdb_sync(fd);
+    return 0;
+}
+
+static void
+name_sync(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *dir = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+    if (!dir)
+        bdb_die("sync of the directory", "out of memory");
+    bdb_sync_directory(dir);
+    free(dir);
+}
+
+static int
+hook_open(const char *path, int flags, ...)
+{
+    va_list args;
+    va_start(args, flags);
+    mode_t mode = flags & O_CREAT ? va_arg(args, mode_t) : 0;
+    va_end(args);
+    int fd = open(path, flags | O_CLOEXEC, mode);
+    if (fd < 0 || !(flags & O_CREAT))
+        return fd;
+    if (fchmod(fd, 0600) != 0) { /* the umask has no say */
+        close(fd);
+        return -1;
+    }
+    name_sync(path);
+    return fd;
+}
+
+static int
+hook_rename(const char *from, const char *to)
+{
+    if (rename(from, to) != 0)
+        return -1;
+    name_sync(to);
+    return 0;
+}
+
+void
+bdb_hooks_set(const struct kaiten_host *host)
+{
+    atomic_store(&process_log, host->log);
+    db_env_set_func_fsync(hook_fsync);
+    db_env_set_func_open(hook_open);
+    db_env_set_func_rename(hook_rename);
+}
+
+/* Signals are the daemon's business. */
+int
+bdb_thread_start(pthread_t *thread, void *(*run)(void *), void *arg)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(thread, NULL, run, arg);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error;
+}

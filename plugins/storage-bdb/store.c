@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "plugins/storage-bdb/bdb.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { NUMBER = 12 /* bytes of a format in digits */ };
+
+DB *
+bdb_space(struct bdb *bdb, struct kaiten_bytes key)
+{
+    return atomic_load_explicit(&bdb->space[*(const unsigned char *)key.p], memory_order_acquire);
+}
+
+int
+bdb_database_open(DB_ENV *env, const char *name, bool create, DB **ret_db)
+{
+    DB *db;
+    int error = db_create(&db, env, 0);
+    if (error)
+        return error;
+    error = db->set_pagesize(db, BDB_PAGE);
+    if (!error)
+        error = db->set_flags(db, DB_CHKSUM);
+    if (!error)
+        error = db->open(db, NULL, name, NULL, DB_BTREE,
+                         DB_THREAD | DB_AUTO_COMMIT | (create ? DB_CREATE : 0u), 0600);
+    if (error) {
+        db->close(db, 0);
+        return error;
+    }
+    *ret_db = db;
+    return 0;
+}
+
+int
+bdb_meta_get(DB *meta, const char *name, void *value, size_t n)
+{
+    DBT key = bdb_key((struct kaiten_bytes){ name, strlen(name) });
+    DBT data = bdb_buffer(value, n);
+    int error = meta->get(meta, NULL, &key, &data, 0);
+    if (error == DB_BUFFER_SMALL || (!error && data.size != n))
+        return DB_VERIFY_BAD;
+    return error;
+}
+
+int
+bdb_meta_put(DB *meta, const char *name, const void *value, size_t n)
+{
+    DBT key = bdb_key((struct kaiten_bytes){ name, strlen(name) });
+    DBT data = bdb_key((struct kaiten_bytes){ value, n });
+    return meta->put(meta, NULL, &key, &data, 0);
+}
+
+static int
+space_open(struct bdb *bdb, unsigned byte, bool create)
+{
+    char name[BDB_NAME];
+    snprintf(name, sizeof name, "space-%02x.db", byte);
+    DB *db;
+    int error = bdb_database_open(bdb->env, name, create, &db);
+    if (!error)
+        atomic_store_explicit(&bdb->space[byte], db, memory_order_release);
+    return error;
+}
+
+/* --- format ------------------------------------------------------------------------------- */
+
+/* What has to be done to a store of an older format. The number is written after the step, so
+ * each must be fit to be done again, also when a part of it was done before. */
+typedef int (*migration)(struct bdb *);
+
+/* Format 1 dropped each log that a start did not need. From 2 on they are kept since the base copy
+ * was made; an older version would drop them. There may be logs missing, so one is due. */
+static int
+from_1(struct bdb *bdb)
+{
+    bdb->base_due = true;
+    return 0;
+}
+
+static const migration migrations[BDB_FORMAT] = { [1] = from_1 };
+
+static int
+format_put(struct bdb *bdb, unsigned long format)
+{
+    char text[NUMBER];
+    int n = snprintf(text, sizeof text, "%lu", format);
+    return bdb_meta_put(bdb->meta, "format", text, (size_t)n);
+}
+
+static int
+format_get(struct bdb *bdb, unsigned long *ret_format)
+{
+    char text[NUMBER + 1], *end;
+    DBT key = bdb_key((struct kaiten_bytes){ "format", strlen("format") });
+    DBT data = bdb_buffer(text, NUMBER);
+    int error = bdb->meta->get(bdb->meta, NULL, &key, &data, 0);
+    if (error)
+        return error;
+    text[data.size] = '\0';
+    *ret_format = strtoul(text, &end, 10);
+    return *end == '\0' && *ret_format > 0 ? 0 : DB_VERIFY_BAD;
+}
+
+static int
+format_open(struct bdb *bdb, struct bdb_why *why)
+{
+    unsigned long format;
+    int error = format_get(bdb, &format);
+    if (error == DB_NOTFOUND)
+        return format_put(bdb, BDB_FORMAT);
+    if (error)
+        return error;
+    if (format > BDB_FORMAT) {
+        bdb_why(why, "%s has format %lu, this version knows up to %d; use a newer one",
+                        bdb->options.path, format, BDB_FORMAT);
+        return EINVAL;
+    }
+    for (; format < BDB_FORMAT && !error; format++) {
+        bdb->host.log(KAITEN_LOG_NOTICE, "storage-bdb: %s: from format %lu to %lu",
+                      bdb->options.path, format, format + 1);
+        error = migrations[format](bdb);
+        if (!error)
+            error = format_put(bdb, format + 1);
+    }
+    return error;
+}
+
+/* --- spaces ------------------------------------------------------------------------------- */
+
+static int
+space_found(void *arg, const char *name)
+{
+    int byte = bdb_space_number(name);
+    return byte < 0 ? 0 : space_open(arg, (unsigned)byte, false);
+}
+
+/* Which spaces ought to have a file. */
+static int
+spaces_read(struct bdb *bdb, unsigned char *ret_bits)
+{
+    memset(ret_bits, 0, BDB_SPACES / 8);
+    int error = bdb_meta_get(bdb->meta, "spaces", ret_bits, BDB_SPACES / 8);
+    return error == DB_NOTFOUND ? 0 : error;
+}
+
+static int
+space_note(struct bdb *bdb, unsigned byte)
+{
+    unsigned char bits[BDB_SPACES / 8];
+    int error = spaces_read(bdb, bits);
+    if (error)
+        return error;
+    bits[byte / 8] |= (unsigned char)(1u << byte % 8);
+    return bdb_meta_put(bdb->meta, "spaces", bits, sizeof bits);
+}
+
+/* A file that somebody removed must not look like a space that was always empty. */
+static int
+spaces_check(struct bdb *bdb, struct bdb_why *why)
+{
+    unsigned char bits[BDB_SPACES / 8];
+    int error = spaces_read(bdb, bits);
+    for (unsigned byte = 0; byte < BDB_SPACES && !error; byte++) {
+        bool noted = bits[byte / 8] >> byte % 8 & 1;
+        bool there = atomic_load(&bdb->space[byte]) != NULL;
+        if (there && !noted)
+            error = space_note(bdb, byte); /* the process ended between the two */
+        if (there || !noted)
+            continue;
+        bdb_why(why, "%s/space-%02x.db is missing", bdb->options.path, byte);
+        error = DB_VERIFY_BAD;
+    }
+    return error;
+}
+
+int
+bdb_space_create(struct bdb *bdb, struct kaiten_bytes key)
+{
+    unsigned byte = *(const unsigned char *)key.p;
+    int error = space_open(bdb, byte, true);
+    return error ? error : space_note(bdb, byte);
+}
+
+static bool
+any_space(const struct bdb *bdb)
+{
+    for (unsigned i = 0; i < BDB_SPACES; i++) {
+        if (atomic_load(&bdb->space[i]))
+            return true;
+    }
+    return false;
+}
+
+/* --- all of it ---------------------------------------------------------------------------- */
+
+/* What a store that was never used writes into its first log is far less. */
+enum { LOG_OF_NOTHING = 64 * 1024 };
+
+/* Whether there was ever a store here: a start that was cut short leaves no more than the beginning
+ * of a log. */
+static bool
+was_used(const struct bdb *bdb, uint32_t last, uint32_t end)
+{
+    return any_space(bdb) || bdb_exists(bdb->options.path, "base") || last > 1 ||
+           end > LOG_OF_NOTHING;
+}
+
+/* The library fills a log that it finds unfinished with zeros up to its full size. On a full disk
+ * that would be the end of the start; a shorter log grows again when there is something to say. */
+static int
+log_cut(struct bdb *bdb, uint32_t number, uint32_t end)
+{
+    char name[BDB_NAME], path[BDB_PATH];
+    const char *home = bdb->options.path;
+    bdb_log_name(name, number);
+    uint64_t size = bdb_size(home, name);
+    if (end == 0 || size <= end || bdb_room_free(home) >= size - end + bdb->reserve)
+        return 0;
+    return bdb_path(path, home, name) && truncate(path, (off_t)end) == 0 ? 0 : errno;
+}
+
+/* The library takes a record that it cannot read for the end of the log. That is right for one that
+ * was never finished, and wrong when others follow that were. */
+static int
+log_end_check(struct bdb *bdb, uint32_t *ret_last, uint32_t *ret_end, struct bdb_why *why)
+{
+    uint32_t first, gap;
+    bool torn = true;
+    int error = bdb_logs(bdb->options.path, &first, ret_last, &gap);
+    if (!error && *ret_last != 0)
+        error = bdb_log_check(bdb->options.path, *ret_last, ret_end, &torn);
+    if (!error && torn)
+        return log_cut(bdb, *ret_last, *ret_end);
+    if (error)
+        return error;
+    bdb_why(why, "%s/log.%010u is damaged at byte %u, and what was acknowledged follows; "
+                    "restore a backup", bdb->options.path, (unsigned)*ret_last,
+                    (unsigned)*ret_end);
+    return DB_LOG_VERIFY_BAD;
+}
+
+int
+bdb_store_open(struct bdb *bdb, struct bdb_why *why)
+{
+    const struct bdb_options *o = &bdb->options;
+    uint32_t last = 0, end = 0;
+    int error = log_end_check(bdb, &last, &end, why);
+    if (!error)
+        error = bdb_env_open(&bdb->voice, o, o->path, o->cache_size, DB_RECOVER, &bdb->env);
+    if (error)
+        return error;
+    bool is_new = !bdb_exists(o->path, "meta.db");
+    error = bdb_each_file(o->path, space_found, bdb);
+    if (error)
+        return error;
+    if (is_new && was_used(bdb, last, end)) { /* revisions would start again */
+        bdb_why(why, "%s/meta.db is missing", o->path);
+        return DB_VERIFY_BAD;
+    }
+    error = bdb_database_open(bdb->env, "meta.db", true, &bdb->meta);
+    if (!error)
+        error = format_open(bdb, why);
+    if (!error)
+        error = spaces_check(bdb, why);
+    return error ? error : bdb_apply_open(bdb);
+}
+
+void
+bdb_store_close(struct bdb *bdb)
+{
+    for (unsigned i = 0; i < BDB_SPACES; i++) {
+        DB *db = atomic_exchange(&bdb->space[i], NULL);
+        if (db)
+            db->close(db, 0);
+    }
+    if (bdb->meta)
+        bdb->meta->close(bdb->meta, 0);
+    if (bdb->env)
+        bdb->env->close(bdb->env, 0);
+    bdb->meta = NULL;
+    bdb->env = NULL;
+}
