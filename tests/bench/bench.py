@@ -6,45 +6,59 @@ absolute numbers say more about the machine than about the servers. Nothing is a
 
 import json
 import os
-import statistics
+import platform
 import subprocess
 import sys
 
+import figures
 import kaiten
-import peers
+import scale
 
 QUICK = os.environ.get("QUICK", "") not in ("", "0")
-REPS = 3
-SECONDS = 1 if QUICK else 3
-TOKENS = 100_000 if QUICK else 1_000_000
-
-FIGURES = {}
-
-
-def figure(name):
-    """Registers a function that takes the bench and returns a row, or None when a peer is missing."""
-
-    def register(f):
-        FIGURES[name] = f
-        return f
-
-    return register
 
 
 class Bench:
-    """What the figures share: the folder, the generator, the servers that are up."""
+    """What the figures share: the folder, the generator, the servers that are up, how much is
+    measured."""
+
+    reps = 3
+    ms = 300 if QUICK else 3000
+    million = 100_000 if QUICK else 1_000_000
+    many = 300_000 if QUICK else 10_000_000
+    idle = 2_000 if QUICK else 10_000
 
     def __init__(self):
         self.build = os.environ["abs_top_builddir"]
         self.dir = os.path.abspath(os.environ.get("BENCH_DIR") or f"{self.build}/tests/bench/work")
         os.makedirs(self.dir, mode=0o711, exist_ok=True)
         self.servers = {}
+        self.made_keys = None
+
+    @staticmethod
+    def say(text):
+        print(f"bench: {text}", file=sys.stderr, flush=True)
+
+    def keys(self):
+        """The folder with certificate and JWT."""
+        if not self.made_keys:
+            self.made_keys = kaiten.Keys(self)
+        return self.made_keys.dir
+
+    def begin(self, speech, *args):
+        command = [os.environ.get("BENCH_LOAD") or f"{self.build}/tests/bench/load", speech]
+        return subprocess.Popen(command + [str(a) for a in args], stdout=subprocess.PIPE)
+
+    @staticmethod
+    def finish(child):
+        """Its line of JSON."""
+        out, _ = child.communicate()
+        if child.returncode != 0:
+            raise SystemExit(f"bench: the generator failed: {' '.join(child.args)}")
+        return json.loads(out)
 
     def load(self, speech, *args):
-        """One run of the generator; its line of JSON."""
-        command = [os.environ.get("BENCH_LOAD") or f"{self.build}/tests/bench/load", speech]
-        done = subprocess.run(command + [str(a) for a in args], stdout=subprocess.PIPE, check=True)
-        return json.loads(done.stdout)
+        """One run of the generator."""
+        return self.finish(self.begin(speech, *args))
 
     def server(self, key, make):
         """The server of this name, started when nobody has asked for it before."""
@@ -55,100 +69,29 @@ class Bench:
     def stop(self, key=None):
         for name in [key] if key else list(self.servers):
             if name in self.servers:
-                self.servers.pop(name).stop()
+                self.servers.pop(name).end()
 
-    def kaitend(self, loops=1):
-        """With so many loops (0: one per core). There is one store, so one daemon at a time."""
-        key = f"kaitend-{loops}"
-        for other in [name for name in self.servers if name.startswith("kaitend-") and name != key]:
+    def kaitend(self, count, accounts=100, loops=1, scratch=False):
+        """One at a time, so that an idle one takes no memory and no cache."""
+        key = f"kaitend-{count}-{accounts}-{loops}-{scratch}"
+        for other in [k for k in self.servers if k.startswith("kaitend-") and k != key]:
             self.stop(other)
-        return self.server(key, lambda: kaiten.Kaitend(self, TOKENS, loops))
+        return self.server(key, lambda: kaiten.Kaitend(self, count, accounts, loops, scratch))
+
+    def alternate(self, *runs):
+        """For each run what all its repetitions answered; the runs take turns."""
+        return list(zip(*[[run() for run in runs] for _ in range(self.reps)]))
 
 
-def alternate(*runs):
-    """Medians of each field of each run's answers; the runs take turns."""
-    seen = [[run() for run in runs] for _ in range(REPS)]
-    return [median(answers) for answers in zip(*seen)]
-
-
-def median(answers):
-    numbers = [k for k, v in answers[0].items() if isinstance(v, (int, float))]
-    return {k: statistics.median(a[k] for a in answers) for k in numbers}
-
-
-def row(unit, ours, theirs, peer_name, field="per_second", **more):
-    """One object of bench.json: more is better, unless the unit is one of time or memory."""
-    row = {"kaiten": ours[field], "peer": theirs[field], "peer_name": peer_name, "unit": unit}
-    row["ratio"] = ours[field] / theirs[field]
-    for f in ("p50_us", "p99_us", "client_us", "server_us"):
-        row[f"kaiten_{f}"], row[f"peer_{f}"] = ours[f], theirs[f]
-    return row | more
-
-
-# --- verdicts ---------------------------------------------------------------------------------
-
-
-def verify(bench, depth):
-    if not peers.Redis.is_there():
-        return None
-    kaitend, redis = bench.kaitend(), bench.server("redis", lambda: peers.Redis(bench, TOKENS))
-    how = ("--connections", 50, "--depth", depth, "--seconds", SECONDS)
-    ours, theirs = alternate(
-        lambda: kaitend.load("kaiten-verify", *kaitend.tokens, *how),
-        lambda: redis.load("redis-get", *redis.keys, *how),
-    )
-    return row("verdicts/s", ours, theirs, "redis GET")
-
-
-@figure("verify_p1")
-def verify_p1(bench):
-    return verify(bench, 1)
-
-
-@figure("verify_p16")
-def verify_p16(bench):
-    return verify(bench, 16)
-
-
-# --- minting ----------------------------------------------------------------------------------
-
-
-@figure("mint_64")
-def mint_64(bench):
-    """Both sides begin with the accounts alone and grow as they are measured."""
-    if not peers.Postgres.is_there():
-        return None
-    kaitend = bench.server("mint", lambda: kaiten.Kaitend(bench, 0, 1))
-    postgres = bench.server("postgres", lambda: peers.Postgres(bench, kaitend.slugs))
-    how = ("--connections", 64, "--seconds", SECONDS)
-    ours, theirs = alternate(
-        lambda: kaitend.load("kaiten-mint", *kaitend.accounts, *how),
-        lambda: postgres.load("postgres-mint", *kaitend.accounts, *how),
-    )
-    return row("mints/s", ours, theirs, "PostgreSQL insert, synchronous commit")
-
-
-# --- starting ---------------------------------------------------------------------------------
-
-
-@figure("start_1m")
-def start_1m(bench):
-    """Seconds from exec to the first right verdict; the files are not in the page cache."""
-    kaitend = bench.kaitend(loops=0)
-    cold, warm = alternate(lambda: kaitend.restart(cold=True), lambda: kaitend.restart(cold=False))
+def machine():
+    """What a number depends on, and no name of anything."""
+    with open("/proc/cpuinfo", encoding="utf-8") as f:
+        models = [line.partition(":")[2].strip() for line in f if line.startswith("model name")]
     return {
-        "kaiten": cold["seconds"],
-        "peer": None,
-        "peer_name": None,
-        "ratio": None,
-        "unit": "s",
-        "warm": warm["seconds"],
-        "cpu": cold["cpu"],
-        "tokens": kaitend.count,
+        "cores": os.cpu_count(),
+        "cpu": models[0] if models else platform.machine(),
+        "kernel": f"{platform.system()} {platform.release()}",
     }
-
-
-# --- telling ----------------------------------------------------------------------------------
 
 
 def number(value):
@@ -157,38 +100,53 @@ def number(value):
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
-def tell(name, row):
+def tell(row):
     columns = [number(row[c]) for c in ("kaiten", "peer")]
     ratio = f"{row['ratio']:.2f}" if row["ratio"] else "-"
-    rest = " ".join(f"{k}={number(v)}" for k, v in row.items() if k not in KNOWN)
-    print(f"{name:<20}{columns[0]:>12}{columns[1]:>12}{ratio:>8}  {row['unit']}", end="")
+    name, unit = row["name"], row["unit"]
+    print(f"{name:<19}{columns[0]:>12}{columns[1]:>12}{ratio:>8}  {unit}", end="")
     print(f" ({row['peer_name']})" if row["peer_name"] else "")
-    print(f"{'':<20}{rest}", flush=True)
+    rest = [f"{k}={number(v)}" for k, v in row["more"].items()]
+    if rest:
+        print(f"{'':<19}{' '.join(rest)}")
+    sys.stdout.flush()
 
 
-KNOWN = ("kaiten", "peer", "ratio", "unit", "peer_name", "name", "reps")
+def measure(bench, wanted):
+    rows = []
+    for name in wanted:
+        row = figures.ALL[name](bench)
+        if row is None:
+            print(f"{name:<19}skipped: its peer is not installed (./autogen.sh --bench)")
+            continue
+        rows.append({"name": name} | row)
+        tell(rows[-1])
+    return rows
+
+
+def write(path, what):
+    with open(path, "w", encoding="utf-8") as f:
+        json.dump(what, f, indent=1)
+        f.write("\n")
 
 
 def main():
-    wanted = os.environ.get("FIGURES", "").split() or list(FIGURES)
-    unknown = [name for name in wanted if name not in FIGURES]
+    wanted = os.environ.get("FIGURES", "").replace(",", " ").split() or list(figures.ALL)
+    unknown = [name for name in wanted if name not in figures.ALL]
     if unknown:
-        sys.exit(f"bench: no figure {unknown[0]}; there are: {' '.join(FIGURES)}")
-    bench, rows = Bench(), []
-    print(f"{'figure':<20}{'kaiten':>12}{'peer':>12}{'ratio':>8}  medians of {REPS}", flush=True)
+        sys.exit(f"bench: no figure {unknown[0]}; there are: {' '.join(figures.ALL)}")
+    bench = Bench()
+    about = {"machine": machine(), "quick": QUICK, "ms": bench.ms}
     try:
-        for name in wanted:
-            measured = FIGURES[name](bench)
-            if measured is None:
-                print(f"{name:<20}skipped: its peer is not installed (./autogen.sh --bench)")
-                continue
-            rows.append({"name": name, "reps": REPS} | measured)
-            tell(name, measured)
+        if os.environ.get("SCALE", "") not in ("", "0"):
+            write("scale.json", about | {"curves": scale.measure(bench)})
+            scale.plot("scale.json", "scale.svg")
+            return
+        print(f"{'figure':<19}{'kaiten':>12}{'peer':>12}{'ratio':>8}  medians of {bench.reps}")
+        rows = measure(bench, wanted)
+        write("bench.json", about | {"figures": rows})
     finally:
         bench.stop()
-        with open("bench.json", "w", encoding="utf-8") as f:
-            json.dump(rows, f, indent=1)
-            f.write("\n")
 
 
 main()

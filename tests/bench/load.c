@@ -4,7 +4,9 @@
 
 #include "tests/bench/histogram.h"
 #include "tests/bench/speech.h"
+#include "tests/bench/wire.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -15,34 +17,37 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 /* One thread and one epoll for every protocol, so that each server is asked by the same client. */
 
-enum { DEPTH_MAX = 64, CONNECTIONS_MAX = 4096, IN_MAX = 64 * 1024, EVENTS = 64 };
+enum { DEPTH_MAX = 64, CONNECTIONS_MAX = 16384, IN_MAX = 64 * 1024, EVENTS = 64 };
 
 static const struct speech *const speeches[] = {
-    &speech_kaiten_verify, &speech_kaiten_mint,    &speech_redis_get,
-    &speech_redis_set,     &speech_postgres_mint,
+    &speech_kaiten_verify,     &speech_kaiten_verify_many, &speech_kaiten_judge,
+    &speech_kaiten_dead,       &speech_kaiten_mint,        &speech_kaiten_revoke_all,
+    &speech_redis_get,         &speech_redis_mget,         &speech_redis_set,
+    &speech_redis_mint,        &speech_postgres_mint,      &speech_http_validate,
+    &speech_http_mint,         &speech_munge,
 };
 
 struct options {
     const struct speech *speech;
-    const char *socket, *keys, *save;
-    size_t key_width, connections, depth;
+    const char *to, *keys, *save, *bearer;
+    size_t key_width, distinct, connections, depth;
     uint64_t count; /* answers to wait for; 0: as many as come in time */
     double seconds;
-    bool in_order;
+    bool in_order, tls, once, hold;
     pid_t pid; /* of the server, or of its first process; 0: unknown */
 };
 
 struct connection {
-    int fd;
+    struct wire wire;
+    struct note note;
+    unsigned leg;
     size_t in_n, out_n, out_sent;
     size_t waiting;             /* requests that were not answered */
     size_t first;               /* of those, in asked_at */
@@ -117,21 +122,18 @@ talk_number(struct talk *t)
 
 /* --- connections -------------------------------------------------------------------------- */
 
-/* -1: nobody listens yet. */
-static int
-dial(const char *path)
+static void
+connection_open(struct run *run, struct connection *c)
 {
-    struct sockaddr_un addr = { .sun_family = AF_UNIX };
-    if (strlen(path) >= sizeof addr.sun_path)
-        die("%s: too long for a socket", path);
-    strcpy(addr.sun_path, path);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        die("socket: %s", strerror(errno));
-    if (connect(fd, (struct sockaddr *)&addr, sizeof addr) == 0)
-        return fd;
-    close(fd);
-    return -1;
+    const struct options *o = run->o;
+    if (!wire_open(&c->wire, o->to, o->tls))
+        die("%s: %s", o->to, strerror(errno));
+    if (o->speech->greet)
+        o->speech->greet(c->wire.fd);
+    wire_unblock(&c->wire);
+    struct epoll_event event = { .events = EPOLLIN, .data.ptr = c };
+    if (epoll_ctl(run->epoll, EPOLL_CTL_ADD, c->wire.fd, &event) != 0)
+        die("epoll: %s", strerror(errno));
 }
 
 static struct connection *
@@ -140,16 +142,7 @@ connection_new(struct run *run)
     struct connection *c = calloc(1, sizeof *c);
     if (!c)
         die("no memory");
-    c->fd = dial(run->o->socket);
-    if (c->fd < 0)
-        die("%s: %s", run->o->socket, strerror(errno));
-    if (run->o->speech->greet)
-        run->o->speech->greet(c->fd);
-    if (fcntl(c->fd, F_SETFL, O_NONBLOCK) != 0)
-        die("fcntl: %s", strerror(errno));
-    struct epoll_event event = { .events = EPOLLIN, .data.ptr = c };
-    if (epoll_ctl(run->epoll, EPOLL_CTL_ADD, c->fd, &event) != 0)
-        die("epoll: %s", strerror(errno));
+    connection_open(run, c);
     return c;
 }
 
@@ -157,7 +150,7 @@ static void
 flush(struct run *run, struct connection *c)
 {
     bool was_full = c->out_sent > 0;
-    ssize_t sent = send(c->fd, c->out + c->out_sent, c->out_n - c->out_sent, MSG_NOSIGNAL);
+    ssize_t sent = wire_send(&c->wire, c->out + c->out_sent, c->out_n - c->out_sent);
     if (sent < 0 && errno != EAGAIN)
         die("send: %s", strerror(errno));
     if (sent > 0)
@@ -168,7 +161,7 @@ flush(struct run *run, struct connection *c)
     if (is_full == was_full)
         return;
     struct epoll_event event = { .events = is_full ? EPOLLIN | EPOLLOUT : EPOLLIN, .data.ptr = c };
-    epoll_ctl(run->epoll, EPOLL_CTL_MOD, c->fd, &event);
+    epoll_ctl(run->epoll, EPOLL_CTL_MOD, c->wire.fd, &event);
 }
 
 /* Asks until as many requests wait as may; all of them leave together. */
@@ -178,9 +171,13 @@ ask(struct run *run, struct connection *c, uint64_t now)
     const struct options *o = run->o;
     if (c->out_sent > 0)
         return;
-    while (c->waiting < o->depth && (o->count == 0 || run->left > 0)) {
+    run->talk.note = &c->note;
+    while (c->waiting < o->depth && (o->count == 0 || run->left > 0 || c->leg > 0)) {
         c->out_n += o->speech->ask(&run->talk, c->out + c->out_n);
-        c->asked_at[(c->first + c->waiting++) % DEPTH_MAX] = now;
+        size_t at = (c->first + c->waiting++) % DEPTH_MAX;
+        if (c->leg > 0)
+            continue;
+        c->asked_at[at] = now;
         run->left--;
     }
     if (c->out_n > 0)
@@ -190,8 +187,11 @@ ask(struct run *run, struct connection *c, uint64_t now)
 static void
 answered(struct run *run, struct connection *c, uint64_t now)
 {
-    uint64_t asked_at = c->asked_at[c->first++ % DEPTH_MAX];
     c->waiting--;
+    if (++c->leg < run->o->speech->legs)
+        return;
+    c->leg = 0;
+    uint64_t asked_at = c->asked_at[c->first++ % DEPTH_MAX];
     if (!run->measuring)
         return;
     run->answers++;
@@ -213,6 +213,7 @@ static void
 hear(struct run *run, struct connection *c, uint64_t now)
 {
     size_t at = 0;
+    run->talk.note = &c->note;
     while (at < c->in_n) {
         ssize_t len = run->o->speech->hear(&run->talk, c->in + at, c->in_n - at);
         if (len < 0)
@@ -229,21 +230,35 @@ hear(struct run *run, struct connection *c, uint64_t now)
     c->in_n -= at;
 }
 
-static void
-serve(struct run *run, struct connection *c, uint32_t events)
+/* False: there is nothing now. */
+static bool
+take(struct run *run, struct connection *c, uint64_t *now)
 {
-    if (events & EPOLLOUT)
-        flush(run, c);
-    if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
-        return;
-    ssize_t got = read(c->fd, c->in + c->in_n, sizeof c->in - c->in_n);
+    ssize_t got = wire_read(&c->wire, c->in + c->in_n, sizeof c->in - c->in_n);
     if (got < 0 && errno == EAGAIN)
-        return;
+        return false;
     if (got <= 0)
         die("%s: the server hung up", run->o->speech->name);
     c->in_n += (size_t)got;
-    uint64_t now = now_ns();
-    hear(run, c, now);
+    *now = now_ns();
+    hear(run, c, *now);
+    return true;
+}
+
+static void
+serve(struct run *run, struct connection *c, uint32_t events)
+{
+    uint64_t now;
+    if (events & EPOLLOUT)
+        flush(run, c);
+    if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR)) || !take(run, c, &now))
+        return;
+    while (wire_has_more(&c->wire) && take(run, c, &now))
+        continue;
+    if (run->o->once && c->waiting == 0) {
+        wire_close(&c->wire);
+        connection_open(run, c);
+    }
     ask(run, c, now);
 }
 
@@ -272,21 +287,35 @@ own_cpu(void)
            (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
 }
 
-/* The same of one other process. */
+/* Seconds on a processor of one thread of another process. Its stat counts in ticks, which says
+ * nothing of a server that has a process for each of many connections. */
+static double
+thread_cpu(const char *pid, const char *thread)
+{
+    char path[128];
+    unsigned long long ns = 0;
+    snprintf(path, sizeof path, "/proc/%.32s/task/%.32s/schedstat", pid, thread);
+    FILE *f = fopen(path, "re");
+    if (!f || fscanf(f, "%llu", &ns) != 1)
+        ns = 0;
+    if (f)
+        fclose(f);
+    return (double)ns / 1e9;
+}
+
 static double
 process_cpu(const char *pid)
 {
-    char path[64], line[1024];
-    unsigned long user = 0, kernel = 0;
-    snprintf(path, sizeof path, "/proc/%.32s/stat", pid);
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return 0;
-    const char *rest = fgets(line, sizeof line, f) ? strrchr(line, ')') : NULL;
-    fclose(f);
-    if (rest)
-        sscanf(rest + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &kernel);
-    return (double)(user + kernel) / (double)sysconf(_SC_CLK_TCK);
+    char path[64];
+    double sum = 0;
+    snprintf(path, sizeof path, "/proc/%.32s/task", pid);
+    DIR *threads = opendir(path);
+    for (struct dirent *e; threads && (e = readdir(threads));)
+        if (e->d_name[0] != '.')
+            sum += thread_cpu(pid, e->d_name);
+    if (threads)
+        closedir(threads);
+    return sum;
 }
 
 /* Of the server and its children: PostgreSQL has one for each connection. */
@@ -320,14 +349,16 @@ static void
 print(const struct run *run, double seconds, double client, double server)
 {
     const struct histogram *h = &run->latencies;
+    unsigned units = run->o->speech->units;
+    double answers = (double)run->answers * (units > 0 ? units : 1);
     printf("{\"speech\": \"%s\", \"answers\": %llu, \"seconds\": %.4f, \"per_second\": %.1f, "
            "\"p50_us\": %.1f, \"p99_us\": %.1f, \"p999_us\": %.1f, \"max_us\": %.1f, "
            "\"client_us\": %.3f, \"server_us\": %.3f}\n",
            run->o->speech->name, (unsigned long long)run->answers, seconds,
-           (double)run->answers / seconds, (double)histogram_at(h, 0.5) / 1e3,
+           answers / seconds, (double)histogram_at(h, 0.5) / 1e3,
            (double)histogram_at(h, 0.99) / 1e3, (double)histogram_at(h, 0.999) / 1e3,
-           (double)histogram_at(h, 1) / 1e3, client * 1e6 / (double)run->answers,
-           server * 1e6 / (double)run->answers);
+           (double)histogram_at(h, 1) / 1e3, client * 1e6 / answers,
+           server * 1e6 / answers);
 }
 
 static void
@@ -356,12 +387,27 @@ map_keys(struct talk *t, const struct options *o)
         die("%s: %s", o->keys, strerror(errno));
     t->key_width = o->key_width;
     t->nkeys = (size_t)st.st_size / o->key_width;
+    if (o->distinct != 0 && o->distinct < t->nkeys)
+        t->nkeys = o->distinct;
     if (t->nkeys == 0)
         die("%s: no keys", o->keys);
     t->keys = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
     if (t->keys == MAP_FAILED)
         die("%s: %s", o->keys, strerror(errno));
     close(fd);
+}
+
+/* The first line of a file. */
+static void
+read_bearer(struct talk *t, const char *path)
+{
+    static char line[SPEECH_ASK_MAX / 2];
+    FILE *f = fopen(path, "re");
+    if (!f || !fgets(line, sizeof line, f))
+        die("%s: %s", path, strerror(errno));
+    fclose(f);
+    t->bearer = line;
+    t->bearer_n = strcspn(line, "\n");
 }
 
 static void
@@ -373,9 +419,36 @@ talk_begin(struct talk *t, const struct options *o)
     *t = (struct talk){ .in_order = o->in_order, .base = ns, .random = ns };
     if (o->keys)
         map_keys(t, o);
+    if (o->bearer)
+        read_bearer(t, o->bearer);
     t->save = o->save ? fopen(o->save, "ae") : NULL;
     if (o->save && !t->save)
         die("%s: %s", o->save, strerror(errno));
+}
+
+/* Bytes of the server that are in memory. */
+static long
+server_rss(pid_t pid)
+{
+    char path[64];
+    long pages = 0;
+    snprintf(path, sizeof path, "/proc/%d/statm", (int)pid);
+    FILE *f = fopen(path, "re");
+    if (!f || fscanf(f, "%*s %ld", &pages) != 1)
+        die("%s: cannot be read", path);
+    fclose(f);
+    return pages * sysconf(_SC_PAGESIZE);
+}
+
+/* Connections that have been used once and do nothing. */
+static void
+hold(struct run *run, long before)
+{
+    run->measuring = true;
+    while (run->answers < run->o->connections)
+        turn(run);
+    printf("{\"connections\": %zu, \"rss_before\": %ld, \"rss_after\": %ld}\n",
+           run->o->connections, before, server_rss(run->o->pid));
 }
 
 static int
@@ -385,12 +458,16 @@ load(const struct options *o)
     run = (struct run){ .o = o, .left = o->count };
     talk_begin(&run.talk, o);
     run.epoll = epoll_create1(EPOLL_CLOEXEC);
-    struct connection *all[CONNECTIONS_MAX];
+    long before = o->hold ? server_rss(o->pid) : 0;
+    struct connection **all = calloc(o->connections, sizeof *all);
     for (size_t i = 0; i < o->connections; i++)
         all[i] = connection_new(&run);
     for (size_t i = 0; i < o->connections; i++)
         ask(&run, all[i], now_ns());
-    measure(&run);
+    if (o->hold)
+        hold(&run, before);
+    else
+        measure(&run);
     if (run.talk.save && fclose(run.talk.save) != 0)
         die("%s: %s", o->save, strerror(errno));
     return 0;
@@ -399,14 +476,14 @@ load(const struct options *o)
 /* --- from start to the first right answer ------------------------------------------------- */
 
 static bool
-asks_well(const struct options *o, struct talk *t, int fd)
+asks_well(const struct options *o, struct talk *t, struct wire *w)
 {
     char out[SPEECH_ASK_MAX], in[IN_MAX];
     size_t n = o->speech->ask(t, out), have = 0;
-    if (send(fd, out, n, MSG_NOSIGNAL) != (ssize_t)n)
+    if (wire_send(w, out, n) != (ssize_t)n)
         return false;
     for (;;) {
-        ssize_t got = read(fd, in + have, sizeof in - have);
+        ssize_t got = wire_read(w, in + have, sizeof in - have);
         if (got <= 0)
             return false;
         have += (size_t)got;
@@ -438,10 +515,11 @@ start(const struct options *o, char *const command[])
     uint64_t begin = now_ns();
     pid_t pid = spawn(command);
     for (;;) {
-        int fd = dial(o->socket);
-        bool good = fd >= 0 && asks_well(o, &talk, fd);
-        if (fd >= 0)
-            close(fd);
+        struct wire w;
+        bool there = wire_open(&w, o->to, o->tls);
+        bool good = there && asks_well(o, &talk, &w);
+        if (there)
+            wire_close(&w);
         if (good)
             break;
         if (waitpid(pid, NULL, WNOHANG) == pid)
@@ -455,14 +533,27 @@ start(const struct options *o, char *const command[])
 /* --- command line ------------------------------------------------------------------------- */
 
 static const char usage[] =
-    "usage: load SPEECH --socket PATH [--keys FILE --width BYTES [--in-order]] [--connections N]\n"
-    "            [--depth N] [--seconds N | --count N] [--save FILE] [--pid PID]\n"
-    "       load SPEECH --socket PATH [--keys FILE --width BYTES] -- COMMAND [ARGUMENT ...]\n"
+    "usage: load SPEECH --to ADDRESS [--tls] [--once] [--keys FILE --width BYTES [--in-order]\n"
+    "            [--distinct N]] [--bearer FILE] [--connections N] [--depth N] [--pid PID]\n"
+    "            [--ms N | --count N | --hold] [--save FILE]\n"
+    "       load SPEECH --to ADDRESS [--keys FILE --width BYTES] -- COMMAND [ARGUMENT ...]\n"
     "\n"
-    "Asks as fast as answers come and prints what came of it as one line of JSON. With a COMMAND,\n"
-    "starts it and prints the seconds until the first right answer; it goes on running.\n"
+    "Asks as fast as answers come and prints what came of it as one line of JSON. An ADDRESS is a\n"
+    "path or 127.0.0.1:PORT. --once: a connection for each request. --hold: each connection asks\n"
+    "once and stays; prints the server's memory before and after. With a COMMAND, starts it and\n"
+    "prints the seconds until the first right answer; it goes on running.\n"
     "\n"
-    "SPEECH: kaiten-verify, kaiten-mint, redis-get, redis-set, postgres-mint\n";
+    "SPEECH:";
+
+static _Noreturn void
+refuse_usage(void)
+{
+    fputs(usage, stderr);
+    for (size_t i = 0; i < sizeof speeches / sizeof speeches[0]; i++)
+        fprintf(stderr, " %s", speeches[i]->name);
+    fputc('\n', stderr);
+    exit(2);
+}
 
 static const struct speech *
 speech_named(const char *name)
@@ -488,25 +579,43 @@ static void
 parse(int argc, char *argv[], struct options *o)
 {
     static const struct option longs[] = {
-        { "socket", 1, NULL, 's' },  { "keys", 1, NULL, 'k' },  { "width", 1, NULL, 'w' },
+        { "to", 1, NULL, 'a' },       { "keys", 1, NULL, 'k' },  { "width", 1, NULL, 'w' },
         { "in-order", 0, NULL, 'o' }, { "connections", 1, NULL, 'c' }, { "depth", 1, NULL, 'd' },
-        { "seconds", 1, NULL, 't' }, { "count", 1, NULL, 'n' }, { "save", 1, NULL, 'f' },
-        { "pid", 1, NULL, 'p' },     { 0 },
+        { "ms", 1, NULL, 't' },  { "count", 1, NULL, 'n' }, { "save", 1, NULL, 'f' },
+        { "pid", 1, NULL, 'p' },      { "tls", 0, NULL, 's' },   { "once", 0, NULL, '1' },
+        { "hold", 0, NULL, 'h' },     { "distinct", 1, NULL, 'D' }, { "bearer", 1, NULL, 'b' },
+        { 0 },
     };
     for (int c; (c = getopt_long(argc, argv, "+", longs, NULL)) != -1;)
         switch (c) {
-        case 's': o->socket = optarg; break;
+        case 'a': o->to = optarg; break;
         case 'k': o->keys = optarg; break;
         case 'w': o->key_width = number(optarg, 255); break;
         case 'o': o->in_order = true; break;
         case 'c': o->connections = number(optarg, CONNECTIONS_MAX); break;
         case 'd': o->depth = number(optarg, DEPTH_MAX); break;
-        case 't': o->seconds = (double)number(optarg, 3600); break;
+        case 't': o->seconds = (double)number(optarg, 3600 * 1000) / 1000; break;
         case 'n': o->count = number(optarg, UINT32_MAX); break;
         case 'f': o->save = optarg; break;
         case 'p': o->pid = (pid_t)number(optarg, INT32_MAX); break;
-        default: fputs(usage, stderr); exit(2);
+        case 's': o->tls = true; break;
+        case '1': o->once = true; break;
+        case 'h': o->hold = true; break;
+        case 'D': o->distinct = number(optarg, UINT32_MAX); break;
+        case 'b': o->bearer = optarg; break;
+        default: refuse_usage();
         }
+}
+
+/* So many descriptors as connections may be wanted. */
+static void
+raise_descriptors(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 int
@@ -514,12 +623,15 @@ main(int argc, char *argv[])
 {
     struct options o = { .connections = 1, .depth = 1, .seconds = 2, .key_width = 36 };
     o.speech = argc > 1 ? speech_named(argv[1]) : NULL;
-    if (o.speech)
-        parse(argc - 1, argv + 1, &o);
-    if (!o.speech || !o.socket) {
-        fputs(usage, stderr);
-        return 2;
-    }
+    if (!o.speech)
+        refuse_usage();
+    parse(argc - 1, argv + 1, &o);
+    if (!o.to)
+        refuse_usage();
+    o.once = o.once || o.speech->once;
+    if (o.hold)
+        o.count = o.connections;
+    raise_descriptors();
     char *const *command = argv + 1 + optind;
     return *command ? start(&o, command) : load(&o);
 }

@@ -10,6 +10,8 @@ import signal
 import subprocess
 import time
 
+from kaiten import free_port, http_answer
+
 
 def wait_for(path, child):
     for _ in range(200):
@@ -22,25 +24,30 @@ def wait_for(path, child):
 
 
 class Redis:
-    """Holds as many keys as kaitend has tokens; a value is as long as the answer to token.verify."""
+    """Holds as many keys as kaitend has tokens; a value is as long as the answer to token.verify.
+    With durable, nothing is answered before it is synced; the log is never rewritten, so that this
+    costs it nothing."""
 
     @staticmethod
     def is_there():
         return shutil.which("redis-server") is not None
 
-    def __init__(self, bench, count):
+    def __init__(self, bench, count, durable=False):
         self.bench = bench
-        self.dir = f"{bench.dir}/redis"
+        self.dir = f"{bench.dir}/redis-{'durable' if durable else count}"
         self.socket = f"{self.dir}/redis.sock"
         self.keys = ("--keys", f"{self.dir}/keys", "--width", 40)
         shutil.rmtree(self.dir, ignore_errors=True)
         os.mkdir(self.dir, mode=0o700)
         self.child = subprocess.Popen(
             ["redis-server", "--port", "0", "--unixsocket", self.socket, "--dir", self.dir]
-            + ["--save", "", "--appendonly", "no", "--logfile", f"{self.dir}/log"]
+            + ["--save", "", "--logfile", f"{self.dir}/log", "--maxclients", "16000"]
+            + ["--appendonly", "yes" if durable else "no", "--appendfsync", "always"]
+            + ["--auto-aof-rewrite-percentage", "0"]
         )
         wait_for(self.socket, self.child)
-        self.fill(count)
+        if count:
+            self.fill(count)
 
     def fill(self, count):
         """Keys in no order, like tokens."""
@@ -50,11 +57,12 @@ class Redis:
         self.load("redis-set", *self.keys, "--in-order", "--depth", 64, "--count", count)
 
     def load(self, speech, *args):
-        return self.bench.load(speech, "--socket", self.socket, "--pid", self.child.pid, *args)
+        return self.bench.load(speech, "--to", self.socket, "--pid", self.child.pid, *args)
 
-    def stop(self):
+    def end(self):
         self.child.terminate()
         self.child.wait()
+        shutil.rmtree(self.dir)
 
 
 class Postgres:
@@ -76,7 +84,7 @@ class Postgres:
         unix_socket_directories = '{dir}'
         fsync = on
         synchronous_commit = on
-        max_connections = 300
+        max_connections = 1100
         shared_buffers = 1GB
         max_wal_size = 4GB
         """
@@ -130,8 +138,128 @@ class Postgres:
         self.run("psql", "-q", "-v", "ON_ERROR_STOP=1", *at, "bench", text=True, input=sql)
 
     def load(self, speech, *args):
-        return self.bench.load(speech, "--socket", self.socket, "--pid", self.child.pid, *args)
+        return self.bench.load(speech, "--to", self.socket, "--pid", self.child.pid, *args)
 
-    def stop(self):
+    def end(self):
         self.child.send_signal(signal.SIGINT)  # at once, without waiting for clients
         self.child.wait()
+        shutil.rmtree(self.dir)
+
+
+class Nginx:
+    """Answers every request with a constant: the status, the header and the size of the answer to a
+    good token, and not one look at anything."""
+
+    CONF = """
+        {user}
+        daemon off;
+        worker_processes 1;
+        pid {dir}/pid;
+        events {{ worker_connections 4096; }}
+        http {{
+            access_log off;
+            keepalive_requests 1000000000;
+            keepalive_timeout 1h;
+            client_body_temp_path {dir}/body;
+            proxy_temp_path {dir}/proxy;
+            fastcgi_temp_path {dir}/fastcgi;
+            uwsgi_temp_path {dir}/uwsgi;
+            scgi_temp_path {dir}/scgi;
+            default_type text/plain;
+            server {{
+                listen 127.0.0.1:{port};
+                listen 127.0.0.1:{tls_port} ssl;
+                ssl_certificate {keys}/certificate.pem;
+                ssl_certificate_key {keys}/key.pem;
+                ssl_protocols TLSv1.3;
+                location / {{
+                    add_header Authorization "Bearer ey{filler}";
+                    return 200 "OK";
+                }}
+            }}
+        }}
+        """
+
+    @staticmethod
+    def path():
+        return shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
+
+    @classmethod
+    def is_there(cls):
+        return cls.path() is not None
+
+    def __init__(self, bench, size):
+        """size: bytes of the whole answer."""
+        self.bench, self.dir, self.child = bench, f"{bench.dir}/nginx", None
+        shutil.rmtree(self.dir, ignore_errors=True)
+        os.mkdir(self.dir, mode=0o711)
+        self.port, self.tls_port = free_port(), free_port()
+        self.start(0)
+        own = len(http_answer(self.port, "x"))
+        self.stop()
+        self.start(size - own)
+
+    def start(self, filler):
+        with open(f"{self.dir}/conf", "w", encoding="ascii") as f:
+            f.write(
+                self.CONF.format(
+                    user="user root;" if os.getuid() == 0 else "",
+                    dir=self.dir,
+                    port=self.port,
+                    tls_port=self.tls_port,
+                    keys=self.bench.keys(),
+                    filler="x" * filler,
+                )
+            )
+        self.child = subprocess.Popen(
+            [self.path(), "-p", self.dir, "-c", f"{self.dir}/conf", "-e", f"{self.dir}/log"]
+        )
+        wait_for(f"{self.dir}/pid", self.child)
+
+    def load_http(self, speech, *args, tls=False):
+        to = f"127.0.0.1:{self.tls_port if tls else self.port}"
+        more = ("--tls",) if tls else ()
+        return self.bench.load(speech, "--to", to, "--pid", self.child.pid, *more, *args)
+
+    def stop(self):
+        self.child.terminate()
+        self.child.wait()
+
+    def end(self):
+        self.stop()
+        shutil.rmtree(self.dir)
+
+
+class Munge:
+    """With the number of threads that it has by default."""
+
+    @staticmethod
+    def path():
+        return shutil.which("munged", path=os.environ.get("PATH", "") + ":/usr/sbin")
+
+    @classmethod
+    def is_there(cls):
+        return cls.path() is not None
+
+    def __init__(self, bench):
+        self.bench, self.dir = bench, f"{bench.dir}/munge"
+        shutil.rmtree(self.dir, ignore_errors=True)
+        os.mkdir(self.dir, mode=0o711)
+        self.socket = f"{self.dir}/socket"
+        with open(f"{self.dir}/key", "wb", opener=lambda p, f: os.open(p, f, 0o600)) as f:
+            f.write(os.urandom(128))
+        self.child = subprocess.Popen(
+            [self.path(), "--foreground", "--force", "--key-file", f"{self.dir}/key"]
+            + ["--socket", self.socket, "--pid-file", f"{self.dir}/pid"]
+            + ["--log-file", f"{self.dir}/log", "--seed-file", f"{self.dir}/seed"],
+            stderr=subprocess.DEVNULL,
+        )
+        wait_for(self.socket, self.child)
+
+    def load(self, speech, *args):
+        return self.bench.load(speech, "--to", self.socket, "--pid", self.child.pid, *args)
+
+    def end(self):
+        self.child.terminate()
+        self.child.wait()
+        shutil.rmtree(self.dir)

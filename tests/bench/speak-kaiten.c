@@ -152,6 +152,91 @@ const struct speech speech_kaiten_verify = {
     .hear = hear_verdict,
 };
 
+/* Any verdict is an answer: for a load beside which tokens die. */
+static ssize_t
+hear_any(struct talk *t, const char *p, size_t n)
+{
+    (void)t;
+    size_t len = skip(p, n);
+    return len != 0 && result_of(p, len) == 0 ? -1 : (ssize_t)len;
+}
+
+const struct speech speech_kaiten_judge = {
+    .name = "kaiten-judge",
+    .ask = ask_verify,
+    .hear = hear_any,
+};
+
+static ssize_t
+hear_revoked(struct talk *t, const char *p, size_t n)
+{
+    (void)t;
+    static const char revoked[] = "\xa7revoked";
+    size_t len = skip(p, n);
+    return len == 0 || memmem(p, len, revoked, sizeof revoked - 1) ? (ssize_t)len : -1;
+}
+
+const struct speech speech_kaiten_dead = {
+    .name = "kaiten-dead",
+    .ask = ask_verify,
+    .hear = hear_revoked,
+};
+
+/* --- token.verifyMany --------------------------------------------------------------------- */
+
+static size_t
+ask_verify_many(struct talk *t, char *out)
+{
+    char *at = put_request(t, out, "token.verifyMany");
+    at = put(at, "\x81", 1);
+    at = put_member(at, "tokens");
+    *at++ = '\xdc';
+    *at++ = 0;
+    *at++ = SPEECH_MANY;
+    for (int i = 0; i < SPEECH_MANY; i++)
+        at = put_text(at, talk_key(t), t->key_width);
+    return (size_t)(at - out);
+}
+
+static ssize_t
+hear_verdicts(struct talk *t, const char *p, size_t n)
+{
+    (void)t;
+    static const char valid[] = "\xa5valid\xc3";
+    size_t len = skip(p, n), good = 0;
+    const char *at = p;
+    while (len != 0 && (at = memmem(at, len - (size_t)(at - p), valid, sizeof valid - 1))) {
+        at += sizeof valid - 1;
+        good++;
+    }
+    return len == 0 || good == SPEECH_MANY ? (ssize_t)len : -1;
+}
+
+const struct speech speech_kaiten_verify_many = {
+    .name = "kaiten-verify-many",
+    .ask = ask_verify_many,
+    .hear = hear_verdicts,
+    .units = SPEECH_MANY,
+};
+
+/* --- token.revokeAll: keys are slugs of accounts ------------------------------------------ */
+
+static size_t
+ask_revoke_all(struct talk *t, char *out)
+{
+    char *at = put_request(t, out, "token.revokeAll");
+    at = put(at, "\x81", 1);
+    at = put_member(at, "serviceAccountSlug");
+    at = put_text(at, talk_key(t), t->key_width);
+    return (size_t)(at - out);
+}
+
+const struct speech speech_kaiten_revoke_all = {
+    .name = "kaiten-revoke-all",
+    .ask = ask_revoke_all,
+    .hear = hear_any,
+};
+
 /* --- token.create: keys are slugs of accounts --------------------------------------------- */
 
 static size_t

@@ -10,7 +10,16 @@
 #include <stdio.h>
 #include <sys/types.h>
 
-enum { SPEECH_ASK_MAX = 1024 }; /* bytes of one request */
+enum {
+    SPEECH_ASK_MAX = 4096, /* bytes of one request */
+    SPEECH_MANY = 64       /* tokens or keys in one request of many */
+};
+
+/* What a connection remembers from one answer to its next request. */
+struct note {
+    size_t n;
+    char text[1024];
+};
 
 /* What all connections of a run share. */
 struct talk {
@@ -20,12 +29,15 @@ struct talk {
     uint64_t asked; /* requests so far */
     uint64_t base;  /* differs from run to run */
     uint64_t random;
+    const char *bearer; /* the caller's credential on HTTP */
+    size_t bearer_n;
+    struct note *note; /* of the connection that asks or hears */
     FILE *save; /* where minted tokens go; NULL: nowhere */
 };
 
 struct speech {
     const char *name;
-    /* Before anything is measured, on a blocking socket; NULL: nothing to do. Ends the program when
+    /* Before anything is measured, on a blocking Unix socket; NULL: nothing to do. Ends the program when
      * it is refused. */
     void (*greet)(int fd);
     /* Writes one request of at most SPEECH_ASK_MAX bytes and returns its length. */
@@ -33,11 +45,17 @@ struct speech {
     /* Length of the whole right answer at p, 0 when more bytes are needed, -1 when the answer is
      * not what was hoped for: a miss, a refusal, no message. */
     ssize_t (*hear)(struct talk *, const char *p, size_t n);
+    unsigned units; /* that one answer counts for; 0: one */
+    unsigned legs;  /* requests of one connection after the other that are measured as one; 0: one */
+    bool once;      /* a connection for each request */
 };
 
-extern const struct speech speech_kaiten_verify, speech_kaiten_mint;
-extern const struct speech speech_redis_get, speech_redis_set;
+extern const struct speech speech_kaiten_verify, speech_kaiten_verify_many, speech_kaiten_judge,
+    speech_kaiten_dead, speech_kaiten_mint, speech_kaiten_revoke_all;
+extern const struct speech speech_redis_get, speech_redis_mget, speech_redis_set,
+    speech_redis_mint;
 extern const struct speech speech_postgres_mint;
+extern const struct speech speech_http_validate, speech_http_mint, speech_munge;
 
 /* The key of the next request. */
 const char *talk_key(struct talk *);

@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the kaiten authors
+"""The figures: each is a function that takes the bench and returns a row of bench.json, or None
+when its peer is not installed."""
+
+import os
+import signal
+import statistics
+import time
+
+import kaiten
+import peers
+
+ALL = {}
+
+
+def figure(name, *args):
+    """Registers a function under a name; it is called with the bench and the arguments."""
+
+    def register(f):
+        ALL[name] = lambda bench: f(bench, *args)
+        return f
+
+    return register
+
+
+def median(answers, field):
+    return statistics.median(a[field] for a in answers)
+
+
+def row(unit, ours, theirs, peer_name, field="per_second", lower=False, **more):
+    """ours and theirs: what the repetitions answered. The ratio is kaiten to peer, always."""
+    value = median(ours, field)
+    made = {
+        "kaiten": value,
+        "peer": median(theirs, field) if theirs else None,
+        "peer_name": peer_name,
+        "ratio": value / median(theirs, field) if theirs and median(theirs, field) else None,
+        "unit": unit,
+        "better": "lower" if lower else "higher",
+        "reps": len(ours),
+        "runs": {"kaiten": [a[field] for a in ours], "peer": [a[field] for a in theirs or ()]},
+        "more": {},
+    }
+    for which, answers in (("kaiten", ours), ("peer", theirs or ())):
+        for f in ("p50_us", "p99_us", "client_us", "server_us"):
+            if answers and f in answers[0]:
+                made["more"][f"{which}_{f}"] = median(answers, f)
+    made["more"].update(more)
+    return made
+
+
+# --- verdicts ---------------------------------------------------------------------------------
+
+
+def redis(bench):
+    return bench.server("redis", lambda: peers.Redis(bench, bench.million))
+
+
+def against_redis(bench, kaitend, speech, theirs, *how):
+    how = ("--connections", 50, "--ms", bench.ms, *how)
+    peer = redis(bench)
+    return bench.alternate(
+        lambda: kaitend.load(speech, *kaitend.tokens, *how),
+        lambda: peer.load(theirs, *peer.keys, *how),
+    )
+
+
+@figure("verify_p1", 1, 1, "million")
+@figure("verify_p16", 16, 1, "million")
+@figure("verify_p16_2loops", 16, 2, "million")
+@figure("verify_10m", 16, 1, "many")
+def verify(bench, depth, loops, size):
+    if not peers.Redis.is_there():
+        return None
+    kaitend = bench.kaitend(getattr(bench, size), loops=loops)
+    ours, theirs = against_redis(bench, kaitend, "kaiten-verify", "redis-get", "--depth", depth)
+    return row("verdicts/s", ours, theirs, "redis GET", tokens=kaitend.count, keys=bench.million)
+
+
+@figure("verify_many")
+def verify_many(bench):
+    if not peers.Redis.is_there():
+        return None
+    kaitend = bench.kaitend(bench.million)
+    ours, theirs = against_redis(bench, kaitend, "kaiten-verify-many", "redis-mget")
+    return row("tokens/s", ours, theirs, "redis MGET of 64", tokens=kaitend.count)
+
+
+@figure("verify_munge")
+def verify_munge(bench):
+    if not peers.Munge.is_there():
+        return None
+    kaitend = bench.kaitend(bench.million)
+    munge = bench.server("munge", lambda: peers.Munge(bench))
+    how = ("--connections", 8, "--ms", bench.ms)
+    ours, theirs = bench.alternate(
+        lambda: kaitend.load("kaiten-verify", *kaitend.tokens, "--once", *how),
+        lambda: munge.load("munge", *how),
+    )
+    return row("verdicts/s", ours, theirs, "munge encode and decode")
+
+
+@figure("validate_http", False)
+@figure("validate_https", True)
+def validate(bench, tls):
+    if not peers.Nginx.is_there():
+        return None
+    kaitend = bench.kaitend(bench.million)
+    size = len(kaitend.answer_of_validate())
+    nginx = bench.server("nginx", lambda: peers.Nginx(bench, size))
+    how = ("--connections", 64, "--distinct", 10_000, *kaitend.tokens)
+    # A JWT is signed once a minute and token, which a run of seconds would see at its beginning.
+    kaitend.load_http("http-validate", *how, "--in-order", "--count", 10_000, tls=tls)
+    how += ("--ms", bench.ms)
+    ours, theirs = bench.alternate(
+        lambda: kaitend.load_http("http-validate", *how, tls=tls),
+        lambda: nginx.load_http("http-validate", *how, tls=tls),
+    )
+    name = "nginx return 200, TLS 1.3" if tls else "nginx return 200"
+    return row("verdicts/s", ours, theirs, name, bytes=size)
+
+
+# --- minting ----------------------------------------------------------------------------------
+
+
+def mint_kaiten(bench, kaitend, http, *how):
+    if http:
+        return kaitend.load_http("http-mint", *kaitend.accounts, "--bearer",
+                                 f"{bench.keys()}/jwt", *how)  # fmt: skip
+    return kaitend.load("kaiten-mint", *kaitend.accounts, *how)
+
+
+@figure("mint_64", 64, False)
+@figure("mint_256", 256, False)
+@figure("mint_http_64", 64, True)
+def mint(bench, clients, http):
+    """Both sides begin with the accounts alone and grow as they are measured."""
+    if not peers.Postgres.is_there():
+        return None
+    kaitend = bench.kaitend(0, scratch=True)
+    postgres = bench.server("postgres", lambda: peers.Postgres(bench, kaitend.slugs))
+    how = ("--connections", clients, "--ms", bench.ms)
+    ours, theirs = bench.alternate(
+        lambda: mint_kaiten(bench, kaitend, http, *how),
+        lambda: postgres.load("postgres-mint", *kaitend.accounts, *how),
+    )
+    return row("mints/s", ours, theirs, "PostgreSQL insert, synchronous commit")
+
+
+@figure("mint_redis_64", 64)
+@figure("mint_redis_256", 256)
+def mint_redis(bench, clients):
+    if not peers.Redis.is_there():
+        return None
+    kaitend = bench.kaitend(0, scratch=True)
+    peer = bench.server("redis-durable", lambda: peers.Redis(bench, 0, durable=True))
+    how = ("--connections", clients, "--ms", bench.ms)
+    ours, theirs = bench.alternate(
+        lambda: mint_kaiten(bench, kaitend, False, *how),
+        lambda: peer.load("redis-mint", *kaitend.accounts, *how),
+    )
+    return row("mints/s", ours, theirs, "redis script, appendfsync always")
+
+
+@figure("verify_under_mint")
+def verify_under_mint(bench):
+    kaitend = bench.kaitend(bench.million, scratch=True)
+    how = ("--connections", 50, "--ms", bench.ms)
+
+    def beside():
+        mints = kaitend.begin("kaiten-mint", *kaitend.accounts, "--connections", 64, "--ms",
+                              3 * bench.ms)  # fmt: skip
+        time.sleep(bench.ms / 4000)
+        verdicts = kaitend.load("kaiten-verify", *kaitend.tokens, *how)
+        return verdicts | {"mints": bench.finish(mints)["per_second"]}
+
+    ours, alone = bench.alternate(
+        beside, lambda: kaitend.load("kaiten-verify", *kaitend.tokens, *how)
+    )
+    return row("us, 99th percentile", ours, alone, "the same while nobody mints", "p99_us",
+               lower=True, mints_per_second=median(ours, "mints"))  # fmt: skip
+
+
+# --- starting ---------------------------------------------------------------------------------
+
+
+@figure("start_1m")
+def start_1m(bench):
+    """Seconds from exec to the first right verdict; the files are not in the page cache."""
+    kaitend = bench.kaitend(bench.million, loops=0)
+    cold, warm = bench.alternate(
+        lambda: kaitend.restart(cold=True), lambda: kaitend.restart(cold=False)
+    )
+    return row("s", cold, None, None, "seconds", lower=True, warm=median(warm, "seconds"),
+               cpu=median(cold, "cpu"), tokens=kaitend.count)  # fmt: skip
+
+
+@figure("start_crash_1m")
+def start_crash_1m(bench):
+    """The same after kill -9 in the middle of what 64 clients mint."""
+    kaitend = bench.kaitend(bench.million, loops=0, scratch=True)
+
+    def crash():
+        mints = kaitend.begin("kaiten-mint", *kaitend.accounts, "--connections", 64, "--ms", 60_000)
+        time.sleep(bench.ms / 1000)
+        os.kill(kaitend.pid, signal.SIGKILL)
+        mints.communicate()  # which fails, as it must
+        return kaitend.restart(cold=True, how=signal.SIGCONT)
+
+    (crashed,) = bench.alternate(crash)
+    return row("s", crashed, None, None, "seconds", lower=True, cpu=median(crashed, "cpu"),
+               tokens=kaitend.count)  # fmt: skip
+
+
+# --- room -------------------------------------------------------------------------------------
+
+
+@figure("rss_per_token")
+def rss_per_token(bench):
+    """Memory of a fresh daemon with tokens, less that of one without, by the number of tokens."""
+
+    def memory(count):
+        kaitend = bench.kaitend(count)
+        if count:
+            kaitend.restart(cold=False)
+        return kaiten.rss(kaitend.pid)
+
+    empty = memory(0)
+    ours = [{"bytes": (memory(bench.many) - empty) / bench.many} for _ in range(bench.reps)]
+    return row("bytes", ours, None, None, "bytes", lower=True, tokens=bench.many)
+
+
+@figure("disk_per_token")
+def disk_per_token(bench):
+    kaitend = bench.kaitend(bench.million)
+    kaitend.restart(cold=False)  # the end of a daemon is a checkpoint
+    ours = [{"bytes": kaitend.files() / kaitend.count}]
+    return row("bytes", ours, None, None, "bytes", lower=True, tokens=kaitend.count)
+
+
+@figure("idle_conn")
+def idle_conn(bench):
+    """Memory that a connection takes which has been used once and waits."""
+    if not peers.Redis.is_there():
+        return None
+    kaitend = bench.kaitend(bench.million)
+    peer = redis(bench)
+    how = ("--connections", bench.idle, "--hold")
+
+    def per_connection(answer):
+        grown = answer["rss_after"] - answer["rss_before"]
+        return {"bytes": grown / answer["connections"]}
+
+    def ours():
+        kaitend.restart(cold=False)  # else the memory of the connections before is used again
+        return per_connection(kaitend.load("kaiten-verify", *kaitend.tokens, *how))
+
+    # redis gives back what it does not need; one repetition is as good as the next.
+    return row("bytes", *bench.alternate(
+        ours, lambda: per_connection(peer.load("redis-get", *peer.keys, *how))
+    ), "redis", "bytes", lower=True, connections=bench.idle)  # fmt: skip
+
+
+@figure("revoke_all_1m")
+def revoke_all_1m(bench):
+    """All tokens of one account, from the request to its answer, while others verify them; then
+    they are asked for and must be dead."""
+
+    def once():
+        kaitend = bench.kaitend(bench.million, accounts=1, scratch=True)
+        load = kaitend.begin("kaiten-judge", *kaitend.tokens, "--connections", 50, "--ms", bench.ms)
+        time.sleep(bench.ms / 2000)
+        answer = kaitend.load("kaiten-revoke-all", *kaitend.accounts, "--count", 1)
+        kaitend.load("kaiten-dead", *kaitend.tokens, "--count", 100_000, "--depth", 16)
+        bench.finish(load)
+        for key in [k for k in bench.servers if k.startswith("kaitend-")]:
+            bench.stop(key)
+        return {"seconds": answer["max_us"] / 1e6}
+
+    ours = [once() for _ in range(bench.reps)]
+    return row("s", ours, None, None, "seconds", lower=True, tokens=bench.million)
