@@ -194,6 +194,7 @@ struct line {
     size_t i; /* of its values */
     struct issuer *issuer;
     bool any_org;
+    const char *word; /* the one that is being read, as it stands */
     struct keyring_source source; /* the one that is being read; kind 0: none */
 };
 
@@ -266,11 +267,11 @@ static bool
 word_alg(struct line *l, const char *value)
 {
     if (!l->source.kind)
-        return bad(l, value, "alg= belongs behind a key or a jwks");
+        return bad(l, l->word, "alg= belongs behind a key or a jwks");
     if (l->source.alg)
-        return bad(l, value, "alg stands twice");
+        return bad(l, l->word, "alg stands twice");
     l->source.alg = key_alg_find(value, strlen(value));
-    return l->source.alg || bad(l, value,
+    return l->source.alg || bad(l, l->word,
                                 "unknown algorithm; RS256 RS384 RS512 PS256 PS384 PS512 ES256 "
                                 "ES384 ES512 EdDSA HS256 HS384 HS512 are known");
 }
@@ -279,9 +280,9 @@ static bool
 word_kid(struct line *l, const char *value)
 {
     if (l->source.kind != SOURCE_KEY)
-        return bad(l, value, "kid= belongs behind a key");
+        return bad(l, l->word, "kid= belongs behind a key");
     if (l->source.kid)
-        return bad(l, value, "kid stands twice");
+        return bad(l, l->word, "kid stands twice");
     l->source.kid = value;
     return true;
 }
@@ -290,9 +291,9 @@ static bool
 word_ca(struct line *l, const char *value)
 {
     if (l->source.kind != SOURCE_URL)
-        return bad(l, value, "ca= belongs behind the address of a jwks");
+        return bad(l, l->word, "ca= belongs behind the address of a jwks");
     if (l->source.ca || !*value)
-        return bad(l, value, "one file belongs behind ca=");
+        return bad(l, l->word, "one file belongs behind ca=");
     l->source.ca = value;
     return true;
 }
@@ -303,9 +304,9 @@ word_org(struct line *l, const char *value)
     struct claims_list *list = &l->issuer->policy.organizations;
     bool any = strcmp(value, "*") == 0;
     if (!*value || strlen(value) > CLAIMS_TEXT_MAX || list_has(list, value))
-        return bad(l, value, "an organization is text of 1 to 255 bytes, and stands once");
+        return bad(l, l->word, "an organization is text of 1 to 255 bytes, and stands once");
     if (l->any_org || (any && list->n > 0))
-        return bad(l, value, "org=* stands alone");
+        return bad(l, l->word, "org=* stands alone");
     l->any_org = any;
     return any || list_add(l->s, list, value);
 }
@@ -314,7 +315,7 @@ static bool
 word_audience(struct line *l, const char *value)
 {
     return *value ? list_add(l->s, &l->issuer->policy.audiences, value)
-                  : bad(l, value, "an audience must not be empty");
+                  : bad(l, l->word, "an audience must not be empty");
 }
 
 static bool
@@ -323,7 +324,7 @@ word_scopes(struct line *l, const char *value)
     struct claims_list *list = &l->issuer->policy.ceiling;
     char *rest = (char *)(uintptr_t)value; /* a part of the line's text, which is ours */
     if (list->n > 0)
-        return bad(l, value, "scopes stands twice");
+        return bad(l, l->word, "scopes stands twice");
     for (char *scope; (scope = strsep(&rest, ",")) != NULL;)
         if (!check_scope(l->s, l->option, l->i, scope, list->n) || !list_add(l->s, list, scope))
             return false;
@@ -348,6 +349,7 @@ static const struct word {
 static bool
 read_word(struct line *l, const char *text)
 {
+    l->word = text;
     bool issuer = strcmp(l->option, "issuer") == 0, key = strcmp(l->option, "key") == 0;
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
         const struct word *w = &words[i];
