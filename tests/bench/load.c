@@ -351,7 +351,7 @@ print(const struct run *run, double seconds, double client, double server)
     const struct histogram *h = &run->latencies;
     unsigned units = run->o->speech->units;
     double answers = (double)run->answers * (units > 0 ? units : 1);
-    printf("{\"speech\": \"%s\", \"answers\": %llu, \"seconds\": %.4f, \"per_second\": %.1f, "
+    printf("{\"speech\": \"%s\", \"answers\": %llu, \"seconds\": %.6f, \"per_second\": %.1f, "
            "\"p50_us\": %.1f, \"p99_us\": %.1f, \"p999_us\": %.1f, \"max_us\": %.1f, "
            "\"client_us\": %.3f, \"server_us\": %.3f}\n",
            run->o->speech->name, (unsigned long long)run->answers, seconds,
