@@ -182,6 +182,9 @@ def check_list(c, mints, revokes, ends):
     """c.tokens: slug -> (id, whether it is revoked), of one account, whole. mints by slug, revokes
     by token; ends are those of all tokens."""
     born = {m.token: m.end for asked in mints.values() for m in asked if m.done}
+    # A mint may have happened long before its answer was read: what ended everything in between
+    # explains the end of its token.
+    begun = {m.token: m.start for asked in mints.values() for m in asked if m.done}
     for slug in mints.keys() | c.tokens.keys():
         seen = c.tokens.get(slug)
         asked = mints.get(slug, ())
@@ -192,7 +195,7 @@ def check_list(c, mints, revokes, ends):
             how = asked[0].line if asked else "never asked for"
             yield Violation("ghost", f"{slug} of {c.account} was {how}, and is there")
     for token, revoked in c.tokens.values():
-        ended = revokes.get(token, []) + [e for e in ends if e.end > born.get(token, 0)]
+        ended = revokes.get(token, []) + [e for e in ends if e.end > begun.get(token, 0)]
         if not revoked and any(r.done and r.end <= c.start and
                                (r.what == "revoke" or born.get(token, r.end) <= r.start)
                                for r in ended):

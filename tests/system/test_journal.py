@@ -75,6 +75,12 @@ def clean():
     s.verify("later", True)
     s.call("list", told=dict(tokens={"all": ("id-all", True), "lost": ("id-lost", True),
                                      "later": ("id-later", False)}), account="c")
+    slow = s.begin("mint", key="slow", nonce="slow", account="d")
+    s.call("revoke_all", account="d")  # after the mint, before its answer was read
+    s.end(slow, secret="ksh_slow", token="id-slow", answered="slow")
+    s.call("revoke", "refused", dict(status=404, code="Token.NotFound"), token="id-slow")
+    s.verify("slow", False)
+    s.call("list", told=dict(tokens={"slow": ("id-slow", True)}), account="d")
     s.mint("short", expires=100)
     s.call("verify", told=dict(valid=False), secret="ksh_short", wall=101)
     s.call("list", told=dict(tokens={"one": ("id-one", False), "two": ("id-two", True),
