@@ -17,7 +17,9 @@ enum {
     SPARE_BYTES = 16 * 1024,  /* larger ones are freed */
     SWEEP_MS = 20,            /* deadlines closer together than this are served by one sweep */
     INPUT_FIRST = 512,
-    INPUT_ROOM = 4096
+    INPUT_ROOM = 4096,
+    ARRIVALS = 64,            /* reads of one turn that are looked at together */
+    ARRIVAL_ROOM = 16 * 1024  /* of the scratch that a read should find free */
 };
 
 /* What the connections of a loop share; its one thread owns it. */
@@ -36,9 +38,14 @@ struct hub {
         size_t size;
     } spares[SPARES];
     struct kt_buf sink; /* where answers to the dead go */
+    /* What was read in this turn, in the loop's scratch: given to the protocols at its end, all
+     * together, and answered after that. */
+    struct conn_input arrivals[ARRIVALS];
+    size_t narrivals, scratch_used;
 };
 
 static void settle(struct conn *conn);
+static void feed_arrivals(struct hub *hub);
 static void hub_turn(struct loop *loop, struct loop_task *task);
 static void on_sweep(evutil_socket_t fd, short what, void *arg);
 static void hub_end(void *local);
@@ -135,6 +142,7 @@ hub_turn(struct loop *loop, struct loop_task *task)
     struct hub *hub = loop_local(loop);
     hub->task_waits = false;
     hub->in_turn = true;
+    feed_arrivals(hub);
     struct conn *list = hub->queued;
     hub->queued = NULL;
     for (struct conn *conn = list, *next; conn; conn = next) {
@@ -235,7 +243,7 @@ sweep_one(struct conn *conn, int64_t now)
         log_line(LOG_LEVEL_INFO, "conn.slow", "door=%s peer=%s unread=%zu", conn->ops->name,
                  conn->peer.remote, conn->out.n - conn->sent);
         conn_close(conn);
-    } else if (conn->due <= now && !conn->full) {
+    } else if (conn->due <= now && !conn->full && !conn->arrived) {
         expire(conn);
     }
     if (conn->dead)
@@ -495,13 +503,21 @@ in_keep(struct conn *conn, const char *p, size_t n)
     conn->in_n += (uint32_t)n;
 }
 
-/* Returns how much the protocol took. */
 static size_t
-feed(struct conn *conn, const char *p, size_t n)
+feed_some(struct conn *conn, struct kt_str bytes)
 {
-    size_t used = 0;
+    struct conn_input input = { conn, bytes, 0 };
+    if (conn->ops->readable_all)
+        conn->ops->readable_all(&input, 1);
+    return input.used || !conn_ready(conn) ? input.used : conn->ops->readable(conn, bytes);
+}
+
+/* Returns how much the protocol took, of which used was taken before. */
+static size_t
+feed(struct conn *conn, const char *p, size_t n, size_t used)
+{
     while (used < n && conn_ready(conn)) {
-        size_t taken = conn->ops->readable(conn, (struct kt_str){ p + used, n - used });
+        size_t taken = feed_some(conn, (struct kt_str){ p + used, n - used });
         used += taken;
         if (taken == 0)
             break;
@@ -518,7 +534,7 @@ static void
 feed_kept(struct conn *conn)
 {
     conn->lifted = false;
-    size_t used = feed(conn, conn->in + conn->in_start, conn->in_n);
+    size_t used = feed(conn, conn->in + conn->in_start, conn->in_n, 0);
     if (conn->dead)
         return;
     conn->in_start += (uint32_t)used;
@@ -564,16 +580,69 @@ read_good(struct conn *conn, ssize_t n)
 }
 
 static void
+feed_arrival(const struct conn_input *input)
+{
+    struct conn *conn = input->conn;
+    const char *p = input->bytes.p;
+    size_t n = input->bytes.n;
+    conn->arrived = false;
+    if (conn->dead)
+        return;
+    conn->busy = true;
+    size_t used = feed(conn, p, n, input->used);
+    if (used < n && !conn->dead && !conn->finishing)
+        in_keep(conn, p + used, n - used);
+    conn->busy = false;
+    queue(conn);
+}
+
+/* Those of one protocol after the other. */
+static void
+feed_together(struct hub *hub)
+{
+    for (size_t i = 0, end; i < hub->narrivals; i = end) {
+        const struct conn_ops *ops = hub->arrivals[i].conn->ops;
+        for (end = i + 1; end < hub->narrivals && hub->arrivals[end].conn->ops == ops;)
+            end++;
+        if (ops->readable_all)
+            ops->readable_all(&hub->arrivals[i], end - i);
+    }
+}
+
+static void
+feed_arrivals(struct hub *hub)
+{
+    if (hub->narrivals > 1)
+        feed_together(hub);
+    for (size_t i = 0; i < hub->narrivals; i++)
+        feed_arrival(&hub->arrivals[i]);
+    /* Credentials come this way. */
+    kt_wipe(loop_scratch(hub->loop), hub->scratch_used);
+    hub->narrivals = hub->scratch_used = 0;
+}
+
+static char *
+scratch_room(struct hub *hub, size_t *ret_room)
+{
+    if (hub->narrivals == ARRIVALS || LOOP_SCRATCH - hub->scratch_used < ARRIVAL_ROOM)
+        feed_arrivals(hub);
+    *ret_room = LOOP_SCRATCH - hub->scratch_used;
+    return loop_scratch(hub->loop) + hub->scratch_used;
+}
+
+static void
 read_fresh(struct conn *conn)
 {
-    char *scratch = loop_scratch(conn->loop);
-    ssize_t n = io_read(conn, scratch, LOOP_SCRATCH);
+    struct hub *hub = hub_of(conn);
+    size_t room;
+    char *p = scratch_room(hub, &room);
+    ssize_t n = io_read(conn, p, room);
     if (!read_good(conn, n))
         return;
-    size_t used = feed(conn, scratch, (size_t)n);
-    if (used < (size_t)n && !conn->dead && !conn->finishing)
-        in_keep(conn, scratch + used, (size_t)n - used);
-    kt_wipe(scratch, (size_t)n); /* credentials come this way */
+    hub->arrivals[hub->narrivals++] = (struct conn_input){ conn, { p, (size_t)n }, 0 };
+    hub->scratch_used += (size_t)n;
+    conn->arrived = true;
+    hub_wait(hub);
 }
 
 static void
@@ -593,8 +662,9 @@ read_behind(struct conn *conn)
 static void
 read_linger(struct conn *conn)
 {
-    char *scratch = loop_scratch(conn->loop);
-    ssize_t n = io_read(conn, scratch, LOOP_SCRATCH);
+    size_t room;
+    char *scratch = scratch_room(hub_of(conn), &room);
+    ssize_t n = io_read(conn, scratch, room);
     if (n < 0 && errno == EAGAIN)
         return;
     if (n > 0)
@@ -619,6 +689,10 @@ io_wants(const struct conn *conn)
 static void
 take_input(struct conn *conn)
 {
+    if (conn->arrived) /* twice in one turn: what came first goes first */
+        feed_arrivals(hub_of(conn));
+    if (conn->dead || !wants_input(conn))
+        return;
     if (conn->in_n)
         read_behind(conn);
     else
@@ -644,7 +718,8 @@ on_readable(evutil_socket_t fd, short what, void *arg)
     conn->busy = true;
     take_input(conn);
     conn->busy = false;
-    settle(conn);
+    if (!conn->arrived)
+        settle(conn);
 }
 
 static void
@@ -658,7 +733,8 @@ on_writable(evutil_socket_t fd, short what, void *arg)
     if (!conn->dead && io_wants(conn) == CONN_IO_ROOM)
         take_input(conn);
     conn->busy = false;
-    settle(conn);
+    if (!conn->arrived)
+        settle(conn);
 }
 
 /* False: the last word waits until the kernel takes it, or the connection is dead. */

@@ -40,6 +40,13 @@ enum conn_phase {
     CONN_LINGER          /* conn.c's own, after conn_finish() */
 };
 
+/* Bytes of a connection as in readable(), and how many of them are done with. */
+struct conn_input {
+    struct conn *conn;
+    struct kt_str bytes;
+    size_t used;
+};
+
 struct conn_ops {
     const char *name;  /* for the log */
     size_t state_size; /* bytes of conn_state(), zeroed at the start */
@@ -50,6 +57,10 @@ struct conn_ops {
      * It is called again at once while it consumes something and conn_ready() says yes, so one
      * message per call is enough. */
     size_t (*readable)(struct conn *, struct kt_str bytes);
+
+    /* A chance to deal with requests of several connections at once, before readable() gets what
+     * is left of each. Sets used, and calls conn_ready() itself. NULL: one by one. */
+    void (*readable_all)(struct conn_input inputs[], size_t n);
 
     /* The deadline of the phase passed. May answer and must conn_finish() or conn_close(). NULL:
      * closed without a word. Not called for a peer that does not read our output. */
@@ -97,6 +108,7 @@ struct conn {
 
     /* conn.c's own from here on. */
     bool eof, finishing, shut, held, full, lifted, read_off, blocked, secret, busy, queued, buried;
+    bool arrived; /* bytes of it wait for the end of the turn */
     unsigned resume_at;
     int fd;
     const struct conn_io *io;

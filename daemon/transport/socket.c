@@ -454,38 +454,71 @@ is_flying(const struct socket *sock, uint64_t id)
     return false;
 }
 
+static bool
+is_crowded(struct conn *conn)
+{
+    size_t max = conn->limits->in_flight_max;
+    if (max == 0 || conn->in_flight < max)
+        return false;
+    conn_hold(conn, (unsigned)max - 1);
+    return true;
+}
+
 /* --- requests that are answered at once ---------------------------------------------------- */
 
-/* Those that came in one piece. All are taken as far as their operations before the first one runs:
- * the memory that one looks into is on its way while others are read. */
-struct group {
-    struct rpc rpc[LOOP_GROUP];
-    size_t end[LOOP_GROUP]; /* of each message, counted from the beginning of the first */
-    size_t n;
-};
+/* False: it would have blocked, and nothing happened. */
+static bool
+answer_inline(struct request *rq)
+{
+    /* Refused by its envelope, before anything was asked. */
+    if (rq->call.err.kind != KT_OK && !rq->spec) {
+        socket_answer(rq);
+        return true;
+    }
+    if (pipeline_run(rq) != PIPE_DECLINED)
+        return true;
+    request_done(rq);
+    return false;
+}
 
 static void
-group_add(struct conn *conn, struct group *g, const struct message *msg)
+inline_init(struct conn *conn, const struct message *msg, struct request *rq, struct rpc *rpc)
 {
-    struct request *rq = &loop_request(conn->loop)[g->n];
-    struct rpc *rpc = &g->rpc[g->n];
     *rpc = (struct rpc){ .conn = conn, .id = msg->id };
     request_init(rq, loop_arena(conn->loop), &socket_transport, conn->loop, &conn->peer);
     rq->inline_only = true;
     (void)read_envelope(rq, rpc, msg); /* what it refuses is answered in its turn */
-    g->end[g->n] = (g->n ? g->end[g->n - 1] : 0) + msg->bytes.n;
-    g->n++;
 }
 
-/* Whether a short message of the same kind follows. Anything else, the end of the input too, begins
- * a turn of its own. */
 static bool
-next_inline(struct conn *conn, struct kt_str bytes, struct message *msg)
+run_inline(struct conn *conn, const struct message *msg)
+{
+    struct rpc rpc;
+    struct request *rq = loop_request(conn->loop);
+    inline_init(conn, msg, rq, &rpc);
+    return answer_inline(rq);
+}
+
+/* Short ones that came in one turn of the loop, of one connection or of several. All are taken as
+ * far as their operations before the first one runs: the memory that one will look into is on its
+ * way while the others are read. */
+struct group {
+    struct rpc rpc[LOOP_GROUP];
+    struct conn_input *input[LOOP_GROUP];
+    size_t len[LOOP_GROUP]; /* of the message */
+    size_t n;
+};
+
+/* Whether a message that can join a group stands there. Anything else, the end of the input too, is
+ * left to readable(). */
+static bool
+peek_inline(struct conn *conn, struct kt_str bytes, struct message *msg)
 {
     int kind;
     const char *why;
+    const struct socket *sock = conn_state(conn);
     struct kt_value *value = KT_ARENA_NEW(loop_arena(conn->loop), struct kt_value);
-    if (!value || bytes.n == 0 || peek_kind(bytes, &kind, &why) != KT_FRAME_DONE ||
+    if (!value || bytes.n == 0 || sock->scan || peek_kind(bytes, &kind, &why) != KT_FRAME_DONE ||
         kind != RPC_REQUEST)
         return false;
     if (bytes.n > GROUP_MESSAGE_MAX)
@@ -495,108 +528,117 @@ next_inline(struct conn *conn, struct kt_str bytes, struct message *msg)
         return false;
     msg->bytes.p = bytes.p;
     return take_apart(value, msg) && msg->method.p && pipeline_may_inline(msg->method) &&
-           !is_flying(conn_state(conn), msg->id);
+           !is_flying(sock, msg->id);
 }
 
 static void
-group_look_ahead(struct conn *conn, const struct group *g)
+group_look_ahead(const struct group *g, struct request *rq)
 {
-    struct request *rq = loop_request(conn->loop);
     for (unsigned turn = 0; turn < PIPE_AHEAD_TURNS && g->n > 1; turn++)
         for (size_t i = 0; i < g->n; i++)
             if (rq[i].call.err.kind == KT_OK)
                 pipeline_ahead(&rq[i], turn);
 }
 
-/* False: it would have blocked, and nothing happened. */
-static bool
-answer_inline(struct request *rq)
+/* Empties the group. What a connection cannot have answered now, it and what follows it of the same
+ * connection, is as if nobody had looked at it. */
+static void
+group_run(struct group *g, struct loop *loop)
 {
-    bool by_envelope = rq->call.err.kind != KT_OK && !rq->spec;
-    if (!by_envelope)
-        return pipeline_run(rq) != PIPE_DECLINED;
-    socket_answer(rq);
-    return true;
+    struct request *rq = loop_request(loop);
+    const struct conn_input *stopped = NULL;
+    group_look_ahead(g, rq);
+    for (size_t i = 0; i < g->n; i++) {
+        struct conn_input *input = g->input[i];
+        struct conn *conn = input->conn;
+        if (input != stopped && conn_ready(conn) && answer_inline(&rq[i])) {
+            input->used += g->len[i];
+            conn_enter(conn, conn->in_flight ? CONN_WORK : CONN_IDLE);
+            continue;
+        }
+        stopped = input;
+        request_done(&rq[i]);
+    }
+    g->n = 0;
+    kt_arena_reset(loop_arena(loop));
 }
 
-/* Returns how many bytes are dealt with, msg and what follows it; 0: msg would have blocked. */
-static size_t
-run_inline(struct conn *conn, const struct message *first, struct kt_str bytes)
+/* Adds what can join, in order; stops at what cannot. */
+static void
+group_gather(struct group *g, struct conn_input *input)
+{
+    struct message msg;
+    struct conn *conn = input->conn;
+    for (size_t seen = input->used; conn_ready(conn) && !is_crowded(conn);) {
+        const struct kt_str rest = { input->bytes.p + seen, input->bytes.n - seen };
+        if (!peek_inline(conn, rest, &msg))
+            return;
+        inline_init(conn, &msg, &loop_request(conn->loop)[g->n], &g->rpc[g->n]);
+        g->input[g->n] = input;
+        g->len[g->n++] = msg.bytes.n;
+        seen += msg.bytes.n;
+        if (g->n < LOOP_GROUP)
+            continue;
+        group_run(g, conn->loop);
+        if (input->used < seen)
+            return;
+    }
+}
+
+static void
+socket_readable_all(struct conn_input inputs[], size_t n)
 {
     struct group g;
-    struct message msg = *first;
-    struct request *rq = loop_request(conn->loop);
-    size_t used = 0, i = 0;
+    struct loop *loop = inputs[0].conn->loop;
     g.n = 0;
-    do {
-        group_add(conn, &g, &msg);
-        used = g.end[g.n - 1];
-    } while (g.n < LOOP_GROUP && first->bytes.n <= GROUP_MESSAGE_MAX &&
-             next_inline(conn, (struct kt_str){ bytes.p + used, bytes.n - used }, &msg));
-    group_look_ahead(conn, &g);
-    /* The first may always be answered; the others as long as there is room for answers. */
-    while (i < g.n && (i == 0 || conn_ready(conn)) && answer_inline(&rq[i]))
-        i++;
-    used = i ? g.end[i - 1] : 0;
-    for (; i < g.n; i++)
-        request_done(&rq[i]);
-    return used;
+    kt_arena_reset(loop_arena(loop));
+    for (size_t i = 0; i < n; i++)
+        group_gather(&g, &inputs[i]);
+    group_run(&g, loop);
 }
 
-/* Returns how many bytes are dealt with; 0 when the message has to wait, because a mutation begins
- * only after the requests before it have ended, and what follows it waits for its answer. */
-static size_t
-run_message(struct conn *conn, const struct message *msg, struct kt_str bytes)
+/* --- one message --------------------------------------------------------------------------- */
+
+/* True when the message is dealt with; false when it has to wait, because a mutation begins only
+ * after the requests before it have ended, and what follows it waits for its answer. */
+static bool
+run_message(struct conn *conn, const struct message *msg)
 {
     struct socket *sock = conn_state(conn);
     if (!msg->method.p) {
         refuse(conn, msg, KT_VALIDATION, "the method is named by a string of at most %d bytes",
                METHOD_MAX);
-        return msg->bytes.n;
+        return true;
     }
     if (is_flying(sock, msg->id)) {
         refuse(conn, msg, KT_VALIDATION, "a request of this id is still at work");
-        return msg->bytes.n;
+        return true;
     }
     bool writes = pipeline_writes(msg->method);
     if (writes && conn->in_flight > 0) {
         conn_hold(conn, 0);
-        return 0;
+        return false;
     }
-    size_t used = pipeline_may_inline(msg->method) ? run_inline(conn, msg, bytes) : 0;
-    if (used != 0)
-        return used;
-    run_apart(conn, msg);
+    if (!pipeline_may_inline(msg->method) || !run_inline(conn, msg))
+        run_apart(conn, msg);
     if (writes)
         conn_hold(conn, 0);
-    return msg->bytes.n;
+    return true;
 }
 
-/* bytes: all that is there, the message in front. */
 static size_t
-take_value(struct conn *conn, const struct kt_value *value, size_t len, struct kt_str bytes)
+take_value(struct conn *conn, const struct kt_value *value, struct kt_str bytes)
 {
-    struct message msg = { .bytes = { bytes.p, len } };
-    size_t used = len; /* notifications have nothing to say to us */
+    struct message msg = { .bytes = bytes };
     if (value->array.n == 4 && !take_apart(value, &msg)) {
         hang_up(conn, "the id is no unsigned integer");
-        return len;
+        return bytes.n;
     }
-    if (value->array.n == 4)
-        used = run_message(conn, &msg, bytes);
-    if (used != 0)
-        conn_enter(conn, conn->in_flight ? CONN_WORK : CONN_IDLE);
-    return used;
-}
-
-static bool
-is_crowded(struct conn *conn)
-{
-    size_t max = conn->limits->in_flight_max;
-    if (max == 0 || conn->in_flight < max)
-        return false;
-    conn_hold(conn, (unsigned)max - 1);
-    return true;
+    /* Notifications have nothing to say to us. */
+    if (value->array.n == 4 && !run_message(conn, &msg))
+        return 0;
+    conn_enter(conn, conn->in_flight ? CONN_WORK : CONN_IDLE);
+    return bytes.n;
 }
 
 static size_t
@@ -612,7 +654,7 @@ socket_readable(struct conn *conn, struct kt_str bytes)
     if (found == KT_FRAME_DONE)
         found = read_value(conn, bytes, &value, &len, &why);
     if (found == KT_FRAME_DONE)
-        return take_value(conn, &value, len, bytes);
+        return take_value(conn, &value, (struct kt_str){ bytes.p, len });
     if (found == KT_FRAME_MORE) {
         conn_enter(conn, CONN_HEAD);
         return 0;
@@ -640,6 +682,7 @@ const struct conn_ops socket_ops = {
     .name = "socket",
     .state_size = sizeof(struct socket),
     .readable = socket_readable,
+    .readable_all = socket_readable_all,
     .expired = socket_expired,
     .freed = socket_freed,
 };

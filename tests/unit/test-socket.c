@@ -308,6 +308,83 @@ a_group_ends_where_the_loop_is_left(void **state)
     close(fd);
 }
 
+enum { MANY = 90, KINDS = 6 };
+
+static int many[MANY];
+
+#define VERIFY(id, token) "[0," id ",\"token.verify\",[{\"token\":\"" token "\"}]]"
+#define VERDICT(id, valid) "[1," id ",null,{\"valid\":" valid "}]"
+
+/* On the loop: it finds all of it in its next turn. */
+static void
+say_to_many(void *ctx)
+{
+    (void)ctx;
+    struct kt_str one = pack(VERIFY("1", "good"));
+    for (int i = 0; i < MANY; i++) {
+        switch (i % KINDS) {
+        case 0: say(many[i], one); break;
+        case 1:
+            for (int k = 0; k < 20; k++)
+                ask(many[i], k % 2 ? VERIFY("7", "bad") : VERIFY("7", "good"));
+            break;
+        case 2:
+            ask(many[i], GET("2", "a"));
+            say(many[i], one);
+            break;
+        case 3: say(many[i], (struct kt_str){ one.p, one.n - 3 }); break;
+        case 4:
+            say(many[i], one);
+            say(many[i], (struct kt_str){ "\x93\x07", 2 });
+            break;
+        case 5:
+            say(many[i], one);
+            shutdown(many[i], SHUT_WR);
+            break;
+        }
+    }
+}
+
+static void
+hear_from(int i)
+{
+    switch (i % KINDS) {
+    case 1:
+        for (int k = 0; k < 20; k++)
+            EXPECT(many[i], k % 2 ? VERDICT("7", "false") : VERDICT("7", "true"));
+        break;
+    case 3:
+        assert_true(is_silent(many[i]));
+        struct kt_str one = pack(VERIFY("1", "good"));
+        say(many[i], (struct kt_str){ one.p + one.n - 3, 3 });
+        EXPECT(many[i], VERDICT("1", "true"));
+        break;
+    default: EXPECT(many[i], VERDICT("1", "true")); break;
+    }
+    if (i % KINDS >= 4)
+        EXPECT(many[i], "end");
+}
+
+/* The requests of a turn are looked at together, whosever they are: each connection has its own
+ * answers in its own order, and what one of them does wrong is not told to another. */
+static void
+many_connections_in_one_turn(void **state)
+{
+    (void)state;
+    for (int i = 0; i < MANY; i++)
+        many[i] = bench_dial(&usual, NULL);
+    bench_on_loop(say_to_many, NULL);
+    assert_true(bench_parked(MANY / KINDS));
+    for (int i = 0; i < MANY; i++)
+        hear_from(i);
+    for (int i = 2; i < MANY; i += KINDS) {
+        assert_true(bench_answer(0));
+        EXPECT(many[i], GOT("2", "a"));
+    }
+    for (int i = 0; i < MANY; i++)
+        close(many[i]);
+}
+
 #define BYTES(s) { s, sizeof(s) - 1 }
 
 static void
@@ -1115,6 +1192,7 @@ main(void)
         TEST(answers_of_one_read_go_out_together),
         TEST(what_came_together_is_answered_in_its_order),
         TEST(a_group_ends_where_the_loop_is_left),
+        TEST(many_connections_in_one_turn),
         TEST(ids_and_names_have_every_encoding),
         TEST(a_name_is_text),
         TEST(hostile_bytes_end_the_connection),
