@@ -27,7 +27,8 @@ const struct kaiten_option settings_daemon[] = {
       "Whoever loses it loses every token." },
     { "journal_file", KAITEN_OPT_PATH, 0, NULL, 0, 0,
       "What was revoked, apart from the store, so that a copy of the store that is put back "
-      "revives nothing; revocations.log in state_dir when not set. Never put an old copy of it back." },
+      "revives nothing; revocations.log in state_dir when not set. Never put an old copy of it "
+      "back." },
     { "signing_key_file", KAITEN_OPT_PATH, 0, NULL, 0, 0,
       "P-256 private key of the JWTs that /tokens/validate hands out; signing.pem in state_dir "
       "when not set. Made at the first start." },

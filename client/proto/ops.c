@@ -412,8 +412,8 @@ static const struct kt_op_error token_validate_errors[] = {
     { KT_UNAUTHORIZED, "ValidateToken.Invalid", "invalid token" },
     { KT_INTERNAL, "ValidateToken.Failed", NULL },
     { KT_UNAVAILABLE, "Server.Quarantined",
-      "no token is accepted and nothing can be changed until the operator has accepted the state of "
-      "the store" },
+      "no token is accepted and nothing can be changed until the operator has accepted the state "
+      "of the store" },
     LAST
 };
 

@@ -111,6 +111,7 @@ ARGS = {
     "token.get": {"serviceAccountSlug": "nope", "tokenSlug": "nope"},
     "token.rotate": {"serviceAccountSlug": "nope", "tokenSlug": "nope"},
     "token.revoke": {"serviceAccountSlug": "nope", "tokenSlug": "nope"},
+    "token.revokeAll": {"serviceAccountSlug": "nope"},
     "token.verify": {"token": "ksh_" + "A" * 32},
     "token.verifyMany": {"tokens": []},
 }
