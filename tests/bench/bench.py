@@ -44,9 +44,13 @@ class Bench:
             self.made_keys = kaiten.Keys(self)
         return self.made_keys.dir
 
-    def begin(self, speech, *args):
+    def begin(self, speech, *args, quiet=False):
         command = [os.environ.get("BENCH_LOAD") or f"{self.build}/tests/bench/load", speech]
-        return subprocess.Popen(command + [str(a) for a in args], stdout=subprocess.PIPE)
+        return subprocess.Popen(
+            command + [str(a) for a in args],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL if quiet else None,
+        )
 
     @staticmethod
     def finish(child):

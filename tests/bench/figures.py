@@ -14,11 +14,13 @@ import peers
 ALL = {}
 
 
-def figure(name, *args):
-    """Registers a function under a name; it is called with the bench and the arguments."""
+def figure(*names):
+    """Registers a function under its names; it is called with the bench and the one that is
+    wanted."""
 
     def register(f):
-        ALL[name] = lambda bench: f(bench, *args)
+        for name in names:
+            ALL[name] = lambda bench, name=name: f(bench, name)
         return f
 
     return register
@@ -66,20 +68,19 @@ def against_redis(bench, kaitend, speech, theirs, *how):
     )
 
 
-@figure("verify_p1", 1, 1, "million")
-@figure("verify_p16", 16, 1, "million")
-@figure("verify_p16_2loops", 16, 2, "million")
-@figure("verify_10m", 16, 1, "many")
-def verify(bench, depth, loops, size):
+@figure("verify_p1", "verify_p16", "verify_p16_2loops", "verify_10m")
+def verify(bench, name):
     if not peers.Redis.is_there():
         return None
-    kaitend = bench.kaitend(getattr(bench, size), loops=loops)
+    tokens = bench.many if name == "verify_10m" else bench.million
+    kaitend = bench.kaitend(tokens, loops=2 if name == "verify_p16_2loops" else 1)
+    depth = 1 if name == "verify_p1" else 16
     ours, theirs = against_redis(bench, kaitend, "kaiten-verify", "redis-get", "--depth", depth)
     return row("verdicts/s", ours, theirs, "redis GET", tokens=kaitend.count, keys=bench.million)
 
 
 @figure("verify_many")
-def verify_many(bench):
+def verify_many(bench, _):
     if not peers.Redis.is_there():
         return None
     kaitend = bench.kaitend(bench.million)
@@ -88,7 +89,7 @@ def verify_many(bench):
 
 
 @figure("verify_munge")
-def verify_munge(bench):
+def verify_munge(bench, _):
     if not peers.Munge.is_there():
         return None
     kaitend = bench.kaitend(bench.million)
@@ -101,11 +102,11 @@ def verify_munge(bench):
     return row("verdicts/s", ours, theirs, "munge encode and decode")
 
 
-@figure("validate_http", False)
-@figure("validate_https", True)
-def validate(bench, tls):
+@figure("validate_http", "validate_https")
+def validate(bench, figure_name):
     if not peers.Nginx.is_there():
         return None
+    tls = figure_name == "validate_https"
     kaitend = bench.kaitend(bench.million)
     size = len(kaitend.answer_of_validate())
     nginx = bench.server("nginx", lambda: peers.Nginx(bench, size))
@@ -124,6 +125,10 @@ def validate(bench, tls):
 # --- minting ----------------------------------------------------------------------------------
 
 
+def clients_of(name):
+    return int(name.rpartition("_")[2])
+
+
 def mint_kaiten(bench, kaitend, http, *how):
     if http:
         return kaitend.load_http("http-mint", *kaitend.accounts, "--bearer",
@@ -131,31 +136,28 @@ def mint_kaiten(bench, kaitend, http, *how):
     return kaitend.load("kaiten-mint", *kaitend.accounts, *how)
 
 
-@figure("mint_64", 64, False)
-@figure("mint_256", 256, False)
-@figure("mint_http_64", 64, True)
-def mint(bench, clients, http):
+@figure("mint_64", "mint_256", "mint_http_64")
+def mint(bench, name):
     """Both sides begin with the accounts alone and grow as they are measured."""
     if not peers.Postgres.is_there():
         return None
     kaitend = bench.kaitend(0, scratch=True)
     postgres = bench.server("postgres", lambda: peers.Postgres(bench, kaitend.slugs))
-    how = ("--connections", clients, "--ms", bench.ms)
+    how = ("--connections", clients_of(name), "--ms", bench.ms)
     ours, theirs = bench.alternate(
-        lambda: mint_kaiten(bench, kaitend, http, *how),
+        lambda: mint_kaiten(bench, kaitend, name == "mint_http_64", *how),
         lambda: postgres.load("postgres-mint", *kaitend.accounts, *how),
     )
     return row("mints/s", ours, theirs, "PostgreSQL insert, synchronous commit")
 
 
-@figure("mint_redis_64", 64)
-@figure("mint_redis_256", 256)
-def mint_redis(bench, clients):
+@figure("mint_redis_64", "mint_redis_256")
+def mint_redis(bench, name):
     if not peers.Redis.is_there():
         return None
     kaitend = bench.kaitend(0, scratch=True)
     peer = bench.server("redis-durable", lambda: peers.Redis(bench, 0, durable=True))
-    how = ("--connections", clients, "--ms", bench.ms)
+    how = ("--connections", clients_of(name), "--ms", bench.ms)
     ours, theirs = bench.alternate(
         lambda: mint_kaiten(bench, kaitend, False, *how),
         lambda: peer.load("redis-mint", *kaitend.accounts, *how),
@@ -164,7 +166,7 @@ def mint_redis(bench, clients):
 
 
 @figure("verify_under_mint")
-def verify_under_mint(bench):
+def verify_under_mint(bench, _):
     kaitend = bench.kaitend(bench.million, scratch=True)
     how = ("--connections", 50, "--ms", bench.ms)
 
@@ -186,7 +188,7 @@ def verify_under_mint(bench):
 
 
 @figure("start_1m")
-def start_1m(bench):
+def start_1m(bench, _):
     """Seconds from exec to the first right verdict; the files are not in the page cache."""
     kaitend = bench.kaitend(bench.million, loops=0)
     cold, warm = bench.alternate(
@@ -197,12 +199,13 @@ def start_1m(bench):
 
 
 @figure("start_crash_1m")
-def start_crash_1m(bench):
+def start_crash_1m(bench, _):
     """The same after kill -9 in the middle of what 64 clients mint."""
     kaitend = bench.kaitend(bench.million, loops=0, scratch=True)
 
     def crash():
-        mints = kaitend.begin("kaiten-mint", *kaitend.accounts, "--connections", 64, "--ms", 60_000)
+        mints = kaitend.begin("kaiten-mint", *kaitend.accounts, "--connections", 64, "--ms", 60_000,
+                              quiet=True)  # fmt: skip
         time.sleep(bench.ms / 1000)
         os.kill(kaitend.pid, signal.SIGKILL)
         mints.communicate()  # which fails, as it must
@@ -217,7 +220,7 @@ def start_crash_1m(bench):
 
 
 @figure("rss_per_token")
-def rss_per_token(bench):
+def rss_per_token(bench, _):
     """Memory of a fresh daemon with tokens, less that of one without, by the number of tokens."""
 
     def memory(count):
@@ -232,7 +235,7 @@ def rss_per_token(bench):
 
 
 @figure("disk_per_token")
-def disk_per_token(bench):
+def disk_per_token(bench, _):
     kaitend = bench.kaitend(bench.million)
     kaitend.restart(cold=False)  # the end of a daemon is a checkpoint
     ours = [{"bytes": kaitend.files() / kaitend.count}]
@@ -240,7 +243,7 @@ def disk_per_token(bench):
 
 
 @figure("idle_conn")
-def idle_conn(bench):
+def idle_conn(bench, _):
     """Memory that a connection takes which has been used once and waits."""
     if not peers.Redis.is_there():
         return None
@@ -263,7 +266,7 @@ def idle_conn(bench):
 
 
 @figure("revoke_all_1m")
-def revoke_all_1m(bench):
+def revoke_all_1m(bench, _):
     """All tokens of one account, from the request to its answer, while others verify them; then
     they are asked for and must be dead."""
 

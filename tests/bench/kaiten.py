@@ -186,9 +186,9 @@ class Kaitend:
         more = ("--tls",) if tls else ()
         return self.bench.load(speech, "--to", to, "--pid", self.pid, *more, *args)
 
-    def begin(self, speech, *args):
+    def begin(self, speech, *args, quiet=False):
         """A load in the background; its answer is what finish() gives."""
-        return self.bench.begin(speech, "--to", self.socket, "--pid", self.pid, *args)
+        return self.bench.begin(speech, "--to", self.socket, "--pid", self.pid, *args, quiet=quiet)
 
     def restart(self, cold, how=signal.SIGTERM):
         """Ends it, starts it again, and says how long it took to the first right verdict."""
