@@ -182,7 +182,7 @@ const struct kaiten_host host_table = {
     .forget = host_forget,
 };
 
-bool
+enum kaiten_status
 plugin_open(const struct plugin *p, const struct conf_values *options, void **ret_instance,
             struct conf_error *err)
 {
@@ -191,9 +191,8 @@ plugin_open(const struct plugin *p, const struct conf_values *options, void **re
     enum kaiten_status status =
         p->kind == PLUGIN_STORAGE ? p->storage.open(&host_table, config, ret_instance, &why)
                                   : p->auth.open(&host_table, config, ret_instance, &why);
-    if (status == KAITEN_DONE)
-        return true;
-    snprintf(err->text, sizeof err->text, "%s: %s", p->name,
-             why.text[0] ? why.text : "failed without saying why");
-    return false;
+    if (status != KAITEN_DONE)
+        snprintf(err->text, sizeof err->text, "%s: %s", p->name,
+                 why.text[0] ? why.text : "failed without saying why");
+    return status;
 }

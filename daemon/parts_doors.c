@@ -21,7 +21,7 @@ parts_open_auths(struct parts *p)
 {
     struct conf_error err;
     for (size_t i = 0; i < p->nauths; i++)
-        if (!plugin_open(p->auths[i], p->options[1 + i], &p->instances[i], &err))
+        if (plugin_open(p->auths[i], p->options[1 + i], &p->instances[i], &err) != KAITEN_DONE)
             return parts_fail(EX_CONFIG, err.text);
     return EX_OK;
 }

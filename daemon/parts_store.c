@@ -27,8 +27,9 @@ parts_open_storage(struct parts *p)
 {
     struct conf_error err;
     void *instance;
-    if (!plugin_open(p->storage, p->options[0], &instance, &err))
-        return parts_fail(EX_TEMPFAIL, err.text);
+    enum kaiten_status status = plugin_open(p->storage, p->options[0], &instance, &err);
+    if (status != KAITEN_DONE) /* what is damaged is so at the next start, too */
+        return parts_fail(status == KAITEN_CORRUPT ? EX_DATAERR : EX_TEMPFAIL, err.text);
     p->svc.store = store_new(&p->storage->storage, instance, KAITEN_THREADS_PARALLEL);
     if (!p->svc.store)
         return parts_fail_errno(EX_OSERR, "storage");

@@ -54,9 +54,9 @@ struct kaiten_err {
     char text[512];
 };
 
-/* Opens an instance with its checked options. False: err says file, line and the plugin's words. */
-bool plugin_open(const struct plugin *, const struct conf_values *, void **ret_instance,
-                 struct conf_error *err);
+/* Opens an instance with its checked options. Not KAITEN_DONE: err has the plugin's words. */
+enum kaiten_status plugin_open(const struct plugin *, const struct conf_values *,
+                               void **ret_instance, struct conf_error *err);
 
 struct principal;
 struct service;

@@ -162,6 +162,7 @@ bdb_run(struct bdb *bdb)
     bdb_base_open(bdb);
     bdb->roomy = true;
     bdb->voice.running = bdb;
+    bdb_room_take(bdb);
     return bdb_threads_start(bdb);
 }
 

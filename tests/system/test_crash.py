@@ -94,3 +94,44 @@ def test_what_a_crash_leaves_behind_is_what_a_clean_stop_leaves(own_daemon):
     d.start()
     assert d.stop() == 0
     assert sorted(str(p.relative_to(d.dir)) for p in d.dir.rglob("*")) == clean
+
+
+def test_a_damaged_store_is_repaired_or_stays_down(own_daemon):
+    """One page of every database is spoiled: the daemon ends, and its next start has everything.
+    Without the logs that takes it stays down, and says what to do."""
+    d = own_daemon("storage-bdb").start()
+    rpc = d.rpc()
+    slug = rpc.call("account.create", name="page").body["slug"]
+    minted = [rpc.call("token.create", serviceAccountSlug=slug, name=f"t{i}",
+                       scopes=["read:instances"]).body for i in range(40)]
+    dead, live = minted[:10], minted[10:]
+    for t in dead:
+        assert rpc.call("token.revoke", serviceAccountSlug=slug, tokenSlug=t["slug"]).ok
+    assert d.stop() == 0
+    spoil(d)
+    d.spawn()
+    assert d.process.wait(20) == os.EX_TEMPFAIL, d.tail()
+    d.start()
+    assert "is repaired" in d.log.read_text()
+    assert valid(d, live) == {True} and valid(d, dead) == {False}
+    assert d.stop() == 0
+
+    spoil(d)
+    for log in (d.state / "db").glob("log.*"):
+        log.unlink()
+    for _ in range(2):
+        d.spawn()
+        assert d.process.wait(20) == os.EX_DATAERR, d.tail()
+        assert "restore a backup" in d.tail(3), d.tail()
+
+
+def spoil(d):
+    for path in (d.state / "db").glob("space-*.db"):
+        with open(path, "r+b") as f:
+            f.seek(4096 + 300)
+            f.write(b"scribble")
+
+
+def valid(d, tokens):
+    answer = d.rpc().call("token.verifyMany", tokens=[t["token"] for t in tokens])
+    return {r["valid"] for r in answer.body["results"]}
