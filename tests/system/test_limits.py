@@ -273,13 +273,6 @@ def test_an_id_in_flight_cannot_be_used_again(daemon):
     assert rpc.receive()[2] is None, "an id is free again when it was answered"
 
 
-def test_ids_are_echoed_up_to_64_bits(daemon):
-    rpc = daemon.rpc()
-    for ident in (0, 1 << 31, (1 << 32) + 1, (1 << 64) - 1):
-        rpc.send("kaiten.ping", {}, ident=ident)
-        assert rpc.receive()[1] == ident
-
-
 def test_ten_thousand_pipelined_requests_are_answered_in_bounded_memory(daemon):
     before = rss(daemon)
     rpc = daemon.rpc()

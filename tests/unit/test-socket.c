@@ -643,6 +643,38 @@ an_id_at_work_is_refused(void **state)
     close(fd);
 }
 
+/* As many as the limit says are at work, and the next one begins when one of them has ended. */
+static void
+the_limit_of_requests_at_work_is_exact(void **state)
+{
+    (void)state;
+    static const size_t limits[] = { 1, 2, 128 }; /* 128: the default */
+    for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
+        struct listen_limits few = usual;
+        few.in_flight_max = limits[i];
+        int fd = bench_dial(&few, NULL);
+        for (size_t id = 0; id <= limits[i]; id++) {
+            char json[128];
+            snprintf(json, sizeof json, "[0,%zu,\"account.get\",[{\"serviceAccountSlug\":\"a\"}]]",
+                     id);
+            ask(fd, json);
+        }
+        assert_true(bench_parked(limits[i]));
+        bench_settle();
+        assert_true(bench_parked(limits[i]));
+        for (size_t id = 0; id <= limits[i]; id++) {
+            assert_true(bench_answer(0));
+            char want[128];
+            snprintf(want, sizeof want,
+                     "[1,%zu,null,{\"name\":null,\"slug\":\"a\",\"tokens\":null}]", id);
+            EXPECT(fd, want);
+            assert_true(bench_parked(id == 0 ? limits[i] : limits[i] - id));
+        }
+        close(fd);
+        bench_settle();
+    }
+}
+
 static void
 requests_at_work_are_capped(void **state)
 {
@@ -1204,6 +1236,7 @@ main(void)
         TEST(a_mutation_is_a_barrier_both_ways),
         TEST(an_id_at_work_is_refused),
         TEST(requests_at_work_are_capped),
+        TEST(the_limit_of_requests_at_work_is_exact),
         TEST(what_would_block_starts_again_apart),
         TEST(a_dead_client_drops_its_answers),
         TEST(hello_chooses_the_form_of_refusals),
