@@ -126,7 +126,7 @@ TEXTS = ["a", "ab", "A", "a-", "a_b", "\u00e9\u00e9", "ab\n", "<&>"]
 
 
 def candidates(document, schema):
-    """Values that just meet and just miss what the schema says, and all that are of another type."""
+    """Values that just meet and just miss what the schema says, and those of other types."""
     schema = follow(document, schema)
     found = list(ANYTHING)
     for check in ("minLength", "maxLength"):
@@ -192,7 +192,7 @@ class Operation:
     def check(self, door, at, query, body):
         """Sends it, and compares."""
         if isinstance(body, dict) and len(str(body.get("name"))) > 80 and "slug" not in body:
-            body = dict(body, slug=next(names))  # one that is derived may be longer than a given one
+            body = dict(body, slug=next(names))  # a derived one may be longer
         expected = self.expected(at, query, body, door)
         answer = self.send(door, at, query, body)
         what = (self.ident, door.name, str(query), str(body)[:400], str(answer)[:800])
@@ -317,8 +317,8 @@ def test_each_parameter_of_a_path(document, daemon, home, ident):
     operation = Operation(document, ident)
     http = daemon.http(daemon.jwt(org="org-of-the-stream"))
     for name in place_of(operation, home):
-        for value in ("x", "A b", "\u00e9", "%", "%2e", "a/b", "\0", ".", "..", "x" * 2100, "'", "?",
-                      "home\n", "HOME", "system:kaiten", "{%s}" % name):
+        for value in ("x", "A b", "\u00e9", "%", "%2e", "a/b", "\0", ".", "..", "x" * 2100, "'",
+                      "?", "home\n", "HOME", "system:kaiten", "{%s}" % name):
             at = dict(place_of(operation, home), **{name: value})
             body = operation.base() if operation.schema else None
             answer = operation.send(http, at, {}, body)
