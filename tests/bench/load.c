@@ -460,6 +460,8 @@ load(const struct options *o)
     run.epoll = epoll_create1(EPOLL_CLOEXEC);
     long before = o->hold ? server_rss(o->pid) : 0;
     struct connection **all = calloc(o->connections, sizeof *all);
+    if (!all)
+        die("no memory");
     for (size_t i = 0; i < o->connections; i++)
         all[i] = connection_new(&run);
     for (size_t i = 0; i < o->connections; i++)
@@ -468,6 +470,11 @@ load(const struct options *o)
         hold(&run, before);
     else
         measure(&run);
+    for (size_t i = 0; i < o->connections; i++) {
+        wire_close(&all[i]->wire);
+        free(all[i]);
+    }
+    free(all);
     if (run.talk.save && fclose(run.talk.save) != 0)
         die("%s: %s", o->save, strerror(errno));
     return 0;
