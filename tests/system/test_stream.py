@@ -16,7 +16,7 @@ import urllib.parse
 
 import pytest
 
-from conftest import done, places, refused
+from conftest import STORES, done, places, refused
 from schema import CHECKS, check_answer, follow, operations
 
 REQUESTS = int(os.environ.get("KAITEN_STREAM_REQUESTS", "300"))
@@ -226,6 +226,12 @@ class Operation:
 READS = ["get-service-accounts", "get-service-account-tokens"]
 WRITES = ["create-service-account", "update-service-account", "create-service-account-token",
           "rotate-service-account-token", "revoke-service-account-tokens"]
+
+
+@pytest.fixture(scope="session", params=STORES[:1])
+def store(request):
+    """What is bound has not come to a store yet: one of them will do."""
+    return request.param
 
 
 @pytest.fixture(scope="module")
