@@ -161,8 +161,10 @@ section_add(struct reader *r, struct kt_str kind, struct kt_str name)
     s->line = r->line;
     s->kind = strndup(kind.p, kind.n);
     if (s->kind == NULL || (name.p != NULL && (s->name = strndup(name.p, name.n)) == NULL) ||
-        asprintf(&s->where, "%s:%u", conf->file, r->line) < 0)
+        asprintf(&s->where, "%s:%u", conf->file, r->line) < 0) {
+        s->where = NULL; /* what asprintf left there is undefined */
         return no_memory(r->err);
+    }
     r->section = s;
     return true;
 }

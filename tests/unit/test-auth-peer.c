@@ -2,6 +2,7 @@
 /* Copyright the kaiten authors */
 #include "config.h"
 
+#include "plugins/auth-peer/rule.h"
 #include "tests/unit/auth-host.h"
 
 TEST_PLUGIN(peer);
@@ -239,6 +240,62 @@ texts_have_exact_limits(void **state)
 }
 
 static void
+lines_and_lists_have_exact_limits(void **state)
+{
+    char rule[5000];
+    const char *const rules[] = { rule, NULL };
+    (void)state;
+    for (size_t n = RULE_LINE_MAX - 1; n <= RULE_LINE_MAX + 1; n++) {
+        memset(rule, ' ', n);
+        rule[n] = 0;
+        memcpy(rule + n - 9, "any org=a", 9);
+        void *instance = open_rules(rules);
+        assert_int_equal(instance != NULL, n <= RULE_LINE_MAX);
+        assert_true(instance || strstr(fake.err.text, "a rule has at most 4096 bytes"));
+        plugin->close(instance);
+    }
+    for (size_t n = RULE_SCOPES_MAX - 1; n <= RULE_SCOPES_MAX + 1; n++) {
+        int at = snprintf(rule, sizeof rule, "any org=a scopes=read:*");
+        for (size_t i = 1; i < n; i++)
+            at += snprintf(rule + at, sizeof rule - (size_t)at, ",read:*");
+        void *instance = open_rules(rules);
+        assert_int_equal(instance != NULL, n <= RULE_SCOPES_MAX);
+        assert_true(instance || strstr(fake.err.text, "at most 256 are accepted"));
+        plugin->close(instance);
+    }
+    for (int n = RULE_TEXT_MAX - 1; n <= RULE_TEXT_MAX + 1; n++) { /* read: is a part of it */
+        snprintf(rule, sizeof rule, "any org=a scopes=read:%0*d", n - 5, 0);
+        void *instance = open_rules(rules);
+        assert_int_equal(instance != NULL, n <= RULE_TEXT_MAX);
+        plugin->close(instance);
+    }
+}
+
+/* RFC 3629: the first and the last of each length, and their neighbours that are none. */
+static void
+names_are_strict_utf8(void **state)
+{
+    (void)state;
+    static const char *const good[] = { "\xc2\x80", "\xdf\xbf", "\xe0\xa0\x80", "\xed\x9f\xbf",
+                                        "\xee\x80\x80", "\xef\xbf\xbf", "\xf0\x90\x80\x80",
+                                        "\xf4\x8f\xbf\xbf" };
+    static const char *const bad[] = { "\xc1\xbf", "\xc2", "\xc2" "A", "\x80", "\xe0\x9f\xbf",
+                                       "\xed\xa0\x80", "\xe1\x80", "\xf0\x8f\xbf\xbf",
+                                       "\xf1\x80\x80", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80",
+                                       "\xff", "\x7f", "\x1f" };
+    char rule[64];
+    const char *const rules[] = { rule, NULL };
+    for (size_t i = 0; i < COUNT(good) + COUNT(bad); i++) {
+        bool is_good = i < COUNT(good);
+        snprintf(rule, sizeof rule, "any org=a%s", is_good ? good[i] : bad[i - COUNT(good)]);
+        void *instance = open_rules(rules);
+        if ((instance != NULL) != is_good)
+            fail_msg("%s name %zu", is_good ? "good" : "bad", i);
+        plugin->close(instance);
+    }
+}
+
+static void
 says_what_it_is(void **state)
 {
     (void)state;
@@ -259,6 +316,8 @@ main(void)
         cmocka_unit_test(too_many_groups_are_refused),
         cmocka_unit_test(a_malformed_rule_stops_the_start_and_is_named),
         cmocka_unit_test(texts_have_exact_limits),
+        cmocka_unit_test(lines_and_lists_have_exact_limits),
+        cmocka_unit_test(names_are_strict_utf8),
         cmocka_unit_test(says_what_it_is),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

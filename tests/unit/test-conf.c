@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include "daemon/conf.h"
+#include "tests/unit/memory.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -463,6 +464,49 @@ test_paths_beside_a_relative_file(void **state)
     }
 }
 
+/* Every allocation fails in its turn; it is told, and (under ASan) nothing is left behind. */
+static void
+test_without_memory(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/test-conf-XXXXXX";
+    static const char text[] = "[a]\nname = \"x\"\nlisten = a\nlisten = b\n[b c]\nfolder = d\n"
+                               "[d]\n[e]\n[f]\n[g]\n[h]\n[i]\n[j]\n";
+    int fd = mkstemp(path);
+    assert_int_equal(write(fd, text, sizeof text - 1), sizeof text - 1);
+    close(fd);
+    size_t failures = 0;
+    for (bool ended = true; ended; failures += ended) {
+        struct conf *conf = NULL;
+        struct conf_values *a = NULL, *b = NULL;
+        struct conf_error err = { "" };
+        memory_end_after(failures);
+        bool ok = conf_read(path, &conf, &err) && conf_apply(conf, "a", NULL, table, &a, &err)
+            && conf_apply(conf, "b", "c", table, &b, &err);
+        ended = memory_ended();
+        assert_int_equal(ok, !ended);
+        assert_string_equal(err.text, ok ? "" : "no memory for the configuration");
+        conf_values_free(b);
+        conf_values_free(a);
+        conf_free(conf);
+    }
+    assert_true(failures > 40);
+    unlink(path);
+}
+
+static void
+test_only_sections_have_entries(void **state)
+{
+    (void)state;
+    static const char *const early[] = { "a = b\n[x]\n", "\n# c\n\ta=\n" };
+    for (size_t i = 0; i < 2; i++) {
+        struct conf *conf;
+        struct conf_error err;
+        assert_false(conf_parse(early[i], strlen(early[i]), "k.conf", &conf, &err));
+        assert_non_null(strstr(err.text, "a: stands before the first section"));
+    }
+}
+
 int
 main(void)
 {
@@ -474,6 +518,7 @@ main(void)
         cmocka_unit_test(test_file_limit),    cmocka_unit_test(test_count_limits),
         cmocka_unit_test(test_secret_files),  cmocka_unit_test(test_documents),
         cmocka_unit_test(test_values_print),  cmocka_unit_test(test_paths_beside_a_relative_file),
+        cmocka_unit_test(test_without_memory), cmocka_unit_test(test_only_sections_have_entries),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -152,6 +152,13 @@ static const struct {
       "[1,8,[1,\"VALIDATION: meta.!undo is not understood here\"],null]" },
     { "[0,8,\"kaiten.ping\",[{},{\"token\":7}]]",
       "[1,8,[1,\"VALIDATION: meta.token is a string that is not empty\"],null]" },
+    { "[0,8,\"kaiten.ping\",[{},{\"token\":\"\"}]]",
+      "[1,8,[1,\"VALIDATION: meta.token is a string that is not empty\"],null]" },
+    { "[0,8,\"kaiten.ping\",[{},{\"!idempotency_key\":7}]]",
+      "[1,8,[1,\"VALIDATION: meta.idempotency_key is a string\"],null]" },
+    { "[0,8,\"kaiten.ping\",[{},{\"deadline_ms\":\"5\"}]]",
+      "[1,8,[1,\"VALIDATION: meta.deadline_ms is a positive integer\"],null]" },
+    { "[0,8,\"kaiten.ping\",[{},{\"deadline_ms\":9223372036854775807}]]", PONG("8") },
     { "[0,8,\"kaiten.ping\",[{},{\"deadline_ms\":0}]]",
       "[1,8,[1,\"VALIDATION: meta.deadline_ms is a positive integer\"],null]" },
 };
