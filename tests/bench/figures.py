@@ -76,7 +76,14 @@ def verify(bench, name):
     kaitend = bench.kaitend(tokens, loops=2 if name == "verify_p16_2loops" else 1)
     depth = 1 if name == "verify_p1" else 16
     ours, theirs = against_redis(bench, kaitend, "kaiten-verify", "redis-get", "--depth", depth)
-    return row("verdicts/s", ours, theirs, "redis GET", tokens=kaitend.count, keys=bench.million)
+    more = {}
+    if peers.Memcached.is_there() and name in ("verify_p1", "verify_p16"):
+        how = ("--connections", 50, "--ms", bench.ms, "--depth", depth)
+        keys = redis(bench).keys
+        other = bench.server("memcached", lambda: peers.Memcached(bench, keys))
+        more["memcached"] = other.load("memcached-get", *keys, *how)["per_second"]
+    return row("verdicts/s", ours, theirs, "redis GET", tokens=kaitend.count, keys=bench.million,
+               **more)  # fmt: skip
 
 
 @figure("verify_many")
@@ -119,7 +126,15 @@ def validate(bench, figure_name):
         lambda: nginx.load_http("http-validate", *how, tls=tls),
     )
     name = "nginx return 200, TLS 1.3" if tls else "nginx return 200"
-    return row("verdicts/s", ours, theirs, name, bytes=size)
+    more = {} if tls else by_wrk(bench, kaitend, nginx)
+    return row("verdicts/s", ours, theirs, name, bytes=size, **more)
+
+
+def by_wrk(bench, kaitend, nginx):
+    """What the usual tool says of the same two; it knows one token only."""
+    token = kaitend.a_token()
+    ours, theirs = (peers.wrk(s.port, token, bench.ms) for s in (kaitend, nginx))
+    return {"wrk_kaiten": ours, "wrk_peer": theirs} if ours else {}
 
 
 # --- minting ----------------------------------------------------------------------------------

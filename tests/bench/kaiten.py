@@ -213,11 +213,13 @@ class Kaitend:
         names = [n for n in os.listdir(db) if n.endswith(".db")]
         return sum(os.stat(f"{db}/{n}").st_blocks * 512 for n in names)
 
+    def a_token(self):
+        with open(f"{self.dir}/tokens", encoding="ascii") as f:
+            return f.read(36)
+
     def answer_of_validate(self):
         """The whole answer to a good token, as it is on the wire."""
-        with open(f"{self.dir}/tokens", encoding="ascii") as f:
-            token = f.read(36)
-        return http_answer(self.port, token)
+        return http_answer(self.port, self.a_token())
 
 
 def http_answer(port, token):

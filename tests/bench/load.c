@@ -31,7 +31,8 @@ static const struct speech *const speeches[] = {
     &speech_kaiten_dead,       &speech_kaiten_mint,        &speech_kaiten_revoke_all,
     &speech_redis_get,         &speech_redis_mget,         &speech_redis_set,
     &speech_redis_mint,        &speech_postgres_mint,      &speech_http_validate,
-    &speech_http_mint,         &speech_munge,
+    &speech_http_mint,         &speech_munge,              &speech_memcached_get,
+    &speech_memcached_set,
 };
 
 struct options {

@@ -263,3 +263,49 @@ class Munge:
         self.child.terminate()
         self.child.wait()
         shutil.rmtree(self.dir)
+
+
+class Memcached:
+    """A second opinion on redis, with the same keys."""
+
+    @staticmethod
+    def is_there():
+        return shutil.which("memcached") is not None
+
+    def __init__(self, bench, keys):
+        self.bench, self.dir = bench, f"{bench.dir}/memcached"
+        shutil.rmtree(self.dir, ignore_errors=True)
+        os.mkdir(self.dir, mode=0o700)
+        self.socket = f"{self.dir}/socket"
+        who = ["-u", "root"] if os.getuid() == 0 else []
+        self.child = subprocess.Popen(
+            ["memcached", *who, "-s", self.socket, "-m", "2048", "-t", "1", "-c", "4096"]
+        )
+        wait_for(self.socket, self.child)
+        count = os.path.getsize(keys[1]) // 40
+        self.load("memcached-set", *keys, "--in-order", "--depth", 64, "--count", count)
+
+    def load(self, speech, *args):
+        return self.bench.load(speech, "--to", self.socket, "--pid", self.child.pid, *args)
+
+    def end(self):
+        self.child.terminate()
+        self.child.wait()
+        shutil.rmtree(self.dir)
+
+
+def wrk(port, token, ms):
+    """Answers a second, by another generator, with one token; None: it is not installed."""
+    if not shutil.which("wrk"):
+        return None
+    ran = subprocess.run(
+        ["wrk", "-t", "1", "-c", "64", "-d", f"{max(1, ms // 1000)}s"]
+        + ["-H", f"Authorization: Bearer {token}", f"http://127.0.0.1:{port}/tokens/validate"],
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    )
+    if "Non-2xx" in ran.stdout:
+        raise SystemExit("bench: wrk was answered with something else than 200")
+    found = [line.split()[1] for line in ran.stdout.splitlines() if "Requests/sec" in line]
+    return float(found[0])

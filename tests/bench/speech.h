@@ -54,7 +54,7 @@ extern const struct speech speech_kaiten_verify, speech_kaiten_verify_many, spee
     speech_kaiten_dead, speech_kaiten_mint, speech_kaiten_revoke_all;
 extern const struct speech speech_redis_get, speech_redis_mget, speech_redis_set,
     speech_redis_mint;
-extern const struct speech speech_postgres_mint;
+extern const struct speech speech_postgres_mint, speech_memcached_get, speech_memcached_set;
 extern const struct speech speech_http_validate, speech_http_mint, speech_munge;
 
 /* The key of the next request. */
