@@ -519,6 +519,16 @@ kaiten_token_revoke(struct kaiten *k, const char *account, const char *slug)
     return call_end(&c, call_run(&c));
 }
 
+int
+kaiten_token_revoke_all(struct kaiten *k, const char *account)
+{
+    if (!account)
+        return missing(k, "the account");
+    struct call c;
+    request_str(call_begin(&c, k, KT_OP_TOKEN_REVOKE_ALL, 1), ACCOUNT, kt_str(account));
+    return call_end(&c, call_run(&c));
+}
+
 /* --- verification, one after the other ---------------------------------------------------- */
 
 bool

@@ -228,6 +228,10 @@ int kaiten_token_rotate(struct kaiten *, const char *account, const char *slug,
 /* For good. KAITEN_ENOTFOUND when there is no such token or it is revoked already. */
 int kaiten_token_revoke(struct kaiten *, const char *account, const char *slug);
 
+/* Every token that the account has now, however many they are; later ones are good. After
+ * KAITEN_ELOST nobody knows whether it happened: once more ends what was minted since, too. */
+int kaiten_token_revoke_all(struct kaiten *, const char *account);
+
 /* One page, parameters as of kaiten_account_list. */
 int kaiten_token_list(struct kaiten *, const char *account, const char *cursor, unsigned limit,
                       struct kaiten_token_page **ret_page);

@@ -228,6 +228,7 @@ answer_of(struct kt_str method)
         { "token.rotate", TOKEN_JSON(",\"token\":\"" SECRET "\"") },
         { "token.get", TOKEN_JSON("") },
         { "token.revoke", "null" },
+        { "token.revokeAll", "{\"serviceAccountId\":\"x\",\"serviceAccountSlug\":\"ci\"}" },
         { "token.verify", VALID_JSON },
         { "token.verifyMany",
           "{\"results\":[" VALID_JSON ",{\"valid\":false,\"code\":\"unknown\"}]}" },
@@ -287,6 +288,7 @@ test_typed_answers(void **state)
     assert_string_equal(token->secret, SECRET);
     kaiten_token_free(token);
     assert_int_equal(kaiten_token_revoke(k, "ci", "ci-1"), 0);
+    assert_int_equal(kaiten_token_revoke_all(k, "ci"), 0);
 
     struct kaiten_account *account;
     assert_int_equal(kaiten_account_create(k, "CI", NULL, &account), 0);
@@ -404,6 +406,8 @@ test_usage(void **state)
     memset(big, 'a', sizeof big - 1);
     assert_int_equal(kaiten_token_create(k, &want, &token), KAITEN_EUSAGE);
     assert_int_equal(kaiten_token_revoke(k, NULL, "x"), KAITEN_EUSAGE);
+    assert_int_equal(kaiten_token_revoke_all(k, NULL), KAITEN_EUSAGE);
+    assert_int_equal(kaiten_token_revoke_all(k, "\xc3("), KAITEN_EUSAGE);
     assert_int_equal(kaiten_token_revoke(k, "x", "\xc3("), KAITEN_EUSAGE);
     assert_int_equal(kaiten_account_rename(k, "x", big), KAITEN_EUSAGE);
     assert_int_equal(kaiten_call_json(k, "x", "[1]", &json), KAITEN_EUSAGE);
