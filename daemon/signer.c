@@ -26,7 +26,8 @@ enum {
     COORDINATE = 32,          /* bytes of x, y, r and s on P-256 */
     JWT_MAX = 64 * 1024,
     REUSE_MS = 60 * 1000,     /* how long the signed form of a token may be used again */
-    SLOTS = 16384             /* signed forms kept by one thread */
+    SLOTS = 16384,            /* signed forms kept by one thread */
+    WAYS = 4                  /* slots that a token may have its form in */
 };
 
 /* One signed form. Only bytes are kept: whether the token is good is asked anew every time. */
@@ -319,6 +320,8 @@ make_jwt(const struct signer *s, const struct index_hit *hit, int64_t token_expi
     return !out->failed;
 }
 
+/* The slot of the token, or the one whose form is the oldest of those that it may have. With one
+ * slot each, a quarter of ten thousand tokens would throw each other out all the time. */
 static struct slot *
 slot_of(struct signer *s, const struct index_record *record)
 {
@@ -331,7 +334,14 @@ slot_of(struct signer *s, const struct index_record *record)
     }
     uint32_t n;
     memcpy(&n, record->digest, sizeof n);
-    return &slots[n % SLOTS];
+    struct slot *set = &slots[n % (SLOTS / WAYS) * WAYS], *oldest = set;
+    for (size_t i = 0; i < WAYS; i++) {
+        if (set[i].jwt && memcmp(set[i].digest, record->digest, sizeof set[i].digest) == 0)
+            return &set[i];
+        if (set[i].made_ms < oldest->made_ms)
+            oldest = &set[i];
+    }
+    return oldest;
 }
 
 /* Half of the lifetime at the most, so that what is handed out is good for a while; and never after

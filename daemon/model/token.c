@@ -624,9 +624,8 @@ token_views_finish(struct call *call, struct token_views *views)
 struct token_digest
 token_digest(const struct service *svc, struct kt_secret_view secret)
 {
-    struct token_digest digest;
-    digest.is_token = token_text_check(secret);
-    if (digest.is_token)
+    struct token_digest digest = { .text = secret, .has_form = token_text_has_form(secret) };
+    if (digest.has_form)
         digest_token(svc->keys, secret, digest.bytes);
     return digest;
 }
@@ -634,7 +633,7 @@ token_digest(const struct service *svc, struct kt_secret_view secret)
 void
 token_fetch(const struct service *svc, const struct token_digest *digest, unsigned turn)
 {
-    if (digest->is_token)
+    if (digest->has_form)
         (turn == 0 ? index_prefetch : index_prefetch_record)(svc->index, digest->bytes);
 }
 
@@ -648,9 +647,13 @@ token_judge_digest(const struct service *svc, const struct token_digest *digest,
         [INDEX_REVOKED] = TOKEN_REVOKED,
         [INDEX_EXPIRED] = TOKEN_EXPIRED,
     };
-    if (!digest->is_token)
+    if (!digest->has_form)
         return TOKEN_MALFORMED;
-    return says[index_find(svc->index, digest->bytes, now_ms, ret)];
+    enum index_verdict found = index_find(svc->index, digest->bytes, now_ms, ret);
+    /* Whose digest is known was made here, check characters and all. */
+    if (found == INDEX_UNKNOWN && !token_text_check(digest->text))
+        return TOKEN_MALFORMED;
+    return says[found];
 }
 
 enum token_judgement

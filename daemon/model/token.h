@@ -109,8 +109,9 @@ enum token_judgement token_judge(const struct service *, struct kt_secret_view, 
 /* The same in parts, for several secrets at once: the digests of all, then the memory that they are
  * looked up in (turn 0 for all, turn 1 for all), then the verdicts. */
 struct token_digest {
-    bool is_token; /* in its form */
-    unsigned char bytes[32];
+    struct kt_secret_view text; /* borrowed until the verdict */
+    bool has_form;
+    unsigned char bytes[32];    /* when it has the form */
 };
 struct token_digest token_digest(const struct service *, struct kt_secret_view);
 void token_fetch(const struct service *, const struct token_digest *, unsigned turn);

@@ -120,12 +120,17 @@ is_base62(const char *p, size_t n)
 }
 
 bool
+token_text_has_form(struct kt_secret_view text)
+{
+    return text.p != NULL && text.n == TOKEN_TEXT_LEN &&
+           memcmp(text.p, prefix, TOKEN_TEXT_PREFIX) == 0 &&
+           is_base62(text.p + TOKEN_TEXT_PREFIX, TOKEN_TEXT_LEN - TOKEN_TEXT_PREFIX);
+}
+
+bool
 token_text_check(struct kt_secret_view text)
 {
-    if (text.p == NULL || text.n != TOKEN_TEXT_LEN ||
-        memcmp(text.p, prefix, TOKEN_TEXT_PREFIX) != 0)
-        return false;
-    if (!is_base62(text.p + TOKEN_TEXT_PREFIX, TOKEN_TEXT_LEN - TOKEN_TEXT_PREFIX))
+    if (!token_text_has_form(text))
         return false;
     char check[TOKEN_TEXT_CHECK];
     put_check(crc32_of(text.p, TOKEN_TEXT_LEN - TOKEN_TEXT_CHECK), check);

@@ -21,4 +21,7 @@ struct kt_secret *token_text_make(void (*random)(void *buf, size_t n));
 /* Prefix, length, alphabet and check characters. Says nothing about whether the token exists. */
 bool token_text_check(struct kt_secret_view);
 
+/* The same without the check characters: enough where a token that exists is told by its digest. */
+bool token_text_has_form(struct kt_secret_view);
+
 #endif
