@@ -21,7 +21,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 extern unsigned fuzz_sample;
-unsigned fuzz_sample = 8; /* stub-main.c: each run goes through four threads */
+unsigned fuzz_sample = 256; /* stub-main.c: each run goes through four threads */
 
 enum { INPUT_MAX = 32 * 1024, PIECE_END = 0x1e, SECRET = 36, SPOKEN_MAX = 16 * 1024 * 1024 };
 
