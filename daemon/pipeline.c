@@ -50,7 +50,12 @@ static const struct step {
     { "commit", commit_batch },
 };
 
-enum { STEPS = sizeof steps / sizeof steps[0], STEP_RUN = 5, CONFLICTS_MAX = 5 };
+enum {
+    STEPS = sizeof steps / sizeof steps[0],
+    STEP_BIND = 2, /* the first that looks at the body */
+    STEP_RUN = 5,
+    CONFLICTS_MAX = 5
+};
 
 /* --- the steps ---------------------------------------------------------------------------- */
 
@@ -245,6 +250,19 @@ pipeline_ahead(struct request *rq, unsigned turn)
         (void)go_to(rq, &here, STEP_RUN);
     if (rq->step == STEP_RUN && rq->op->ahead)
         rq->op->ahead(rq, turn);
+}
+
+enum pipe_head
+pipeline_head(struct request *rq)
+{
+    static const struct place here = { .on_loop = true };
+    int status = go_to(rq, &here, STEP_BIND);
+    if (status > KT_OK)
+        return PIPE_HEAD_REFUSED;
+    bool known = rq->call.who != NULL;
+    rq->call.who = principal_unref(rq->call.who);
+    rq->step = 0;
+    return known ? PIPE_HEAD_KNOWN : PIPE_HEAD_OPEN;
 }
 
 enum pipe_result

@@ -25,6 +25,17 @@ enum pipe_result pipeline_run(struct request *rq);
 enum { PIPE_AHEAD_TURNS = 2 };
 void pipeline_ahead(struct request *rq, unsigned turn);
 
+/* What the head alone decides about a request whose body is still to come: nothing that blocks is
+ * asked. REFUSED: err is set, and pipeline_run() answers it, whenever that may be. Otherwise
+ * pipeline_run() does everything again when the body is there, because until then the caller may
+ * have lost what makes it one. From request_new(), on its home loop. */
+enum pipe_head {
+    PIPE_HEAD_OPEN = 0, /* nobody knows yet whose request this is */
+    PIPE_HEAD_KNOWN,    /* a good caller's */
+    PIPE_HEAD_REFUSED
+};
+enum pipe_head pipeline_head(struct request *rq);
+
 /* Goes on with a parked request; on a worker. */
 void pipeline_resume(struct request *rq);
 

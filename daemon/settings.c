@@ -93,6 +93,9 @@ const struct kaiten_option settings_http[] = {
       "Auth plugin to ask; the first that knows the caller decides." },
     { "max_body", KAITEN_OPT_SIZE, 0, "1M", 1024, 16777216,
       "Bytes that a request's body may have." },
+    { "max_unverified_bodies", KAITEN_OPT_SIZE, 0, "16M", 0, 1073741824,
+      "Bytes that the bodies of callers who are not verified yet may take in all, beside 16 KiB of "
+      "each; what is above that is refused." },
     { "tls_certificate", KAITEN_OPT_PATH, 0, NULL, 0, 0,
       "Certificate in PEM, then what leads to its root; with it the door speaks TLS and nothing "
       "else. SIGHUP reads it again." },
@@ -225,6 +228,7 @@ read_http(struct listener_settings *l, struct conf_error *err)
     l->listen = conf_str(l->values, "listen");
     common_limits(l->values, &l->limits);
     l->limits.body_max = (size_t)conf_int(l->values, "max_body");
+    l->limits.strangers_max = (size_t)conf_int(l->values, "max_unverified_bodies");
     l->limits.body_ms = conf_int(l->values, "body_timeout");
     l->limits.lifetime_ms = conf_int(l->values, "connection_lifetime");
     return read_tls(l, err);

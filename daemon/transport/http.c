@@ -11,6 +11,7 @@
 #include "daemon/transport/http_chunk.h"
 #include "daemon/transport/http_head.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 
 /* Of a connection. One request at a time: what belongs to a request is of the one that is read or
@@ -20,11 +21,42 @@ struct http {
     struct kt_buf body;
     struct http_chunk chunk;
     uint64_t left;      /* bytes of the body that are still to come, when their number is known */
+    size_t counted;     /* bytes of the body that conn->strangers counts */
+    bool verified;      /* the body is a good caller's, and counts for nothing */
+    bool dropped;       /* the body is read past: what it says changes nothing */
     size_t seen;        /* bytes of an unfinished head that were looked at */
     bool chunked;
     int64_t born_ms;    /* monotonic; 0: no byte came yet */
     struct http_framing framing;
 };
+
+static void
+body_done(struct conn *conn)
+{
+    struct http *http = conn_state(conn);
+    if (http->counted)
+        atomic_fetch_sub(conn->strangers, http->counted);
+    http->counted = 0;
+    kt_buf_done(&http->body);
+}
+
+/* Whether there may be so many bytes more: who is nobody yet shares what there is with all who are
+ * nobody, beside a little that is enough for any honest request. */
+static bool
+body_may_grow(struct conn *conn, size_t n)
+{
+    struct http *http = conn_state(conn);
+    size_t size = http->body.n + n;
+    if (http->verified || !conn->strangers || size <= HTTP_BODY_FREE + http->counted)
+        return true;
+    size_t more = size - HTTP_BODY_FREE - http->counted;
+    if (atomic_fetch_add(conn->strangers, more) + more > conn->limits->strangers_max) {
+        atomic_fetch_sub(conn->strangers, more);
+        return false;
+    }
+    http->counted += more;
+    return true;
+}
 
 static int
 decode(struct request *rq)
@@ -58,7 +90,7 @@ answer(struct request *rq)
     if (reveals(rq))
         conn_secret(conn);
     request_done(rq);
-    kt_buf_done(&http->body);
+    body_done(conn);
     if (http->framing.close)
         conn_finish(conn);
     conn_end(conn);
@@ -100,19 +132,12 @@ refuse(struct conn *conn, struct request *rq, enum kt_kind kind, const char *why
     struct http *http = conn_state(conn);
     log_line(LOG_LEVEL_INFO, "http.refused", "peer=%s status=%d why=%s", conn->peer.remote,
              kt_kind_info(kind)->http, why);
+    rq->call.err = (struct kt_error){ .kind = KT_OK }; /* what was said of the head is not all */
     fail(&rq->call, kind, NULL, "%s", why);
     http->framing.close = true;
     http->rq = NULL;
     conn_begin(conn);
     answer(rq);
-}
-
-static void
-refuse_length(struct conn *conn, struct request *rq)
-{
-    char why[80];
-    snprintf(why, sizeof why, "request body is too large limit=%zu bytes", conn->limits->body_max);
-    refuse(conn, rq, KT_TOO_LARGE, why);
 }
 
 /* RFC 6750 section 2.1, with the scheme spelled in one way only, as the reference reads it. */
@@ -192,15 +217,33 @@ run(struct conn *conn, struct request *rq)
         conn_hold(conn, 0);
 }
 
+/* A body that nobody wants may be less long; its sender is refused for something else. */
+static void
+refuse_length(struct conn *conn, struct request *rq)
+{
+    struct http *http = conn_state(conn);
+    if (http->dropped) {
+        http->framing.close = true;
+        run(conn, rq);
+        return;
+    }
+    char why[80];
+    snprintf(why, sizeof why, "request body is too large limit=%zu bytes", conn->limits->body_max);
+    refuse(conn, rq, KT_TOO_LARGE, why);
+}
+
 static void
 begin_body(struct conn *conn, struct request *rq, const struct http_head *head)
 {
     struct http *http = conn_state(conn);
+    size_t most = conn->limits->body_max;
+    if (http->dropped && most > HTTP_DROP_MAX)
+        most = HTTP_DROP_MAX;
     http->rq = rq;
     http->chunked = head->chunked;
     http->left = head->chunked ? 0 : (uint64_t)head->content_length;
-    kt_buf_init(&http->body, conn->limits->body_max);
-    http_chunk_init(&http->chunk, conn->limits->body_max);
+    kt_buf_init(&http->body, most);
+    http_chunk_init(&http->chunk, most);
     conn_enter(conn, CONN_BODY);
 }
 
@@ -210,18 +253,25 @@ has_body(const struct http_head *head)
     return head->chunked || head->content_length > 0;
 }
 
-/* A client that waits for a word before it sends its body gets the verdict on its head instead,
- * when there is nothing to hope for. Its body, if it comes anyhow, is never read. */
+/* Nobody's body is kept who can be refused for the head. A short one is read past, so that the
+ * connection may stay; a long one, or one that waits for a word, ends it.
+ * behind: bytes that have come behind the head. */
 static void
-begin_expected(struct conn *conn, struct request *rq, const struct http_head *head)
+begin_with_body(struct conn *conn, struct request *rq, const struct http_head *head, size_t behind)
 {
     struct http *http = conn_state(conn);
-    if (!rq->credential.p) {
+    bool whole = !head->chunked && (uint64_t)head->content_length <= behind;
+    bool waits = head->expect_continue && behind == 0;
+    enum pipe_head verdict = whole ? PIPE_HEAD_OPEN : pipeline_head(rq);
+    http->verified = verdict == PIPE_HEAD_KNOWN;
+    http->dropped = verdict == PIPE_HEAD_REFUSED;
+    if (http->dropped && (waits || head->content_length > HTTP_DROP_MAX)) {
         http->framing.close = true;
         run(conn, rq);
         return;
     }
-    kt_buf_put_str(conn_out(conn), KT_LIT("HTTP/1.1 100 Continue\r\n\r\n"));
+    if (waits)
+        kt_buf_put_str(conn_out(conn), KT_LIT("HTTP/1.1 100 Continue\r\n\r\n"));
     begin_body(conn, rq, head);
 }
 
@@ -239,9 +289,8 @@ heap_request(struct conn *conn, const struct http_head *head)
     return NULL;
 }
 
-/* waiting: no byte behind the head has come. */
 static void
-begin(struct conn *conn, const struct http_head *head, bool waiting)
+begin(struct conn *conn, const struct http_head *head, size_t behind)
 {
     if (!has_body(head) && pipeline_may_inline_http(head->method, head->path)
         && run_inline(conn, head))
@@ -253,10 +302,8 @@ begin(struct conn *conn, const struct http_head *head, bool waiting)
         refuse_length(conn, rq);
     else if (!has_body(head))
         run(conn, rq);
-    else if (head->expect_continue && waiting)
-        begin_expected(conn, rq, head);
     else
-        begin_body(conn, rq, head);
+        begin_with_body(conn, rq, head, behind);
 }
 
 /* A head is read again only when another line of it is there: a byte at a time costs no more than
@@ -282,6 +329,7 @@ take_head(struct conn *conn, struct kt_str bytes)
         return 0;
     }
     http->framing = (struct http_framing){ .close = true };
+    http->verified = http->dropped = false;
     if (parsed == HTTP_BAD) {
         refuse(conn, loop_request_init(conn), kind_of(head.status), head.why);
         return 0;
@@ -289,8 +337,24 @@ take_head(struct conn *conn, struct kt_str bytes)
     http->framing.head_only = kt_str_is(head.method, "HEAD");
     http->framing.close = !head.keep_alive;
     http->framing.keep_alive = head.keep_alive && head.minor == 0;
-    begin(conn, &head, n == bytes.n);
+    begin(conn, &head, bytes.n - n);
     return n;
+}
+
+/* False: the request was refused. */
+static bool
+take_data(struct conn *conn, struct kt_str data)
+{
+    struct http *http = conn_state(conn);
+    if (http->dropped)
+        return true;
+    if (body_may_grow(conn, data.n)) {
+        kt_buf_put_str(&http->body, data);
+        if (!http->body.failed)
+            return true;
+    }
+    refuse(conn, http->rq, KT_UNAVAILABLE, "no memory for this body now");
+    return false;
 }
 
 static size_t
@@ -298,11 +362,8 @@ take_counted(struct conn *conn, struct kt_str bytes)
 {
     struct http *http = conn_state(conn);
     size_t n = bytes.n < http->left ? bytes.n : (size_t)http->left;
-    kt_buf_put(&http->body, bytes.p, n);
     http->left -= n;
-    if (http->body.failed)
-        refuse(conn, http->rq, KT_UNAVAILABLE, "no memory for this body now");
-    else if (http->left == 0)
+    if (take_data(conn, (struct kt_str){ bytes.p, n }) && http->left == 0)
         run(conn, http->rq);
     return n;
 }
@@ -327,16 +388,12 @@ take_chunked(struct conn *conn, struct kt_str bytes)
         struct kt_str rest = { bytes.p + done, bytes.n - done };
         enum http_chunk_event event = http_chunk_next(&http->chunk, rest, &n, &data);
         done += n;
-        if (event == HTTP_CHUNK_DATA)
-            kt_buf_put(&http->body, data.p, data.n);
-        if (http->body.failed)
-            refuse(conn, http->rq, KT_UNAVAILABLE, "no memory for this body now");
-        else if (event == HTTP_CHUNK_BAD)
+        if (event == HTTP_CHUNK_DATA && take_data(conn, data))
+            continue;
+        if (event == HTTP_CHUNK_BAD)
             refuse_chunk(conn);
         else if (event == HTTP_CHUNK_END)
             run(conn, http->rq);
-        else if (event == HTTP_CHUNK_DATA)
-            continue;
         return done;
     }
 }
@@ -376,7 +433,7 @@ freed(struct conn *conn)
     struct http *http = conn_state(conn);
     if (http->rq)
         request_done(http->rq);
-    kt_buf_done(&http->body);
+    body_done(conn);
 }
 
 const struct conn_ops http_ops = {

@@ -11,6 +11,11 @@
 /* For conn_new(). */
 extern const struct conn_ops http_ops;
 
+enum {
+    HTTP_BODY_FREE = 16 * 1024, /* bytes of a stranger's body that strangers_max does not count */
+    HTTP_DROP_MAX = 64 * 1024   /* longer bodies that nobody wants end the connection instead */
+};
+
 /* How an answer is framed. */
 struct http_framing {
     bool head_only;  /* the method was HEAD: the headers of GET and nothing behind them */

@@ -57,6 +57,7 @@ struct listener {
     struct listen_limits limits;
     int fd_top; /* connections do not get this descriptor, nor one above it */
     _Atomic size_t conns;
+    _Atomic size_t strangers; /* bytes of their bodies */
     _Atomic size_t open_gates;
     _Atomic bool draining;
     _Atomic int64_t log_after; /* monotonic ms; accept trouble is not told before */
@@ -210,6 +211,7 @@ welcome(struct gate *gate, int fd, const struct sockaddr_storage *from)
         return;
     }
     conn->listener = listener;
+    conn->strangers = &listener->strangers;
     conn->gone = on_gone;
     if (listener->tls && !tls_begin(listener->tls, conn)) {
         conn_close(conn);

@@ -15,6 +15,8 @@ struct listen_limits {
     size_t conns_per_peer;    /* socket: per uid; http: per address */
     size_t in_flight_max;     /* requests at work per connection (socket) */
     size_t body_max;          /* bytes (http) */
+    size_t strangers_max;     /* http: bytes that bodies of callers who are not verified yet may
+                                 take in all, beside HTTP_BODY_FREE of each; per listener */
     int64_t first_byte_ms, head_ms, body_ms, write_ms, idle_ms; /* absolute deadlines per phase;
                                                                   0: none */
     int64_t lifetime_ms;      /* http: an answer that is given later than this after the first byte

@@ -144,6 +144,14 @@ begins(struct kt_str path, char c)
     return path.n > 1 && path.p[1] == c;
 }
 
+enum pipe_head
+pipeline_head(struct request *rq)
+{
+    if (begins(rq->path, 's'))
+        fail(&rq->call, KT_UNAUTHORIZED, "Auth.InvalidToken", "Invalid token");
+    return rq->call.err.kind ? PIPE_HEAD_REFUSED : PIPE_HEAD_OPEN;
+}
+
 bool
 pipeline_may_inline_http(struct kt_str method, struct kt_str path)
 {
@@ -169,13 +177,16 @@ pipeline_run(struct request *rq)
     note("query", rq->query);
     note("type", rq->content_type);
     note("credential", (struct kt_str){ rq->credential.p, rq->credential.n });
-    note("body", rq->body);
+    /* The body of who is refused for the head is there only when it came with it. */
+    bool refused = pipeline_head(rq) == PIPE_HEAD_REFUSED;
+    if (!refused)
+        note("body", rq->body);
     kt_buf_putc(&bench.calls, '\n');
     enum kt_op_id id = begins(rq->path, 'c') ? KT_OP_ACCOUNT_CREATE
         : begins(rq->path, 't') ? KT_OP_TOKEN_CREATE
         : begins(rq->path, 'l') ? KT_OP_TOKEN_LIST : KT_OP_TOKEN_REVOKE;
     rq->spec = &kt_op_specs[id];
-    if (rq->transport->decode(rq) == 0 && rq->spec->out)
+    if (!refused && rq->transport->decode(rq) == 0 && rq->spec->out)
         kt_shape_clear(rq->spec->out, &rq->out);
     if (begins(rq->path, 'p')) {
         bench.parked = rq;

@@ -19,6 +19,7 @@
 #include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -159,6 +160,14 @@ decode(struct request *rq, enum kt_op_id id)
         rq->out.page.next_cursor = rq->params.nquery
             ? kt_arena_printf(rq->call.arena, "%.*s=%.*s", KT_FMT(rq->params.query[0].name),
                               KT_FMT(rq->params.query[0].value)) : KT_LIT("none");
+}
+
+enum pipe_head
+pipeline_head(struct request *rq)
+{
+    if (begins(rq->path, "/401") && refuse_by_path(rq))
+        return PIPE_HEAD_REFUSED;
+    return begins(rq->path, "/known") ? PIPE_HEAD_KNOWN : PIPE_HEAD_OPEN;
 }
 
 static void
@@ -875,6 +884,104 @@ continue_is_not_said_to_strangers(void **state)
     }
 }
 
+/* Strangers' bodies: a short one is read past, in any form; a long one is not waited for. */
+static void
+bodies_of_the_refused_are_not_kept(void **state)
+{
+    (void)state;
+    static const struct listen_limits roomy = { .body_max = 1024 * 1024 };
+    static const struct {
+        const char *first, *rest, *seen;
+    } cases[] = {
+        { "POST /401 HTTP/1.1\r\n" HOST "Content-Length: 6\r\n\r\nabc", "def" NEXT, "401 200" },
+        { "POST /401 HTTP/1.1\r\n" HOST "Content-Length: 65537\r\n\r\nabc", NEXT, "401" },
+        { "POST /401 HTTP/1.1\r\n" HOST CHUNKED "\r\n", "1\r\na\r\n0\r\n\r\n" NEXT, "401 200" },
+        { "POST /401 HTTP/1.1\r\n" HOST CHUNKED "\r\n", "10001\r\na", "401" },
+        { "POST /401 HTTP/1.1\r\n" HOST CHUNKED "\r\n", "0x1\r\na" NEXT, "400" },
+        { "POST /401 HTTP/1.1\r\n" HOST "Content-Length: 4\r\n\r\nabc",
+          "dPOST /now HTTP/1.1\r\n" HOST "Content-Length: 1048577\r\n\r\n", "401 413" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        calls_reset();
+        int fd = dial(&roomy);
+        say(fd, cases[i].first, strlen(cases[i].first));
+        settle();
+        say(fd, cases[i].rest, strlen(cases[i].rest));
+        shutdown(fd, SHUT_WR);
+        char seen[64];
+        statuses(answers, hear_all(fd, answers), false, seen, sizeof seen);
+        assert_string_equal(seen, cases[i].seen);
+        assert_null(strchr(calls(), '['));
+        close(fd);
+    }
+}
+
+static _Atomic size_t strangers;
+
+static void
+arrive_counted(void *ctx)
+{
+    struct arrival *arrival = ctx;
+    struct conn *conn = conn_new(bench.loops[0], arrival->fd, &http_ops, arrival->limits);
+    assert_non_null(conn);
+    conn->strangers = &strangers;
+    conn_start(conn);
+}
+
+static int
+dial_counted(const struct listen_limits *limits)
+{
+    int pair[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    evutil_make_socket_nonblocking(pair[1]);
+    on_loop(arrive_counted, &(struct arrival){ pair[1], limits });
+    return pair[0];
+}
+
+/* path, then so many bytes of a body that has one more; what the daemon says when it says
+ * something. */
+static int
+half_a_body(const struct listen_limits *limits, const char *path, size_t n)
+{
+    static char bytes[HTTP_BODY_FREE * 3];
+    int at = snprintf(bytes, sizeof bytes,
+                      "POST %s HTTP/1.1\r\n" HOST "Content-Length: %zu\r\n\r\n", path, n + 1);
+    memset(bytes + at, 'x', n);
+    int fd = dial_counted(limits);
+    say(fd, bytes, (size_t)at + n);
+    settle();
+    settle();
+    return fd;
+}
+
+static void
+bodies_of_the_unverified_share_a_limit(void **state)
+{
+    (void)state;
+    static const struct listen_limits tight = { .body_max = 1024 * 1024, .strangers_max = 1000 };
+    int free_of_charge = half_a_body(&tight, "/now", HTTP_BODY_FREE);
+    assert_int_equal(atomic_load(&strangers), 0);
+    int most = half_a_body(&tight, "/now", HTTP_BODY_FREE + 999);
+    assert_int_equal(atomic_load(&strangers), 999);
+    int refused = half_a_body(&tight, "/now", HTTP_BODY_FREE + 2);
+    hear_all(refused, answers);
+    assert_memory_equal(answers, "HTTP/1.1 503 ", 13);
+    assert_string_equal(header(answers, "Connection"), "close");
+    int known = half_a_body(&tight, "/known", 2 * HTTP_BODY_FREE);
+    assert_int_equal(atomic_load(&strangers), 999);
+    say(most, "x", 1);
+    hear_one(most, answers);
+    assert_memory_equal(answers, "HTTP/1.1 200 ", 13);
+    assert_int_equal(atomic_load(&strangers), 0);
+    int again = half_a_body(&tight, "/now", HTTP_BODY_FREE + 999);
+    assert_int_equal(atomic_load(&strangers), 999);
+    close(again);
+    settle();
+    settle();
+    assert_int_equal(atomic_load(&strangers), 0);
+    close(free_of_charge), close(most), close(refused), close(known);
+}
+
 /* A reset would destroy the answer on its way: only TCP does that. */
 static void
 refusal_arrives_although_more_was_sent(void **state)
@@ -1068,6 +1175,8 @@ main(void)
         cmocka_unit_test(half_a_request_is_no_request),
         cmocka_unit_test(continue_is_said_once_the_head_is_good),
         cmocka_unit_test(continue_is_not_said_to_strangers),
+        cmocka_unit_test(bodies_of_the_refused_are_not_kept),
+        cmocka_unit_test(bodies_of_the_unverified_share_a_limit),
         cmocka_unit_test(refusal_arrives_although_more_was_sent),
         cmocka_unit_test(deadlines),
         cmocka_unit_test(dribble_is_cut_off),
