@@ -4,173 +4,15 @@
 
 #include "daemon/model/token.h"
 
-#include "daemon/journal.h"
 #include "daemon/model/audit.h"
-#include "daemon/model/record.h"
 #include "daemon/model/slug.h"
+#include "daemon/model/token_row.h"
 #include "daemon/model/tokentext.h"
 #include "daemon/model/verdict.h"
 #include "daemon/principal.h"
 #include "daemon/service.h"
 
-enum { TOKEN_FORMAT = 1, RECORD_MAX = 60 * 1024 };
-
-/* --- keys --------------------------------------------------------------------------------- */
-
-static struct kt_str
-key_of(struct kt_arena *arena, char space, const struct uuid *org, const struct uuid *account,
-       const void *rest, size_t n)
-{
-    size_t head = 1 + sizeof org->b + sizeof account->b;
-    char *p = kt_arena_alloc(arena, head + n);
-    if (!p)
-        return (struct kt_str){ NULL, 0 };
-    p[0] = space;
-    memcpy(p + 1, org->b, sizeof org->b);
-    memcpy(p + 1 + sizeof org->b, account->b, sizeof account->b);
-    if (n != 0)
-        memcpy(p + head, rest, n);
-    return (struct kt_str){ p, head + n };
-}
-
-static struct kt_str
-token_key(struct kt_arena *arena, const struct uuid *org, const struct uuid *account,
-          const struct uuid *token)
-{
-    return key_of(arena, 't', org, account, token->b, sizeof token->b);
-}
-
-/* kind: s for a slug, n for a name. */
-static struct kt_str
-claim_key(struct kt_arena *arena, const struct uuid *org, const struct uuid *account,
-          struct kt_str text, char kind)
-{
-    struct kt_str rest = key_text(arena, text, kind);
-    return rest.p ? key_of(arena, 'c', org, account, rest.p, rest.n) : rest;
-}
-
-static struct kt_str
-digest_key(struct kt_arena *arena, const unsigned char digest[DIGEST_BYTES])
-{
-    char *p = kt_arena_alloc(arena, 1 + DIGEST_BYTES);
-    if (!p)
-        return (struct kt_str){ NULL, 0 };
-    p[0] = 'h';
-    memcpy(p + 1, digest, DIGEST_BYTES);
-    return (struct kt_str){ p, 1 + DIGEST_BYTES };
-}
-
-/* --- bytes -------------------------------------------------------------------------------- */
-
-static void
-put_actor(struct kt_buf *buf, const struct actor *actor)
-{
-    record_put_uuid(buf, &actor->id);
-    record_put_str(buf, actor->name);
-}
-
-static struct actor
-get_actor(struct record_in *in)
-{
-    struct actor a = { .id = record_uuid(in) };
-    a.name = record_str(in);
-    return a;
-}
-
-static struct kt_str
-encode_token(struct kt_arena *arena, const struct token_record *t)
-{
-    struct kt_buf buf;
-    kt_buf_init(&buf, RECORD_MAX);
-    record_put_u8(&buf, TOKEN_FORMAT);
-    record_put_uuid(&buf, &t->id);
-    record_put_uuid(&buf, &t->account);
-    record_put_str(&buf, t->name);
-    record_put_str(&buf, t->slug);
-    record_put_strs(&buf, t->scopes, t->nscopes);
-    record_put_i64(&buf, t->created_ms);
-    put_actor(&buf, &t->created_by);
-    record_put_i64(&buf, t->expires_ms);
-    record_put_i64(&buf, t->revoked_ms);
-    put_actor(&buf, &t->revoked_by);
-    record_put_u32(&buf, t->epoch);
-    record_put_bytes(&buf, t->digest, sizeof t->digest);
-    record_put_u8(&buf, t->has_old);
-    if (t->has_old) {
-        record_put_bytes(&buf, t->old_digest, sizeof t->old_digest);
-        record_put_i64(&buf, t->old_expires_ms);
-    }
-    return record_finish(arena, &buf);
-}
-
-bool
-token_decode(struct kt_arena *arena, struct kt_str value, struct token_record *ret)
-{
-    struct record_in in;
-    struct token_record t = { .has_old = false };
-    record_open(&in, value);
-    if (record_u8(&in) != TOKEN_FORMAT)
-        return false;
-    t.id = record_uuid(&in);
-    t.account = record_uuid(&in);
-    t.name = record_str(&in);
-    t.slug = record_str(&in);
-    t.scopes = record_strs(&in, arena, TOKEN_SCOPES_MAX, &t.nscopes);
-    t.created_ms = record_i64(&in);
-    t.created_by = get_actor(&in);
-    t.expires_ms = record_i64(&in);
-    t.revoked_ms = record_i64(&in);
-    t.revoked_by = get_actor(&in);
-    t.epoch = record_u32(&in);
-    record_bytes(&in, t.digest, sizeof t.digest);
-    t.has_old = record_u8(&in) != 0;
-    if (t.has_old) {
-        record_bytes(&in, t.old_digest, sizeof t.old_digest);
-        t.old_expires_ms = record_i64(&in);
-    }
-    if (!record_done(&in))
-        return false;
-    *ret = t;
-    return true;
-}
-
 /* --- reading ------------------------------------------------------------------------------ */
-
-static int
-load_by_id(struct call *call, const struct account_record *a, const struct uuid *id,
-           struct token_record *ret, struct store_row *ret_row)
-{
-    struct kt_str key = token_key(call->arena, &a->org, &a->id, id);
-    if (!key.p)
-        return fail_memory(call);
-    struct store_row row;
-    int status = store_get(call, call->svc->store, &key, 1, &row);
-    if (status != KT_OK)
-        return status;
-    if (!row.value.p)
-        return KT_NOT_FOUND;
-    if (!token_decode(call->arena, row.value, ret))
-        return account_bad_record(call, 't');
-    *ret_row = row;
-    return KT_OK;
-}
-
-/* The row of a claim, and the token that has it. KT_NOT_FOUND without a refusal: it is free. */
-static int
-load_claim(struct call *call, struct kt_str key, struct store_row *ret_row, struct uuid *ret_id)
-{
-    if (!key.p)
-        return fail_memory(call);
-    int status = store_get(call, call->svc->store, &key, 1, ret_row);
-    if (status != KT_OK)
-        return status;
-    if (!ret_row->value.p)
-        return KT_NOT_FOUND;
-    struct record_in in;
-    record_open(&in, ret_row->value);
-    *ret_id = record_uuid(&in);
-    return record_done(&in) ? KT_OK : account_bad_record(call, 'c');
-}
 
 /* Whether the end of its epoch revoked the token, and nothing did before. */
 static bool
@@ -193,10 +35,10 @@ token_load(struct call *call, const struct account_record *a, struct kt_str slug
     struct uuid id;
     struct store_row claim;
     struct epoch_end end;
-    struct kt_str key = claim_key(call->arena, &a->org, &a->id, slug, 's');
-    int status = load_claim(call, key, &claim, &id);
+    struct kt_str key = token_row_claim(call->arena, &a->org, &a->id, slug, 's');
+    int status = token_row_holder(call, key, &claim, &id);
     if (status == KT_OK)
-        status = load_by_id(call, a, &id, ret, ret_row);
+        status = token_row_load(call, a, &id, ret, ret_row);
     if (status != KT_OK || !ended_with_epoch(a, ret))
         return status;
     status = account_epoch_end(call, a, ret->epoch, &end);
@@ -225,7 +67,7 @@ int
 token_scan(struct call *call, const struct account_record *a, const struct cursor *below,
            uint64_t limit, int (*each)(void *, const struct token_record *), void *ctx)
 {
-    struct kt_str prefix = key_of(call->arena, 't', &a->org, &a->id, NULL, 0);
+    struct kt_str prefix = token_row_key_of(call->arena, 't', &a->org, &a->id, NULL, 0);
     struct kt_str to = list_bound(call->arena, prefix, below);
     if (!prefix.p || !to.p)
         return fail_memory(call);
@@ -252,7 +94,7 @@ put_verdict(struct call *call, struct batch *b, const struct uuid *org,
         .scopes = t->scopes,
         .nscopes = t->nscopes,
     };
-    batch_set(b, digest_key(call->arena, digest), verdict_encode(call->arena, &v));
+    batch_set(b, token_row_digest(call->arena, digest), verdict_encode(call->arena, &v));
 }
 
 /* The row keeps the instant of the end, from which on it is kept for a while and then purged.
@@ -326,9 +168,9 @@ if_name_free(struct call *call, struct batch *b, const struct account_record *a,
     struct store_row claim, row;
     int status = KT_NOT_FOUND;
     if (a->epoch > ACCOUNT_EPOCH_FIRST)
-        status = load_claim(call, key, &claim, &id);
+        status = token_row_holder(call, key, &claim, &id);
     if (status == KT_OK)
-        status = load_by_id(call, a, &id, &holder, &row);
+        status = token_row_load(call, a, &id, &holder, &row);
     if (status == KT_OK && ended_with_epoch(a, &holder))
         batch_if_at(b, &claim);
     else if (status == KT_OK || status == KT_NOT_FOUND)
@@ -341,8 +183,8 @@ claim(struct call *call, struct batch *b, const struct account_record *a,
       const struct token_record *t, bool slug_derived)
 {
     struct kt_str id = kt_arena_str(call->arena, (struct kt_str){ (const char *)t->id.b, 16 });
-    struct kt_str slug = claim_key(call->arena, &a->org, &a->id, t->slug, 's');
-    struct kt_str name = claim_key(call->arena, &a->org, &a->id, t->name, 'n');
+    struct kt_str slug = token_row_claim(call->arena, &a->org, &a->id, t->slug, 's');
+    struct kt_str name = token_row_claim(call->arena, &a->org, &a->id, t->name, 'n');
     batch_if_absent(b, slug, slug_taken(call, t->slug, slug_derived));
     int status = if_name_free(call, b, a, name, t->name);
     batch_set(b, slug, id);
@@ -380,7 +222,7 @@ token_propose_create(struct call *call, const struct account_record *a,
     struct kt_secret *secret = draw(call->svc, t.digest);
     if (!secret)
         return fail_memory(call);
-    batch_set(b, token_key(call->arena, &a->org, &a->id, &t.id), encode_token(call->arena, &t));
+    batch_set(b, token_row_key(call->arena, &a->org, &a->id, &t.id), token_row_encode(call->arena, &t));
     add_digest(call, b, account, &t);
     *ret = t;
     *ret_batch = b;
@@ -432,7 +274,7 @@ token_propose_rotate(struct call *call, const struct account_record *a,
         revoke_digest(call, b, &a->org, t, t->old_digest, t->old_expires_ms, false);
     retire_digest(call, b, &a->org, t, grace_ms, &next);
     add_digest(call, b, account, &next);
-    batch_set(b, row->key, encode_token(call->arena, &next));
+    batch_set(b, row->key, token_row_encode(call->arena, &next));
     audit_put(call, b, "token.rotate", &a->id, &t->id);
     *ret = next;
     *ret_batch = b;
@@ -454,83 +296,14 @@ token_propose_revoke(struct call *call, const struct account_record *a,
     b->urgent = true;
     batch_if_at(b, account_row); /* once its epoch has ended, the name may be another token's */
     batch_if_at(b, row);
-    batch_set(b, row->key, encode_token(call->arena, &dead));
-    batch_delete(b, claim_key(call->arena, &a->org, &a->id, t->name, 'n'));
+    batch_set(b, row->key, token_row_encode(call->arena, &dead));
+    batch_delete(b, token_row_claim(call->arena, &a->org, &a->id, t->name, 'n'));
     revoke_digest(call, b, &a->org, t, t->digest, t->expires_ms, true);
     if (t->has_old)
         revoke_digest(call, b, &a->org, t, t->old_digest, t->old_expires_ms, true);
     audit_put(call, b, "token.revoke", &t->account, &t->id);
     *ret_batch = b;
     return KT_OK;
-}
-
-/* --- from the journal --------------------------------------------------------------------- */
-
-/* The row of the token, if this is one of its secrets and it still counts as live. */
-static int
-replay_token(struct call *call, const struct journal_entry *entry, const struct verdict_record *v,
-             struct batch *b)
-{
-    const struct account_record a = { .id = v->account, .org = v->org };
-    struct token_record t;
-    struct store_row row, claim;
-    struct uuid holder;
-    int status = load_by_id(call, &a, &v->token, &t, &row);
-    if (status == KT_NOT_FOUND)
-        return KT_OK;
-    bool same = status == KT_OK && (memcmp(t.digest, entry->id, DIGEST_BYTES) == 0 ||
-                                    (t.has_old && memcmp(t.old_digest, entry->id,
-                                                         DIGEST_BYTES) == 0));
-    if (status != KT_OK || !same || t.revoked_ms != 0)
-        return status;
-    t.revoked_ms = entry->at_ms;
-    t.revoked_by = (struct actor){ .name = KT_LIT("revocation journal") };
-    batch_if_at(b, &row);
-    batch_set(b, row.key, encode_token(call->arena, &t));
-    /* Once its epoch had ended, the name may have become another token's. */
-    status = load_claim(call, claim_key(call->arena, &a.org, &a.id, t.name, 'n'), &claim, &holder);
-    if (status == KT_OK && uuid_compare(&holder, &t.id) == 0) {
-        batch_if_at(b, &claim);
-        batch_delete(b, claim.key);
-    }
-    return status == KT_NOT_FOUND ? KT_OK : status;
-}
-
-/* Whether the row says less than the entry; makes it say the same. */
-static bool
-end_verdict(const struct journal_entry *entry, struct verdict_record *v)
-{
-    bool later = v->expires_ms == 0 || v->expires_ms > entry->ends_ms;
-    if (v->revoked || (entry->type == JOURNAL_CAP && !later))
-        return false;
-    v->revoked = entry->type != JOURNAL_CAP;
-    v->expires_ms = entry->type == JOURNAL_CAP ? entry->ends_ms : entry->at_ms;
-    return true;
-}
-
-int
-token_replay(struct call *call, const struct journal_entry *entry, struct batch **ret)
-{
-    struct store_row row;
-    struct verdict_record v;
-    struct kt_str key = digest_key(call->arena, entry->id);
-    struct batch *b = batch_new(call->arena);
-    if (!key.p || !b)
-        return fail_memory(call);
-    int status = store_get(call, call->svc->store, &key, 1, &row);
-    if (status != KT_OK || !row.value.p)
-        return status;
-    if (!verdict_decode(call->arena, row.value, &v))
-        return account_bad_record(call, 'h');
-    if (end_verdict(entry, &v)) {
-        batch_if_at(b, &row);
-        batch_set(b, key, verdict_encode(call->arena, &v));
-    }
-    if (entry->type == JOURNAL_TOKEN)
-        status = replay_token(call, entry, &v, b);
-    if (b->nwrites != 0)
-        *ret = b;
-    return status;
 }
 
 /* --- views -------------------------------------------------------------------------------- */

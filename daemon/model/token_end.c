@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "daemon/model/token.h"
+
+#include "daemon/journal.h"
+#include "daemon/model/token_row.h"
+#include "daemon/model/verdict.h"
+#include "daemon/service.h"
+
+/* --- from the journal --------------------------------------------------------------------- */
+
+/* The row of the token, if this is one of its secrets and it still counts as live. */
+static int
+replay_token(struct call *call, const struct journal_entry *entry, const struct verdict_record *v,
+             struct batch *b)
+{
+    const struct account_record a = { .id = v->account, .org = v->org };
+    struct token_record t;
+    struct store_row row, claim;
+    struct uuid holder;
+    int status = token_row_load(call, &a, &v->token, &t, &row);
+    if (status == KT_NOT_FOUND)
+        return KT_OK;
+    bool same = status == KT_OK && (memcmp(t.digest, entry->id, DIGEST_BYTES) == 0 ||
+                                    (t.has_old && memcmp(t.old_digest, entry->id,
+                                                         DIGEST_BYTES) == 0));
+    if (status != KT_OK || !same || t.revoked_ms != 0)
+        return status;
+    t.revoked_ms = entry->at_ms;
+    t.revoked_by = (struct actor){ .name = KT_LIT("revocation journal") };
+    batch_if_at(b, &row);
+    batch_set(b, row.key, token_row_encode(call->arena, &t));
+    /* Once its epoch had ended, the name may have become another token's. */
+    status = token_row_holder(call, token_row_claim(call->arena, &a.org, &a.id, t.name, 'n'), &claim, &holder);
+    if (status == KT_OK && uuid_compare(&holder, &t.id) == 0) {
+        batch_if_at(b, &claim);
+        batch_delete(b, claim.key);
+    }
+    return status == KT_NOT_FOUND ? KT_OK : status;
+}
+
+/* Whether the row says less than the entry; makes it say the same. */
+static bool
+end_verdict(const struct journal_entry *entry, struct verdict_record *v)
+{
+    bool later = v->expires_ms == 0 || v->expires_ms > entry->ends_ms;
+    if (v->revoked || (entry->type == JOURNAL_CAP && !later))
+        return false;
+    v->revoked = entry->type != JOURNAL_CAP;
+    v->expires_ms = entry->type == JOURNAL_CAP ? entry->ends_ms : entry->at_ms;
+    return true;
+}
+
+int
+token_replay(struct call *call, const struct journal_entry *entry, struct batch **ret)
+{
+    struct store_row row;
+    struct verdict_record v;
+    struct kt_str key = token_row_digest(call->arena, entry->id);
+    struct batch *b = batch_new(call->arena);
+    if (!key.p || !b)
+        return fail_memory(call);
+    int status = store_get(call, call->svc->store, &key, 1, &row);
+    if (status != KT_OK || !row.value.p)
+        return status;
+    if (!verdict_decode(call->arena, row.value, &v))
+        return account_bad_record(call, 'h');
+    if (end_verdict(entry, &v)) {
+        batch_if_at(b, &row);
+        batch_set(b, key, verdict_encode(call->arena, &v));
+    }
+    if (entry->type == JOURNAL_TOKEN)
+        status = replay_token(call, entry, &v, b);
+    if (b->nwrites != 0)
+        *ret = b;
+    return status;
+}
