@@ -8,10 +8,12 @@
 #include "daemon/index.h"
 #include "daemon/log.h"
 #include "daemon/model/digest.h"
+#include "daemon/model/token.h"
 #include "daemon/model/tokentext.h"
 #include "daemon/plugin.h"
 #include "daemon/request.h"
 #include "daemon/service.h"
+#include "daemon/timeguard.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -273,8 +275,10 @@ look_up(const struct service *svc, struct kt_secret_view secret)
     unsigned char digest[DIGEST_BYTES];
     struct index_hit hit;
     digest_token(svc->keys, secret, digest);
-    if (index_find(svc->index, digest, clock_wall_ms(), &hit) != INDEX_LIVE)
+    const int64_t now_ms = clock_now_ms(clock_mono_ms());
+    if (index_find(svc->index, digest, now_ms, &hit) != INDEX_LIVE)
         return NULL;
+    token_note_use(svc, &hit, now_ms);
     return token_principal(&hit);
 }
 

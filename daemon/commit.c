@@ -11,6 +11,7 @@
 #include "daemon/model/endings.h"
 #include "daemon/service.h"
 #include "daemon/store.h"
+#include "daemon/timeguard.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -27,7 +28,8 @@ struct committer {
     pthread_cond_t wake;
     struct request *first, **last; /* waiting, oldest first */
     bool stop;
-    uint64_t marked; /* what the store knows of the journal; the thread's own, as is the next */
+    size_t shrunk;   /* records of the journal when it was last made smaller */
+    uint64_t marked; /* what the store knows of the journal; the thread's own, as are its neighbours */
     struct kt_arena arena;
 };
 
@@ -90,6 +92,7 @@ publish_token(struct index *index, const struct effect *e)
                                        .account = e->number,
                                        .scopes = e->list,
                                        .epoch = e->epoch,
+                                       .last_used = e->last_used,
                                        .expires_ms = e->expires_ms };
     /* One that was refused may have brought an older name. */
     rename_account(index, e->number, e->account);
@@ -135,6 +138,8 @@ publish(struct index *index, const struct batch *b)
         case EFFECT_ACCOUNT_END: publish_account_end(index, e); break;
         case EFFECT_TOKEN: publish_token(index, e); break;
         case EFFECT_REVOKE: index_revoke(index, e->digest); break;
+        case EFFECT_REMOVE: index_remove(index, e->digest); break;
+        case EFFECT_QUIESCED: index_quiesced(index); break;
         case EFFECT_EXPIRY: index_set_expiry(index, e->digest, e->expires_ms); break;
         }
     }
@@ -216,13 +221,25 @@ write_down_group(struct committer *c, const struct group *g, enum kaiten_status 
 {
     if (g->nendings == 0)
         return;
-    const int64_t now_ms = clock_wall_ms();
+    const int64_t now_ms = clock_now_ms(clock_mono_ms());
     for (size_t i = 0; i < g->n; i++) {
         enum kaiten_status status = all == KAITEN_DONE ? g->outcomes[i].status : all;
         if (status == KAITEN_DONE || status == KAITEN_UNKNOWN)
             write_down(c->svc->journal, g->batches[i], now_ms);
     }
     journal_sync(c->svc->journal);
+}
+
+/* When the journal has grown to twice of what was left the last time. */
+static void
+shrink_journal(struct committer *c)
+{
+    struct journal *j = c->svc->journal;
+    if (!j || journal_entries(j) < JOURNAL_MANY || journal_entries(j) < 2 * c->shrunk)
+        return;
+    if (!journal_compact(j, clock_sure_ms(), c->svc->journal_keep_ms))
+        log_line(LOG_LEVEL_WARNING, "journal.compact", "message=%s", strerror(errno));
+    c->shrunk = journal_entries(j);
 }
 
 /* What the journal had synced before this group goes into the store with it, when there is
@@ -244,6 +261,10 @@ mark_batch(struct committer *c, const struct group *g)
 static void
 finish(struct group *g, struct request *rq)
 {
+    if (rq->landed) {
+        rq->landed(rq);
+        return;
+    }
     rq->next = NULL;
     *g->last = rq;
     g->last = &rq->next;
@@ -297,11 +318,13 @@ static void
 refuse_conflict(struct committer *c, struct group *g, struct request *rq, size_t which)
 {
     const struct refusal *r = which < rq->batch->nconds ? &rq->batch->refusals[which] : NULL;
-    if (r && r->kind == KT_OK) {
+    if (r && r->kind == KT_OK && !rq->landed) {
         c->again(rq);
         return;
     }
-    if (r)
+    if (r && r->kind == KT_OK)
+        fail(&rq->call, KT_CONFLICT, NULL, "the world has changed");
+    else if (r)
         fail(&rq->call, r->kind, r->code, "%.*s", KT_FMT(r->detail));
     else
         fail_cause(&rq->call, KT_INTERNAL, NULL, "storage names condition %zu, which is not there",
@@ -362,6 +385,7 @@ commit_group(struct committer *c, struct group *g)
         conclude(c, g, i, all == KAITEN_DONE ? g->outcomes[i].status : all, why);
     if (g->done)
         c->done(g->done);
+    shrink_journal(c);
 }
 
 /* --- the thread --------------------------------------------------------------------------- */

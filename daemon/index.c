@@ -379,6 +379,18 @@ index_set_expiry(struct index *index, const unsigned char digest[INDEX_DIGEST_BY
 }
 
 enum index_status
+index_set_used(struct index *index, const unsigned char digest[INDEX_KEPT_BYTES],
+               uint32_t last_used)
+{
+    struct index_record *r = find(index, table_of(index), digest, NULL);
+    if (r == NULL)
+        return INDEX_ABSENT;
+    if (atomic_load_explicit(&r->last_used, memory_order_relaxed) < last_used)
+        atomic_store_explicit(&r->last_used, last_used, memory_order_relaxed);
+    return INDEX_OK;
+}
+
+enum index_status
 index_remove(struct index *index, const unsigned char digest[INDEX_DIGEST_BYTES])
 {
     struct table *t = table_of(index);
@@ -459,6 +471,14 @@ index_touch(const struct index_hit *hit, uint32_t now_s)
         return false;
     return atomic_compare_exchange_strong_explicit(&r->last_used, &before, now_s,
                                                    memory_order_relaxed, memory_order_relaxed);
+}
+
+uint32_t
+index_last_used(const struct index *index, const unsigned char digest[INDEX_DIGEST_BYTES])
+{
+    const struct table *t = atomic_load_explicit(&index->table, memory_order_acquire);
+    const struct index_record *r = find(index, t, digest, NULL);
+    return r == NULL ? 0 : atomic_load_explicit(&r->last_used, memory_order_relaxed);
 }
 
 /* The writer's maps. Their keys come from outside, hence the keyed hash. */

@@ -151,6 +151,11 @@ enum index_status index_revoke(struct index *, const unsigned char digest[INDEX_
 enum index_status index_set_expiry(struct index *, const unsigned char digest[INDEX_DIGEST_BYTES],
                                    int64_t expires_ms);
 
+/* When it was last used, as the store has it; an earlier instant than what is known is ignored.
+ * Of the digest only INDEX_KEPT_BYTES are looked at. */
+enum index_status index_set_used(struct index *, const unsigned char digest[INDEX_KEPT_BYTES],
+                                 uint32_t last_used);
+
 /* Forgets the digest (its row was purged); from then on it is unknown. */
 enum index_status index_remove(struct index *, const unsigned char digest[INDEX_DIGEST_BYTES]);
 
@@ -175,6 +180,9 @@ void index_prefetch_record(const struct index *, const unsigned char digest[INDE
 /* Notes that the token was used; true when it had not been noted for a minute, so that the caller
  * remembers to write it down. now_s: seconds since 1970. */
 bool index_touch(const struct index_hit *, uint32_t now_s);
+
+/* When the token of this digest was last used, in seconds since 1970; 0: never, or not there. */
+uint32_t index_last_used(const struct index *, const unsigned char digest[INDEX_DIGEST_BYTES]);
 
 /* Account and scopes by number, for a number that some record or the writer gave. */
 const struct index_account *index_account_at(const struct index *, uint32_t account);

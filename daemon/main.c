@@ -5,6 +5,7 @@
 
 #include "daemon/commit.h"
 #include "daemon/idempotency.h"
+#include "daemon/keeper.h"
 #include "daemon/log.h"
 #include "daemon/loop.h"
 #include "daemon/notify.h"
@@ -12,6 +13,7 @@
 #include "daemon/parts.h"
 #include "daemon/pipeline.h"
 #include "daemon/plugin.h"
+#include "daemon/used.h"
 #include "daemon/worker.h"
 
 #include <errno.h>
@@ -34,6 +36,7 @@ set_service(struct parts *p)
     if (s->nmodules != 0)
         svc->modules = (struct scope_modules){ s->modules, s->nmodules };
     svc->lifetime_max_ms = s->lifetime_max_ms;
+    svc->journal_keep_ms = parts_journal_keep_ms(p);
     svc->request_ms = s->request_ms;
     svc->scopes_unbounded = s->scopes_unbounded;
     svc->embedded_tokens_max = s->embedded_tokens_max;
@@ -45,13 +48,27 @@ start_threads(struct parts *p)
 {
     set_service(p);
     p->svc.inflight = inflight_new();
+    p->svc.used = used_new();
     p->svc.committer = committer_new(&p->svc, pipeline_again, pipeline_done);
     p->svc.workers = workers_new(p->settings->workers, p->settings->queue_max, pipeline_resume);
     p->loops = loops_new(p->settings->loops);
-    if (!p->svc.inflight || !p->svc.committer || !p->svc.workers || !p->loops)
+    if (!p->svc.inflight || !p->svc.used || !p->svc.committer || !p->svc.workers || !p->loops)
         return parts_fail_errno(EX_OSERR, "starting threads");
     errno = loops_start(p->loops);
     return errno == 0 ? EX_OK : parts_fail_errno(EX_OSERR, "starting event loops");
+}
+
+/* Nothing is changed in quarantine, by nobody. */
+static int
+start_keeper(struct parts *p)
+{
+    const struct settings *s = p->settings;
+    const struct keeper_options options = { { s->retention_ms, s->audit_retention_ms },
+                                            s->last_used_ms };
+    if (p->svc.quarantine)
+        return EX_OK;
+    p->keeper = keeper_new(&p->svc, p->loops, &options, &p->guard);
+    return p->keeper ? EX_OK : parts_fail_errno(EX_OSERR, "starting the keeper");
 }
 
 /* What anybody may read of the interface; immutable, so loops send it as it is. */
@@ -80,6 +97,7 @@ static void
 stop_threads(struct parts *p)
 {
     workers_stop(p->svc.workers);
+    keeper_free(p->keeper);
     committer_free(p->svc.committer);
     if (p->loops)
         loops_stop(p->loops);
@@ -90,6 +108,7 @@ stop_threads(struct parts *p)
     for (size_t i = 0; i < SETTINGS_LISTENERS_MAX; i++)
         authn_chain_free(p->chains[i]);
     inflight_free(p->svc.inflight);
+    used_free(p->svc.used);
 }
 
 static void
@@ -118,11 +137,13 @@ static const struct part {
     { parts_open_keys, parts_close_keys, false },
     { parts_check_keys, NULL, false },
     { parts_open_journal, parts_close_journal, false },
+    { parts_begin_time, NULL, false },
     { parts_open_signer, parts_close_signer, false },
     { parts_fill_index, parts_close_index, false },
     { parts_heal_journal, NULL, false },
     { parts_open_auths, parts_close_auths, true },
     { start_threads, stop_threads, true },
+    { start_keeper, NULL, true }, /* it ends with the threads */
     { print_documents, free_documents, true },
     { parts_start_listeners, parts_stop_listeners, true },
     { say_ready, NULL, true },
@@ -170,7 +191,7 @@ serve(struct parts *p)
 {
     size_t i = 0;
     int code = EX_OK;
-    bool serving = p->rollback == ROLLBACK_REFUSE;
+    bool serving = p->rollback == ROLLBACK_REFUSE && !p->accept_clock;
     while (i < PARTS && code == EX_OK && (serving || !table[i].serving))
         code = table[i++].start(p);
     if (code == EX_OK && serving)
@@ -188,13 +209,14 @@ static void
 print_usage(FILE *f)
 {
     fputs("usage: kaitend [-c FILE] [--check | --dump-config | --dump-options |\n"
-          "                          --accept-rollback keep|revoke]\n"
+          "                          --accept-rollback keep|revoke | --accept-clock]\n"
           "       kaitend --dump-plugin NAME | --version | --help\n"
           "\n"
           "  -c, --config FILE   configuration (default " SYSCONFDIR "/kaitend/kaitend.conf)\n"
           "  -t, --check         check the configuration and its plugins' options, then end\n"
           "  --accept-rollback keep|revoke\n"
           "                      accept a store that was put back to an older state, then end\n"
+          "  --accept-clock      accept the clock although later times have passed, then end\n"
           "  --dump-config       print the values in force\n"
           "  --dump-options      print every option with its default, as comments\n"
           "  --dump-plugin NAME  print what a plugin says of itself, and its options\n"
@@ -302,11 +324,12 @@ parse_rollback(const char *word, enum parts_rollback *ret)
 int
 main(int argc, char **argv)
 {
-    enum { DUMP_CONFIG = 256, DUMP_OPTIONS, DUMP_PLUGIN, ACCEPT_ROLLBACK };
+    enum { DUMP_CONFIG = 256, DUMP_OPTIONS, DUMP_PLUGIN, ACCEPT_ROLLBACK, ACCEPT_CLOCK };
     static const struct option longs[] = {
         { "config", required_argument, NULL, 'c' },
         { "check", no_argument, NULL, 't' },
         { "accept-rollback", required_argument, NULL, ACCEPT_ROLLBACK },
+        { "accept-clock", no_argument, NULL, ACCEPT_CLOCK },
         { "dump-config", no_argument, NULL, DUMP_CONFIG },
         { "dump-options", no_argument, NULL, DUMP_OPTIONS },
         { "dump-plugin", required_argument, NULL, DUMP_PLUGIN },
@@ -326,6 +349,7 @@ main(int argc, char **argv)
             if (!parse_rollback(optarg, &parts.rollback))
                 return EX_USAGE;
             break;
+        case ACCEPT_CLOCK: parts.accept_clock = true; break;
         case DUMP_CONFIG: mode = MODE_DUMP_CONFIG; break;
         case DUMP_OPTIONS: return dump_options();
         case DUMP_PLUGIN: return dump_plugin(&parts, optarg);

@@ -8,6 +8,7 @@
 #include "daemon/authn.h"
 #include "daemon/service.h"
 #include "daemon/settings.h"
+#include "daemon/timeguard.h"
 #include "daemon/transport/listen.h"
 #include "daemon/transport/tls.h"
 
@@ -15,6 +16,7 @@
 
 struct call;
 struct endings;
+struct keeper;
 struct kt_arena;
 struct loop;
 
@@ -43,6 +45,9 @@ struct parts {
     size_t nlisteners;
     enum parts_rollback rollback; /* not REFUSE: accept, then end */
     struct endings *endings; /* what the journal said, until the index is filled */
+    struct timeguard guard;
+    struct keeper *keeper;
+    bool accept_clock; /* the wall clock is right, whatever the store says; then end */
     struct loop **loops;
     sigset_t signals;
 };
@@ -72,9 +77,11 @@ int parts_open_keys(struct parts *);
 void parts_close_keys(struct parts *);
 int parts_check_keys(struct parts *);
 int parts_open_journal(struct parts *);
+int64_t parts_journal_keep_ms(const struct parts *);
 int parts_heal_journal(struct parts *); /* once the index is filled */
 void parts_close_journal(struct parts *);
 void parts_begin_call(struct parts *, struct call *, struct kt_arena *); /* for work at start */
+int parts_begin_time(struct parts *); /* the high-water mark of time */
 int parts_open_signer(struct parts *);
 void parts_close_signer(struct parts *);
 int parts_fill_index(struct parts *);

@@ -21,12 +21,22 @@ is_fresh(struct call *call, bool *ret)
     return store_lacks(call, call->svc->store, "ahtx", ret);
 }
 
+/* As long as tokens are kept; copies of the store that are older are no longer believed. A short
+ * retention is about the store, not about copies of it. */
+int64_t
+parts_journal_keep_ms(const struct parts *p)
+{
+    const int64_t least = INT64_C(90) * 24 * 3600 * 1000;
+    int64_t keep = p->settings->retention_ms;
+    return keep == 0 || keep > least ? keep : least;
+}
+
 /* A file under a retired digest key is written anew while that key is there; one that is mostly out
  * of date is not carried along. */
 static void
-tidy(struct journal *j, int64_t now_ms)
+tidy(const struct parts *p, int64_t now_ms)
 {
-    if (!journal_compact(j, now_ms, 0))
+    if (!journal_compact(p->svc.journal, now_ms, parts_journal_keep_ms(p)))
         log_line(LOG_LEVEL_WARNING, "journal.compact", "message=%s", strerror(errno));
 }
 
@@ -72,7 +82,7 @@ agree(struct call *call, struct parts *p)
     if (done != 0)
         log_line(LOG_LEVEL_WARNING, "journal.replayed", "endings=%zu message=%s", done,
                  "the store was older than the journal; what was revoked since is revoked again");
-    tidy(p->svc.journal, call->now_ms);
+    tidy(p, call->now_ms);
     return introduce(call, p->svc.journal);
 }
 

@@ -10,6 +10,7 @@
 #include "daemon/model/digest.h"
 #include "daemon/model/format.h"
 #include "daemon/model/load.h"
+#include "daemon/model/timemark.h"
 #include "daemon/plugin.h"
 #include "daemon/settings.h"
 #include "daemon/signer.h"
@@ -93,6 +94,29 @@ parts_check_keys(struct parts *p)
     int status = format_check(&call, p->settings->digest_key_file);
     kt_arena_done(&arena);
     return status == KT_OK ? EX_OK : EX_CONFIG;
+}
+
+/* The mark is as it was written, or what the operator says it is. */
+int
+parts_begin_time(struct parts *p)
+{
+    struct kt_arena arena;
+    struct call call;
+    struct timeguard_mark mark;
+    unsigned char boot[TIMEGUARD_BOOT_BYTES];
+    clock_boot(boot);
+    parts_begin_call(p, &call, &arena);
+    int status = timemark_read(&call, &mark);
+    if (p->accept_clock) {
+        mark = (struct timeguard_mark){ .mark_ms = call.now_ms };
+        status = status == KT_OK ? timemark_write(&call, &mark) : status;
+    }
+    kt_arena_done(&arena);
+    if (status != KT_OK)
+        return parts_fail(EX_TEMPFAIL, "the mark of time");
+    timeguard_begin(&p->guard, &mark, clock_wall_ms(), clock_mono_ms(), boot);
+    timeguard_publish(&p->guard);
+    return EX_OK;
 }
 
 int

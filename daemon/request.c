@@ -10,6 +10,7 @@
 #include "daemon/plugin.h"
 #include "daemon/principal.h"
 #include "daemon/service.h"
+#include "daemon/timeguard.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,8 +28,9 @@ init(struct request *rq, struct kt_arena *arena, const struct transport *transpo
 {
     rq->call.arena = arena;
     rq->call.svc = authn_chain_service(peer->chain);
-    rq->call.now_ms = clock_wall_ms();
-    rq->call.deadline_ms = loop_now_ms(home) + rq->call.svc->request_ms;
+    const int64_t mono_ms = loop_now_ms(home);
+    rq->call.now_ms = clock_now_ms(mono_ms);
+    rq->call.deadline_ms = mono_ms + rq->call.svc->request_ms;
     rq->transport = transport;
     rq->home = home;
     rq->peer = peer;

@@ -90,6 +90,9 @@ struct request {
     struct store_row *kept; /* what the store has under the idempotency key */
     struct kt_str bearer;  /* token.validate: the JWT for the Authorization header of the answer */
     struct kt_str allow;   /* 405: the Allow header */
+    /* Not of a caller but of the daemon itself: called by the committer instead of anything else,
+     * and nothing but call and batch is set. A conflict is told as KT_CONFLICT. */
+    void (*landed)(struct request *);
     struct request *next;  /* in exactly one queue at a time */
     struct loop_task task; /* for going on at home */
 };

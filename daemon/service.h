@@ -19,6 +19,7 @@ struct journal;
 struct inflight;
 struct signer;
 struct store;
+struct used;
 struct workers;
 
 enum service_state {
@@ -41,10 +42,12 @@ struct service {
     struct signer *signer;
     struct committer *committer;
     struct inflight *inflight;
+    struct used *used;
     struct workers *workers;
     const struct documents *documents;
     struct scope_modules modules;
     int64_t lifetime_max_ms;      /* the longest token anybody may mint; 0: no limit */
+    int64_t journal_keep_ms;      /* how long the journal keeps what does not expire; 0: for ever */
     int64_t request_ms;           /* how long a request may take */
     bool scopes_unbounded;        /* tokens may hold more than their creator */
     size_t embedded_tokens_max;   /* tokens inside an account's answer */

@@ -42,6 +42,13 @@ const struct kaiten_option settings_daemon[] = {
       "Let callers mint tokens with scopes that they do not have themselves." },
     { "module", KAITEN_OPT_LIST, 0, NULL, 0, 0,
       "A module that scopes may name; the built-in list when none is given." },
+    { "retention", KAITEN_OPT_DURATION, 0, "90d", 0, INT64_C(315360000000),
+      "How long a token that was revoked or has expired is kept, as is what tells of a deleted "
+      "account. Then it is purged, and its slug is free. 0: for ever." },
+    { "audit_retention", KAITEN_OPT_DURATION, 0, "365d", 0, INT64_C(315360000000),
+      "How long audit records are kept. 0: for ever." },
+    { "last_used_interval", KAITEN_OPT_DURATION, 0, "60s", 1000, 86400000,
+      "How often it is written down when tokens were last used; so much may a crash lose of it." },
     { "embedded_tokens_max", KAITEN_OPT_INT, 0, "100", 1, 1000,
       "Tokens that are embedded in the answer of an account, newest first." },
     { "loops", KAITEN_OPT_INT, 0, "0", 0, 256, "Event loops, each a thread; 0: one per core." },
@@ -307,6 +314,9 @@ read_numbers(struct settings *s)
     s->request_ms = conf_int(v, "request_timeout");
     s->drain_ms = conf_int(v, "drain_timeout");
     s->lifetime_max_ms = conf_int(v, "max_token_lifetime");
+    s->retention_ms = conf_int(v, "retention");
+    s->audit_retention_ms = conf_int(v, "audit_retention");
+    s->last_used_ms = conf_int(v, "last_used_interval");
     s->jwt_lifetime_ms = conf_int(v, "jwt_lifetime");
     s->scopes_unbounded = conf_bool(v, "unbounded_scopes");
 }

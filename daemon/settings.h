@@ -35,6 +35,7 @@ struct settings {
     const char *digest_key_file, *journal_file, *signing_key_file, *issuer, *audience;
     size_t loops, workers, queue_max, embedded_tokens_max;
     int64_t request_ms, drain_ms, lifetime_max_ms, jwt_lifetime_ms;
+    int64_t retention_ms, audit_retention_ms, last_used_ms;
     bool scopes_unbounded;
     struct kt_str *modules;
     size_t nmodules; /* 0: the default list */

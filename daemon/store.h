@@ -75,6 +75,8 @@ enum effect_type {
     EFFECT_ACCOUNT_END,   /* account is gone, tokens and all */
     EFFECT_TOKEN,         /* digest: a new token of account */
     EFFECT_REVOKE,        /* digest */
+    EFFECT_REMOVE,        /* digest: its row is gone; from now on it is unknown */
+    EFFECT_QUIESCED,      /* nobody reads what was removed before the last one of these */
     EFFECT_EXPIRY         /* digest: ends at expires_ms */
 };
 
@@ -88,6 +90,7 @@ struct effect {
     uint32_t epoch;
     int64_t expires_ms;  /* 0: never */
     int64_t until_ms;    /* REVOKE, EXPIRY: when it would have ended anyway; 0: never */
+    uint32_t last_used;  /* TOKEN: seconds since 1970; 0: never */
     bool whole;          /* REVOKE: the token, not only this secret of it */
     uint32_t number, list; /* the committer's own */
 };

@@ -79,13 +79,19 @@ static const struct kt_field user_fields[] = {
     KT_FIELD(struct kt_token, revoked_by, "revokedBy", .flags = KT_READONLY, \
              .shape = &kt_shape_user, .doc = "Who revoked it; absent: nobody did.")
 
-static const struct kt_field token_fields[] = { TOKEN_FIELDS, END };
+/* Behind the members that other servers have, the secret included. */
+#define LAST_USED \
+    KT_FIELD(struct kt_token, last_used_at, "lastUsedAt", .flags = KT_READONLY, \
+             .doc = "When it was last accepted, to the minute; absent: never.")
+
+static const struct kt_field token_fields[] = { TOKEN_FIELDS, LAST_USED, END };
 
 static const struct kt_field plain_token_fields[] = {
     TOKEN_FIELDS,
     KT_FIELD(struct kt_token, token, "token", .flags = KT_READONLY,
              .doc = "The secret, shown this once: ksh_ and 32 letters and digits.",
              .example = SECRET_EXAMPLE),
+    LAST_USED,
     END
 };
 
@@ -271,6 +277,7 @@ static const struct kt_field token_create_in[] = {
     IGNORED("revokedAt", KT_T_TIME),
     IGNORED("revokedBy", KT_T_OBJECT, .shape = &kt_shape_user),
     IGNORED("token", KT_T_SECRET_VIEW),
+    IGNORED("lastUsedAt", KT_T_TIME),
     END
 };
 

@@ -22,6 +22,7 @@ struct kt_token {
     struct kt_time revoked_at;
     const struct kt_user *revoked_by;
     struct kt_secret *token;
+    struct kt_time last_used_at;
 };
 
 struct kt_account {

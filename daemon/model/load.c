@@ -7,6 +7,8 @@
 #include "daemon/model/account.h"
 #include "daemon/model/digest.h"
 #include "daemon/model/endings.h"
+#include "daemon/model/record.h"
+#include "daemon/model/token.h"
 #include "daemon/model/verdict.h"
 #include "daemon/service.h"
 
@@ -77,6 +79,21 @@ load_digest(void *ctx, const struct store_row *row)
     return added ? KT_OK : fail_memory(l->call);
 }
 
+/* What belongs to no digest says nothing. */
+static int
+load_use(void *ctx, const struct store_row *row)
+{
+    struct loading *l = ctx;
+    struct record_in in;
+    record_open(&in, row->value);
+    uint8_t format = record_u8(&in);
+    uint32_t at_s = record_u32(&in);
+    if (row->key.n != 1 + INDEX_KEPT_BYTES || format != USED_FORMAT || !record_done(&in))
+        return account_bad_record(l->call, 'u');
+    (void)index_set_used(l->index, (const unsigned char *)row->key.p + 1, at_s);
+    return KT_OK;
+}
+
 /* --- parts of a space --------------------------------------------------------------------- */
 
 struct part {
@@ -144,5 +161,7 @@ load_index(struct call *call, struct index *index, struct endings *endings, size
     int status = store_scan(call, call->svc->store, &accounts, load_account, &l);
     if (status != KT_OK)
         return status;
-    return load_digests(&l, threads < LOAD_THREADS_MAX ? threads : LOAD_THREADS_MAX);
+    status = load_digests(&l, threads < LOAD_THREADS_MAX ? threads : LOAD_THREADS_MAX);
+    const struct store_range uses = { KT_LIT("u"), KT_LIT("v"), false, 0 };
+    return status == KT_OK ? store_scan(call, call->svc->store, &uses, load_use, &l) : status;
 }

@@ -5,12 +5,14 @@
 #include "daemon/model/token.h"
 
 #include "daemon/model/audit.h"
+#include "daemon/model/record.h"
 #include "daemon/model/slug.h"
 #include "daemon/model/token_row.h"
 #include "daemon/model/tokentext.h"
 #include "daemon/model/verdict.h"
 #include "daemon/principal.h"
 #include "daemon/service.h"
+#include "daemon/used.h"
 
 /* --- reading ------------------------------------------------------------------------------ */
 
@@ -114,7 +116,7 @@ revoke_digest(struct call *call, struct batch *b, const struct uuid *org,
 
 static void
 add_digest(struct call *call, struct batch *b, const struct account_record *a,
-           const struct token_record *t)
+           const struct token_record *t, uint32_t last_used)
 {
     put_verdict(call, b, &a->org, t, t->digest, t->expires_ms, false);
     struct effect *e = batch_effect(b, EFFECT_TOKEN);
@@ -125,6 +127,10 @@ add_digest(struct call *call, struct batch *b, const struct account_record *a,
     e->epoch = t->epoch;
     e->expires_ms = t->expires_ms;
     memcpy(e->digest, t->digest, DIGEST_BYTES);
+    if (last_used == 0)
+        return;
+    e->last_used = last_used;
+    token_put_used(b, t->digest, last_used);
 }
 
 static struct kt_secret *
@@ -223,7 +229,7 @@ token_propose_create(struct call *call, const struct account_record *a,
     if (!secret)
         return fail_memory(call);
     batch_set(b, token_row_key(call->arena, &a->org, &a->id, &t.id), token_row_encode(call->arena, &t));
-    add_digest(call, b, account, &t);
+    add_digest(call, b, account, &t, 0);
     *ret = t;
     *ret_batch = b;
     *ret_secret = secret;
@@ -273,7 +279,7 @@ token_propose_rotate(struct call *call, const struct account_record *a,
     if (t->has_old)
         revoke_digest(call, b, &a->org, t, t->old_digest, t->old_expires_ms, false);
     retire_digest(call, b, &a->org, t, grace_ms, &next);
-    add_digest(call, b, account, &next);
+    add_digest(call, b, account, &next, token_last_used(call->svc, t));
     batch_set(b, row->key, token_row_encode(call->arena, &next));
     audit_put(call, b, "token.rotate", &a->id, &t->id);
     *ret = next;
@@ -306,6 +312,36 @@ token_propose_revoke(struct call *call, const struct account_record *a,
     return KT_OK;
 }
 
+/* --- use ---------------------------------------------------------------------------------- */
+
+void
+token_note_use(const struct service *svc, const struct index_hit *hit, int64_t now_ms)
+{
+    const uint32_t now_s = (uint32_t)(now_ms / 1000);
+    if (index_touch(hit, now_s))
+        used_add(svc->used, hit->record->digest, now_s);
+}
+
+uint32_t
+token_last_used(const struct service *svc, const struct token_record *t)
+{
+    pthread_rwlock_rdlock(svc->index_guard);
+    uint32_t last = index_last_used(svc->index, t->digest);
+    uint32_t old = t->has_old ? index_last_used(svc->index, t->old_digest) : 0;
+    pthread_rwlock_unlock(svc->index_guard);
+    return last > old ? last : old;
+}
+
+void
+token_put_used(struct batch *b, const unsigned char digest[INDEX_KEPT_BYTES], uint32_t at_s)
+{
+    struct kt_buf value;
+    kt_buf_init(&value, 16);
+    record_put_u8(&value, USED_FORMAT);
+    record_put_u32(&value, at_s);
+    batch_set(b, token_row_used(b->arena, digest), record_finish(b->arena, &value));
+}
+
 /* --- views -------------------------------------------------------------------------------- */
 
 static bool
@@ -330,8 +366,10 @@ optional_time(int64_t ms)
 }
 
 bool
-token_view(struct kt_arena *arena, const struct token_record *t, struct kt_token *ret)
+token_view(struct call *call, const struct token_record *t, struct kt_token *ret)
 {
+    struct kt_arena *arena = call->arena;
+    const int64_t used_s = token_last_used(call->svc, t);
     struct kt_token v = {
         .id = uuid_text(arena, &t->id),
         .name = kt_arena_str(arena, t->name),
@@ -342,6 +380,7 @@ token_view(struct kt_arena *arena, const struct token_record *t, struct kt_token
         .created_by = actor_view(arena, &t->created_by),
         .revoked_at = optional_time(t->revoked_ms),
         .revoked_by = t->revoked_ms ? actor_view(arena, &t->revoked_by) : NULL,
+        .last_used_at = optional_time(used_s * 1000),
     };
     bool whole = v.id.p && v.name.p && v.slug.p && v.service_account_id.p && v.created_by &&
                  (!t->revoked_ms || v.revoked_by) && copy_scopes(arena, t, &v.scopes);
@@ -363,7 +402,7 @@ token_views_init(struct call *call, struct token_views *views, size_t room)
 int
 token_views_add(struct call *call, struct token_views *views, const struct token_record *t)
 {
-    if (!token_view(call->arena, t, &views->v[views->n]))
+    if (!token_view(call, t, &views->v[views->n]))
         return fail_memory(call);
     views->epochs[views->n++] = ended_with_epoch(views->account, t) ? t->epoch : 0;
     return KT_OK;

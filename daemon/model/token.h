@@ -6,7 +6,9 @@
  *   t org account token  the token, in the order of minting
  *   c org account text   the token's id, for the slug (…\0s) and the name (…\0n): together
  *   h digest             the whole verdict, which the index is filled from at start. The one key
- *                        without an organization: the digest is the secret's. */
+ *                        without an organization: the digest is the secret's
+ *   u digest             when the secret was last used (16 bytes of the digest): never written for
+ *                        a request, so that a use costs no write */
 #ifndef TOKEN_H
 #define TOKEN_H
 
@@ -15,7 +17,7 @@
 #include "daemon/model/account.h"
 #include "daemon/model/digest.h"
 
-enum { TOKEN_SCOPES_MAX = 256 };
+enum { TOKEN_SCOPES_MAX = 256, USED_FORMAT = 1 };
 
 struct token_record {
     struct uuid id, account;
@@ -68,6 +70,32 @@ int token_propose_revoke(struct call *, const struct account_record *,
 struct journal_entry;
 int token_replay(struct call *, const struct journal_entry *, struct batch **ret);
 
+/* Notes that the token was used, for whoever has just found it live. Any thread that may read the
+ * index. */
+void token_note_use(const struct service *, const struct index_hit *, int64_t now_ms);
+
+/* When one of its secrets was last used, in seconds since 1970; 0: never. On a worker. */
+uint32_t token_last_used(const struct service *, const struct token_record *);
+
+/* Writes the row that says so. Failure is the batch's. */
+void token_put_used(struct batch *, const unsigned char digest[INDEX_KEPT_BYTES], uint32_t at_s);
+
+/* A secret as its row has it. */
+struct token_secret {
+    struct uuid org, account, token;
+    uint32_t epoch;
+    int64_t expires_ms; /* revoked: when it ended, unless it is an old row */
+    bool revoked;
+    unsigned char digest[DIGEST_BYTES];
+    uint64_t revision;
+};
+
+/* What takes a dead secret out of the store, and its token with it when that was the token's current
+ * one and has been dead for keep_ms. ended: with its account or epoch, for long enough. *ret stays
+ * as it is when it has to be kept. */
+int token_purge(struct call *, const struct token_secret *, bool ended, int64_t now_ms,
+                int64_t keep_ms, struct batch **ret);
+
 /* Newest first, from below the position (NULL: the newest). */
 int token_scan(struct call *, const struct account_record *, const struct cursor *below,
                uint64_t limit, int (*each)(void *ctx, const struct token_record *), void *ctx);
@@ -75,8 +103,8 @@ int token_scan(struct call *, const struct account_record *, const struct cursor
 /* Texts are views into value, lists of them are in the arena. False: another form. */
 bool token_decode(struct kt_arena *, struct kt_str value, struct token_record *ret);
 
-/* As it is answered; everything is copied to the arena. False: no memory. */
-bool token_view(struct kt_arena *, const struct token_record *, struct kt_token *ret);
+/* As it is answered; everything is copied to the call's arena. False: no memory. */
+bool token_view(struct call *, const struct token_record *, struct kt_token *ret);
 
 /* Tokens of one account as lists answer them. When and by whom an epoch was ended is looked up
  * after the scan: the store is not asked while it is answering. */

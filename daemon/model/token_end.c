@@ -77,3 +77,74 @@ token_replay(struct call *call, const struct journal_entry *entry, struct batch 
         *ret = b;
     return status;
 }
+
+/* --- purging ------------------------------------------------------------------------------ */
+
+static void
+delete_secret(struct call *call, struct batch *b, const unsigned char digest[DIGEST_BYTES])
+{
+    batch_delete(b, token_row_digest(call->arena, digest));
+    batch_delete(b, token_row_used(call->arena, digest));
+    memcpy(batch_effect(b, EFFECT_REMOVE)->digest, digest, DIGEST_BYTES);
+}
+
+/* The whole token: its row, its claims, and both of its secrets. */
+static int
+delete_token(struct call *call, struct batch *b, const struct account_record *a,
+             const struct token_record *t, const struct store_row *row)
+{
+    struct store_row claim;
+    struct uuid holder;
+    batch_if_at(b, row);
+    batch_delete(b, row->key);
+    batch_delete(b, token_row_claim(call->arena, &a->org, &a->id, t->slug, 's'));
+    delete_secret(call, b, t->digest);
+    if (t->has_old)
+        delete_secret(call, b, t->old_digest);
+    int status = token_row_holder(
+        call, token_row_claim(call->arena, &a->org, &a->id, t->name, 'n'), &claim, &holder);
+    if (status == KT_OK && uuid_compare(&holder, &t->id) == 0) {
+        batch_if_at(b, &claim);
+        batch_delete(b, claim.key);
+    }
+    return status == KT_NOT_FOUND ? KT_OK : status;
+}
+
+static bool
+is_long_dead(const struct token_record *t, int64_t now_ms, int64_t keep_ms)
+{
+    int64_t end = t->revoked_ms;
+    if (t->expires_ms != 0 && (end == 0 || t->expires_ms < end))
+        end = t->expires_ms;
+    return end != 0 && end <= now_ms && now_ms - end >= keep_ms;
+}
+
+int
+token_purge(struct call *call, const struct token_secret *s, bool ended, int64_t now_ms,
+            int64_t keep_ms, struct batch **ret)
+{
+    const struct account_record a = { .id = s->account, .org = s->org };
+    struct token_record t;
+    struct store_row row, own = { .revision = s->revision };
+    struct batch *b = batch_new(call->arena);
+    own.key = token_row_digest(call->arena, s->digest);
+    if (!b || !own.key.p)
+        return fail_memory(call);
+    batch_if_at(b, &own);
+    int status = token_row_load(call, &a, &s->token, &t, &row);
+    if (status != KT_OK && status != KT_NOT_FOUND)
+        return status;
+    bool current = status == KT_OK && memcmp(t.digest, s->digest, DIGEST_BYTES) == 0;
+    if (current && !ended && !is_long_dead(&t, now_ms, keep_ms))
+        return KT_OK;
+    if (!current && !ended && s->expires_ms > now_ms)
+        return KT_OK;
+    status = KT_OK;
+    if (current)
+        status = delete_token(call, b, &a, &t, &row);
+    else
+        delete_secret(call, b, s->digest);
+    if (status == KT_OK && !b->failed)
+        *ret = b;
+    return status;
+}

@@ -54,6 +54,17 @@ token_row_digest(struct kt_arena *arena, const unsigned char digest[DIGEST_BYTES
     return (struct kt_str){ p, 1 + DIGEST_BYTES };
 }
 
+struct kt_str
+token_row_used(struct kt_arena *arena, const unsigned char digest[INDEX_KEPT_BYTES])
+{
+    char *p = kt_arena_alloc(arena, 1 + INDEX_KEPT_BYTES);
+    if (!p)
+        return (struct kt_str){ NULL, 0 };
+    p[0] = 'u';
+    memcpy(p + 1, digest, INDEX_KEPT_BYTES);
+    return (struct kt_str){ p, 1 + INDEX_KEPT_BYTES };
+}
+
 /* --- bytes -------------------------------------------------------------------------------- */
 
 static void

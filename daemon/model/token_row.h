@@ -14,6 +14,8 @@ struct kt_str token_row_key(struct kt_arena *, const struct uuid *org, const str
                             const struct uuid *token);
 struct kt_str token_row_digest(struct kt_arena *, const unsigned char digest[DIGEST_BYTES]);
 
+struct kt_str token_row_used(struct kt_arena *, const unsigned char digest[INDEX_KEPT_BYTES]);
+
 /* kind: s for a slug, n for a name. */
 struct kt_str token_row_claim(struct kt_arena *, const struct uuid *org,
                               const struct uuid *account, struct kt_str text, char kind);

@@ -75,7 +75,7 @@ static const char missing_scope[] = "Auth.MissingScope";
 static const char withheld[] = "temporarily unavailable, please retry";
 
 enum when {
-    ALWAYS, WITH_CALLER, WITH_SCOPE, WITH_PARAMS, WITH_BODY, WITH_INPUT, WITH_KEY, WRITING, WAITING
+    ALWAYS, WITH_CALLER, WITH_SCOPE, WITH_PARAMS, WITH_BODY, WITH_INPUT, WITH_KEY, WITH_SECRET, WRITING, WAITING
 };
 
 static const struct {
@@ -112,6 +112,9 @@ static const struct {
       { KT_UNAVAILABLE, "Server.Quarantined",
         "no token is accepted and nothing can be changed until the operator has accepted the "
         "state of the store" } },
+    { WITH_SECRET,
+      { KT_UNAVAILABLE, "Server.ClockBehind",
+        "the server's clock is behind the time that has passed; nothing is minted" } },
     { WRITING, { KT_UNAVAILABLE, "Storage.Full", withheld } },
     { WAITING,
       { KT_UNAVAILABLE, "Server.Busy", "too many requests are waiting, please retry" } },
@@ -129,6 +132,7 @@ applies(enum when when, const struct kt_op_spec *spec)
     case WITH_BODY: return body;
     case WITH_INPUT: return params || body;
     case WITH_KEY: return explain_takes_key(spec);
+    case WITH_SECRET: return spec->out == &kt_shape_plain_token;
     case WRITING: return has_flag(spec, OP_WRITES);
     case WAITING: return !has_flag(spec, OP_INLINE);
     case ALWAYS: break;

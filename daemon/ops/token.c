@@ -9,6 +9,7 @@
 #include "daemon/ops/page.h"
 #include "daemon/principal.h"
 #include "daemon/service.h"
+#include "daemon/timeguard.h"
 
 /* --- refusals ----------------------------------------------------------------------------- */
 
@@ -106,6 +107,16 @@ check_ceiling(struct request *rq, const struct kt_str scopes[], size_t n, const 
     return fail(&rq->call, KT_FORBIDDEN, code, "the caller does not hold: %.*s", KT_FMT(missing));
 }
 
+/* What is minted by a clock that is far behind would live longer than anybody wished. */
+static int
+check_clock(struct request *rq)
+{
+    if (!clock_is_behind())
+        return KT_OK;
+    return fail(&rq->call, KT_UNAVAILABLE, "Server.ClockBehind",
+                "the server's clock is behind the time that has passed; nothing is minted");
+}
+
 static int
 wish_of(struct request *rq, struct token_wish *wish)
 {
@@ -122,7 +133,7 @@ wish_of(struct request *rq, struct token_wish *wish)
 static int
 answer_secret(struct request *rq, const struct token_record *t)
 {
-    if (!token_view(rq->call.arena, t, &rq->out.token))
+    if (!token_view(&rq->call, t, &rq->out.token))
         return fail_memory(&rq->call);
     rq->out.token.token = rq->secret;
     return KT_OK;
@@ -135,7 +146,9 @@ token_create(struct request *rq)
     struct account_record account;
     struct store_row row;
     struct token_record t;
-    int status = wish_of(rq, &wish);
+    int status = check_clock(rq);
+    if (status == KT_OK)
+        status = wish_of(rq, &wish);
     if (status != KT_OK)
         return status;
     struct kt_str slug = rq->in.token.account;
@@ -220,7 +233,7 @@ token_get(struct request *rq)
     int status = find(rq, &f);
     if (status != KT_OK)
         return status;
-    return token_view(rq->call.arena, &f.token, &rq->out.token) ? KT_OK : fail_memory(&rq->call);
+    return token_view(&rq->call, &f.token, &rq->out.token) ? KT_OK : fail_memory(&rq->call);
 }
 
 /* --- rotate and revoke -------------------------------------------------------------------- */
@@ -254,15 +267,23 @@ token_rotate(struct request *rq)
     struct found f;
     struct token_record next;
     const struct kt_in_token *in = &rq->in.token;
-    int status = find_live(rq, &f);
+    int status = check_clock(rq);
+    if (status == KT_OK)
+        status = find_live(rq, &f);
     if (status == KT_OK)
         status = check_rotatable(rq, &f.token);
     if (status != KT_OK)
         return status;
     int64_t grace = in->grace_seconds == KT_NO_INT ? 0 : in->grace_seconds * 1000;
+    const int64_t used_s = token_last_used(rq->call.svc, &f.token);
     status = token_propose_rotate(&rq->call, &f.account, &f.account_row, &f.token, &f.row, grace,
                                   &rq->batch, &next, &rq->secret);
-    return status == KT_OK ? answer_secret(rq, &next) : status;
+    if (status == KT_OK)
+        status = answer_secret(rq, &next);
+    /* The new secret is not yet known to be the token's. */
+    if (status == KT_OK && used_s != 0)
+        rq->out.token.last_used_at.ms = used_s * 1000;
+    return status;
 }
 
 int

@@ -20,6 +20,7 @@ token_validate(struct request *rq)
                     "missing valid Authorization header");
     if (token_judge(call->svc, rq->credential, call->now_ms, &hit) != TOKEN_LIVE)
         return fail(call, KT_UNAUTHORIZED, "ValidateToken.Invalid", "invalid token");
+    token_note_use(call->svc, &hit, call->now_ms);
     struct kt_str jwt = signer_jwt(call->svc->signer, &hit, call->now_ms);
     if (!jwt.p)
         return fail_cause(call, KT_INTERNAL, "ValidateToken.Failed", "signing failed");
@@ -81,6 +82,7 @@ verify_one(struct call *call, const struct token_digest *digest, struct kt_str s
         *ret = invalid("scope");
         return KT_OK;
     }
+    token_note_use(call->svc, &hit, call->now_ms);
     return describe(call, &hit, ret);
 }
 

@@ -29,6 +29,7 @@
 #include "daemon/signer.h"
 #include "daemon/store.h"
 #include "daemon/transport/http.h"
+#include "daemon/used.h"
 #include "daemon/worker.h"
 
 #include <fcntl.h>
@@ -390,10 +391,11 @@ core_open(struct core *c, const struct core_options *options)
     svc->store = core_store_new(c);
     svc->index = index_new(core_retire, c);
     svc->inflight = inflight_new();
+    svc->used = used_new();
     svc->committer = committer_new(svc, pipeline_again, pipeline_done);
     svc->workers = workers_new(o->workers ? o->workers : 2, o->queue_max ? o->queue_max : 256,
                                pipeline_resume);
-    core_must(svc->documents && svc->index && svc->inflight && svc->committer && svc->workers);
+    core_must(svc->documents && svc->index && svc->inflight && svc->used && svc->committer && svc->workers);
     core_open_chain(c, o->peer);
     atomic_store(&svc->state, SERVICE_READY);
     c->loops = loops_new(o->loops ? o->loops : 1);
@@ -411,6 +413,7 @@ core_close(struct core *c)
     authn_chain_free(c->chain);
     kaiten_auth_plugin.close(c->token_instance);
     inflight_free(c->svc.inflight);
+    used_free(c->svc.used);
     documents_free(c->documents);
     index_free(c->svc.index);
     signer_free(c->svc.signer);

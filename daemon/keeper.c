@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "daemon/keeper.h"
+
+#include "daemon/commit.h"
+#include "daemon/journal.h"
+#include "daemon/log.h"
+#include "daemon/loop.h"
+#include "daemon/model/timemark.h"
+#include "daemon/model/token.h"
+#include "daemon/request.h"
+#include "daemon/service.h"
+#include "daemon/used.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum {
+    TICK_MS = 1000,         /* how often the clock is looked at */
+    PAUSE_MS = 20,          /* between two pieces of work that wrote something */
+    PASS_MIN_MS = 1000,     /* between two passes of purging */
+    PASS_MAX_MS = 10 * 60 * 1000,
+    ARENA_MAX = 64 * 1024 * 1024,
+    TOGETHER = PURGE_BATCHES_MAX
+};
+
+struct keeper {
+    struct service *svc;
+    struct loop *const *loops;
+    struct keeper_options options;
+    struct timeguard guard;
+    unsigned char boot[TIMEGUARD_BOOT_BYTES];
+    int64_t used_at, pass_at; /* monotonic: when they are due */
+    struct kt_arena arena;
+    struct call call;
+    struct request jobs[TOGETHER];
+    bool removed; /* from the index, since loops were last waited for */
+    pthread_t thread;
+    pthread_mutex_t lock; /* guards what follows */
+    pthread_cond_t wake;
+    size_t flying; /* jobs at the committer */
+    bool quiet;    /* every loop has gone round */
+    bool stop;
+};
+
+/* --- waiting ------------------------------------------------------------------------------ */
+
+/* True: time to end. */
+static bool
+rest(struct keeper *k, int64_t ms)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += ms / 1000;
+    until.tv_nsec += ms % 1000 * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    pthread_mutex_lock(&k->lock);
+    int status = 0;
+    while (!k->stop && status == 0)
+        status = pthread_cond_timedwait(&k->wake, &k->lock, &until);
+    bool stop = k->stop;
+    pthread_mutex_unlock(&k->lock);
+    return stop;
+}
+
+static void
+job_landed(struct request *rq)
+{
+    struct keeper *k = rq->conn;
+    pthread_mutex_lock(&k->lock);
+    if (--k->flying == 0)
+        pthread_cond_broadcast(&k->wake);
+    pthread_mutex_unlock(&k->lock);
+}
+
+/* Commits n batches; returns how many of them were not done. */
+static size_t
+commit(struct keeper *k, struct batch *const batches[], size_t n)
+{
+    size_t missed = 0;
+    pthread_mutex_lock(&k->lock);
+    k->flying = n;
+    pthread_mutex_unlock(&k->lock);
+    for (size_t i = 0; i < n; i++) {
+        k->jobs[i] = (struct request){ .call = k->call, .conn = k, .batch = batches[i],
+                                       .landed = job_landed };
+        committer_push(k->svc->committer, &k->jobs[i]);
+    }
+    pthread_mutex_lock(&k->lock);
+    while (k->flying != 0)
+        pthread_cond_wait(&k->wake, &k->lock);
+    pthread_mutex_unlock(&k->lock);
+    for (size_t i = 0; i < n; i++)
+        missed += k->jobs[i].call.err.kind != KT_OK;
+    return missed;
+}
+
+static void
+begin(struct keeper *k)
+{
+    kt_arena_reset(&k->arena);
+    k->call = (struct call){ .svc = k->svc, .arena = &k->arena, .deadline_ms = INT64_MAX,
+                             .now_ms = clock_now_ms(clock_mono_ms()) };
+}
+
+/* --- uses --------------------------------------------------------------------------------- */
+
+static bool
+write_uses(struct keeper *k, const struct used_note notes[], size_t n)
+{
+    for (size_t i = 0; i < n;) {
+        struct batch *batches[TOGETHER];
+        size_t nbatches = 0;
+        begin(k);
+        for (; i < n && nbatches < TOGETHER; nbatches++) {
+            struct batch *b = batches[nbatches] = batch_new(&k->arena);
+            for (; b && i < n && b->nwrites < BATCH_WRITES_MAX; i++)
+                token_put_used(b, notes[i].digest, notes[i].at_s);
+            if (!b || b->failed)
+                break;
+        }
+        size_t missed = nbatches == 0 ? 1 : commit(k, batches, nbatches);
+        if (missed != 0) {
+            log_line(LOG_LEVEL_WARNING, "used.lost", "notes=%zu", n);
+            return false;
+        }
+    }
+    return true;
+}
+
+static void
+flush_uses(struct keeper *k)
+{
+    size_t written = 0;
+    for (size_t list = 0; list < USED_LISTS; list++) {
+        size_t n;
+        struct used_note *notes = used_take(k->svc->used, list, &n);
+        if (write_uses(k, notes, n))
+            written += n;
+        free(notes);
+    }
+    if (written != 0)
+        log_line(LOG_LEVEL_DEBUG, "used.written", "notes=%zu", written);
+    size_t lost = used_lost(k->svc->used);
+    if (lost != 0)
+        log_line(LOG_LEVEL_WARNING, "used.lost", "notes=%zu", lost);
+}
+
+/* --- purging ------------------------------------------------------------------------------ */
+
+static void
+on_quiet(void *ctx)
+{
+    struct keeper *k = ctx;
+    pthread_mutex_lock(&k->lock);
+    k->quiet = true;
+    pthread_cond_broadcast(&k->wake);
+    pthread_mutex_unlock(&k->lock);
+}
+
+/* Until nobody looks at what the index gave up before: loops went round, workers let go. */
+static void
+wait_for_readers(struct keeper *k)
+{
+    k->quiet = false;
+    loops_barrier(k->loops, on_quiet, k);
+    pthread_mutex_lock(&k->lock);
+    while (!k->quiet)
+        pthread_cond_wait(&k->wake, &k->lock);
+    pthread_mutex_unlock(&k->lock);
+    pthread_rwlock_wrlock(k->svc->index_guard);
+    pthread_rwlock_unlock(k->svc->index_guard);
+}
+
+/* False: there is nothing more to do, or it has to be put off. */
+static bool
+purge_piece(struct keeper *k, struct purge *p, size_t *purged)
+{
+    struct batch *batches[PURGE_BATCHES_MAX];
+    size_t n = 0;
+    bool done = false;
+    begin(k);
+    if (purge_step(&k->call, p, batches, &n, &done) != KT_OK)
+        return false; /* the log says why */
+    size_t missed = commit(k, batches, n);
+    if (missed != 0)
+        purge_missed(p);
+    *purged += n - missed;
+    for (size_t i = 0; i < n; i++)
+        k->removed |= batches[i]->neffects != 0;
+    return !done && !rest(k, n != 0 ? PAUSE_MS : 0);
+}
+
+static void
+purge(struct keeper *k)
+{
+    size_t purged = 0;
+    struct purge *p = purge_new(&k->options.purge, clock_sure_ms());
+    if (!p)
+        return;
+    while (purge_piece(k, p, &purged))
+        ;
+    purge_free(p);
+    if (purged != 0)
+        log_line(LOG_LEVEL_INFO, "purged", "batches=%zu", purged);
+}
+
+static int64_t
+pass_interval(const struct keeper *k)
+{
+    int64_t keep = k->options.purge.retention_ms, ms = PASS_MAX_MS;
+    if (keep != 0 && keep / 10 < ms)
+        ms = keep / 10;
+    keep = k->options.purge.audit_ms;
+    if (keep != 0 && keep / 10 < ms)
+        ms = keep / 10;
+    return ms < PASS_MIN_MS ? PASS_MIN_MS : ms;
+}
+
+/* --- time --------------------------------------------------------------------------------- */
+
+static void
+look_at_clock(struct keeper *k)
+{
+    int64_t jump;
+    timeguard_tick(&k->guard, clock_wall_ms(), clock_mono_ms(), &jump);
+    timeguard_publish(&k->guard);
+    if (jump != 0)
+        log_line(LOG_LEVEL_WARNING, "clock.jumped", "ms=%lld", (long long)jump);
+    bool behind = clock_is_behind();
+    if (behind && !k->guard.behind)
+        log_line(LOG_LEVEL_ERROR, "clock.behind", "message=%s",
+                 "the clock is behind the time that has passed; nothing is minted until it is set "
+                 "right, see kaitend(8) for --accept-clock");
+    k->guard.behind = behind;
+}
+
+/* With the mark goes the word that the index may use again what it gave up. */
+static void
+write_mark(struct keeper *k)
+{
+    struct timeguard_mark mark = { .mono_ms = clock_mono_ms() };
+    mark.mark_ms = timeguard_mark_ms(&k->guard, mark.mono_ms);
+    memcpy(mark.boot, k->boot, sizeof mark.boot);
+    begin(k);
+    struct batch *b = batch_new(&k->arena);
+    if (!b)
+        return;
+    timemark_put(b, &mark);
+    if (k->removed)
+        (void)batch_effect(b, EFFECT_QUIESCED);
+    k->removed = false;
+    if (!b->failed)
+        (void)commit(k, &b, 1);
+}
+
+/* --- the thread --------------------------------------------------------------------------- */
+
+static void
+work(struct keeper *k)
+{
+    int64_t now = clock_mono_ms();
+    bool uses = now >= k->used_at, pass = now >= k->pass_at;
+    look_at_clock(k);
+    if (!uses && !pass)
+        return;
+    /* Before a purge too: what is noted of a token must not be written when it is gone. */
+    flush_uses(k);
+    if (pass) {
+        purge(k);
+        k->pass_at = clock_mono_ms() + pass_interval(k);
+    }
+    if (k->removed)
+        wait_for_readers(k);
+    write_mark(k);
+    k->used_at = clock_mono_ms() + k->options.used_ms;
+}
+
+static int64_t
+until_next(const struct keeper *k)
+{
+    int64_t now = clock_mono_ms(), ms = TICK_MS;
+    if (k->used_at - now < ms)
+        ms = k->used_at - now;
+    if (k->pass_at - now < ms)
+        ms = k->pass_at - now;
+    return ms < 10 ? 10 : ms;
+}
+
+static void *
+keeper_main(void *arg)
+{
+    struct keeper *k = arg;
+    while (!rest(k, until_next(k)))
+        work(k);
+    flush_uses(k);
+    write_mark(k);
+    return NULL;
+}
+
+struct keeper *
+keeper_new(struct service *svc, struct loop *const *loops, const struct keeper_options *options,
+           const struct timeguard *guard)
+{
+    pthread_condattr_t monotonic;
+    struct keeper *k = calloc(1, sizeof *k);
+    if (!k)
+        return NULL;
+    k->svc = svc;
+    k->loops = loops;
+    k->options = *options;
+    k->guard = *guard;
+    clock_boot(k->boot);
+    k->used_at = clock_mono_ms() + options->used_ms;
+    k->pass_at = clock_mono_ms() + pass_interval(k);
+    kt_arena_init(&k->arena, ARENA_MAX);
+    pthread_mutex_init(&k->lock, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&k->wake, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    errno = pthread_create(&k->thread, NULL, keeper_main, k);
+    if (errno == 0)
+        return k;
+    free(k);
+    return NULL;
+}
+
+void
+keeper_free(struct keeper *k)
+{
+    if (!k)
+        return;
+    pthread_mutex_lock(&k->lock);
+    k->stop = true;
+    pthread_cond_broadcast(&k->wake);
+    pthread_mutex_unlock(&k->lock);
+    pthread_join(k->thread, NULL);
+    pthread_mutex_destroy(&k->lock);
+    pthread_cond_destroy(&k->wake);
+    kt_arena_done(&k->arena);
+    free(k);
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* What nobody asks for, done by one thread in the background, through the committer like everything
+ * else: when tokens were last used is written down, what has been dead for long enough is purged,
+ * the high-water mark of time is kept, the journal made smaller. It works in small pieces and waits
+ * in between, so that requests do not. */
+#ifndef KEEPER_H
+#define KEEPER_H
+
+#include "daemon/model/purge.h"
+#include "daemon/timeguard.h"
+
+struct keeper;
+struct loop;
+struct service;
+
+struct keeper_options {
+    struct purge_options purge;
+    int64_t used_ms; /* how often uses are written down */
+};
+
+/* Starts the thread. loops: whose turns are waited for before memory of the index is used again.
+ * NULL: errno. */
+struct keeper *keeper_new(struct service *, struct loop *const *loops,
+                          const struct keeper_options *, const struct timeguard *);
+
+/* Writes down the last uses and the mark, ends and joins. Before the committer and the loops end.
+ * NULL allowed. */
+void keeper_free(struct keeper *);
+
+#endif

@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "daemon/model/purge.h"
+
+#include "daemon/idempotency.h"
+#include "daemon/model/record.h"
+#include "daemon/model/token.h"
+#include "daemon/model/verdict.h"
+#include "daemon/service.h"
+
+#include <stdlib.h>
+
+enum {
+    ENDS_MAX = 1 << 14, /* ends of accounts and epochs that one pass takes care of */
+    KEY_MAX = 96,
+    WHOLE_ACCOUNT = 0xffffffffu
+};
+
+/* The end of an account, or of one of its epochs, that is old enough. */
+struct end {
+    struct uuid account;
+    uint32_t epoch; /* WHOLE_ACCOUNT: all */
+    unsigned char key[KEY_MAX];
+    size_t nkey;
+    uint64_t revision;
+    bool is_needed; /* a token is left */
+};
+
+enum phase { ENDS = 0, TOKENS, ENDS_DONE, ANSWERS, AUDIT, OVER };
+
+struct purge {
+    struct purge_options options;
+    int64_t now_ms;
+    enum phase phase;
+    unsigned char next[KEY_MAX]; /* where the phase goes on; nnext 0: at its beginning */
+    size_t nnext;
+    struct end *ends; /* sorted by account */
+    size_t nends, next_end;
+    bool missed;
+};
+
+struct purge *
+purge_new(const struct purge_options *options, int64_t now_ms)
+{
+    struct purge *p = calloc(1, sizeof *p);
+    if (!p)
+        return NULL;
+    p->options = *options;
+    p->now_ms = now_ms;
+    p->phase = options->retention_ms != 0 ? ENDS : ANSWERS;
+    return p;
+}
+
+void
+purge_free(struct purge *p)
+{
+    if (p)
+        free(p->ends);
+    free(p);
+}
+
+void
+purge_missed(struct purge *p)
+{
+    p->missed = true;
+}
+
+/* Whether something that ended then has been kept for long enough. */
+static bool
+is_due(const struct purge *p, int64_t ended_ms, int64_t keep_ms)
+{
+    return ended_ms <= p->now_ms && p->now_ms - ended_ms >= keep_ms;
+}
+
+/* --- pieces of a space -------------------------------------------------------------------- */
+
+struct piece {
+    struct call *call;
+    struct purge *purge;
+    struct batch **batches;
+    size_t n, seen;
+    int (*look)(struct piece *, const struct store_row *); /* at one row, within the scan */
+    void *found;
+    size_t nfound;
+};
+
+static int
+look_at(void *ctx, const struct store_row *row)
+{
+    struct piece *piece = ctx;
+    struct purge *p = piece->purge;
+    piece->seen++;
+    /* From the next neighbour of this key on. */
+    if (row->key.n + 1 > sizeof p->next)
+        return fail_cause(piece->call, KT_INTERNAL, NULL, "a key of space '%c' is too long",
+                          row->key.p[0]);
+    memcpy(p->next, row->key.p, row->key.n);
+    p->next[row->key.n] = 0;
+    p->nnext = row->key.n + 1;
+    return piece->look(piece, row);
+}
+
+/* Looks at the next piece; *ret_last: there is none behind it. */
+static int
+scan_piece(struct piece *piece, char space, size_t rows, bool *ret_last)
+{
+    struct purge *p = piece->purge;
+    const char to = (char)(space + 1);
+    struct kt_str from = { (const char *)p->next, p->nnext };
+    if (p->nnext == 0)
+        from = (struct kt_str){ &space, 1 };
+    const struct store_range range = { kt_arena_str(piece->call->arena, from), { &to, 1 }, false,
+                                       rows };
+    if (!range.from.p)
+        return fail_memory(piece->call);
+    int status = store_scan(piece->call, piece->call->svc->store, &range, look_at, piece);
+    *ret_last = piece->seen < rows;
+    return status;
+}
+
+static void
+next_phase(struct purge *p)
+{
+    p->phase++;
+    p->nnext = 0;
+}
+
+static struct batch *
+add_batch(struct piece *piece)
+{
+    struct batch *b = batch_new(piece->call->arena);
+    if (b)
+        piece->batches[piece->n++] = b;
+    return b;
+}
+
+/* --- ends of accounts and epochs ---------------------------------------------------------- */
+
+static int
+compare_ends(const void *a, const void *b)
+{
+    return uuid_compare(&((const struct end *)a)->account, &((const struct end *)b)->account);
+}
+
+static int
+keep_end(void *ctx, const struct store_row *row)
+{
+    struct piece *piece = ctx;
+    struct purge *p = piece->purge;
+    struct record_in in;
+    record_open(&in, row->value);
+    (void)record_u8(&in);
+    int64_t at_ms = record_i64(&in);
+    size_t head = 1 + 2 * sizeof(struct uuid);
+    if (!in.ok || row->key.n < head || row->key.n > KEY_MAX ||
+        !is_due(p, at_ms, p->options.retention_ms) || p->nends == ENDS_MAX)
+        return KT_OK;
+    struct end *e = &p->ends[p->nends++];
+    *e = (struct end){ .epoch = WHOLE_ACCOUNT, .nkey = row->key.n, .revision = row->revision };
+    memcpy(e->key, row->key.p, row->key.n);
+    memcpy(e->account.b, row->key.p + head - sizeof e->account.b, sizeof e->account.b);
+    for (size_t i = head; i < row->key.n; i++) /* an epoch's; an account's ends here */
+        e->epoch = (i == head ? 0 : e->epoch << 8) | (unsigned char)row->key.p[i];
+    return KT_OK;
+}
+
+static int
+find_ends(struct piece *piece)
+{
+    struct purge *p = piece->purge;
+    const struct store_range accounts = { KT_LIT("x"), KT_LIT("y"), false, 0 };
+    const struct store_range epochs = { KT_LIT("r"), KT_LIT("s"), false, 0 };
+    p->ends = calloc(ENDS_MAX, sizeof *p->ends);
+    if (!p->ends)
+        return fail_memory(piece->call);
+    int status = store_scan(piece->call, piece->call->svc->store, &accounts, keep_end, piece);
+    if (status == KT_OK)
+        status = store_scan(piece->call, piece->call->svc->store, &epochs, keep_end, piece);
+    qsort(p->ends, p->nends, sizeof *p->ends, compare_ends);
+    next_phase(p);
+    return status;
+}
+
+/* What ended a token of this account and epoch, and the ends that are needed while it is there. */
+static bool
+ended_by(struct purge *p, const struct uuid *account, uint32_t epoch, bool is_needed)
+{
+    struct end key = { .account = *account };
+    bool ended = false;
+    struct end *e = p->nends == 0 ? NULL
+                                  : bsearch(&key, p->ends, p->nends, sizeof *e, compare_ends);
+    while (e && e > p->ends && compare_ends(e - 1, &key) == 0)
+        e--;
+    for (; e && e < p->ends + p->nends && compare_ends(e, &key) == 0; e++) {
+        bool is_its = e->epoch == WHOLE_ACCOUNT || e->epoch == epoch;
+        if (is_its && is_needed)
+            e->is_needed = true;
+        ended |= is_its;
+    }
+    return ended;
+}
+
+static void
+delete_ends(struct piece *piece)
+{
+    struct purge *p = piece->purge;
+    for (; p->next_end < p->nends && piece->n < PURGE_BATCHES_MAX; p->next_end++) {
+        const struct end *e = &p->ends[p->next_end];
+        struct store_row row = { .key = { (const char *)e->key, e->nkey },
+                                 .revision = e->revision };
+        struct batch *b = e->is_needed || p->missed ? NULL : add_batch(piece);
+        if (!b)
+            continue;
+        batch_if_at(b, &row);
+        batch_delete(b, row.key);
+    }
+    if (p->next_end == p->nends)
+        next_phase(p);
+}
+
+/* --- tokens ------------------------------------------------------------------------------- */
+
+/* A secret whose row may go. */
+struct secret {
+    struct token_secret secret;
+    bool ended; /* with its account or epoch */
+};
+
+static int
+look_at_secret(struct piece *piece, const struct store_row *row)
+{
+    struct purge *p = piece->purge;
+    struct secret *found = piece->found;
+    struct verdict_record v;
+    struct kt_str value = kt_arena_str(piece->call->arena, row->value);
+    if (!value.p)
+        return fail_memory(piece->call);
+    if (row->key.n != 1 + DIGEST_BYTES || !verdict_decode(piece->call->arena, value, &v))
+        return account_bad_record(piece->call, 'h');
+    bool ended = ended_by(p, &v.account, v.epoch, false);
+    bool dead = v.expires_ms != 0 && is_due(p, v.expires_ms, p->options.retention_ms);
+    /* Of secrets that were revoked before their rows said when, the token's row knows it. */
+    bool unsure = v.revoked && (v.expires_ms == 0 || v.expires_ms > p->now_ms);
+    if ((!ended && !dead && !unsure) || piece->nfound == PURGE_BATCHES_MAX) {
+        (void)ended_by(p, &v.account, v.epoch, true);
+        return KT_OK;
+    }
+    struct secret *s = &found[piece->nfound++];
+    *s = (struct secret){ .ended = ended };
+    s->secret = (struct token_secret){ .org = v.org, .account = v.account, .token = v.token,
+                                       .epoch = v.epoch, .expires_ms = v.expires_ms,
+                                       .revoked = v.revoked,
+                                       .revision = row->revision };
+    memcpy(s->secret.digest, row->key.p + 1, DIGEST_BYTES);
+    return KT_OK;
+}
+
+static int
+purge_tokens(struct piece *piece)
+{
+    struct purge *p = piece->purge;
+    struct secret found[PURGE_BATCHES_MAX];
+    bool last;
+    piece->look = look_at_secret;
+    piece->found = found;
+    /* Every row that is looked at may be one that goes. */
+    int status = scan_piece(piece, 'h', PURGE_BATCHES_MAX, &last);
+    for (size_t i = 0; i < piece->nfound && status == KT_OK; i++) {
+        struct batch *b = NULL;
+        status = token_purge(piece->call, &found[i].secret, found[i].ended, p->now_ms,
+                             p->options.retention_ms, &b);
+        if (b)
+            piece->batches[piece->n++] = b;
+        else
+            (void)ended_by(p, &found[i].secret.account, found[i].secret.epoch, true);
+    }
+    if (last && status == KT_OK)
+        next_phase(p);
+    return status;
+}
+
+/* --- kept answers and audit records ------------------------------------------------------- */
+
+static int
+look_at_answer(struct piece *piece, const struct store_row *row)
+{
+    struct record_in in;
+    record_open(&in, row->value);
+    (void)record_u8(&in);
+    int64_t created_ms = record_i64(&in);
+    if (!in.ok || !is_due(piece->purge, created_ms, IDEMPOTENCY_KEPT_MS))
+        return KT_OK;
+    struct store_row copy = { .key = kt_arena_str(piece->call->arena, row->key),
+                              .revision = row->revision };
+    struct batch *b = copy.key.p ? add_batch(piece) : NULL;
+    if (!b)
+        return fail_memory(piece->call);
+    batch_if_at(b, &copy); /* the key may just be used anew */
+    batch_delete(b, copy.key);
+    return KT_OK;
+}
+
+/* Records are never written over, and those of one organization stand in the order of time. */
+static int
+look_at_audit(struct piece *piece, const struct store_row *row)
+{
+    struct purge *p = piece->purge;
+    struct uuid id;
+    const size_t head = 1 + sizeof id.b;
+    if (row->key.n != head + sizeof id.b)
+        return account_bad_record(piece->call, 'e');
+    memcpy(id.b, row->key.p + head, sizeof id.b);
+    if (!is_due(p, uuid_time_ms(&id), p->options.audit_ms)) {
+        memset(p->next + head, 0xff, sizeof id.b); /* on to the next organization */
+        p->nnext = head + sizeof id.b;
+        return KT_NOT_FOUND;
+    }
+    struct batch *b = piece->n == 0 ? NULL : piece->batches[piece->n - 1];
+    if (!b || b->nwrites == BATCH_WRITES_MAX)
+        b = add_batch(piece);
+    struct kt_str key = kt_arena_str(piece->call->arena, row->key);
+    if (!b || !key.p)
+        return fail_memory(piece->call);
+    batch_delete(b, key);
+    return KT_OK;
+}
+
+static int
+purge_rows(struct piece *piece, char space, size_t rows,
+           int (*look)(struct piece *, const struct store_row *))
+{
+    bool last;
+    piece->look = look;
+    int status = scan_piece(piece, space, rows, &last);
+    if (status == KT_NOT_FOUND) /* a look ended the piece early */
+        return KT_OK;
+    if (last && status == KT_OK)
+        next_phase(piece->purge);
+    return status;
+}
+
+/* --- steps -------------------------------------------------------------------------------- */
+
+int
+purge_step(struct call *call, struct purge *p, struct batch *ret_batches[PURGE_BATCHES_MAX],
+           size_t *ret_n, bool *ret_done)
+{
+    struct piece piece = { .call = call, .purge = p, .batches = ret_batches };
+    int status = KT_OK;
+    switch (p->phase) {
+    case ENDS: status = find_ends(&piece); break;
+    case TOKENS: status = purge_tokens(&piece); break;
+    case ENDS_DONE: delete_ends(&piece); break;
+    case ANSWERS: status = purge_rows(&piece, 'i', PURGE_BATCHES_MAX, look_at_answer); break;
+    case AUDIT:
+        if (p->options.audit_ms != 0)
+            status = purge_rows(&piece, 'e', PURGE_BATCHES_MAX * BATCH_WRITES_MAX, look_at_audit);
+        else
+            next_phase(p);
+        break;
+    case OVER: break;
+    }
+    *ret_n = piece.n;
+    *ret_done = p->phase == OVER;
+    return status;
+}

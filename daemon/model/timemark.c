@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "daemon/model/timemark.h"
+
+#include "daemon/model/account.h"
+#include "daemon/model/record.h"
+#include "daemon/service.h"
+
+enum { FORMAT = 1 };
+
+static const struct kt_str mark_key = KT_LIT("mclock");
+
+int
+timemark_read(struct call *call, struct timeguard_mark *ret)
+{
+    struct store_row row;
+    struct record_in in;
+    *ret = (struct timeguard_mark){ .mark_ms = 0 };
+    int status = store_get(call, call->svc->store, &mark_key, 1, &row);
+    if (status != KT_OK || !row.value.p)
+        return status;
+    record_open(&in, row.value);
+    uint8_t format = record_u8(&in);
+    ret->mark_ms = record_i64(&in);
+    ret->mono_ms = record_i64(&in);
+    record_bytes(&in, ret->boot, sizeof ret->boot);
+    return record_done(&in) && format == FORMAT ? KT_OK : account_bad_record(call, 'm');
+}
+
+void
+timemark_put(struct batch *b, const struct timeguard_mark *mark)
+{
+    struct kt_buf buf;
+    kt_buf_init(&buf, 64);
+    record_put_u8(&buf, FORMAT);
+    record_put_i64(&buf, mark->mark_ms);
+    record_put_i64(&buf, mark->mono_ms);
+    record_put_bytes(&buf, mark->boot, sizeof mark->boot);
+    batch_set(b, mark_key, record_finish(b->arena, &buf));
+}
+
+int
+timemark_write(struct call *call, const struct timeguard_mark *mark)
+{
+    char why[256] = "";
+    struct kaiten_outcome outcome;
+    struct batch *b = batch_new(call->arena);
+    if (!b)
+        return fail_memory(call);
+    timemark_put(b, mark);
+    if (b->failed)
+        return fail_memory(call);
+    enum kaiten_status status = store_apply(call->svc->store, &b, 1, &outcome, why, sizeof why);
+    if (status == KAITEN_DONE && outcome.status == KAITEN_DONE)
+        return KT_OK;
+    return fail_cause(call, KT_UNAVAILABLE, NULL, "the store cannot be written: %s", why);
+}

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* The row of the high-water mark of time: "mclock". */
+#ifndef TIMEMARK_H
+#define TIMEMARK_H
+
+#include "daemon/call.h"
+#include "daemon/store.h"
+#include "daemon/timeguard.h"
+
+/* mark_ms is 0 when there is none. 0 or a kind. */
+int timemark_read(struct call *, struct timeguard_mark *ret);
+
+/* Has the batch write it. Failure is the batch's. */
+void timemark_put(struct batch *, const struct timeguard_mark *);
+
+/* Writes it at once. Before the committer starts. 0 or a kind. */
+int timemark_write(struct call *, const struct timeguard_mark *);
+
+#endif
