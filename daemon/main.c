@@ -141,6 +141,7 @@ static const struct part {
     { parts_open_signer, parts_close_signer, false },
     { parts_fill_index, parts_close_index, false },
     { parts_heal_journal, NULL, false },
+    { parts_open_backup, parts_close_backup, true },
     { parts_open_auths, parts_close_auths, true },
     { start_threads, stop_threads, true },
     { start_keeper, NULL, true }, /* it ends with the threads */
@@ -209,11 +210,14 @@ static void
 print_usage(FILE *f)
 {
     fputs("usage: kaitend [-c FILE] [--check | --dump-config | --dump-options |\n"
-          "                          --accept-rollback keep|revoke | --accept-clock]\n"
+          "                          --accept-rollback keep|revoke | --accept-clock |\n"
+          "                          --restore DIR [--replace]]\n"
           "       kaitend --dump-plugin NAME | --version | --help\n"
           "\n"
           "  -c, --config FILE   configuration (default " SYSCONFDIR "/kaitend/kaitend.conf)\n"
           "  -t, --check         check the configuration and its plugins' options, then end\n"
+          "  --restore DIR       put a copy of the store in place, then end; with --replace also\n"
+          "                      where there is a store, which is kept aside\n"
           "  --accept-rollback keep|revoke\n"
           "                      accept a store that was put back to an older state, then end\n"
           "  --accept-clock      accept the clock although later times have passed, then end\n"
@@ -287,6 +291,22 @@ dump_config(struct parts *p)
     return EX_OK;
 }
 
+/* Puts a copy in place, of which only what stands before the store in the table is needed. */
+static int
+restore(struct parts *p)
+{
+    size_t i = 0;
+    int code = EX_OK;
+    while (table[i].start != parts_open_storage && code == EX_OK)
+        code = table[i++].start(p);
+    if (code == EX_OK)
+        code = parts_restore(p);
+    while (i-- > 0)
+        if (table[i].stop)
+            table[i].stop(p);
+    return code;
+}
+
 enum mode { MODE_SERVE, MODE_CHECK, MODE_DUMP_CONFIG };
 
 static int
@@ -297,7 +317,7 @@ run(struct parts *p, const char *path, enum mode mode)
         return parts_fail(EX_CONFIG, err.text);
     int code = EX_OK;
     if (mode == MODE_SERVE) {
-        code = serve(p);
+        code = p->restore_from ? restore(p) : serve(p);
     } else {
         code = parts_load_plugins(p);
         if (code == EX_OK && mode == MODE_CHECK)
@@ -324,11 +344,13 @@ parse_rollback(const char *word, enum parts_rollback *ret)
 int
 main(int argc, char **argv)
 {
-    enum { DUMP_CONFIG = 256, DUMP_OPTIONS, DUMP_PLUGIN, ACCEPT_ROLLBACK, ACCEPT_CLOCK };
+    enum { DUMP_CONFIG = 256, DUMP_OPTIONS, DUMP_PLUGIN, ACCEPT_ROLLBACK, ACCEPT_CLOCK, RESTORE, REPLACE };
     static const struct option longs[] = {
         { "config", required_argument, NULL, 'c' },
         { "check", no_argument, NULL, 't' },
         { "accept-rollback", required_argument, NULL, ACCEPT_ROLLBACK },
+        { "restore", required_argument, NULL, RESTORE },
+        { "replace", no_argument, NULL, REPLACE },
         { "accept-clock", no_argument, NULL, ACCEPT_CLOCK },
         { "dump-config", no_argument, NULL, DUMP_CONFIG },
         { "dump-options", no_argument, NULL, DUMP_OPTIONS },
@@ -349,6 +371,8 @@ main(int argc, char **argv)
             if (!parse_rollback(optarg, &parts.rollback))
                 return EX_USAGE;
             break;
+        case RESTORE: parts.restore_from = optarg; break;
+        case REPLACE: parts.restore_replace = true; break;
         case ACCEPT_CLOCK: parts.accept_clock = true; break;
         case DUMP_CONFIG: mode = MODE_DUMP_CONFIG; break;
         case DUMP_OPTIONS: return dump_options();

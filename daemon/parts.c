@@ -11,11 +11,13 @@
 #include "daemon/settings.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -132,9 +134,17 @@ parts_open_notify(struct parts *p)
 int
 parts_make_state_dir(struct parts *p)
 {
-    if (mkdir(p->settings->state_dir, 0700) == 0 || errno == EEXIST)
+    const char *path = p->settings->state_dir;
+    if (mkdir(path, 0700) != 0 && errno != EEXIST)
+        return parts_fail_errno(EX_CANTCREAT, path);
+    p->state_lock = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (p->state_lock < 0)
+        return parts_fail_errno(EX_CANTCREAT, path);
+    if (flock(p->state_lock, LOCK_EX | LOCK_NB) == 0)
         return EX_OK;
-    return parts_fail_errno(EX_CANTCREAT, p->settings->state_dir);
+    char text[512];
+    snprintf(text, sizeof text, "%s: it is in use by another kaitend", path);
+    return parts_fail(EX_TEMPFAIL, text);
 }
 
 void

@@ -45,6 +45,9 @@ struct parts {
     size_t nlisteners;
     enum parts_rollback rollback; /* not REFUSE: accept, then end */
     struct endings *endings; /* what the journal said, until the index is filled */
+    const char *restore_from; /* folder of a copy to be put in place; then end */
+    bool restore_replace;
+    int state_lock;
     struct timeguard guard;
     struct keeper *keeper;
     bool accept_clock; /* the wall clock is right, whatever the store says; then end */
@@ -64,7 +67,7 @@ int parts_open_notify(struct parts *);
 void parts_close_notify(struct parts *);
 int parts_raise_descriptors(struct parts *);
 int parts_become_user(struct parts *);
-int parts_make_state_dir(struct parts *);
+int parts_make_state_dir(struct parts *); /* and holds it: one process at a time */
 void parts_set_folders(struct parts *); /* where plugins are looked for */
 int parts_load_plugins(struct parts *);
 void parts_free_options(struct parts *);
@@ -84,6 +87,9 @@ void parts_begin_call(struct parts *, struct call *, struct kt_arena *); /* for 
 int parts_begin_time(struct parts *); /* the high-water mark of time */
 int parts_open_signer(struct parts *);
 void parts_close_signer(struct parts *);
+int parts_restore(struct parts *);
+int parts_open_backup(struct parts *);
+void parts_close_backup(struct parts *);
 int parts_fill_index(struct parts *);
 void parts_close_index(struct parts *);
 

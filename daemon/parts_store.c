@@ -4,6 +4,7 @@
 
 #include "daemon/parts.h"
 
+#include "daemon/backup.h"
 #include "daemon/index.h"
 #include "daemon/log.h"
 #include "daemon/loop.h"
@@ -12,11 +13,13 @@
 #include "daemon/model/load.h"
 #include "daemon/model/timemark.h"
 #include "daemon/plugin.h"
+#include "daemon/restore.h"
 #include "daemon/settings.h"
 #include "daemon/signer.h"
 #include "daemon/store.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sysexits.h>
@@ -187,6 +190,53 @@ parts_fill_index(struct parts *p)
 }
 
 /* --- closing ------------------------------------------------------------------------------ */
+
+/* Where the store is, of a plugin that keeps it in a folder; NULL else. */
+static const char *
+place_of_store(const struct parts *p)
+{
+    for (const struct kaiten_option *o = p->storage->options; o->name; o++)
+        if (strcmp(o->name, "path") == 0 && o->type == KAITEN_OPT_PATH)
+            return conf_str(p->options[0], "path");
+    return NULL;
+}
+
+/* Only a copy that the plugin knows for a whole one is put in place. What was revoked since it was
+ * made is told by the journal when the daemon starts. */
+int
+parts_restore(struct parts *p)
+{
+    char err[RESTORE_ERROR_MAX];
+    struct kaiten_err why = { "" };
+    const struct kaiten_storage *storage = &p->storage->storage;
+    const char *path = place_of_store(p);
+    if (!storage->verify || !path)
+        return parts_fail(EX_USAGE, "this storage plugin takes no copies back");
+    if (storage->verify(&host_table, p->restore_from, &why) != KAITEN_DONE)
+        return parts_fail(EX_DATAERR, why.text);
+    if (!restore_folder(p->restore_from, path, p->restore_replace, err))
+        return parts_fail(EX_CANTCREAT, err);
+    log_line(LOG_LEVEL_NOTICE, "restored", "from=%s to=%s", p->restore_from, path);
+    return EX_OK;
+}
+
+int
+parts_open_backup(struct parts *p)
+{
+    char folder[PATH_MAX];
+    if ((size_t)snprintf(folder, sizeof folder, "%s/backup", p->settings->state_dir) >=
+        sizeof folder)
+        errno = ENAMETOOLONG;
+    else
+        p->svc.backup = backup_new(folder);
+    return p->svc.backup ? EX_OK : parts_fail_errno(EX_CANTCREAT, "the folder of backups");
+}
+
+void
+parts_close_backup(struct parts *p)
+{
+    backup_free(p->svc.backup);
+}
 
 void
 parts_close_index(struct parts *p)

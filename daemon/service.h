@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+struct backup;
 struct committer;
 struct digest_keys;
 struct documents;
@@ -44,6 +45,7 @@ struct service {
     struct inflight *inflight;
     struct used *used;
     struct workers *workers;
+    struct backup *backup;
     const struct documents *documents;
     struct scope_modules modules;
     int64_t lifetime_max_ms;      /* the longest token anybody may mint; 0: no limit */

@@ -21,6 +21,7 @@ struct store {
     const struct digest_keys *keys;
     unsigned char tags[DIGEST_KEYS_MAX][SEAL_TAG];
     unsigned threads; /* what the plugin can take */
+    pthread_mutex_t checking;
     pthread_rwlock_t lock; /* below PARALLEL only: reads shared or not, writes alone */
 };
 
@@ -34,6 +35,7 @@ store_new(const struct kaiten_storage *plugin, void *take_instance, unsigned thr
     s->instance = take_instance;
     s->threads = threads < plugin->threads ? threads : plugin->threads;
     pthread_rwlock_init(&s->lock, NULL);
+    pthread_mutex_init(&s->checking, NULL);
     return s;
 }
 
@@ -59,6 +61,7 @@ store_free(struct store *s)
         return;
     s->plugin.close(s->instance);
     pthread_rwlock_destroy(&s->lock);
+    pthread_mutex_destroy(&s->checking);
     free(s);
 }
 
@@ -312,6 +315,39 @@ store_is_healthy(struct store *s, char *reason, size_t n)
         return true;
     snprintf(reason, n, "%s", err.text);
     return false;
+}
+
+static int
+refuse_unable(struct call *call, const char *what)
+{
+    return fail(call, KT_METHOD, "Store.Unable", "this storage plugin cannot %s", what);
+}
+
+int
+store_backup(struct call *call, struct store *s, const char *dir)
+{
+    struct kaiten_err err = { "" };
+    if (!(s->plugin.caps & KAITEN_STORAGE_BACKUP) || !s->plugin.backup)
+        return refuse_unable(call, "be copied while it is in use");
+    lock_read(s);
+    enum kaiten_status status = s->plugin.backup(s->instance, dir, &err);
+    unlock(s);
+    return status == KAITEN_DONE ? KT_OK : refuse(call, status, "backup", err.text);
+}
+
+int
+store_check(struct call *call, struct store *s)
+{
+    struct kaiten_err err = { "" };
+    if (!s->plugin.check)
+        return refuse_unable(call, "be checked");
+    if (pthread_mutex_trylock(&s->checking) != 0)
+        return fail(call, KT_CONFLICT, "Store.Busy", "the store is being checked already");
+    lock_read(s);
+    enum kaiten_status status = s->plugin.check(s->instance, &err);
+    unlock(s);
+    pthread_mutex_unlock(&s->checking);
+    return status == KAITEN_DONE ? KT_OK : refuse(call, status, "check", err.text);
 }
 
 /* --- batches ------------------------------------------------------------------------------ */

@@ -55,6 +55,14 @@ int store_lacks(struct call *, struct store *, const char *spaces, bool *ret_lac
 int store_is_empty(struct call *, struct store *, bool *ret_empty)
     __attribute__((warn_unused_result));
 
+/* Has the plugin copy the store into an empty folder; KT_METHOD: it cannot. Blocks for long. */
+int store_backup(struct call *, struct store *, const char *dir)
+    __attribute__((warn_unused_result));
+
+/* Has the plugin read all that is there, one caller at a time; what is damaged stands in the log.
+ * KT_METHOD: it cannot. Blocks for long. */
+int store_check(struct call *, struct store *) __attribute__((warn_unused_result));
+
 /* True: reads and writes would work now. reason is filled otherwise. Blocks. */
 bool store_is_healthy(struct store *, char *reason, size_t n);
 

@@ -4,6 +4,7 @@
 
 #include "client/ctl/run.h"
 
+#include "client/ctl/backup.h"
 #include "client/ctl/confirm.h"
 #include "client/ctl/door.h"
 #include "client/ctl/print.h"
@@ -17,6 +18,7 @@
 #include <unistd.h>
 
 enum {
+    LONG_TIMEOUT_MS = 24 * 3600 * 1000,
     INPUT_MAX = 1024 * 1024,       /* JSON that call reads */
     OUTPUT_MAX = 512 * 1024 * 1024 /* what -o json --all may gather */
 };
@@ -436,7 +438,9 @@ open_door(struct command *c)
         c->door = door_http(a->value[ARG_URL], a->timeout_ms, &c->credential);
         return c->door ? 0 : CTL_USAGE;
     }
-    c->door = door_socket(a->value[ARG_SOCKET], a->timeout_ms, &c->credential);
+    bool is_long = (a->verb->flags & VERB_LONG) && !has(a, ARG_TIMEOUT);
+    unsigned timeout_ms = is_long ? LONG_TIMEOUT_MS : a->timeout_ms;
+    c->door = door_socket(a->value[ARG_SOCKET], timeout_ms, &c->credential);
     return c->door ? 0 : ctl_fail(CTL_OTHER, NULL, "no memory, or a token that is no text");
 }
 
@@ -461,7 +465,9 @@ run(const struct args *args)
         c.output = CTL_JSON;
     kt_arena_init(&c.arena, OUTPUT_MAX);
     int code = prepare(&c);
-    if (code == 0 && has(args, ARG_ALL))
+    if (code == 0 && (args->verb->flags & VERB_BACKUP))
+        code = backup_fetch(c.door, args->words[args->used], errors_as_json(&c));
+    else if (code == 0 && has(args, ARG_ALL))
         code = run_pages(&c);
     else if (code == 0)
         code = run_once(&c);

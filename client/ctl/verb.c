@@ -8,6 +8,7 @@
 
 #define ACCOUNT "serviceAccountSlug"
 #define TOKEN "tokenSlug"
+#define DIRECTORY "directory" /* stays here */
 #define SAME(id) .op = (id), .http_op = (id)
 
 const struct verb verbs[] = {
@@ -35,6 +36,9 @@ const struct verb verbs[] = {
     { NULL, "scopes", SAME(KT_OP_SCOPES) },
     { NULL, "health", SAME(KT_OP_READYZ) },
     { NULL, "ping", .op = KT_OP_PING, .http_op = KT_OP_HEALTHZ },
+    { NULL, "backup", .op = KT_OP_STORE_BACKUP, .http_op = -1,
+      .flags = VERB_BACKUP | VERB_LONG, .words = { DIRECTORY } },
+    { "storage", "check", .op = KT_OP_STORE_CHECK, .http_op = -1, .flags = VERB_LONG },
     { NULL, "call", .op = -1, .http_op = -1, .flags = VERB_CALL | VERB_RAW },
     { NULL, "describe", .op = KT_OP_DESCRIBE, .http_op = -1, .flags = VERB_RAW },
 };
@@ -47,6 +51,7 @@ static const struct {
 } groups[] = {
     { "account", "account" }, { "accounts", "account" }, { "service-accounts", "account" },
     { "service-account", "account" }, { "token", "token" }, { "tokens", "token" },
+    { "storage", "storage" },
 }, names[] = {
     { "ls", "list" }, { "rm", "delete" }, { "show", "get" }, { "mint", "create" },
     { "new", "create" },
@@ -118,6 +123,8 @@ const char *
 verb_word_label(const struct verb *verb, size_t word)
 {
     const char *member = verb->words[word];
+    if (strcmp(member, DIRECTORY) == 0)
+        return "DIR";
     if (strcmp(member, ACCOUNT) == 0)
         return verb->group && strcmp(verb->group, "token") == 0 ? "ACCOUNT" : "SLUG";
     return strcmp(member, TOKEN) == 0 ? "TOKEN" : "NAME";

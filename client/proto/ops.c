@@ -327,6 +327,21 @@ static const struct kt_field hello_in[] = {
     END
 };
 
+#define BACKUP_ID \
+    KT_FIELD(struct kt_in_backup, backup, "backup", .flags = KT_REQUIRED, \
+             .doc = "Which copy: backup of the answer of store.backup.")
+
+static const struct kt_field store_drop_in[] = { BACKUP_ID, END };
+
+static const struct kt_field store_read_in[] = {
+    BACKUP_ID,
+    KT_FIELD(struct kt_in_backup, file, "file", .flags = KT_REQUIRED, KT_RANGE(0, 4095),
+             .doc = "Which file of it, counted from 0."),
+    KT_FIELD(struct kt_in_backup, offset, "offset", .flags = KT_REQUIRED,
+             KT_RANGE(0, INT64_C(1) << 53), .doc = "From which byte on."),
+    END
+};
+
 /* Bodies have the names of what they ask for: a ServiceAccount that was read can be sent back. */
 static const struct kt_shape in_nothing = SHAPE(union kt_in, "Nothing", nothing);
 static const struct kt_shape in_account_list =
@@ -348,6 +363,10 @@ static const struct kt_shape in_token_rotate =
 static const struct kt_shape in_verify = SHAPE(struct kt_in_verify, "Verify", verify_in);
 static const struct kt_shape in_verify_many =
     SHAPE(struct kt_in_verify_many, "VerifyMany", verify_many_in);
+static const struct kt_shape in_store_read =
+    SHAPE(struct kt_in_backup, "StoreRead", store_read_in);
+static const struct kt_shape in_store_drop =
+    SHAPE(struct kt_in_backup, "StoreDrop", store_drop_in);
 static const struct kt_shape in_hello = SHAPE(struct kt_in_hello, "Hello", hello_in);
 
 /* --- how it is refused -------------------------------------------------------------------- */
@@ -582,6 +601,22 @@ const struct kt_op_spec kt_op_specs[KT_OP_COUNT] = {
         .http_method = "GET", .http_path = "/docs/style.css", .http_ok = 200,
         .in = &in_nothing, .media = "text/css; charset=utf-8",
         .doc = "The style sheet of that page.",
+    },
+    [KT_OP_STORE_CHECK] = {
+        .name = "store.check", .socket = true, .in = &in_nothing, .out = &kt_shape_health,
+        .doc = "Read all that is stored, and say whether it is whole; root and the daemon's user.",
+    },
+    [KT_OP_STORE_BACKUP] = {
+        .name = "store.backup", .socket = true, .in = &in_nothing, .loose = true,
+        .doc = "Make a copy of the store, to be fetched; root and the daemon's user.",
+    },
+    [KT_OP_STORE_READ] = {
+        .name = "store.read", .socket = true, .in = &in_store_read, .loose = true,
+        .doc = "Fetch a piece of that copy, as base64url; root and the daemon's user.",
+    },
+    [KT_OP_STORE_DROP] = {
+        .name = "store.drop", .socket = true, .in = &in_store_drop,
+        .doc = "Remove that copy; root and the daemon's user.",
     },
     [KT_OP_PING] = {
         .name = "kaiten.ping", .socket = true, .in = &in_nothing, .out = &kt_shape_health,

@@ -102,6 +102,11 @@ struct kt_in_hello {
     struct kt_str client, errors;
 };
 
+struct kt_in_backup {
+    struct kt_str backup;
+    int64_t file, offset; /* store.read */
+};
+
 union kt_in {
     struct kt_in_page page;
     struct kt_in_account account;
@@ -109,6 +114,7 @@ union kt_in {
     struct kt_in_verify verify;
     struct kt_in_verify_many verify_many;
     struct kt_in_hello hello;
+    struct kt_in_backup backup;
 };
 
 /* An answer that is sent as it is. */
@@ -154,6 +160,10 @@ enum kt_op_id {
     KT_OP_OPENAPI,
     KT_OP_DOCS,
     KT_OP_DOCS_STYLE,
+    KT_OP_STORE_CHECK,
+    KT_OP_STORE_BACKUP,
+    KT_OP_STORE_READ,
+    KT_OP_STORE_DROP,
     KT_OP_PING,
     KT_OP_HELLO,
     KT_OP_DESCRIBE,

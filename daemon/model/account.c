@@ -395,6 +395,7 @@ end_epochs(struct call *call, struct batch *b, const struct account_record *a,
            const struct store_row *row, const struct journal_entry *entry, const struct actor *by)
 {
     struct account_record next = *a;
+    b->urgent = true;
     batch_if_at(b, row);
     while (next.epoch < entry->epoch && b->nwrites < BATCH_WRITES_MAX - 1) {
         batch_set(b, end_key(call->arena, a, next.epoch),

@@ -62,6 +62,7 @@ token_replay(struct call *call, const struct journal_entry *entry, struct batch 
     struct batch *b = batch_new(call->arena);
     if (!key.p || !b)
         return fail_memory(call);
+    b->urgent = true;
     int status = store_get(call, call->svc->store, &key, 1, &row);
     if (status != KT_OK || !row.value.p)
         return status;

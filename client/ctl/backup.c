@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "client/ctl/backup.h"
+
+#include "client/ctl/ctl.h"
+#include "client/proto/check.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { PIECE_MAX = 1 << 20 };
+
+struct fetching {
+    struct door *door;
+    const char *directory;
+    int dir;
+    bool json;
+    struct kt_value id; /* of the copy, in made */
+    struct answer made;
+    int64_t bytes;
+};
+
+static int
+fail_at(const struct fetching *f, const char *name)
+{
+    return ctl_fail(CTL_OTHER, NULL, "%s%s%s: %s", f->directory, name ? "/" : "",
+                    name ? name : "", strerror(errno));
+}
+
+/* What the daemon calls a file becomes one here: it must be a plain name. */
+static bool
+is_plain(struct kt_str name)
+{
+    if (name.n == 0 || name.n > 255 || name.p[0] == '.')
+        return false;
+    for (size_t i = 0; i < name.n; i++) {
+        char c = name.p[i];
+        bool usual = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                     (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+        if (!usual)
+            return false;
+    }
+    return true;
+}
+
+/* --- one file ----------------------------------------------------------------------------- */
+
+static bool
+write_all(int fd, const char *p, size_t n)
+{
+    while (n > 0) {
+        ssize_t done = write(fd, p, n);
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done <= 0)
+            return false;
+        p += done;
+        n -= (size_t)done;
+    }
+    return true;
+}
+
+static struct kt_value
+number(int64_t i)
+{
+    return (struct kt_value){ .type = KT_V_INT, .i = i };
+}
+
+/* Appends the piece at offset; *ret_n is its length. */
+static int
+fetch_piece(struct fetching *f, int64_t file, int64_t offset, int fd, const char *name,
+            size_t *ret_n)
+{
+    struct kt_member members[] = { { KT_LIT("backup"), f->id },
+                                   { KT_LIT("file"), number(file) },
+                                   { KT_LIT("offset"), number(offset) } };
+    const struct kt_value input = { .type = KT_V_MAP, .map = { members, 3 } };
+    struct answer answer;
+    int code = CTL_OK;
+    *ret_n = 0;
+    if (door_call(f->door, kt_op_specs[KT_OP_STORE_READ].name, &input, &answer) != 0)
+        code = door_complain(f->door, &answer, f->json);
+    const struct kt_value *data = kt_value_get(&answer.value, "data");
+    char *bytes = code == CTL_OK ? malloc(PIECE_MAX) : NULL;
+    if (code == CTL_OK && !bytes)
+        code = ctl_fail(CTL_OTHER, NULL, "no memory");
+    if (code == CTL_OK && (!data || data->type != KT_V_STR ||
+                           !kt_b64url_decode(data->s, bytes, PIECE_MAX, ret_n)))
+        code = ctl_fail(CTL_SERVER, NULL, "the answer is no piece of a file");
+    if (code == CTL_OK && !write_all(fd, bytes, *ret_n))
+        code = fail_at(f, name);
+    free(bytes);
+    answer_release(&answer);
+    return code;
+}
+
+static int
+fetch_into(struct fetching *f, int64_t file, int64_t size, int fd, const char *name)
+{
+    int64_t at = 0;
+    size_t n;
+    do {
+        int code = fetch_piece(f, file, at, fd, name, &n);
+        if (code != CTL_OK)
+            return code;
+        at += (int64_t)n;
+    } while (n != 0);
+    if (at != size)
+        return ctl_fail(CTL_SERVER, NULL, "%s has %lld bytes, not %lld", name, (long long)at,
+                        (long long)size);
+    f->bytes += size;
+    return fsync(fd) == 0 ? CTL_OK : fail_at(f, name);
+}
+
+static int
+fetch_file(struct fetching *f, int64_t file, const struct kt_value *of)
+{
+    const struct kt_value *name = kt_value_get(of, "name"), *size = kt_value_get(of, "size");
+    char path[256];
+    if (!name || name->type != KT_V_STR || !is_plain(name->s) || !size || size->type != KT_V_INT)
+        return ctl_fail(CTL_SERVER, NULL, "the server names no file");
+    memcpy(path, name->s.p, name->s.n);
+    path[name->s.n] = '\0';
+    int fd = openat(f->dir, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return fail_at(f, path);
+    int code = fetch_into(f, file, size->i, fd, path);
+    if (close(fd) != 0 && code == CTL_OK)
+        code = fail_at(f, path);
+    return code;
+}
+
+/* --- all of them -------------------------------------------------------------------------- */
+
+static int
+fetch_all(struct fetching *f)
+{
+    const struct kt_value *id = kt_value_get(&f->made.value, "backup");
+    const struct kt_value *files = kt_value_get(&f->made.value, "files");
+    if (!id || id->type != KT_V_STR || !files || files->type != KT_V_ARRAY)
+        return ctl_fail(CTL_SERVER, NULL, "the answer is no copy");
+    f->id = *id;
+    for (size_t i = 0; i < files->array.n; i++) {
+        int code = fetch_file(f, (int64_t)i, &files->array.v[i]);
+        if (code != CTL_OK)
+            return code;
+    }
+    return fsync(f->dir) == 0 ? CTL_OK : fail_at(f, NULL);
+}
+
+/* The daemon's own copy is of no use any more; if it cannot be told so, the next one replaces it. */
+static void
+drop(struct fetching *f)
+{
+    struct kt_member member = { KT_LIT("backup"), f->id };
+    const struct kt_value input = { .type = KT_V_MAP, .map = { &member, 1 } };
+    struct answer answer;
+    if (f->id.type == KT_V_STR)
+        (void)door_call(f->door, kt_op_specs[KT_OP_STORE_DROP].name, &input, &answer);
+    if (f->id.type == KT_V_STR)
+        answer_release(&answer);
+}
+
+/* Nobody shall take half of a copy for one. */
+static void
+remove_begun(struct fetching *f)
+{
+    const struct kt_value *files = kt_value_get(&f->made.value, "files");
+    for (size_t i = 0; files && files->type == KT_V_ARRAY && i < files->array.n; i++) {
+        const struct kt_value *name = kt_value_get(&files->array.v[i], "name");
+        char path[256];
+        if (!name || name->type != KT_V_STR || !is_plain(name->s))
+            continue;
+        memcpy(path, name->s.p, name->s.n);
+        path[name->s.n] = '\0';
+        (void)unlinkat(f->dir, path, 0);
+    }
+    (void)rmdir(f->directory);
+}
+
+static int
+open_directory(struct fetching *f)
+{
+    if (mkdir(f->directory, 0700) != 0)
+        return fail_at(f, NULL);
+    f->dir = open(f->directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return f->dir < 0 ? fail_at(f, NULL) : CTL_OK;
+}
+
+int
+backup_fetch(struct door *door, const char *directory, bool errors_as_json)
+{
+    struct fetching f = { .door = door, .directory = directory, .dir = -1,
+                          .json = errors_as_json };
+    const struct kt_value nothing = { .type = KT_V_MAP };
+    int code = open_directory(&f);
+    if (code != CTL_OK)
+        return code;
+    if (door_call(door, kt_op_specs[KT_OP_STORE_BACKUP].name, &nothing, &f.made) != 0)
+        code = door_complain(door, &f.made, errors_as_json);
+    else
+        code = fetch_all(&f);
+    drop(&f);
+    if (code == CTL_OK)
+        ctl_note("%s: %lld bytes. The digest key is not in it, nor is the revocation journal.",
+                 directory, (long long)f.bytes);
+    else
+        remove_begun(&f);
+    close(f.dir);
+    answer_release(&f.made);
+    return code;
+}

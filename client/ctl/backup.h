@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* Fetching a copy of the store into a folder. */
+#ifndef CTL_BACKUP_H
+#define CTL_BACKUP_H
+
+#include "client/ctl/door.h"
+
+/* Has the daemon make a copy, fetches it into directory, which is made (0700) and must not be
+ * there yet, and syncs it. What was begun and failed is removed. Says what went wrong and returns
+ * the exit code. */
+int backup_fetch(struct door *, const char *directory, bool errors_as_json);
+
+#endif

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "client/proto/check.h"
+#include "daemon/backup.h"
+#include "daemon/ops.h"
+#include "daemon/service.h"
+#include "daemon/store.h"
+
+static int
+answer(struct request *rq, const struct kt_member *members, size_t n)
+{
+    struct kt_value *v = KT_ARENA_NEW(rq->call.arena, struct kt_value);
+    if (!v)
+        return fail_memory(&rq->call);
+    *v = (struct kt_value){ .type = KT_V_MAP, .map = { members, n } };
+    rq->out.value = v;
+    return KT_OK;
+}
+
+static struct kt_value
+text(struct kt_str s)
+{
+    return (struct kt_value){ .type = KT_V_STR, .s = s };
+}
+
+static struct kt_value
+number(int64_t i)
+{
+    return (struct kt_value){ .type = KT_V_INT, .i = i };
+}
+
+int
+store_op_check(struct request *rq)
+{
+    int status = store_check(&rq->call, rq->call.svc->store);
+    rq->out.health.status = KT_LIT("ok");
+    return status;
+}
+
+int
+store_op_backup(struct request *rq)
+{
+    struct backup_made made;
+    struct kt_arena *arena = rq->call.arena;
+    int status = backup_make(&rq->call, rq->call.svc->backup, &made);
+    if (status != KT_OK)
+        return status;
+    struct kt_value *files = kt_arena_calloc(arena, made.n + 1, sizeof *files);
+    struct kt_member *m = kt_arena_calloc(arena, 2 + 2 * made.n, sizeof *m);
+    struct kt_str id = kt_arena_str(arena, kt_str(made.id));
+    if (!files || !m || !id.p)
+        return fail_memory(&rq->call);
+    for (size_t i = 0; i < made.n; i++) {
+        struct kt_member *of = m + 2 + 2 * i;
+        of[0] = (struct kt_member){ KT_LIT("name"), text(kt_str(made.files[i].name)) };
+        of[1] = (struct kt_member){ KT_LIT("size"), number(made.files[i].size) };
+        files[i] = (struct kt_value){ .type = KT_V_MAP, .map = { of, 2 } };
+    }
+    m[0] = (struct kt_member){ KT_LIT("backup"), text(id) };
+    m[1] = (struct kt_member){ KT_LIT("files"),
+                               { .type = KT_V_ARRAY, .array = { files, made.n } } };
+    return answer(rq, m, 2);
+}
+
+int
+store_op_read(struct request *rq)
+{
+    struct kt_str piece = { NULL, 0 };
+    const struct kt_in_backup *in = &rq->in.backup;
+    int status = backup_read(&rq->call, rq->call.svc->backup, in->backup, in->file, in->offset,
+                             &piece);
+    if (status != KT_OK)
+        return status;
+    char *coded = kt_arena_alloc(rq->call.arena, KT_B64URL_LEN(BACKUP_PIECE) + 1);
+    struct kt_member *m = kt_arena_calloc(rq->call.arena, 1, sizeof *m);
+    if (!coded || !m)
+        return fail_memory(&rq->call);
+    size_t n = kt_b64url_encode(piece.p, piece.n, coded);
+    m[0] = (struct kt_member){ KT_LIT("data"), text((struct kt_str){ coded, n }) };
+    return answer(rq, m, 1);
+}
+
+int
+store_op_drop(struct request *rq)
+{
+    return backup_drop(&rq->call, rq->call.svc->backup, rq->in.backup.backup);
+}

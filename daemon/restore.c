@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "daemon/restore.h"
+
+#include "daemon/model/keyfile.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static bool
+refuse(char err[RESTORE_ERROR_MAX], const char *path, const char *what)
+{
+    snprintf(err, RESTORE_ERROR_MAX, "%s: %s", path, what);
+    return false;
+}
+
+/* Calls each() with the names of a folder, of which both descriptors are open; stops when it says
+ * false. *ret_n: how many there were. */
+static bool
+each_name(int dir, bool (*each)(int from, int to, const char *name), int to, size_t *ret_n)
+{
+    int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = copy < 0 ? NULL : fdopendir(copy);
+    bool ok = d != NULL;
+    struct dirent *entry;
+    *ret_n = 0;
+    while (ok && (entry = readdir(d))) {
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+            continue;
+        (*ret_n)++;
+        ok = !each || each(dir, to, entry->d_name);
+    }
+    int saved = errno;
+    if (d)
+        closedir(d);
+    errno = saved;
+    return ok;
+}
+
+static bool
+copy_bytes(int from, int to)
+{
+    char piece[64 * 1024];
+    ssize_t n;
+    while ((n = read(from, piece, sizeof piece)) > 0)
+        if (write(to, piece, (size_t)n) != n)
+            return false;
+    return n == 0 && fsync(to) == 0;
+}
+
+static bool
+copy_file(int from_dir, int to_dir, const char *name)
+{
+    struct stat st;
+    int from = openat(from_dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    int to = from < 0 ? -1
+                      : openat(to_dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    bool ok = to >= 0 && fstat(from, &st) == 0;
+    if (ok && !S_ISREG(st.st_mode)) {
+        errno = EINVAL;
+        ok = false;
+    }
+    ok = ok && copy_bytes(from, to);
+    int saved = errno;
+    if (from >= 0)
+        close(from);
+    if (to >= 0)
+        close(to);
+    errno = saved;
+    return ok;
+}
+
+static bool
+remove_name(int dir, int unused, const char *name)
+{
+    (void)unused;
+    return unlinkat(dir, name, 0) == 0;
+}
+
+/* A folder of files, and itself. */
+static bool
+remove_folder(const char *path)
+{
+    size_t n;
+    int dir = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (dir < 0)
+        return errno == ENOENT;
+    bool ok = each_name(dir, remove_name, -1, &n);
+    close(dir);
+    return ok && rmdir(path) == 0;
+}
+
+static bool
+copy_folder(const char *from, const char *to)
+{
+    size_t n;
+    int from_dir = open(from, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int to_dir = -1;
+    if (from_dir >= 0 && mkdir(to, 0700) == 0)
+        to_dir = open(to, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    bool ok = to_dir >= 0 && each_name(from_dir, copy_file, to_dir, &n) && fsync(to_dir) == 0;
+    int saved = errno;
+    if (from_dir >= 0)
+        close(from_dir);
+    if (to_dir >= 0)
+        close(to_dir);
+    errno = saved;
+    return ok;
+}
+
+/* *ret: there is something. False: it cannot be said. */
+static bool
+is_occupied(const char *path, bool *ret)
+{
+    size_t n = 0;
+    int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    *ret = false;
+    if (dir < 0)
+        return errno == ENOENT;
+    bool ok = each_name(dir, NULL, -1, &n);
+    close(dir);
+    *ret = n != 0;
+    return ok;
+}
+
+static bool
+make_way(const char *to, const char *old, bool occupied)
+{
+    if (!occupied)
+        return rmdir(to) == 0 || errno == ENOENT;
+    return remove_folder(old) && rename(to, old) == 0;
+}
+
+bool
+restore_folder(const char *from, const char *to, bool replace, char err[RESTORE_ERROR_MAX])
+{
+    char fresh[PATH_MAX], old[PATH_MAX];
+    bool occupied;
+    int n = snprintf(fresh, sizeof fresh, "%s.new", to);
+    int m = snprintf(old, sizeof old, "%s.old", to);
+    if (n < 0 || m < 0 || (size_t)n >= sizeof fresh || (size_t)m >= sizeof old)
+        return refuse(err, to, strerror(ENAMETOOLONG));
+    if (!is_occupied(to, &occupied))
+        return refuse(err, to, strerror(errno));
+    if (occupied && !replace)
+        return refuse(err, to, "there is a store already; --replace keeps it aside");
+    if (!remove_folder(fresh))
+        return refuse(err, fresh, strerror(errno));
+    if (!copy_folder(from, fresh)) {
+        int saved = errno;
+        (void)remove_folder(fresh);
+        return refuse(err, from, strerror(saved));
+    }
+    if (!make_way(to, old, occupied))
+        return refuse(err, old, strerror(errno));
+    if (rename(fresh, to) == 0 && keyfile_sync_folder(to))
+        return true;
+    refuse(err, to, strerror(errno));
+    if (occupied)
+        (void)rename(old, to);
+    return false;
+}

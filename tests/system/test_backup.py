@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the kaiten authors
+"""Copies of the store: made while it is in use, fetched through the socket, put back."""
+
+import os
+import stat
+import subprocess
+import threading
+
+import pytest
+
+from conftest import KAITENCTL, KAITEND, STORES, done, refused, wait_for
+
+pytestmark = pytest.mark.skipif("storage-bdb" not in STORES, reason="no durable store was built")
+ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become others")
+
+
+def kaitend(d, *args):
+    return subprocess.run([KAITEND, "-c", d.conf, *map(str, args)], capture_output=True, text=True,
+                          timeout=60, check=False)
+
+
+def mint(rpc, slug):
+    return done(rpc, rpc.call("token.create", serviceAccountSlug="farm", name=slug, slug=slug,
+                              scopes=["read:tokens"]))["token"]
+
+
+def says(d, token):
+    rpc = d.rpc()
+    body = rpc.call("token.verify", token=token).body
+    rpc.close()
+    return "valid" if body["valid"] else body["code"]
+
+
+@pytest.fixture
+def site(own_daemon):
+    d = own_daemon("storage-bdb").start()
+    rpc = d.rpc()
+    assert rpc.call("account.create", name="farm", slug="farm").ok
+    yield d, rpc
+    rpc.close()
+
+
+def test_a_copy_under_load_is_put_back_and_revives_nothing(site):
+    d, rpc = site
+    kept, revoked = mint(rpc, "kept"), mint(rpc, "revoked")
+    acknowledged, stop = [], threading.Event()
+
+    def load():
+        own = d.rpc()
+        while not stop.is_set():
+            acknowledged.append(mint(own, f"load{len(acknowledged)}"))
+        own.close()
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    try:
+        wait_for(lambda: len(acknowledged) > 20, "some load")
+        before = list(acknowledged)
+        copy = d.dir / "copy"
+        d.ctl("backup", copy)
+    finally:
+        stop.set()
+        thread.join()
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o700
+    files = list(copy.iterdir())
+    assert files and all(stat.S_IMODE(f.stat().st_mode) == 0o600 for f in files)
+    assert not (d.state / "backup").exists()  # the daemon's own copy is gone
+    assert rpc.call("token.revoke", serviceAccountSlug="farm", tokenSlug="revoked").ok
+    later = mint(rpc, "later")
+    # Not while it is open, and not over what is there unless it is said.
+    ran = kaitend(d, "--restore", copy, "--replace")
+    assert ran.returncode == 75 and "in use" in ran.stderr, ran
+    d.stop()
+    ran = kaitend(d, "--restore", copy)
+    assert ran.returncode == 73 and "--replace" in ran.stderr, ran
+    ran = kaitend(d, "--restore", copy, "--replace")
+    assert ran.returncode == 0, ran
+    assert (d.state / "db.old").is_dir()
+    d.start()
+    assert says(d, kept) == "valid"
+    assert says(d, revoked) == "revoked"
+    assert says(d, later) == "unknown"
+    assert {says(d, token) for token in before} == {"valid"}
+    # What was kept aside is still the newer one.
+    d.stop()
+    ran = kaitend(d, "--restore", d.state / "db.old", "--replace")
+    assert ran.returncode == 65, ran  # a store that was in use is no copy
+    assert says(d.start(), kept) == "valid"
+
+
+@pytest.mark.parametrize("how", ["cut", "changed", "missing", "empty"])
+def test_a_damaged_copy_is_refused(site, how):
+    d, rpc = site
+    token = mint(rpc, "kept")
+    copy = d.dir / "copy"
+    d.ctl("backup", copy)
+    d.stop()
+    largest = max(copy.iterdir(), key=lambda f: f.stat().st_size)
+    data = bytearray(largest.read_bytes())
+    if how == "cut":
+        largest.write_bytes(data[:-1])
+    elif how == "changed":
+        data[len(data) // 2] ^= 1
+        largest.write_bytes(data)
+    else:
+        for f in [largest] if how == "missing" else list(copy.iterdir()):
+            f.unlink()
+    ran = kaitend(d, "--restore", copy, "--replace")
+    assert ran.returncode == 65, ran
+    assert not (d.state / "db.old").exists() and not (d.state / "db.new").exists()
+    assert says(d.start(), token) == "valid"
+
+
+def test_a_copy_goes_into_a_new_folder_only(site):
+    d, _ = site
+    copy = d.dir / "copy"
+    copy.mkdir()
+    (copy / "mine").write_text("x")
+    ran = d.ctl("backup", copy, check=False)
+    assert ran.returncode == 1 and "exists" in ran.stderr, ran
+    assert [f.name for f in copy.iterdir()] == ["mine"]
+    for args in (["backup"], ["backup", copy, copy], ["--url", "http://127.0.0.1:1", "backup",
+                                                       copy]):
+        assert d.ctl(*args, check=False).returncode == 2
+
+
+def test_pieces_are_asked_for_by_number_alone(site):
+    d, rpc = site
+    made = done(rpc, rpc.call("store.backup"))
+    one = made["files"][0]
+    assert set(one) == {"name", "size"}
+    piece = rpc.call("store.read", backup=made["backup"], file=0, offset=0)
+    assert piece.ok and piece.body["data"] or one["size"] == 0
+    assert rpc.call("store.read", backup=made["backup"], file=0,
+                    offset=1 << 50).body["data"] == ""
+    for wrong in ({"backup": "../../etc/passwd"}, {"backup": ""}, {"file": len(made["files"])}):
+        args = dict({"backup": made["backup"], "file": 0, "offset": 0}, **wrong)
+        refused(rpc.call("store.read", **args), 404, "Store.NoBackup")
+    for wrong in ({"file": "/etc/passwd"}, {"file": -1}, {"offset": -1}):
+        args = dict({"backup": made["backup"], "file": 0, "offset": 0}, **wrong)
+        refused(rpc.call("store.read", **args), 422, "UNPROCESSABLE")
+    again = done(rpc, rpc.call("store.backup"))
+    refused(rpc.call("store.read", backup=made["backup"], file=0, offset=0), 404,
+            "Store.NoBackup")
+    done(rpc, rpc.call("store.drop", backup=again["backup"]))
+    refused(rpc.call("store.drop", backup=again["backup"]), 404, "Store.NoBackup")
+    assert not (d.state / "backup").exists()
+
+
+def test_the_store_is_checked_while_it_serves(site):
+    d, rpc = site
+    mint(rpc, "kept")
+    assert d.ctl("storage", "check").stdout.strip()
+    d.stop()
+    assert "event=index" in d.log.read_text()
+
+
+def test_storage_memory_has_no_copies(own_daemon):
+    d = own_daemon("storage-memory").start()
+    ran = d.ctl("backup", d.dir / "copy", check=False)
+    assert ran.returncode == 5 and "storage plugin cannot" in ran.stderr, ran
+    assert not (d.dir / "copy").exists()
+    d.stop()
+    assert kaitend(d, "--restore", d.dir).returncode == 64
+
+
+@ROOT
+def test_only_root_and_its_own_user_may_have_it(own_daemon):
+    """Whatever scopes a rule gives; a credential changes nothing either way."""
+    rule = "uid=4711 org=acme subject=other scopes=read:*,write:*,delete:* verify=any"
+    d = own_daemon("storage-bdb", rules=(rule,)).start()
+    script = ("import os, sys; os.setresgid(4711, 4711, 4711); os.setresuid(4711, 4711, 4711); "
+              "os.execv(sys.argv[1], sys.argv[1:])")
+    for method, args in (("store.check", "{}"), ("store.backup", "{}"),
+                         ("store.drop", '{"backup":"x"}')):
+        ran = subprocess.run(["/usr/bin/python3", "-c", script, KAITENCTL, "--socket",
+                              d.socket_path, "call", method, args], capture_output=True,
+                             text=True, timeout=30, check=False)
+        assert ran.returncode == 3 and "Auth.AdminOnly" in ran.stderr + ran.stdout, ran
+    # Root has no rule here, and needs none.
+    rpc = d.rpc(d.jwt(scopes=[]))
+    assert rpc.call("store.check").ok
+    refused(rpc.call("account.list"), 403, "Auth.MissingScope")
+    rpc.close()
+    assert not d.http().request("POST", "/store/backup").ok
