@@ -179,7 +179,8 @@ def test_document_has_every_method_of_the_socket_that_is_on_http(daemon, documen
         assert scopes == ([method["scope"]] if method["scope"] else [])
     listed = {op["x-kaiten-operation"] for _, _, op in operations(document).values()}
     assert set(described) - listed == {"token.verify", "token.verifyMany", "kaiten.ping",
-                                       "kaiten.hello", "kaiten.describe"}
+                                       "kaiten.hello", "kaiten.describe", "store.check",
+                                       "store.backup", "store.read", "store.drop"}
 
 
 def test_document_declares_what_the_reference_declares(document):
@@ -423,7 +424,8 @@ def test_codes_of_the_source_are_described(document, page):
             if f.name not in here for c in code.findall(f.read_text())}
     known = {c for node in everywhere(document) if isinstance(node, dict)
              for c in node.get("examples", {}) if isinstance(node.get("examples"), dict)}
-    on_the_socket = {"Auth.PeerNotAllowed", "Auth.NoIdentity", "Method.NotFound"}
+    on_the_socket = {"Auth.PeerNotAllowed", "Auth.NoIdentity", "Method.NotFound", "Auth.AdminOnly",
+                     "Store.Busy", "Store.NoBackup", "Store.Unable"}
     assert len(said) > 25
     missing = said - known - on_the_socket - set(re.findall(r"<code>([A-Za-z.]+)</code>", page))
     assert not missing
