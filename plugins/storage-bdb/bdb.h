@@ -56,6 +56,7 @@ struct bdb_voice {
     struct bdb *running;  /* a panic of this one ends the process; NULL: it only fails calls */
     atomic_bool heard;    /* somebody writes text */
     atomic_bool damaged;  /* it spoke of damage; text says how */
+    atomic_bool starved;  /* it spoke of memory that it could not have */
     atomic_uint lines;    /* logged lately */
     char text[160];
 };

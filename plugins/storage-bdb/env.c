@@ -38,6 +38,7 @@ void
 bdb_voice_reset(struct bdb_voice *voice)
 {
     atomic_store(&voice->damaged, false);
+    atomic_store(&voice->starved, false);
     atomic_store(&voice->heard, false);
 }
 
@@ -60,6 +61,8 @@ on_error(const DB_ENV *env, const char *prefix, const char *text)
         snprintf(voice->text, sizeof voice->text, "%s", text);
         atomic_store(&voice->damaged, true);
     }
+    if (strstr(text, "Cannot allocate memory"))
+        atomic_store(&voice->starved, true);
     /* On a full disk a checkpoint would say so for each page. */
     if (atomic_fetch_add(&voice->lines, 1) < LINES_MAX)
         voice->host->log(KAITEN_LOG_ERROR, "storage-bdb: %s", text);
@@ -82,6 +85,9 @@ on_event(DB_ENV *env, u_int32_t event, void *info)
     if (event != DB_EVENT_PANIC || !voice->running)
         return;
     bool damaged = atomic_load(&voice->damaged);
+    /* A shortage of memory says nothing about the files. */
+    if (!damaged && atomic_load(&voice->starved))
+        bdb_die("panic", "out of memory");
     const char *why = damaged ? voice->text : "the library cannot go on";
     bdb_repair_note(voice->running, damaged, why);
     bdb_die("panic", why);

@@ -94,6 +94,8 @@ backup_check(struct bdb *bdb, struct bdb_why *why)
 static bool
 is_damage(struct bdb *bdb, int error)
 {
+    if (!atomic_load(&bdb->voice.damaged) && atomic_load(&bdb->voice.starved))
+        return false;
     return atomic_load(&bdb->voice.damaged) || error == DB_RUNRECOVERY || error == DB_VERIFY_BAD ||
            error == DB_PAGE_NOTFOUND || error == DB_LOG_VERIFY_BAD;
 }
@@ -177,6 +179,7 @@ bdb_open(const struct kaiten_host *host, const struct kaiten_config *config, voi
         host->error(err, "%s: %s", path, strerror(ENAMETOOLONG));
         return KAITEN_FAILED;
     }
+    bdb_hooks_set(host); /* first: a sync of the directory may end the process, which says why */
     enum kaiten_status status = bdb_home_lock(host, path, &lock, err);
     if (status != KAITEN_DONE)
         return status;
@@ -187,7 +190,6 @@ bdb_open(const struct kaiten_host *host, const struct kaiten_config *config, voi
         return KAITEN_FAILED;
     }
     bdb->lock = lock;
-    bdb_hooks_set(host);
     bdb_room_open(bdb);
     status = backup_check(bdb, &why);
     if (status == KAITEN_DONE)
