@@ -30,6 +30,7 @@ struct committer {
     bool stop;
     size_t shrunk;   /* records of the journal when it was last made smaller */
     uint64_t marked; /* what the store knows of the journal; the thread's own, as are its neighbours */
+    bool unsure;     /* the journal has an ending of which nobody knows whether the store has it */
     struct kt_arena arena;
 };
 
@@ -226,16 +227,19 @@ write_down_group(struct committer *c, const struct group *g, enum kaiten_status 
         enum kaiten_status status = all == KAITEN_DONE ? g->outcomes[i].status : all;
         if (status == KAITEN_DONE || status == KAITEN_UNKNOWN)
             write_down(c->svc->journal, g->batches[i], now_ms);
+        if (status == KAITEN_UNKNOWN && count_endings(g->batches[i]) != 0)
+            c->unsure = true;
     }
     journal_sync(c->svc->journal);
 }
 
-/* When the journal has grown to twice of what was left the last time. */
+/* When the journal has grown to twice of what was left the last time. Not while the next start may
+ * need what would go. */
 static void
 shrink_journal(struct committer *c)
 {
     struct journal *j = c->svc->journal;
-    if (!j || journal_entries(j) < JOURNAL_MANY || journal_entries(j) < 2 * c->shrunk)
+    if (!j || c->unsure || journal_entries(j) < JOURNAL_MANY || journal_entries(j) < 2 * c->shrunk)
         return;
     if (!journal_compact(j, clock_sure_ms(), c->svc->journal_keep_ms))
         log_line(LOG_LEVEL_WARNING, "journal.compact", "message=%s", strerror(errno));
@@ -243,11 +247,12 @@ shrink_journal(struct committer *c)
 }
 
 /* What the journal had synced before this group goes into the store with it, when there is
- * something new to say and the journal grows anyway. NULL: not now. */
+ * something new to say and the journal grows anyway. Once an ending may be missing from the store
+ * the mark stays below it, so that the next start does it again. NULL: not now. */
 static struct batch *
 mark_batch(struct committer *c, const struct group *g)
 {
-    if (g->nendings == 0 || journal_last(c->svc->journal) == c->marked)
+    if (g->nendings == 0 || c->unsure || journal_last(c->svc->journal) == c->marked)
         return NULL;
     kt_arena_reset(&c->arena);
     struct batch *b = batch_new(&c->arena);

@@ -3,6 +3,8 @@
 /* The committer: groups, what became of each batch, and what the index learns. */
 #include "config.h"
 
+#include "daemon/journal.h"
+#include "daemon/model/endings.h"
 #include "tests/unit/core.h"
 
 #include <setjmp.h>
@@ -442,6 +444,44 @@ an_unknown_outcome_ends_and_begins_nothing(void **state)
     }
 }
 
+/* What may be missing from the store is done again from the journal, at the next start. */
+static void
+the_mark_stays_below_an_unknown_outcome(void **state)
+{
+    (void)state;
+    static const int says[][2] = { { KAITEN_UNKNOWN, KAITEN_DONE },
+                                   { KAITEN_DONE, KAITEN_UNKNOWN } };
+    char path[256], err[JOURNAL_ERROR_MAX];
+    struct call call;
+    struct kt_arena memory;
+    for (size_t i = 0; i < CORE_COUNT(says); i++) {
+        teardown(state);
+        assert_int_equal(setup(state), 0);
+        struct endings_mark mark;
+        snprintf(path, sizeof path, "%s/revocations.log", core.folder);
+        struct journal *j = journal_create(path, core.svc.keys, err);
+        assert_non_null(j);
+        core.svc.journal = j;
+        for (size_t k = 0; k < 6; k++) {
+            propose_token(&works[2 * k]);
+            commit(&works[2 * k]);
+            propose_end(&works[2 * k + 1], EFFECT_REVOKE, &works[2 * k], 0);
+            if (k == 2)
+                disk_fail(core.disk, says[i][0], says[i][1], 0, 1);
+            commit(&works[2 * k + 1]);
+        }
+        core_call(&core, &memory, &call);
+        assert_int_equal(endings_read_mark(&call, &mark), KT_OK);
+        kt_arena_done(&memory);
+        assert_true(mark.is_there);
+        assert_in_range(mark.number, 1, 2); /* the third is the unknown one */
+        assert_int_equal(journal_last(j), 6);
+        core.svc.journal = NULL;
+        journal_close(j);
+        assert_int_equal(unlink(path), 0);
+    }
+}
+
 static void
 a_failed_revocation_leaves_the_token(void **state)
 {
@@ -727,6 +767,7 @@ main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(an_unknown_outcome_ends_and_begins_nothing, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(the_mark_stays_below_an_unknown_outcome, setup, teardown),
         cmocka_unit_test_setup_teardown(a_failed_revocation_leaves_the_token, setup, teardown),
         cmocka_unit_test_setup_teardown(accounts_are_registered_and_renamed, setup, teardown),
         cmocka_unit_test_setup_teardown(a_refused_account_leaves_nothing_behind, setup, teardown),
