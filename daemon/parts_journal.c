@@ -65,19 +65,23 @@ write_mark(struct call *call, const struct journal *j)
     return fail_cause(call, KT_UNAVAILABLE, NULL, "the store cannot be written: %s", why);
 }
 
-/* A journal begins once the store knows it. */
 static int
-introduce(struct call *call, struct journal *j)
+begin_journal(struct call *call, struct journal *j)
 {
     const struct journal_entry begin = { .type = JOURNAL_BEGIN, .at_ms = call->now_ms };
-    int status = write_mark(call, j);
-    if (status != KT_OK || journal_last(j) != 0)
-        return status;
     if (!journal_reserve(j, 1))
         return fail_cause(call, KT_UNAVAILABLE, NULL, "there is no room for the journal");
     journal_add(j, &begin);
     journal_sync(j);
     return KT_OK;
+}
+
+/* A journal begins once the store knows it. */
+static int
+introduce(struct call *call, struct journal *j)
+{
+    int status = write_mark(call, j);
+    return status == KT_OK && journal_last(j) == 0 ? begin_journal(call, j) : status;
 }
 
 static int
@@ -94,7 +98,8 @@ agree(struct call *call, struct parts *p)
     return introduce(call, p->svc.journal);
 }
 
-/* Whatever the old journal still says is heeded, then a new one begins. */
+/* Whatever the old journal still says is heeded, then a new one begins. The store comes to know
+ * this one last, in parts_heal_journal(): whoever is interrupted before has accepted nothing. */
 static int
 accept(struct call *call, struct parts *p, const char *why)
 {
@@ -111,7 +116,7 @@ accept(struct call *call, struct parts *p, const char *why)
     /* The new journal has none of them: the store tells it all that it knows. */
     endings_free(p->endings);
     p->endings = endings_new(0);
-    return p->endings ? introduce(call, p->svc.journal) : fail_memory(call);
+    return p->endings ? begin_journal(call, p->svc.journal) : fail_memory(call);
 }
 
 static int

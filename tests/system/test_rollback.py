@@ -224,6 +224,22 @@ def test_the_operator_may_have_everything_revoked(site):
     assert site.says(fresh) == "valid"
 
 
+def test_what_was_accepted_by_halves_is_not_accepted(site):
+    token = site.mint(slug="kept")
+    site.d.stop()
+    site.journal.unlink()
+    key = site.d.state / "signing.pem"
+    good = key.read_bytes()
+    key.write_bytes(b"no key")
+    assert site.accept("revoke").returncode != 0  # with a new journal, and nothing revoked yet
+    assert site.journal.exists()
+    key.write_bytes(good)
+    quarantined(site, token, "another store")
+    assert site.accept("revoke").returncode == 0
+    site.d.start()
+    assert site.says(token) == "revoked"
+
+
 def test_a_copy_from_before_the_accepted_state_is_not_believed(site):
     token = site.mint(slug="kept")
     site.save()
