@@ -15,7 +15,9 @@
 #include "daemon/service.h"
 #include "daemon/timeguard.h"
 
+#include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 struct link {
@@ -86,6 +88,10 @@ ask(struct link *l, const struct kaiten_caller *caller, struct kaiten_sink *sink
     int verdict = (int)l->auth->identify(l->instance, caller, sink, err);
     if (alone)
         pthread_mutex_unlock(l->calls);
+    if (sink->no_memory) {
+        snprintf(err->text, sizeof err->text, "out of memory");
+        return KAITEN_BROKEN;
+    }
     /* A number of no meaning decides nothing, and must not be taken for one of our own. */
     bool is_known = verdict == KAITEN_KNOWN || verdict == KAITEN_REFUSED ||
                     verdict == KAITEN_NOT_MINE;
@@ -99,6 +105,7 @@ forget(struct kaiten_sink *sink, struct kaiten_err *err)
 {
     sink->who = principal_unref(sink->who);
     sink->code = NULL;
+    sink->no_memory = false;
     err->text[0] = '\0';
 }
 
@@ -134,6 +141,7 @@ authn_peer(struct peer *peer)
     struct link *l = NULL;
     struct authn_chain *chain = (struct authn_chain *)(uintptr_t)peer->chain;
     int verdict = ask_chain(chain, &peer->caller, false, &sink, &err, &l);
+    peer->broken = verdict == KAITEN_BROKEN;
     if (verdict == KAITEN_KNOWN) {
         peer->who = sink.who;
         return;
@@ -190,7 +198,12 @@ conclude(struct request *rq, int verdict, const struct kaiten_sink *sink,
 static int
 identify_peer(struct request *rq)
 {
+    /* It may have been a shortage that is over. */
+    if (rq->peer->broken)
+        authn_peer(rq->peer);
     struct principal *who = rq->peer->who;
+    if (rq->peer->broken)
+        return fail_cause(&rq->call, KT_UNAVAILABLE, NULL, "authentication is broken");
     if (!who)
         return refuse_unnamed(rq);
     if (who->expires_ms != 0 && who->expires_ms <= rq->call.now_ms)
@@ -275,6 +288,7 @@ look_up(const struct service *svc, struct kt_secret_view secret)
     unsigned char digest[DIGEST_BYTES];
     struct index_hit hit;
     digest_token(svc->keys, secret, digest);
+    errno = EINVAL;
     const int64_t now_ms = clock_now_ms(clock_mono_ms());
     if (index_find(svc->index, digest, now_ms, &hit) != INDEX_LIVE)
         return NULL;
@@ -285,6 +299,7 @@ look_up(const struct service *svc, struct kt_secret_view secret)
 struct principal *
 authn_token_caller(const struct service *svc, struct kt_secret_view secret, bool on_loop)
 {
+    errno = EINVAL;
     if (!token_text_check(secret))
         return NULL;
     if (on_loop)

@@ -35,8 +35,8 @@ void authn_peer(struct peer *);
 enum { AUTHN_WOULD_BLOCK = -1 };
 int authn_identify(struct request *, bool may_block);
 
-/* The principal of one of our own tokens, or NULL when it is not good now. on_loop: the calling
- * thread is an event loop. */
+/* The principal of one of our own tokens. NULL with errno EINVAL: it is not good now; ENOMEM: no
+ * memory. on_loop: the calling thread is an event loop. */
 struct principal *authn_token_caller(const struct service *, struct kt_secret_view, bool on_loop);
 
 #endif

@@ -9,6 +9,7 @@
 #include "daemon/log.h"
 #include "daemon/plugin.h"
 
+#include <errno.h>
 #include <sodium.h>
 #include <stdatomic.h>
 #include <stdarg.h>
@@ -93,6 +94,7 @@ host_principal(struct kaiten_sink *sink, const struct kaiten_principal *p)
 {
     sink->who = principal_unref(sink->who);
     sink->who = principal_new(p);
+    sink->no_memory = !sink->who && errno == ENOMEM;
     return sink->who != NULL;
 }
 
@@ -102,6 +104,7 @@ host_token(struct kaiten_sink *sink, struct kaiten_bytes secret)
     sink->who = principal_unref(sink->who);
     struct kt_secret_view view = { secret.p, secret.n };
     sink->who = authn_token_caller(sink->svc, view, sink->on_loop);
+    sink->no_memory = !sink->who && errno == ENOMEM;
     return sink->who != NULL;
 }
 

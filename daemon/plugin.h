@@ -67,6 +67,7 @@ struct kaiten_sink {
     const struct service *svc;
     bool on_loop;      /* the asking thread is an event loop */
     struct principal *who;
+    bool no_memory;    /* the reason why there is none */
     const char *code;  /* of a refusal that the caller may hear; NULL: none was given */
     char detail[256];
 };

@@ -6,6 +6,7 @@
 
 #include "client/proto/utf8.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 enum { TEXT_MAX = 255, NAME_MAX_BYTES = 4096 };
@@ -59,8 +60,10 @@ is_empty(const char *s)
 struct principal *
 principal_new(const struct kaiten_principal *p)
 {
+    errno = EINVAL;
     if (!check(p))
         return NULL;
+    errno = ENOMEM;
     const char *name = is_empty(p->name) ? p->subject : p->name;
     size_t size = text_size(p->subject) + text_size(p->organization) + text_size(name) +
                   text_size(p->email);
@@ -80,8 +83,11 @@ principal_new(const struct kaiten_principal *p)
         scopes[i] = copy(&at, p->scopes[i]);
     who->scopes = scopes;
     who->nscopes = p->nscopes;
-    who->id = uuid_of_user(who->subject);
-    who->org = uuid_of_org(who->org_ext);
+    if (!uuid_of_user(who->subject, &who->id) || !uuid_of_org(who->org_ext, &who->org)) {
+        free(who);
+        errno = ENOMEM;
+        return NULL;
+    }
     who->expires_ms = p->expires_at_ms;
     who->max_lifetime_ms = p->max_lifetime_ms;
     who->verify = p->verify == KAITEN_VERIFY_OWN || p->verify == KAITEN_VERIFY_ANY

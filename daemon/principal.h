@@ -29,8 +29,8 @@ struct principal {
     const char *proof;        /* "peer", "jwt", "token" */
 };
 
-/* Copies everything; ids are derived from subject and organization. NULL: a text is too long, not
- * UTF-8, or no memory. */
+/* Copies everything; ids are derived from subject and organization. NULL with errno EINVAL: a text
+ * is too long or not UTF-8; ENOMEM: no memory. */
 struct principal *principal_new(const struct kaiten_principal *);
 
 struct principal *principal_ref(struct principal *);

@@ -50,6 +50,7 @@ struct peer {
     uint32_t groups[KAITEN_GROUPS_MAX];
     char remote[64];             /* "127.0.0.1:4711", or "uid=0 pid=12" */
     struct principal *who;       /* socket: what the chain said without a credential, or NULL */
+    bool broken;                 /* the chain could not say */
     const struct authn_chain *chain; /* auth plugins of this listener */
 };
 

@@ -91,24 +91,22 @@ set_version(struct uuid *id, unsigned version)
     id->b[8] = (unsigned char)((id->b[8] & 0x3f) | 0x80);
 }
 
-struct uuid
-uuid_v5(const struct uuid *ns, struct kt_str name)
+bool
+uuid_v5(const struct uuid *ns, struct kt_str name, struct uuid *ret)
 {
     unsigned char sha1[EVP_MAX_MD_SIZE];
     unsigned n;
     EVP_MD_CTX *context = EVP_MD_CTX_new();
-    /* There is no id to go on with when this fails, and a wrong one would mix up two callers. */
-    if (context == NULL || EVP_DigestInit_ex(context, EVP_sha1(), NULL) != 1 ||
-        EVP_DigestUpdate(context, ns->b, sizeof(ns->b)) != 1 ||
-        EVP_DigestUpdate(context, name.p, name.n) != 1 ||
-        EVP_DigestFinal_ex(context, sha1, &n) != 1 || n < sizeof(ns->b))
-        abort();
+    bool ok = context && EVP_DigestInit_ex(context, EVP_sha1(), NULL) == 1 &&
+              EVP_DigestUpdate(context, ns->b, sizeof(ns->b)) == 1 &&
+              EVP_DigestUpdate(context, name.p, name.n) == 1 &&
+              EVP_DigestFinal_ex(context, sha1, &n) == 1 && n >= sizeof(ns->b);
     EVP_MD_CTX_free(context);
-
-    struct uuid id;
-    memcpy(id.b, sha1, sizeof(id.b));
-    set_version(&id, 5);
-    return id;
+    if (!ok)
+        return false;
+    memcpy(ret->b, sha1, sizeof(ret->b));
+    set_version(ret, 5);
+    return true;
 }
 
 /* The 74 bits behind the time: the upper 12 stand in rand_a, the lower 62 in rand_b. */
@@ -177,16 +175,16 @@ uuid_v7(int64_t now_ms)
     return id;
 }
 
-struct uuid
-uuid_of_user(struct kt_str subject)
+bool
+uuid_of_user(struct kt_str subject, struct uuid *ret)
 {
-    return uuid_v5(&user_space, subject);
+    return uuid_v5(&user_space, subject, ret);
 }
 
-struct uuid
-uuid_of_org(struct kt_str external_id)
+bool
+uuid_of_org(struct kt_str external_id, struct uuid *ret)
 {
-    return uuid_v5(&org_space, external_id);
+    return uuid_v5(&org_space, external_id, ret);
 }
 
 void

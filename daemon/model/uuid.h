@@ -25,8 +25,8 @@ void uuid_print(const struct uuid *, char buf[UUID_TEXT_MAX]);
 int uuid_compare(const struct uuid *, const struct uuid *);
 bool uuid_is_zero(const struct uuid *);
 
-/* Version 5 of name in the space ns (RFC 9562 section 5.5). */
-struct uuid uuid_v5(const struct uuid *ns, struct kt_str name);
+/* Version 5 of name in the space ns (RFC 9562 section 5.5). False: no memory. */
+bool uuid_v5(const struct uuid *ns, struct kt_str name, struct uuid *ret);
 
 /* Version 7 (RFC 9562 section 6.2, method 2). now_ms: wall clock, milliseconds since 1970, below
  * 2^48. Ids made by one process rise strictly, also when the clock stands still or steps back, and
@@ -34,9 +34,9 @@ struct uuid uuid_v5(const struct uuid *ns, struct kt_str name);
 struct uuid uuid_v7(int64_t now_ms);
 
 /* The ids that every node derives alike: of a person or workload from its subject, of an
- * organization from its external id. The caller has trimmed the text. */
-struct uuid uuid_of_user(struct kt_str subject);
-struct uuid uuid_of_org(struct kt_str external_id);
+ * organization from its external id. The caller has trimmed the text. False: no memory. */
+bool uuid_of_user(struct kt_str subject, struct uuid *ret);
+bool uuid_of_org(struct kt_str external_id, struct uuid *ret);
 
 /* A fresh public id of a service account: ksa_ and 24 random bytes as base64url. */
 void uuid_external_id(char buf[UUID_EXTERNAL_MAX]);

@@ -164,6 +164,17 @@ set_pss(EVP_PKEY_CTX *ctx)
            EVP_PKEY_CTX_set_rsa_pss_saltlen(ctx, RSA_PSS_SALTLEN_DIGEST) == 1;
 }
 
+/* Whether OpenSSL failed for want of memory, which says nothing about the signature. */
+static bool
+is_out_of_memory(void)
+{
+    unsigned long error;
+    while ((error = ERR_get_error()) != 0)
+        if (ERR_GET_REASON(error) == ERR_R_MALLOC_FAILURE)
+            return true;
+    return false;
+}
+
 static enum jws_outcome
 verify_evp(const struct key *key, const struct jws *jws, const unsigned char *sig, size_t nsig)
 {
@@ -176,7 +187,9 @@ verify_evp(const struct key *key, const struct jws *jws, const unsigned char *si
     }
     int rc = EVP_DigestVerify(ctx, sig, nsig, (const unsigned char *)jws->text, jws->nsigned);
     EVP_MD_CTX_free(ctx);
-    return rc == 1 ? JWS_GOOD : JWS_REFUSED;
+    if (rc == 1)
+        return JWS_GOOD;
+    return is_out_of_memory() ? JWS_BROKEN : JWS_REFUSED;
 }
 
 /* RFC 7518 section 3.4: r and s side by side, full size; OpenSSL wants them in DER. */
