@@ -45,13 +45,10 @@ life_close(struct check *c)
     return true;
 }
 
-/* Opens with one option changed; the text that came with a refusal. */
+/* The text that came with a refusal. */
 static enum kaiten_status
-open_with(struct check *c, const char *name, const char *value, void **instance,
-          struct kaiten_err *ret_err)
+open_again(struct check *c, void **instance, struct kaiten_err *ret_err)
 {
-    if (name)
-        fake_config_set(c->config, name, value);
     fake_err_init(ret_err);
     fake_host_in_open(true);
     enum kaiten_status status = c->storage.open(fake_host(), c->config, instance, ret_err);
@@ -64,7 +61,7 @@ life_second_opener(struct check *c)
 {
     void *untouched = c, *second = untouched;
     struct kaiten_err err;
-    EXPECT(open_with(c, NULL, NULL, &second, &err) != KAITEN_DONE);
+    EXPECT(open_again(c, &second, &err) != KAITEN_DONE);
     EXPECT(second == untouched);
     EXPECT(err.text[0]);
     EXPECT(strstr(err.text, c->directory)); /* an operator wants to know which store */
@@ -75,15 +72,6 @@ life_second_opener(struct check *c)
     return true;
 }
 
-static const char *
-path_name(const struct check *c)
-{
-    const struct kaiten_option *option = c->storage.options;
-    while (option->type != KAITEN_OPT_PATH || !(option->flags & KAITEN_OPT_REQUIRED))
-        option++;
-    return option->name;
-}
-
 static bool
 life_instances(struct check *c)
 {
@@ -91,7 +79,7 @@ life_instances(struct check *c)
     snprintf(other, sizeof other, "%s/other", c->directory);
     void *first = c->store;
     EXPECT(check_put(c, check_key(c, "a"), check_text("first")));
-    fake_config_set(c->config, path_name(c), other);
+    check_path(c, other);
     EXPECT(check_open(c));
     void *second = c->store;
     EXPECT(check_is(c, check_key(c, "a"), NULL));
@@ -109,7 +97,8 @@ refused(struct check *c, const char *path)
     void *untouched = c, *instance = untouched;
     struct kaiten_err err;
     size_t files = entries("/proc/self/fd"), threads = entries("/proc/self/task");
-    enum kaiten_status status = open_with(c, path_name(c), path, &instance, &err);
+    check_path(c, path);
+    enum kaiten_status status = open_again(c, &instance, &err);
     EXPECT(status != KAITEN_DONE && status != KAITEN_CONFLICT);
     EXPECT(status >= KAITEN_DONE && status <= KAITEN_UNKNOWN);
     EXPECT(instance == untouched);
@@ -174,25 +163,6 @@ life_revision(struct check *c)
     return true;
 }
 
-static bool
-life_backup(struct check *c)
-{
-    char copy[4096];
-    snprintf(copy, sizeof copy, "%s/copy", c->directory);
-    for (uint64_t i = 0; i < 1000; i++)
-        EXPECT(check_put(c, check_key_number(c, "n", i), check_text("kept")));
-    EXPECT(mkdtemp(strcat(strcpy(copy, c->directory), "/copyXXXXXX")));
-    struct kaiten_err err;
-    fake_err_init(&err);
-    EXPECT(c->storage.backup(c->store, copy, &err) == KAITEN_DONE);
-    check_close(c);
-    fake_config_set(c->config, path_name(c), copy);
-    EXPECT(check_open(c));
-    for (uint64_t i = 0; i < 1000; i++)
-        EXPECT(check_is(c, check_key_number(c, "n", i), "kept"));
-    return true;
-}
-
 const struct check_case cases_life[] = {
     { "open: opens or creates the store", life_open, NEED_STORE },
     { "close: ends the instance, its threads and its files", life_close, NEED_DIRECTORY },
@@ -205,7 +175,5 @@ const struct check_case cases_life[] = {
     { "health: DONE: reads and writes would work now", life_health, NEED_STORE | NEED_HEALTH },
     { "revision: a number that moves whenever anybody writes", life_revision,
       NEED_STORE | NEED_REVISION },
-    { "backup: writes a consistent copy into an empty directory", life_backup,
-      NEED_STORE | NEED_DIRECTORY | NEED_BACKUP },
     { NULL, NULL, 0 },
 };

@@ -21,7 +21,8 @@ enum check_need {
     NEED_HEALTH = 1 << 3,
     NEED_REVISION = 1 << 4,
     NEED_BACKUP = 1 << 5,
-    NEED_AUTH = 1 << 6       /* identify() is reachable: all required options were given */
+    NEED_AUTH = 1 << 6,      /* identify() is reachable: all required options were given */
+    NEED_CHECK = 1 << 7
 };
 
 /* The environment of one case. It runs in a process of its own. */
@@ -47,6 +48,7 @@ struct check_case {
 /* Each ends with a row whose promise is NULL. */
 extern const struct check_case cases_head[];
 extern const struct check_case cases_life[];
+extern const struct check_case cases_backup[];
 extern const struct check_case cases_map[];
 extern const struct check_case cases_apply[];
 extern const struct check_case cases_crash[];
@@ -64,6 +66,9 @@ bool check_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* Memory that lives as long as the case. Never fails. Main thread only. */
 void *check_alloc(struct check *, size_t n);
+
+/* Sets where the store lies. Cases with NEED_DIRECTORY. */
+void check_path(struct check *, const char *path);
 
 /* Opens and closes c->store, or says why not. */
 bool check_open(struct check *);

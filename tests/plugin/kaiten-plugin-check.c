@@ -80,6 +80,23 @@ status_checked(const char *call, enum kaiten_status status, const struct kaiten_
     return status;
 }
 
+/* Name of the option that says where the store lies, or NULL. */
+static const char *
+path_option(const struct kaiten_option *options)
+{
+    for (; options && options->name; options++) {
+        if (options->type == KAITEN_OPT_PATH && options->flags & KAITEN_OPT_REQUIRED)
+            return options->name;
+    }
+    return NULL;
+}
+
+void
+check_path(struct check *c, const char *path)
+{
+    fake_config_set(c->config, path_option(c->storage.options), path);
+}
+
 bool
 check_open(struct check *c)
 {
@@ -293,17 +310,6 @@ check_random(void)
     return n;
 }
 
-/* Name of the option that says where the store lies, or NULL. */
-static const char *
-path_option(const struct kaiten_option *options)
-{
-    for (; options && options->name; options++) {
-        if (options->type == KAITEN_OPT_PATH && options->flags & KAITEN_OPT_REQUIRED)
-            return options->name;
-    }
-    return NULL;
-}
-
 static const char *
 need_missing(const struct check *c, unsigned needs)
 {
@@ -317,6 +323,8 @@ need_missing(const struct check *c, unsigned needs)
         return "revision is NULL";
     if (needs & NEED_BACKUP && !c->storage.backup)
         return "backup is NULL";
+    if (needs & NEED_CHECK && !c->storage.check)
+        return "check is NULL";
     if (needs & (NEED_STORE | NEED_AUTH))
         return c->option_problem;
     return NULL;
@@ -536,7 +544,7 @@ int
 main(int argc, char **argv)
 {
     static const struct check_case *const storage_lists[] = {
-        cases_head, cases_life, cases_map, cases_apply, cases_crash, cases_load, NULL,
+        cases_head, cases_life, cases_backup, cases_map, cases_apply, cases_crash, cases_load, NULL,
     };
     static const struct check_case *const auth_lists[] = { cases_head, cases_auth, NULL };
 
