@@ -111,7 +111,7 @@ bdb_room_take(struct bdb *bdb)
         return;
     pthread_mutex_lock(&bdb->ballast_lock);
     int fd = ballast_fd(bdb, O_CREAT);
-    int error = fd < 0 ? errno : posix_fallocate(fd, 0, (off_t)wanted);
+    int error = fd < 0 || fchmod(fd, 0600) != 0 ? errno : posix_fallocate(fd, 0, (off_t)wanted);
     if (fd >= 0)
         close(fd);
     if (error)

@@ -6,6 +6,7 @@
  *
  *     fill=N     N rows more, in groups of 50; stops at the first that is refused
  *     end=N      an urgent write to row N
+ *     ends=N     N urgent writes, or as many as the disk takes; that is no failure
  *     mixed=N    a group: a new row, an urgent write to row N, a new row
  *     drop=N     deletes every row but each N-th
  *     count=N    there are N rows, numbered without a gap, and each is as it was written
@@ -109,18 +110,34 @@ fill(struct tool *t, unsigned long n)
     return status == KAITEN_DONE;
 }
 
-static bool
-urgent(struct tool *t, unsigned long number)
+static enum kaiten_status
+urgent_write(struct tool *t, unsigned long number)
 {
     char key[KEY], value[VALUE];
     struct kaiten_write write = row_write(key, value, number);
     struct kaiten_batch batch = { .writes = &write, .nwrites = 1, .flags = KAITEN_BATCH_URGENT };
     struct kaiten_outcome outcome = { 0 };
     enum kaiten_status status = t->s->apply(t->store, &batch, 1, &outcome, &t->err);
-    if (status == KAITEN_DONE)
-        status = outcome.status;
+    return status == KAITEN_DONE ? outcome.status : status;
+}
+
+static bool
+urgent(struct tool *t, unsigned long number)
+{
+    enum kaiten_status status = urgent_write(t, number);
     printf("end: %d: %s\n", (int)status, t->err.text);
     return status == KAITEN_DONE;
+}
+
+static bool
+urgent_many(struct tool *t, unsigned long n)
+{
+    enum kaiten_status status = KAITEN_DONE;
+    unsigned long done = 0;
+    while (done < n && (status = urgent_write(t, done % 1000)) == KAITEN_DONE)
+        done++;
+    printf("ends: %d, %lu: %s\n", (int)status, done, t->err.text);
+    return status == KAITEN_DONE || status == KAITEN_FULL;
 }
 
 static bool
@@ -232,6 +249,8 @@ run(struct tool *t, const char *command)
         return fill(t, n);
     if (strcmp(name, "end") == 0)
         return urgent(t, n);
+    if (strcmp(name, "ends") == 0)
+        return urgent_many(t, n);
     if (strcmp(name, "mixed") == 0)
         return mixed(t, n);
     if (strcmp(name, "drop") == 0)

@@ -35,12 +35,22 @@ backup(struct check *c, const char *dir)
 
 /* --- under load --------------------------------------------------------------------------- */
 
-/* Writes a<i> and b<i> in one batch, one after the other. */
-struct writer {
-    struct check check; /* a copy: memory of a case belongs to one thread */
-    atomic_ulong done;
-    atomic_bool stop, failed;
+/* A backup in a thread of its own. */
+struct saver {
+    struct check *check;
+    const char *dir;
+    enum kaiten_status status;
+    atomic_bool done;
 };
+
+static void *
+save(void *arg)
+{
+    struct saver *saver = arg;
+    saver->status = backup(saver->check, saver->dir);
+    saver->done = true;
+    return NULL;
+}
 
 static bool
 pair_write(struct check *c, unsigned long i)
@@ -49,19 +59,6 @@ pair_write(struct check *c, unsigned long i)
     check_set(batch, check_key_number(c, "a", i), check_text("both"));
     check_set(batch, check_key_number(c, "b", i), check_text("both"));
     return check_apply_one(c, batch).status == KAITEN_DONE;
-}
-
-static void *
-write_on(void *arg)
-{
-    struct writer *w = arg;
-    while (!w->stop && !w->failed) {
-        if (pair_write(&w->check, w->done))
-            w->done++;
-        else
-            w->failed = true;
-    }
-    return NULL;
 }
 
 /* How many pairs there are from the first on; -1 when one is not whole. */
@@ -78,32 +75,40 @@ pairs_count(struct check *c)
     }
 }
 
-/* The lock of a lower thread level is the daemon's business, and then nobody writes meanwhile. */
+/* Pairs are written until the backup is made; *ret_pairs is how many there are then. Below PARALLEL
+ * the daemon lets nobody write meanwhile. */
+static bool
+backup_beside(struct check *c, struct saver *saver, unsigned long *ret_pairs)
+{
+    pthread_t thread;
+    bool good = true;
+    if (c->storage.threads != KAITEN_THREADS_PARALLEL) {
+        save(saver);
+        return true;
+    }
+    EXPECT(pthread_create(&thread, NULL, save, saver) == 0);
+    for (; !saver->done && good; ++*ret_pairs)
+        good = pair_write(c, *ret_pairs);
+    EXPECT(pthread_join(thread, NULL) == 0);
+    return good;
+}
+
 static bool
 backup_load(struct check *c)
 {
-    struct writer w = { .check = *c };
-    pthread_t thread;
-    for (w.done = 0; w.done < ROWS; w.done++)
-        EXPECT(pair_write(c, w.done));
-    char *copy = directory_in(c, "copy");
-    EXPECT(copy);
-    bool parallel = c->storage.threads == KAITEN_THREADS_PARALLEL;
-    EXPECT(!parallel || pthread_create(&thread, NULL, write_on, &w) == 0);
-    unsigned long before = w.done;
-    enum kaiten_status status = backup(c, copy);
-    unsigned long after = w.done + 1;
-    w.stop = true;
-    EXPECT(!parallel || pthread_join(thread, NULL) == 0);
-    EXPECT(status == KAITEN_DONE && !w.failed);
-    EXPECT(pairs_count(c) >= (long)before);
+    unsigned long pairs = 0;
+    for (; pairs < ROWS; pairs++)
+        EXPECT(pair_write(c, pairs));
+    struct saver saver = { .check = c, .dir = directory_in(c, "copy") };
+    EXPECT(saver.dir && backup_beside(c, &saver, &pairs) && saver.status == KAITEN_DONE);
+    EXPECT(pairs_count(c) == (long)pairs);
     check_close(c);
 
-    check_path(c, copy);
+    check_path(c, saver.dir);
     EXPECT(check_open(c));
-    long pairs = pairs_count(c);
-    EXPECT(pairs >= (long)before && pairs <= (long)after);
-    EXPECT(pair_write(c, (unsigned long)pairs));
+    long copied = pairs_count(c);
+    EXPECT(copied >= ROWS && copied <= (long)pairs);
+    EXPECT(pair_write(c, (unsigned long)copied));
     return true;
 }
 

@@ -421,6 +421,12 @@ if mount -t tmpfs -o size=24M,mode=0700 tmpfs "$work/small" 2>"$work/out"; then
     report 'a start on a full disk has all that was there' $?
     [ "$(find "$store" -name ballast -size +0)" = '' ]
     report 'the ballast was given up' $?
+    tool ends=100000
+    ends=$(sed -n 's/^ends: 3, \([0-9]*\):.*No space left.*/\1/p' "$work/out")
+    [ "${ends:-0}" -gt 1000 ]
+    report "a ballast of 3 MiB is good for $ends of them, to its last byte" $?
+    tool "count=$rows"
+    report 'and then a start still has everything' $?
     rm "$work/small/other"
     rows_now fill=10
     [ "$rows" != '' ] && grep -q '^fill: 0' "$work/out"
