@@ -115,7 +115,7 @@ struct batch {
     size_t nwrites;
     struct effect effects[BATCH_EFFECTS_MAX];
     size_t neffects;
-    bool urgent; /* a revocation */
+    bool urgent; /* a revocation, or what it needs: also written when the disk is full */
     bool failed;
     bool sealed; /* by store_seal */
     struct kt_arena *arena;

@@ -417,6 +417,7 @@ account_replay(struct call *call, const struct journal_entry *entry, struct batc
     struct kt_str key = account_key(call->arena, &entry->org, &id);
     if (!b || !key.p)
         return fail_memory(call);
+    b->urgent = true;
     int status = store_get(call, call->svc->store, &key, 1, &row);
     if (status != KT_OK || !row.value.p)
         return status;

@@ -44,6 +44,7 @@ endings_put_mark(struct batch *b, const struct journal *j)
     record_put_bytes(&buf, journal_id(j), JOURNAL_ID_BYTES);
     record_put_i64(&buf, (int64_t)journal_last(j));
     batch_set(b, mark_key, record_finish(b->arena, &buf));
+    b->urgent = true; /* what ends secrets must not stop at a full disk, and a start neither */
 }
 
 /* --- judging ------------------------------------------------------------------------------ */
