@@ -29,7 +29,7 @@ struct committer {
     struct request *first, **last; /* waiting, oldest first */
     bool stop;
     size_t shrunk;   /* records of the journal when it was last made smaller */
-    uint64_t marked; /* what the store knows of the journal; the thread's own, as are its neighbours */
+    uint64_t marked; /* what the store knows of the journal; the thread's own, as its neighbours */
     bool unsure;     /* the journal has an ending of which nobody knows whether the store has it */
     struct kt_arena arena;
 };

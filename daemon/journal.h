@@ -24,7 +24,7 @@ enum {
     JOURNAL_ID_BYTES = 16,
     JOURNAL_ENTRIES_MAX = 1 << 24, /* records of a file; the oldest must go before there are more */
     JOURNAL_ROOM = 2048,           /* records whose room is written beforehand */
-    JOURNAL_MANY = 8192,         /* below so many records the file is not worth being made smaller */
+    JOURNAL_MANY = 8192,           /* with fewer records the file is not made smaller */
     JOURNAL_ERROR_MAX = 512
 };
 

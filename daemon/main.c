@@ -344,7 +344,9 @@ parse_rollback(const char *word, enum parts_rollback *ret)
 int
 main(int argc, char **argv)
 {
-    enum { DUMP_CONFIG = 256, DUMP_OPTIONS, DUMP_PLUGIN, ACCEPT_ROLLBACK, ACCEPT_CLOCK, RESTORE, REPLACE };
+    enum {
+        DUMP_CONFIG = 256, DUMP_OPTIONS, DUMP_PLUGIN, ACCEPT_ROLLBACK, ACCEPT_CLOCK, RESTORE, REPLACE
+    };
     static const struct option longs[] = {
         { "config", required_argument, NULL, 'c' },
         { "check", no_argument, NULL, 't' },

@@ -154,7 +154,7 @@ fetch_all(struct fetching *f)
     return fsync(f->dir) == 0 ? CTL_OK : fail_at(f, NULL);
 }
 
-/* The daemon's own copy is of no use any more; if it cannot be told so, the next one replaces it. */
+/* The daemon's own copy is of no use any more; if it cannot be told, the next one replaces it. */
 static void
 drop(struct fetching *f)
 {

@@ -87,6 +87,7 @@ compress(uint64_t h[8], const unsigned char block[BLOCK], uint64_t end, bool las
     }
     for (unsigned i = 0; i < 8; i++)
         h[i] ^= v[i] ^ v[i + 8];
+    kt_wipe(m, sizeof m); /* the text of a token */
 }
 
 void

@@ -4,8 +4,8 @@
  * expired, with their claims on slug and name; what ended an account or an epoch, once it has no
  * tokens left; answers that were kept for an idempotency key; audit records.
  *
- * One pass goes through the store in steps. Each reads a bounded piece and proposes batches that are
- * conditional on what was read, so that nothing that lives, or has changed, can be purged. A pass
+ * One pass goes through the store in steps. Each reads a bounded piece and proposes batches that
+ * are conditional on what was read, so that nothing that lives, or has changed, can be purged. A pass
  * that is broken off is begun anew some time. */
 #ifndef PURGE_H
 #define PURGE_H
@@ -26,8 +26,8 @@ struct purge;
 struct purge *purge_new(const struct purge_options *, int64_t now_ms);
 void purge_free(struct purge *); /* NULL allowed */
 
-/* The next step: *ret_n batches in the call's arena, which the caller has reset and keeps until they
- * are committed; *ret_done: the pass is over after these. 0 or a kind. */
+/* The next step: *ret_n batches in the call's arena, which the caller has reset and keeps until
+ * they are committed; *ret_done: the pass is over after these. 0 or a kind. */
 int purge_step(struct call *, struct purge *, struct batch *ret_batches[PURGE_BATCHES_MAX],
                size_t *ret_n, bool *ret_done);
 

@@ -228,7 +228,8 @@ token_propose_create(struct call *call, const struct account_record *a,
     struct kt_secret *secret = draw(call->svc, t.digest);
     if (!secret)
         return fail_memory(call);
-    batch_set(b, token_row_key(call->arena, &a->org, &a->id, &t.id), token_row_encode(call->arena, &t));
+    batch_set(b, token_row_key(call->arena, &a->org, &a->id, &t.id),
+              token_row_encode(call->arena, &t));
     add_digest(call, b, account, &t, 0);
     *ret = t;
     *ret_batch = b;

@@ -33,7 +33,8 @@ replay_token(struct call *call, const struct journal_entry *entry, const struct 
     batch_if_at(b, &row);
     batch_set(b, row.key, token_row_encode(call->arena, &t));
     /* Once its epoch had ended, the name may have become another token's. */
-    status = token_row_holder(call, token_row_claim(call->arena, &a.org, &a.id, t.name, 'n'), &claim, &holder);
+    status = token_row_holder(call, token_row_claim(call->arena, &a.org, &a.id, t.name, 'n'),
+                              &claim, &holder);
     if (status == KT_OK && uuid_compare(&holder, &t.id) == 0) {
         batch_if_at(b, &claim);
         batch_delete(b, claim.key);

@@ -12,8 +12,8 @@ enum { TOKEN_FORMAT = 1, RECORD_MAX = 60 * 1024 };
 /* --- keys --------------------------------------------------------------------------------- */
 
 struct kt_str
-token_row_key_of(struct kt_arena *arena, char space, const struct uuid *org, const struct uuid *account,
-       const void *rest, size_t n)
+token_row_key_of(struct kt_arena *arena, char space, const struct uuid *org,
+                 const struct uuid *account, const void *rest, size_t n)
 {
     size_t head = 1 + sizeof org->b + sizeof account->b;
     char *p = kt_arena_alloc(arena, head + n);
@@ -162,7 +162,8 @@ token_row_load(struct call *call, const struct account_record *a, const struct u
 
 /* The row of a claim, and the token that has it. KT_NOT_FOUND without a refusal: it is free. */
 int
-token_row_holder(struct call *call, struct kt_str key, struct store_row *ret_row, struct uuid *ret_id)
+token_row_holder(struct call *call, struct kt_str key, struct store_row *ret_row,
+                 struct uuid *ret_id)
 {
     if (!key.p)
         return fail_memory(call);

@@ -75,7 +75,8 @@ static const char missing_scope[] = "Auth.MissingScope";
 static const char withheld[] = "temporarily unavailable, please retry";
 
 enum when {
-    ALWAYS, WITH_CALLER, WITH_SCOPE, WITH_PARAMS, WITH_BODY, WITH_INPUT, WITH_KEY, WITH_SECRET, WRITING, WAITING
+    ALWAYS, WITH_CALLER, WITH_SCOPE, WITH_PARAMS, WITH_BODY, WITH_INPUT, WITH_KEY, WITH_SECRET,
+    WRITING, WAITING
 };
 
 static const struct {
