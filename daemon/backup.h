@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright the kaiten authors */
 /* Copies of the store for whoever may have them: the plugin makes one in a folder of our own, and
- * it is handed out in pieces by number. No path ever comes from a caller. One copy is kept at a time;
- * the next one, and the next start, take the place of one that nobody has fetched. */
+ * it is handed out in pieces by number. No path ever comes from a caller. One copy is kept at a
+ * time; the next one, and the next start, take the place of one that nobody has fetched. */
 #ifndef BACKUP_H
 #define BACKUP_H
 

@@ -345,7 +345,8 @@ int
 main(int argc, char **argv)
 {
     enum {
-        DUMP_CONFIG = 256, DUMP_OPTIONS, DUMP_PLUGIN, ACCEPT_ROLLBACK, ACCEPT_CLOCK, RESTORE, REPLACE
+        DUMP_CONFIG = 256, DUMP_OPTIONS, DUMP_PLUGIN, ACCEPT_ROLLBACK, ACCEPT_CLOCK, RESTORE,
+        REPLACE
     };
     static const struct option longs[] = {
         { "config", required_argument, NULL, 'c' },

@@ -5,8 +5,8 @@
  * tokens left; answers that were kept for an idempotency key; audit records.
  *
  * One pass goes through the store in steps. Each reads a bounded piece and proposes batches that
- * are conditional on what was read, so that nothing that lives, or has changed, can be purged. A pass
- * that is broken off is begun anew some time. */
+ * are conditional on what was read, so that nothing that lives, or has changed, can be purged. A
+ * pass that is broken off is begun anew some time. */
 #ifndef PURGE_H
 #define PURGE_H
 

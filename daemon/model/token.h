@@ -91,8 +91,8 @@ struct token_secret {
 };
 
 /* What takes a dead secret out of the store, and its token with it when that was the token's
- * current one and has been dead for keep_ms. ended: with its account or epoch, for long enough. *ret stays
- * as it is when it has to be kept. */
+ * current one and has been dead for keep_ms. ended: with its account or epoch, for long enough.
+ * *ret stays as it is when it has to be kept. */
 int token_purge(struct call *, const struct token_secret *, bool ended, int64_t now_ms,
                 int64_t keep_ms, struct batch **ret);
 
