@@ -127,8 +127,13 @@ run_pytest() { # name, options and directory...
 
 # What fails under the daemon: a plugin of pytest brings the daemon and the journal along.
 run_faults() {
+    local more=()
+    if [ "${KAITEN_FAULTS:-}" = full ]; then
+        export KAITEN_DRAIN_CYCLES=200
+        more=("$abs_top_srcdir/tests/system/test_drain.py")
+    fi
     PYTHONPATH=$abs_top_srcdir/tests/faults:$abs_top_srcdir/tests/system \
-        run_pytest faults -p faultlib "$abs_top_srcdir/tests/faults"
+        run_pytest faults -p faultlib "$abs_top_srcdir/tests/faults" "${more[@]}"
 }
 
 # Without a path the check makes a fresh store for each case and tries what needs one of its own.

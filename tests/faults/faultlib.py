@@ -287,3 +287,10 @@ def ended(d):
     if d.process.poll() is None:
         d.process.send_signal(signal.SIGTERM)
     return d.process.wait(60)
+
+
+def keep(journal, name):
+    """For whoever wants to know how it came to that."""
+    path = BUILD / f"{name}-journal.log"
+    journal.dump(path)
+    return path

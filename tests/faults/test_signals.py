@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the kaiten authors
+"""SIGHUP under load, also with broken files, and a clock that somebody sets. SIGTERM under load is
+tests/system/test_drain.py, which make check-faults runs two hundred times over."""
+
+import datetime
+import http.client
+import os
+import pathlib
+import signal
+import ssl
+import threading
+import time
+
+from conftest import free_port, wait_for
+from faultlib import (ASAN, CLOCK, FULL, TSAN, Shared, accounts_of, actors_of, durable, figures, join,
+                      looked_at, no_tsan, preload)
+from journal import LOST, Actor, Journal, Pool
+from test_tls import Authority, door, put
+
+RELOADS = 1000 if FULL else 60
+HOUR = 3600
+DAY = 24 * HOUR
+JUMPS = ((-HOUR, -400 * DAY, HOUR / 2, -50 * 365 * DAY, -2 * HOUR) if FULL
+         else (-50 * 365 * DAY, -HOUR))
+AHEAD = (2 * HOUR, 12 * 365 * DAY, 74 * 365 * DAY) if FULL else (74 * 365 * DAY,)  # 2038, 2100
+
+pytestmark = durable
+
+
+class Reader(Actor):
+    """Much that is read and little that is kept, so that memory has no reason to grow."""
+
+    WEIGHTS = {"verify": 97, "rotate": 3}
+
+    def run(self):
+        self.pool.up.wait()
+        self.step_until_made()
+        super().run()
+
+    def step_until_made(self):
+        while not self.mine and not self.pool.stop.is_set():
+            self.door = self.door or self.pool.connect(self.kind)
+            self.mint()
+
+
+class Newcomer(threading.Thread):
+    """A fresh TLS connection for each request."""
+
+    def __init__(self, port, authority, token):
+        super().__init__(daemon=True)
+        self.port, self.token = port, token
+        self.context = ssl.create_default_context(cafile=authority.path)
+        self.context.check_hostname = False
+        self.asked, self.failed, self.stop = 0, [], threading.Event()
+
+    def run(self):
+        while not self.stop.is_set():
+            self.asked += 1
+            try:
+                c = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=20,
+                                                context=self.context)
+                c.request("GET", "/whoami", headers={"Authorization": "Bearer " + self.token})
+                status = c.getresponse().status
+                if status != 200:
+                    self.failed.append(status)
+                c.close()
+            except LOST as e:
+                self.failed.append(repr(e))
+
+
+def descriptors(d):
+    return len(os.listdir(f"/proc/{d.process.pid}/fd"))
+
+
+def resident(d):
+    pages = int(pathlib.Path(f"/proc/{d.process.pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def said(d, *events):
+    text = d.log.read_text(errors="replace")
+    return sum(text.count(f"event={e} ") for e in events)
+
+
+def test_sighup_under_load(own_daemon, tmp_path):
+    authority, port = Authority(tmp_path), free_port()
+    cert, key = authority.issue("server")
+    d = own_daemon("storage-bdb", level="notice", extra=door(port, cert, key)).start()
+    good = cert.read_bytes()
+    pool = Pool(d, Journal(), accounts_of(d))
+    newcomer = Newcomer(port, authority, pool.jwt)
+    actors = actors_of(pool, 2, Reader)
+    pool.up.set()
+    newcomer.start()
+    try:
+        before = None
+        for i in range(1, RELOADS + 1):
+            if i == RELOADS // 10 + 1:
+                before = descriptors(d), resident(d)
+            broken = i % 10 == 0
+            put(cert, b"this is no certificate" if broken else good)
+            n = said(d, "tls.renewed", "tls.kept")
+            d.process.send_signal(signal.SIGHUP)
+            wait_for(lambda: said(d, "tls.renewed", "tls.kept") > n, "the reload", 30)
+        after = descriptors(d), resident(d)
+    finally:
+        newcomer.stop.set()
+        newcomer.join(30)
+        join(pool, actors)
+    found = looked_at(d, pool.journal, pool.accounts)
+    lost = pool.journal.count(line="unknown") + pool.journal.count(line="refused")
+    figures("SIGHUP", reloads=RELOADS, with_broken_files=said(d, "tls.kept"),
+            requests=pool.journal.count() + newcomer.asked, failed=lost + len(newcomer.failed),
+            violations=len(found), descriptors_more=after[0] - before[0],
+            MiB_more=round((after[1] - before[1]) / (1 << 20), 1))
+    assert not found and not newcomer.failed and lost == 0, (found[:3], newcomer.failed[:3], lost)
+    assert said(d, "tls.kept") == RELOADS // 10
+    assert after[0] - before[0] <= 4, "connections come and go, files do not"
+    assert ASAN or TSAN or after[1] - before[1] < 16 << 20
+    assert d.stop() == 0
+
+
+# --- the clock ------------------------------------------------------------------------------------
+
+class Clocked:
+    def __init__(self, d, folder):
+        self.d, self.control = d, Shared(folder / "clock", CLOCK)
+        self.env = preload("clock", KAITEN_CLOCK_CONTROL=self.control.path)
+        d.start(env=self.env)
+        self.rpc = d.rpc()
+
+    def set(self, seconds):
+        """The daemon looks at its clock every second or so."""
+        n = said(self.d, "clock.jumped")
+        self.control.offset = int(seconds * 1e9)
+        wait_for(lambda: said(self.d, "clock.jumped") > n, "the jump to be seen", 30)
+
+    def mint(self, account, seconds=None):
+        more = {}
+        if seconds:
+            at = time.time() + self.control.offset / 1e9 + seconds
+            more["expiresAt"] = datetime.datetime.fromtimestamp(
+                at, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return self.rpc.call("token.create", serviceAccountSlug=account, name=str(time.monotonic()),
+                             scopes=["read:instances"], **more)
+
+    def valid(self, secret):
+        return self.rpc.call("token.verify", token=secret).body["valid"]
+
+    def again(self):
+        assert self.d.stop() == 0
+        self.d.start(env=self.env)
+        self.rpc = self.d.rpc()
+
+
+@no_tsan
+def test_the_clock_is_set(own_daemon, tmp_path):
+    d = own_daemon("storage-bdb", level="info")
+    c = Clocked(d, tmp_path)
+    account = accounts_of(d, 1)[0]
+    ever = c.mint(account).body["token"]
+    brief = c.mint(account, 2).body["token"]
+    hours = c.mint(account, HOUR).body["token"]
+    assert c.valid(brief) and c.valid(hours)
+    wait_for(lambda: not c.valid(brief), "the end of a token")
+    back, jumps = 0, JUMPS
+    for jump in jumps:
+        c.set(jump)
+        back += c.valid(brief)
+        assert c.valid(ever) and c.valid(hours)
+        assert c.rpc.call("kaiten.ping").ok, "timers run on, whatever the clock says"
+    refused = c.mint(account)
+    assert (refused.status, refused.code) == (503, "Server.ClockBehind"), refused
+    assert c.rpc.call("token.revoke", serviceAccountSlug=account,
+                      tokenSlug=c.rpc.call("token.list", serviceAccountSlug=account, limit=1)
+                      .body["items"][0]["slug"]).ok, "a revocation needs no clock"
+    c.again()
+    back += c.valid(brief)
+    for ahead in AHEAD:
+        c.set(ahead)
+        back += c.valid(brief) + c.valid(hours)
+        assert c.valid(ever) and c.mint(account).ok
+    c.set(0)
+    back += c.valid(brief)
+    assert c.mint(account).ok
+    figures("the clock", jumps=len(jumps) + len(AHEAD) + 1, restarts=1, expired_that_came_back=back)
+    assert back == 0
+    assert d.stop() == 0
