@@ -416,7 +416,8 @@ a_token(void)
                           .expires_at = { 1786363200120 },
                           .created_at = { 0 },
                           .created_by = &someone,
-                          .revoked_at = KT_NO_TIME };
+                          .revoked_at = KT_NO_TIME,
+                          .last_used_at = { 60000 } };
     return t;
 }
 
@@ -457,7 +458,8 @@ a_token_is_the_same_on_both_wires(void **state)
                         "\"name\":\"na\\\"me \xc3\xa9\",\"slug\":\"slug\",\"scopes\":"
                         "[\"read:tokens\",\"write:*\"],\"serviceAccountId\":\"sa\",\"expiresAt\":"
                         "\"2026-08-10T12:00:00.12Z\",\"createdAt\":\"1970-01-01T00:00:00Z\","
-                        "\"createdBy\":{\"id\":\"1\",\"name\":\"Ada\"}}");
+                        "\"createdBy\":{\"id\":\"1\",\"name\":\"Ada\"},"
+                        "\"lastUsedAt\":\"1970-01-01T00:01:00Z\"}");
 }
 
 static void
