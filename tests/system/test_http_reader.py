@@ -64,13 +64,16 @@ CHUNKS = [
 ]
 CHUNK_PIECES = [
     b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b";", b";a", b";a\nb", b";a\rb", b"0x3\r\nabc\r\n",
-    b"+3", b"-1", b"g", b"F", b"0", b"00000000", b"000000001", b"1000", b"1001\r\n", b"FFFFFFFF\r\n",
+    b"+3", b"-1", b"g", b"F", b"0", b"00000000", b"000000001", b"1000", b"1001\r\n",
+    b"FFFFFFFF\r\n",
     b"1\r\nq\r\n", b"0\r\n", b"A: b\r\n", b": b\r\n", b"A b: c\r\n", b"A\x7f: b\r\n", b"A:\x7f\r\n",
     b";" + b"e" * 600, b"T: " + b"t" * 1400 + b"\r\n", b"\xff",
 ]
 SEGMENTS = [b"a", b"%41b", b"a%20b", b"caf%C3%A9", b"%F0%9F%8D%BA", b"a%2525", b"..a", b"%2e%2E"]
-SEGMENT_PIECES = [b"%", b"%2", b"%2F", b"%2f", b"%00", b"%zz", b"%c0%af", b"%ed%a0%80", b"%ff", b".",
-                  b"%e9", b"%f4%90%80%80", b"%5C", b"%25", b"\xc3\xa9", b"\xff", b"+", b"%+1", b"\0"]
+SEGMENT_PIECES = [b"%", b"%2", b"%2F", b"%2f", b"%00", b"%zz", b"%c0%af", b"%ed%a0%80", b"%ff",
+                  b".",
+                  b"%e9", b"%f4%90%80%80", b"%5C", b"%25", b"\xc3\xa9", b"\xff", b"+", b"%+1",
+                  b"\0"]
 QUERIES = [b"limit=10&cursor=abc", b"a", b"a=", b"=a", b"a=b=c&&d", b"a+b=c%2Bd", b"x=%C3%A9&x=1"]
 QUERY_PIECES = SEGMENT_PIECES + [b"&", b"=", b"&=", b"&limit=2", b"%26", b"%3D"]
 
@@ -141,7 +144,9 @@ def test_mutated_messages(reader):
     """KAITEN_HTTP_CASES of them in all, of which KAITEN_HTTP_SEED chooses others."""
     rng = random.Random(f"{SEED}{reader}")
     seeds, pieces = KINDS[reader]
-    corpus = SOURCE / "tests/fuzz/corpus" / {"h": "http_head", "c": "http_chunk"}.get(reader, "none")
+    corpus = SOURCE / "tests/fuzz/corpus/none"
+    if reader in "hc":
+        corpus = corpus.with_name({"h": "http_head", "c": "http_chunk"}[reader])
     seeds = seeds + [p.read_bytes() for p in sorted(corpus.glob("*"))]
     share = CASES * {"h": 5, "c": 3, "p": 1, "q": 1}[reader] // 10
     verdicts = dict.fromkeys(("done", "bad", "more"), 0)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright the kaiten authors
-"""The HTTP door as bytes: what is refused, how answers are framed, what gateways rely on."""
+"""The HTTP door to its clients: challenges, content types, bodies, queries; gateways; time."""
 
 import json
 import re
@@ -12,164 +12,7 @@ import time
 import pytest
 
 from conftest import free_port, jwt_claims, wait_for
-
-HOST = b"Host: a\r\n"
-NEXT = b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n"
-
-
-def connect(daemon, timeout=10):
-    s = socket.create_connection(("127.0.0.1", daemon.port), timeout=timeout)
-    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return s
-
-
-def read_all(s):
-    data = b""
-    while True:
-        part = s.recv(65536)
-        if not part:
-            return data
-        data += part
-
-
-def answers(data, heads=()):
-    """Cuts a stream at each answer's own length: a list of (status, headers, body)."""
-    found = []
-    while data:
-        head, mark, data = data.partition(b"\r\n\r\n")
-        assert mark and head.startswith(b"HTTP/1.1 "), head
-        lines = head.decode().split("\r\n")
-        status = int(lines[0].split()[1])
-        headers = dict(line.split(": ", 1) for line in lines[1:])
-        length = 0 if len(found) in heads else int(headers.get("Content-Length", 0))
-        found.append((status, headers, data[:length]))
-        data = data[length:]
-    return found
-
-
-def ask(daemon, data, half_close=True, heads=()):
-    with connect(daemon) as s:
-        s.sendall(data)
-        if half_close:
-            s.shutdown(socket.SHUT_WR)
-        return answers(read_all(s), heads)
-
-
-def problem(answer):
-    status, headers, body = answer
-    assert headers["Content-Type"] == "application/problem+json"
-    assert body.endswith(b"}\n")
-    parsed = json.loads(body)
-    order = ["type", "title", "status", "detail", "instance", "code", "errorId", "errors"]
-    assert list(parsed) == [m for m in order if m in parsed]
-    assert parsed["status"] == status
-    return parsed
-
-
-def smuggle(*lines, body=NEXT, method=b"POST", version=b"1.1"):
-    head = b"".join(line + b"\r\n" for line in lines)
-    return method + b" /healthz HTTP/" + version + b"\r\n" + HOST + head + b"\r\n" + body
-
-
-LENGTH = b"Content-Length: %d" % len(NEXT)
-CHUNKED = b"Transfer-Encoding: chunked"
-
-REFUSED = {
-    "two lengths": smuggle(b"Content-Length: 0", LENGTH),
-    "two equal lengths": smuggle(LENGTH, LENGTH),
-    "list of lengths": smuggle(b"Content-Length: 3, 3"),
-    "space before the colon": smuggle(LENGTH.replace(b":", b" :")),
-    "tab before the colon": smuggle(LENGTH.replace(b":", b"\t:")),
-    "plus": smuggle(LENGTH.replace(b": ", b": +")),
-    "minus": smuggle(b"Content-Length: -0"),
-    "hexadecimal": smuggle(b"Content-Length: 0x3"),
-    "eleven digits": smuggle(b"Content-Length: 00000000003"),
-    "NUL in a length": smuggle(b"Content-Length: 3\0 9"),
-    "length and chunks": smuggle(LENGTH, CHUNKED, body=b"0\r\n\r\n" + NEXT),
-    "chunks and length": smuggle(CHUNKED, LENGTH, body=b"0\r\n\r\n" + NEXT),
-    "xchunked": smuggle(b"Transfer-Encoding: xchunked"),
-    "identity": smuggle(b"Transfer-Encoding: identity"),
-    "chunked twice": smuggle(b"Transfer-Encoding: chunked, chunked", body=b"0\r\n\r\n" + NEXT),
-    "two codings": smuggle(b"Transfer-Encoding: gzip, chunked", body=b"0\r\n\r\n" + NEXT),
-    "control before chunked": smuggle(b"Transfer-Encoding: \vchunked"),
-    "chunked, spaced": smuggle(b"Transfer-Encoding : chunked", LENGTH),
-    "chunked in 1.0": smuggle(CHUNKED, body=b"0\r\n\r\n" + NEXT, version=b"1.0"),
-    "NUL at a line's begin": smuggle(b"\0"),
-    "NUL in a name": smuggle(b"A\0: b"),
-    "folded coding": smuggle(b"Transfer-Encoding:", b" chunked", LENGTH),
-    "folded credential": smuggle(b"Authorization: Bearer", b" x"),
-    "two credentials": smuggle(b"Authorization: Bearer a", b"Authorization: Bearer b"),
-    "two hosts": smuggle(b"Host: b"),
-    "no name": smuggle(b": b"),
-    "control in a name": smuggle(b"A\x01: b"),
-    "bare CR": smuggle(b"A: b\rContent-Length: 3"),
-    "bare LF": smuggle(b"A: b\nContent-Length: 3"),
-    "DEL in a value": smuggle(b"A: \x7f"),
-    "chunk 0x3": smuggle(CHUNKED, body=b"0x3\r\nabc\r\n0\r\n\r\n" + NEXT),
-    "chunk +3": smuggle(CHUNKED, body=b"+3\r\nabc\r\n0\r\n\r\n" + NEXT),
-    "chunk with space": smuggle(CHUNKED, body=b"3 \r\nabc\r\n0\r\n\r\n" + NEXT),
-    "chunk, junk behind": smuggle(CHUNKED, body=b"3 junk\r\nabc\r\n0\r\n\r\n" + NEXT),
-    "chunk, bare LF": smuggle(CHUNKED, body=b"3\nabc\r\n0\r\n\r\n" + NEXT),
-    "chunk without CRLF": smuggle(CHUNKED, body=b"3\r\nabc0\r\n\r\n" + NEXT),
-    "chunk, empty size": smuggle(CHUNKED, body=b"\r\n" + NEXT),
-    "chunk of 2^64": smuggle(CHUNKED, body=b"10000000000000000\r\n" + NEXT),
-    "version 1.99": smuggle(version=b"1.99"),
-    "version +1.1": smuggle(version=b"+1.1"),
-    "version 0.9": smuggle(version=b"0.9"),
-    "no host": b"GET /healthz HTTP/1.1\r\n\r\n" + NEXT,
-    "absolute form": b"GET http://a/healthz HTTP/1.1\r\n" + HOST + b"\r\n" + NEXT,
-    "authority form": b"CONNECT a:80 HTTP/1.1\r\n" + HOST + b"\r\n" + NEXT,
-    "asterisk": b"GET * HTTP/1.1\r\n" + HOST + b"\r\n" + NEXT,
-    "space in the target": b"GET /health z HTTP/1.1\r\n" + HOST + b"\r\n" + NEXT,
-    "two spaces": b"GET  /healthz HTTP/1.1\r\n" + HOST + b"\r\n" + NEXT,
-    "tab for a space": b"GET\t/healthz HTTP/1.1\r\n" + HOST + b"\r\n" + NEXT,
-    "fragment": b"GET /healthz#a HTTP/1.1\r\n" + HOST + b"\r\n" + NEXT,
-    "line without version": b"GET /healthz\r\n" + NEXT,
-    "two empty lines": b"\r\n\r\n" + NEXT + NEXT,
-    "65 headers": smuggle(*[b"A%d: b" % i for i in range(65)]),
-    "16 KiB of head": smuggle(b"A: " + b"a" * 17000),
-    "other expectation": smuggle(b"Expect: magic", LENGTH),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_refused_once_and_for_all(daemon, name):
-    found = ask(daemon, REFUSED[name], half_close=False)
-    assert len(found) == 1, found
-    assert found[0][0] in (400, 414, 417, 431, 501, 505)
-    assert found[0][1]["Connection"] == "close"
-    problem(found[0])
-
-
-# A method's name changes nothing about where its body ends.
-@pytest.mark.parametrize("method", [b"GET", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS",
-                                    b"TRACE", b"BREW"])
-def test_body_of_every_method_is_a_body(daemon, method):
-    found = ask(daemon, smuggle(LENGTH, method=method) + NEXT)
-    assert len(found) == 2
-    assert found[1][0] == 200
-    found = ask(daemon, smuggle(CHUNKED, method=method,
-                                body=b"%x\r\n" % len(NEXT) + NEXT + b"\r\n0\r\n\r\n") + NEXT)
-    assert len(found) == 2
-    assert found[1][0] == 200
-
-
-def test_body_of_head_is_a_body(daemon):
-    found = ask(daemon, smuggle(LENGTH, method=b"HEAD") + NEXT, heads=(0,))
-    assert [a[0] for a in found] == [200, 200]
-    assert found[0][1]["Content-Length"] == found[1][1]["Content-Length"]
-    assert found[0][2] == b""
-
-
-def test_pipelined_in_order(daemon):
-    paths = ["/healthz", "/nothing", "/readyz", "/service-accounts", "/scopes"] * 8
-    token = daemon.jwt().encode()
-    data = b"".join(b"GET %s HTTP/1.1\r\n" % p.encode() + HOST + b"Authorization: Bearer " + token
-                    + b"\r\n\r\n" for p in paths)
-    found = ask(daemon, data)
-    assert [a[0] for a in found] == [200, 404, 200, 200, 200] * 8
-    assert all(("items" in json.loads(a[2])) == (p == "/service-accounts")
-               for a, p in zip(found, paths))
+from wire import CHUNKED, HOST, NEXT, answers, ask, connect, problem, read_all, smuggle
 
 
 def test_one_byte_at_a_time(daemon):
@@ -183,63 +26,6 @@ def test_one_byte_at_a_time(daemon):
         s.shutdown(socket.SHUT_WR)
         found = answers(read_all(s))
     assert [a[0] for a in found] == [201]
-
-
-def test_nothing_after_close(daemon):
-    closing = NEXT.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
-    found = ask(daemon, closing + NEXT, half_close=False)
-    assert [a[0] for a in found] == [200]
-    assert found[0][1]["Connection"] == "close"
-
-
-def test_old_clients(daemon):
-    old = b"GET /healthz HTTP/1.0\r\n\r\n"
-    assert [a[0] for a in ask(daemon, old + old, half_close=False)] == [200]
-    stays = b"GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
-    found = ask(daemon, stays + stays)
-    assert [a[0] for a in found] == [200, 200]
-    assert found[0][1]["Connection"] == "keep-alive"
-
-
-def test_every_answer_is_framed_the_same(daemon):
-    for path in (b"/healthz", b"/nothing"):
-        (status, headers, body), = ask(daemon, NEXT.replace(b"/healthz", path))
-        assert headers["Cache-Control"] == "no-store"
-        assert "Server" not in headers and "Transfer-Encoding" not in headers
-        assert int(headers["Content-Length"]) == len(body)
-        stamp = time.strptime(headers["Date"], "%a, %d %b %Y %H:%M:%S GMT")
-        assert stamp.tm_year >= 2024
-
-
-def test_too_large_is_decided_from_the_head(daemon):
-    (answer,) = ask(daemon, smuggle(b"Content-Length: 1048577", body=b""), half_close=False)
-    p = problem(answer)
-    assert (answer[0], p["code"]) == (413, "UNKNOWN")
-    assert p["title"] == "Request Entity Too Large"
-    assert p["detail"] == "request body is too large limit=1048576 bytes"
-    assert answer[1]["Connection"] == "close"
-
-
-def test_refusal_arrives_although_the_body_is_on_its_way(daemon):
-    for _ in range(20):
-        with connect(daemon) as s:
-            s.sendall(smuggle(b"Content-Length: 2000000", body=b"x" * 40000))
-            assert answers(read_all(s))[0][0] == 413
-
-
-def test_expectation(daemon):
-    token = daemon.jwt(org="expect").encode()
-    head = (b"POST /service-accounts HTTP/1.1\r\n" + HOST + b"Expect: 100-continue\r\n"
-            b"Content-Length: 12\r\n")
-    with connect(daemon) as s:
-        s.sendall(head + b"Authorization: Bearer " + token + b"\r\n\r\n")
-        assert s.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
-        s.sendall(b'{"name":"a"}')
-        assert s.recv(1000).startswith(b"HTTP/1.1 201 ")
-    # Nobody asks a stranger for more bytes.
-    (answer,) = ask(daemon, head + b"\r\n", half_close=False)
-    assert answer[0] == 401
-    assert answer[1]["Connection"] == "close"
 
 
 @pytest.fixture
@@ -319,21 +105,6 @@ def test_queries(http):
     assert twice.status == 422
     assert twice.body["errors"][0]["location"] == "query.limit"
     assert http.request("GET", "/service-accounts?cursor=%00").status == 400
-
-
-@pytest.mark.parametrize("path", ["%2e%2e", "a%2fb", "a%00b", "%c0%af", "%ff", "%zz", "%", ".."])
-def test_paths_that_are_no_paths(http, path):
-    assert http.request("GET", "/service-accounts/" + path).status == 400
-    # Nobody learns what is a path here before it is known who asks.
-    unknown = http.request("GET", "/service-accounts/" + path, headers={"Authorization": "Basic x"})
-    assert unknown.status == 401
-
-
-def test_percent_is_decoded_once(http):
-    answer = http.request("GET", "/api/service-accounts/a%2525b")
-    assert answer.status == 404
-    assert answer.body["instance"] == "/api/service-accounts/a%2525b"
-    assert '"a%25b"' in answer.body["detail"] or "a%25b" in answer.body["detail"]
 
 
 # --- what gateways ask --------------------------------------------------------------------------
