@@ -2,6 +2,7 @@
 # Copyright the kaiten authors
 """kill -9 at random instants under mixed load: what was acknowledged stays."""
 
+import os
 import random
 import time
 
@@ -11,7 +12,7 @@ import pytest
 from faultlib import (FULL, SEED, accounts_of, actors_of, durable, figures, join, keep, looked_at)
 from journal import Journal, Pool, check, sweep
 
-CYCLES = 1000 if FULL else 10
+CYCLES = int(os.environ.get("KAITEN_KILL_CYCLES", 1000 if FULL else 20))
 LARGE_CYCLES = 20
 LARGE = 1_000_000  # tokens
 READY_SECONDS = 5.0
