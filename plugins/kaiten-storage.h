@@ -28,6 +28,13 @@ enum {
     KAITEN_STORAGE_BACKUP = 1 << 3           /* backup() is there */
 };
 
+/* A moment in the history of a store that others write, too. The daemon only hands it back. */
+struct kaiten_position {
+    uint64_t history; /* above 0; another number: acknowledged writes may be gone (a standby took
+                         over without the last ones, a copy was put back) */
+    uint64_t at;      /* the plugin's own; means nothing under another history */
+};
+
 /* from <= key < to, in the order of memcmp, a shorter key before its extensions. Both lie in one
  * space: the first byte of the key. to.n == 0, or to is the first byte of the next space: to the
  * end of the space. */
@@ -115,7 +122,8 @@ struct kaiten_storage {
     enum kaiten_status (*apply)(void *instance, const struct kaiten_batch *batches, size_t n,
                                 struct kaiten_outcome *outcomes, struct kaiten_err *);
 
-    /* A number that moves whenever anybody writes. NULL: no outside writers. */
+    /* A number that moves whenever anybody writes, and never back while nothing is lost. NULL: no
+     * outside writers. */
     enum kaiten_status (*revision)(void *instance, uint64_t *ret_revision, struct kaiten_err *);
 
     /* DONE: reads and writes would work now. NULL: always healthy. */
@@ -138,6 +146,23 @@ struct kaiten_storage {
      * KAITEN_CORRUPT: it is not, and err names the file. Needs no instance; any thread. NULL when
      * backup is. */
     enum kaiten_status (*verify)(const struct kaiten_host *, const char *dir, struct kaiten_err *);
+
+    /* Emits what anybody, this daemon too, has written into the spaces (first bytes of keys) since
+     * an earlier call: each row as it is now, at least once, in no order; a key whose row is gone
+     * comes with value.p NULL. No write that was committed before the call is left out, in whatever
+     * order commits happen. *ret_now is what to give next time; with since NULL it is all there is,
+     * and nothing is emitted. KAITEN_CONFLICT: since is of another history, or too long ago; nothing
+     * was emitted, *ret_now is set, and the daemon reads everything again. Not called beside itself.
+     * Required with KAITEN_STORAGE_OUTSIDE_WRITERS; NULL without. */
+    enum kaiten_status (*changes)(void *instance, const struct kaiten_position *since,
+                                  struct kaiten_bytes spaces, struct kaiten_emit *,
+                                  struct kaiten_position *ret_now, struct kaiten_err *);
+
+    /* Makes the store, or brings it to the format of this build, with rights that the daemon
+     * itself does not need: kaitend --init-store. Doing it twice is no error. NULL: open() does all
+     * that is needed. */
+    enum kaiten_status (*init)(const struct kaiten_host *, const struct kaiten_config *,
+                               struct kaiten_err *);
     /* New members go here, never above. */
 };
 
