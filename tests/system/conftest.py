@@ -283,8 +283,9 @@ class Rpc:
     def __init__(self, path, token=None, problems=True, timeout=20):
         self.token = token
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(timeout)
+        # Before there is a time-out: with one, a full queue of the listener is an error, not a wait.
         self.socket.connect(path)
+        self.socket.settimeout(timeout)
         self.unpacker = msgpack.Unpacker(raw=False)
         self.ids = itertools.count(1)
         if problems:

@@ -196,8 +196,8 @@ def connect(d, kind):
     if kind == "http":
         return socket.create_connection(("127.0.0.1", d.port), timeout=20)
     s = socket.socket(socket.AF_UNIX)
-    s.settimeout(20)
     s.connect(d.socket_path)
+    s.settimeout(20)
     return s
 
 

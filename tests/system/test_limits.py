@@ -27,8 +27,8 @@ def connect(d, kind, timeout=20):
     if kind == "http":
         return socket.create_connection(("127.0.0.1", d.port), timeout=timeout)
     s = socket.socket(socket.AF_UNIX)
-    s.settimeout(timeout)
     s.connect(d.socket_path)
+    s.settimeout(timeout)
     return s
 
 

@@ -67,8 +67,8 @@ def quiet():
 
 def connect(d, timeout=20):
     s = socket.socket(socket.AF_UNIX)
-    s.settimeout(timeout)
     s.connect(d.socket_path)
+    s.settimeout(timeout)
     return s
 
 
@@ -192,8 +192,8 @@ path, n = sys.argv[1], int(sys.argv[2])
 held = []
 for _ in range(n):
     s = socket.socket(socket.AF_UNIX)
-    s.settimeout(20)
     s.connect(path)
+    s.settimeout(20)
     s.sendall(b"\x94\x00\x01\xacaccount.list\x91")
     held.append(s)
 print(len(held), flush=True)
@@ -206,8 +206,8 @@ import socket, sys, time
 import msgpack
 path, n, token = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 s = socket.socket(socket.AF_UNIX)
-s.settimeout(20)
 s.connect(path)
+s.settimeout(20)
 ask = msgpack.packb([0, 1, "token.verify", [{"token": token}]])
 times = []
 for i in range(n):
@@ -263,8 +263,8 @@ WHO = r"""
 import socket, sys
 import msgpack
 s = socket.socket(socket.AF_UNIX)
-s.settimeout(20)
 s.connect(sys.argv[1])
+s.settimeout(20)
 s.sendall(msgpack.packb([0, 1, "whoami", [{}]]))
 error, result = msgpack.unpackb(s.recv(65536))[2:]
 print(error[1] if error else result["subject"])
