@@ -19,7 +19,7 @@ import time
 
 import pytest
 
-from conftest import BUILD, KAITEND, STORES, Daemon, own_daemon  # noqa: F401 (a fixture of ours, too)
+from conftest import BUILD, KAITEND, STORES, Daemon, own_daemon  # noqa: F401 (a fixture)
 from journal import LOST, Actor, Journal, Pool, check, read_lists, sweep
 
 FULL = os.environ.get("KAITEN_FAULTS") == "full"
@@ -244,13 +244,16 @@ def start_or_end(d, tries=1, **kwargs):
                 raise Ended(d.process.returncode, d.tail(5)) from None
 
 
-class Template:
-    """A store with a past, that was killed, so that its start has to recover it; and its journal."""
+# Small logs and a small cache, so that logs change and pages are written before a checkpoint.
+SMALL = "log_file_size = 1M\ncheckpoint_log = 1M\ncache_size = 1M\nbase_log = 2M"
+LIGHT = SMALL + "\nballast = 1M\nreserve = 1M"
 
-    STORAGE = "log_file_size = 1M\ncheckpoint_log = 1M\ncache_size = 1M"
+
+class Template:
+    """A store with a past and its journal; it was killed, so its start has to recover it."""
 
     def __init__(self, folder, rounds=6):
-        self.d = Daemon("storage-bdb", storage=self.STORAGE, level="info", folder=folder).start()
+        self.d = Daemon("storage-bdb", storage=LIGHT, level="info", folder=folder).start()
         self.journal = Journal()
         self.accounts = accounts_of(self.d)
         play(self.pool(self.d, self.journal), rounds)
@@ -262,7 +265,7 @@ class Template:
     def copy(self, folder):
         """Another daemon on a copy of the store, not started, and a copy of the journal."""
         folder.mkdir()
-        d = Daemon("storage-bdb", storage=self.STORAGE, level="info", folder=folder)
+        d = Daemon("storage-bdb", storage=LIGHT, level="info", folder=folder)
         subprocess.run(["cp", "-a", f"{self.d.state}/.", d.state], check=True)
         return d, journal_until(self.journal, float("inf"))
 

@@ -9,14 +9,15 @@ import socket
 import time
 
 from conftest import wait_for
-from faultlib import (DISK, FULL, Busy, Shared, disk, durable, ended, figures, looked_at, no_tsan)
+from faultlib import (DISK, FULL, SMALL, Busy, Shared, disk, durable, ended, figures,
+                      looked_at, no_tsan)
 from journal import LOST
 
 pytestmark = [durable, no_tsan]
 
 MIB = 1 << 20
 POINTS = 100 if FULL else 4
-STORAGE = "ballast = 4M\nreserve = 4M"
+STORAGE = SMALL + "\nballast = 4M\nreserve = 4M"
 RESERVE = 4 * MIB
 SPACE = 1 << 30
 
@@ -35,7 +36,7 @@ class Filled:
     def __init__(self, template, folder, left):
         self.control = Shared(folder / f"control-{left}", DISK)
         self.d, self.journal = template.copy(folder / f"left-{left}")
-        self.d.settings["storage"] += "\n" + STORAGE
+        self.d.settings["storage"] = STORAGE
         self.d.write_conf()
         self.accounts, self.left, self.found = template.accounts, left, []
         self.control.limited, self.control.space = 1, SPACE

@@ -13,18 +13,16 @@ import time
 import pytest
 
 from conftest import Daemon
-from faultlib import (DISK, FULL, REPLAY, SEED, Ended, Shared, accounts_of, actors_of, disk, durable,
-                      figures, join, journal_until, looked_at, no_tsan, start_or_end)
+from faultlib import (DISK, FULL, LIGHT, REPLAY, SEED, Ended, Shared, accounts_of, actors_of,
+                      disk, durable, figures, join, journal_until, looked_at, no_tsan, start_or_end)
 from journal import Journal, Pool
 
 pytestmark = [durable, no_tsan]
 
 STATES = 1000 if FULL else 36
-LIVES = 4 if FULL else 2          # of the daemon in one trace
-SECONDS = 1.5 if FULL else 0.4    # of load in each
+LIVES = 3 if FULL else 2          # of the daemon in one trace
+SECONDS = 1.0 if FULL else 0.4    # of load in each
 SELF_CHECKS = 50 if FULL else 10
-# Small logs and a small cache, so that logs change and pages are written before a checkpoint.
-STORAGE = "log_file_size = 1M\ncheckpoint_log = 1M\ncache_size = 1M"
 TORN = ("blocks", "sectors")
 MODES = ("drop", "data", "names", "kept") + TORN * 3
 
@@ -38,7 +36,7 @@ class Run:
         self.folder, self.trace = folder, folder / "trace"
         self.journal, self.times = Journal(), []
         self.control = Shared(folder / "control", DISK)
-        d = make("storage-bdb", storage=STORAGE, level="info")
+        d = make("storage-bdb", storage=LIGHT, level="info")
         for life in range(1 if lie else LIVES):
             d.start(env=disk(d, self.control, self.trace))
             if life == 0:
@@ -77,7 +75,7 @@ class Run:
     def state(self, cut, mode, seed):
         """A daemon on what was left, not started, and what its clients had been told."""
         folder = tempfile.mkdtemp(prefix="state.", dir=self.folder)
-        d = Daemon("storage-bdb", storage=STORAGE, level="info", folder=folder)
+        d = Daemon("storage-bdb", storage=LIGHT, level="info", folder=folder)
         subprocess.run([REPLAY, self.trace, str(cut), mode, str(seed), d.state], check=True)
         return d, journal_until(self.journal, self.records[cut].at)
 

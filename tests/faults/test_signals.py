@@ -13,8 +13,8 @@ import threading
 import time
 
 from conftest import free_port, wait_for
-from faultlib import (ASAN, CLOCK, FULL, TSAN, Shared, accounts_of, actors_of, durable, figures, join,
-                      looked_at, no_tsan, preload)
+from faultlib import (ASAN, CLOCK, FULL, TSAN, Shared, accounts_of, actors_of, durable, figures,
+                      join, looked_at, no_tsan, preload)
 from journal import LOST, Actor, Journal, Pool
 from test_tls import Authority, door, put
 

@@ -272,11 +272,11 @@ a_flipped_bit_before_the_last_group_is_damage(void **state)
     for (size_t at = 0; at < 6 * R; at++) {
         struct journal_seen seen;
         ngot = 0;
-        file[at] ^= 1u << at % 8;
+        file[at] ^= (unsigned char)(1u << at % 8);
         assert_int_equal(journal_parse(keys, file, n, keep, NULL, &seen), JOURNAL_DAMAGED);
         assert_true(seen.why[0] != '\0');
         assert_int_equal(ngot, at < R ? 0 : at / R - 1);
-        file[at] ^= 1u << at % 8;
+        file[at] ^= (unsigned char)(1u << at % 8);
     }
 }
 
@@ -289,13 +289,13 @@ a_flipped_bit_never_passes(void **state)
     for (size_t at = 6 * R; at < 12 * R; at++) {
         struct journal_seen seen;
         ngot = 0;
-        file[at] ^= 1u << at % 8;
+        file[at] ^= (unsigned char)(1u << at % 8);
         enum journal_found found = journal_parse(keys, file, n, keep, NULL, &seen);
         assert_true(found == JOURNAL_TORN || found == JOURNAL_DAMAGED);
         size_t good = at / R - 1 < 9 ? at / R - 1 : 9;
         assert_int_equal(ngot, good);
         assert_int_equal(seen.last, good);
-        file[at] ^= 1u << at % 8;
+        file[at] ^= (unsigned char)(1u << at % 8);
     }
 }
 
