@@ -40,7 +40,7 @@ class Errors:
 
     def serving(self, nth, forever):
         """The error comes while it serves or stops. Returns the number of calls."""
-        d, journal = self.template.copy(self.folder / f"serving-{nth}-{forever}")
+        d, journal = self.template.copy(self.folder / f"{nth}{'on' if forever else ''}")
         d.start(env=disk(d, self.control))
         self.arm(nth, forever)
         play(self.template.pool(d, journal), 2)
@@ -72,7 +72,8 @@ class Errors:
 
     def starting(self, nth, forever, fresh=False):
         """The error comes while it starts on a store that needs recovery, or on none."""
-        d, journal = self.template.copy(self.folder / f"starting-{nth}-{forever}-{fresh}")
+        d, journal = self.template.copy(
+            self.folder / f"{'first' if fresh else 'start'}{nth}{'on' if forever else ''}")
         if fresh:
             journal.lines.clear()
             for path in sorted(d.state.rglob("*"), reverse=True):
