@@ -8,6 +8,7 @@
 #include "daemon/keeper.h"
 #include "daemon/log.h"
 #include "daemon/loop.h"
+#include "daemon/metrics.h"
 #include "daemon/notify.h"
 #include "daemon/ops/document.h"
 #include "daemon/parts.h"
@@ -49,10 +50,12 @@ start_threads(struct parts *p)
     set_service(p);
     p->svc.inflight = inflight_new();
     p->svc.used = used_new();
+    p->svc.metrics = metrics_new(p->settings->loops);
     p->svc.committer = committer_new(&p->svc, pipeline_again, pipeline_done);
     p->svc.workers = workers_new(p->settings->workers, p->settings->queue_max, pipeline_resume);
     p->loops = loops_new(p->settings->loops);
-    if (!p->svc.inflight || !p->svc.used || !p->svc.committer || !p->svc.workers || !p->loops)
+    if (!p->svc.inflight || !p->svc.used || !p->svc.metrics || !p->svc.committer ||
+        !p->svc.workers || !p->loops)
         return parts_fail_errno(EX_OSERR, "starting threads");
     errno = loops_start(p->loops);
     return errno == 0 ? EX_OK : parts_fail_errno(EX_OSERR, "starting event loops");
@@ -109,6 +112,7 @@ stop_threads(struct parts *p)
         authn_chain_free(p->chains[i]);
     inflight_free(p->svc.inflight);
     used_free(p->svc.used);
+    metrics_free(p->svc.metrics);
 }
 
 static void

@@ -23,6 +23,7 @@ const struct op ops[KT_OP_COUNT] = {
     [KT_OP_SCOPES] = { OP_INLINE, NULL, meta_scopes },
     [KT_OP_HEALTHZ] = { OP_PUBLIC | OP_INLINE, NULL, meta_healthz },
     [KT_OP_READYZ] = { OP_PUBLIC, NULL, meta_readyz },
+    [KT_OP_METRICS] = { OP_PUBLIC | OP_INLINE | OP_METRICS, NULL, metrics_print },
     [KT_OP_JWKS] = { OP_PUBLIC | OP_INLINE, NULL, meta_jwks },
     [KT_OP_OPENAPI] = { OP_PUBLIC | OP_INLINE, NULL, document_openapi },
     [KT_OP_DOCS] = { OP_PUBLIC | OP_INLINE, NULL, document_docs },

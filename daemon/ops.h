@@ -11,6 +11,7 @@ enum op_flag {
     OP_INLINE = 1 << 1, /* run() never blocks: it may be called on an event loop */
     OP_WRITES = 1 << 2, /* proposes a batch */
     OP_ADMIN = 1 << 5,  /* for local peers that are root or the daemon's own user */
+    OP_METRICS = 1 << 6, /* the listener says whether it is there, and for whom */
     OP_JUDGES = 1 << 4, /* says whether a token is good */
     OP_MAKES = 1 << 3   /* makes something new each time: an idempotency key is heeded */
 };
@@ -68,6 +69,9 @@ int store_op_check(struct request *);
 int store_op_backup(struct request *);
 int store_op_read(struct request *);
 int store_op_drop(struct request *);
+
+/* daemon/ops/metrics.c */
+int metrics_print(struct request *);
 
 /* daemon/ops/document.c */
 int document_openapi(struct request *);

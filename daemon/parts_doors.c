@@ -5,6 +5,7 @@
 #include "daemon/parts.h"
 
 #include "daemon/log.h"
+#include "daemon/metrics.h"
 #include "daemon/notify.h"
 #include "daemon/plugin.h"
 #include "daemon/settings.h"
@@ -79,6 +80,7 @@ void
 parts_reload_tls(struct parts *p)
 {
     bool all = reread_tls(p);
+    metrics_reloaded(p->svc.metrics, all);
     for (size_t i = 0; i < SETTINGS_LISTENERS_MAX; i++) {
         if (!p->tls[i])
             continue;
@@ -104,6 +106,8 @@ open_listener(struct parts *p, const struct listener_settings *s, struct tls *tl
     if (!l)
         return parts_fail(EX_UNAVAILABLE, err);
     listen_use_tls(l, tls);
+    listen_use_metrics(l, s->metrics);
+    metrics_add_listener(p->svc.metrics, listen_counts(l));
     p->listeners[p->nlisteners++] = l;
     return EX_OK;
 }

@@ -73,6 +73,15 @@ find_http(struct request *rq)
     return KT_OK;
 }
 
+/* Here there is no such path. */
+static void
+hide(struct request *rq)
+{
+    rq->spec = NULL;
+    rq->op = NULL;
+    rq->routed = ROUTE_UNKNOWN;
+}
+
 /* What is not there is said only to known callers (authenticate comes before): an unknown one
  * learns nothing of the paths. */
 static int
@@ -89,6 +98,8 @@ find_operation(struct request *rq, const struct place *at)
     }
     if (rq->spec)
         rq->op = &ops[kt_op_id(rq->spec)];
+    if (rq->op && (rq->op->flags & OP_METRICS) && rq->peer->metrics == METRICS_NOBODY)
+        hide(rq);
     return KT_OK;
 }
 
@@ -113,6 +124,8 @@ static bool
 is_open(const struct request *rq)
 {
     bool slash = rq->path.n && rq->path.p[rq->path.n - 1] == '/';
+    if ((rq->op->flags & OP_METRICS) && rq->peer->metrics != METRICS_ANYBODY)
+        return false;
     return (rq->op->flags & OP_PUBLIC) && !slash;
 }
 

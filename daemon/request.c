@@ -30,6 +30,7 @@ init(struct request *rq, struct kt_arena *arena, const struct transport *transpo
     rq->call.svc = authn_chain_service(peer->chain);
     const int64_t mono_ms = loop_now_ms(home);
     rq->call.now_ms = clock_now_ms(mono_ms);
+    rq->began_ms = mono_ms;
     rq->call.deadline_ms = mono_ms + rq->call.svc->request_ms;
     rq->transport = transport;
     rq->home = home;

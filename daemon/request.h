@@ -44,6 +44,9 @@ struct transport {
     void (*answer)(struct request *);
 };
 
+/* Who may read what the daemon counts; 0 is what nobody has set. */
+enum metrics_readers { METRICS_NOBODY = 0, METRICS_KNOWN, METRICS_ANYBODY };
+
 /* Who sits at the other end; lives as long as its connection, which outlives its requests. */
 struct peer {
     struct kaiten_caller caller; /* credential empty */
@@ -51,6 +54,7 @@ struct peer {
     char remote[64];             /* "127.0.0.1:4711", or "uid=0 pid=12" */
     struct principal *who;       /* socket: what the chain said without a credential, or NULL */
     bool broken;                 /* the chain could not say */
+    enum metrics_readers metrics; /* of this listener */
     const struct authn_chain *chain; /* auth plugins of this listener */
 };
 
@@ -60,6 +64,7 @@ struct request {
     void *conn;            /* the transport's own */
     struct loop *home;     /* where answer() runs */
     struct peer *peer;
+    int64_t began_ms;      /* monotonic: its head or message was read */
     char id[17];           /* request id for the log: 16 hex digits, lazily made by request_id() */
 
     /* Envelope: the first half of decode. Views into memory that lives as long as the request. */

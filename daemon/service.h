@@ -17,6 +17,7 @@ struct digest_keys;
 struct documents;
 struct index;
 struct journal;
+struct metrics;
 struct inflight;
 struct signer;
 struct store;
@@ -46,6 +47,7 @@ struct service {
     struct used *used;
     struct workers *workers;
     struct backup *backup;
+    struct metrics *metrics; /* NULL: nothing is counted (tests) */
     const struct documents *documents;
     struct scope_modules modules;
     int64_t lifetime_max_ms;      /* the longest token anybody may mint; 0: no limit */

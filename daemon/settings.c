@@ -98,6 +98,8 @@ const struct kaiten_option settings_http[] = {
       "Numeric address and port: 127.0.0.1:3000, [::1]:3000; port 0 takes a free one." },
     { "auth", KAITEN_OPT_LIST, KAITEN_OPT_REQUIRED, NULL, 0, 0,
       "Auth plugin to ask; the first that knows the caller decides." },
+    { "metrics", KAITEN_OPT_STRING, 0, "any", 0, 0,
+      "Who may read /metrics here: any, known (callers that an auth plugin knows) or none." },
     { "max_body", KAITEN_OPT_SIZE, 0, "1M", 1024, 16777216,
       "Bytes that a request's body may have." },
     { "max_unverified_bodies", KAITEN_OPT_SIZE, 0, "16M", 0, 1073741824,
@@ -229,6 +231,21 @@ read_tls(struct listener_settings *l, struct conf_error *err)
 }
 
 static bool
+read_metrics(struct listener_settings *l, struct conf_error *err)
+{
+    static const char *const words[] = { [METRICS_NOBODY] = "none", [METRICS_KNOWN] = "known",
+                                         [METRICS_ANYBODY] = "any" };
+    const char *text = conf_str(l->values, "metrics");
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        l->metrics = (enum metrics_readers)i;
+        if (strcmp(text, words[i]) == 0)
+            return true;
+    }
+    return refuse(err, conf_where(l->values, "metrics", 0),
+                  "[http] metrics: \"%.64s\"; accepted: any, known, none", text);
+}
+
+static bool
 read_http(struct listener_settings *l, struct conf_error *err)
 {
     l->is_http = true;
@@ -238,7 +255,7 @@ read_http(struct listener_settings *l, struct conf_error *err)
     l->limits.strangers_max = (size_t)conf_int(l->values, "max_unverified_bodies");
     l->limits.body_ms = conf_int(l->values, "body_timeout");
     l->limits.lifetime_ms = conf_int(l->values, "connection_lifetime");
-    return read_tls(l, err);
+    return read_metrics(l, err) && read_tls(l, err);
 }
 
 static bool

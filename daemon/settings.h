@@ -23,6 +23,7 @@ struct listener_settings {
     const char *group;         /* of the socket, or NULL */
     struct conf_values *values; /* for the list of auth plugins */
     struct listen_limits limits;
+    enum metrics_readers metrics; /* of http */
     struct tls_options tls;    /* certificate NULL: none is spoken */
 };
 

@@ -9,6 +9,7 @@
 #include "daemon/plugin.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -21,6 +22,7 @@ struct store {
     const struct digest_keys *keys;
     unsigned char tags[DIGEST_KEYS_MAX][SEAL_TAG];
     unsigned threads; /* what the plugin can take */
+    _Atomic uint64_t gets, scans, applies, batches;
     pthread_mutex_t checking;
     pthread_rwlock_t lock; /* below PARALLEL only: reads shared or not, writes alone */
 };
@@ -69,6 +71,19 @@ bool
 store_is_durable(const struct store *s)
 {
     return (s->plugin.caps & KAITEN_STORAGE_DURABLE) != 0;
+}
+
+static void
+count(_Atomic uint64_t *counter, size_t n)
+{
+    atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
+void
+store_count(const struct store *s, struct store_counts *ret)
+{
+    *ret = (struct store_counts){ .gets = s->gets, .scans = s->scans, .applies = s->applies,
+                                  .batches = s->batches };
 }
 
 static void
@@ -204,6 +219,7 @@ store_get(struct call *call, struct store *s, const struct kt_str keys[], size_t
     struct get_emit emit = { { get_row }, s, call, keys, rows, n, KT_OK };
     struct kaiten_err err = { "" };
     host_set_deadline(call->deadline_ms);
+    count(&s->gets, 1);
     lock_read(s);
     enum kaiten_status status = s->plugin.get(s->instance, asked, n, &emit.base, &err);
     unlock(s);
@@ -248,6 +264,7 @@ scan(struct call *call, struct store *s, const struct store_range *range, struct
     };
     struct kaiten_err err = { "" };
     host_set_deadline(call->deadline_ms);
+    count(&s->scans, 1);
     lock_read(s);
     enum kaiten_status status = s->plugin.scan(s->instance, &r, emit, &err);
     unlock(s);
@@ -463,6 +480,8 @@ store_apply(struct store *s, struct batch *const batches[], size_t n,
         outcomes[i] = (struct kaiten_outcome){ .status = KAITEN_FAILED };
     }
     struct kaiten_err err = { "" };
+    count(&s->applies, 1);
+    count(&s->batches, n);
     lock_write(s);
     enum kaiten_status status = s->plugin.apply(s->instance, list, n, outcomes, &err);
     unlock(s);

@@ -66,6 +66,15 @@ int store_check(struct call *, struct store *) __attribute__((warn_unused_result
 /* True: reads and writes would work now. reason is filled otherwise. Blocks. */
 bool store_is_healthy(struct store *, char *reason, size_t n);
 
+/* How much the plugin was asked for, since store_new(). Any thread. */
+struct store_counts {
+    uint64_t gets, scans; /* calls, whatever came of them */
+    uint64_t applies;     /* writes, each with one sync */
+    uint64_t batches;     /* in those */
+};
+
+void store_count(const struct store *, struct store_counts *ret);
+
 /* --- batches: what an operation proposes --------------------------------------------------- */
 
 /* What to answer when a condition turns out not to hold. */

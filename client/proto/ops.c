@@ -578,6 +578,12 @@ const struct kt_op_spec kt_op_specs[KT_OP_COUNT] = {
         .socket = true, .in = &in_nothing, .out = &kt_shape_health, .errors = readyz_errors,
         .doc = "Say whether requests would be served now: store, keys, not draining.",
     },
+    [KT_OP_METRICS] = {
+        .name = "metrics", .id = "get-metrics",
+        .http_method = "GET", .http_path = "/metrics", .http_ok = 200,
+        .in = &in_nothing, .media = "text/plain; version=0.0.4; charset=utf-8",
+        .doc = "What the daemon counts, for Prometheus; each listener says who may read it.",
+    },
     [KT_OP_JWKS] = {
         .name = "jwks", .id = "get-keys",
         .http_method = "GET", .http_path = "/.well-known/jwks.json", .http_ok = 200,

@@ -156,6 +156,7 @@ enum kt_op_id {
     KT_OP_SCOPES,
     KT_OP_HEALTHZ,
     KT_OP_READYZ,
+    KT_OP_METRICS,
     KT_OP_JWKS,
     KT_OP_OPENAPI,
     KT_OP_DOCS,

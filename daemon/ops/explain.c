@@ -55,7 +55,7 @@ explain_takes_key(const struct kt_op_spec *spec)
 bool
 explain_has_tag(const struct kt_op_spec *spec)
 {
-    return spec->media && !explain_takes_caller(spec);
+    return spec->media && !explain_takes_caller(spec) && !has_flag(spec, OP_METRICS);
 }
 
 bool

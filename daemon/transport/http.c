@@ -7,6 +7,7 @@
 #include "client/proto/encode.h"
 #include "daemon/codec/body.h"
 #include "daemon/log.h"
+#include "daemon/metrics.h"
 #include "daemon/pipeline.h"
 #include "daemon/transport/http_chunk.h"
 #include "daemon/transport/http_head.h"
@@ -89,6 +90,7 @@ answer(struct request *rq)
     http_reply(conn_out(conn), rq, http->framing);
     if (reveals(rq))
         conn_secret(conn);
+    metrics_answered(rq);
     request_done(rq);
     body_done(conn);
     if (http->framing.close)

@@ -6,6 +6,7 @@
 
 #include "daemon/authn.h"
 #include "daemon/log.h"
+#include "daemon/metrics.h"
 #include "daemon/principal.h"
 #include "daemon/transport/conn.h"
 #include "daemon/transport/endpoint.h"
@@ -56,7 +57,8 @@ struct listener {
     struct tls *tls; /* NULL: none is spoken */
     struct listen_limits limits;
     int fd_top; /* connections do not get this descriptor, nor one above it */
-    _Atomic size_t conns;
+    struct metrics_listener counts;
+    enum metrics_readers metrics;
     _Atomic size_t strangers; /* bytes of their bodies */
     _Atomic size_t open_gates;
     _Atomic bool draining;
@@ -170,7 +172,7 @@ on_gone(struct conn *conn)
     struct listener *listener = conn->listener;
     conn->peer.who = principal_unref(conn->peer.who);
     crowd_leave(listener, conn->peer_key);
-    atomic_fetch_sub(&listener->conns, 1);
+    atomic_fetch_sub(&listener->counts.open, 1);
 }
 
 static bool
@@ -180,6 +182,7 @@ admit(struct listener *listener, int fd, const struct sockaddr_storage *from, st
     peer->caller.size = sizeof peer->caller;
     peer->caller.listener = listener->kind;
     peer->chain = listener->chain;
+    peer->metrics = listener->metrics;
     bool known = listener->kind == KAITEN_LISTENER_SOCKET ? identify_unix(fd, conn)
                                                           : identify_tcp(from, conn);
     if (!known) {
@@ -190,6 +193,7 @@ admit(struct listener *listener, int fd, const struct sockaddr_storage *from, st
     }
     if (crowd_enter(listener, conn->peer_key))
         return true;
+    atomic_fetch_add(&listener->counts.crowded, 1);
     if (may_log(listener))
         log_line(LOG_LEVEL_WARNING, "listen.crowded", "at=%s peer=%s max=%zu", listener->end.name,
                  peer->remote, listener->limits.conns_per_peer);
@@ -202,17 +206,18 @@ welcome(struct gate *gate, int fd, const struct sockaddr_storage *from)
     struct listener *listener = gate->listener;
     struct conn *conn = conn_new(gate->loop, fd, listener->ops, &listener->limits);
     if (!conn) {
-        atomic_fetch_sub(&listener->conns, 1);
+        atomic_fetch_sub(&listener->counts.open, 1);
         return;
     }
     if (!admit(listener, fd, from, conn)) {
-        atomic_fetch_sub(&listener->conns, 1);
+        atomic_fetch_sub(&listener->counts.open, 1);
         conn_close(conn);
         return;
     }
     conn->listener = listener;
     conn->strangers = &listener->strangers;
     conn->gone = on_gone;
+    atomic_fetch_add(&listener->counts.accepted, 1);
     if (listener->tls && !tls_begin(listener->tls, conn)) {
         conn_close(conn);
         return;
@@ -271,11 +276,12 @@ accept_one(struct gate *gate)
         close(fd);
         return accept_again(gate, EMFILE);
     }
-    if (atomic_fetch_add(&listener->conns, 1) < listener->limits.conns_max) {
+    if (atomic_fetch_add(&listener->counts.open, 1) < listener->limits.conns_max) {
         welcome(gate, fd, &from);
         return true;
     }
-    atomic_fetch_sub(&listener->conns, 1);
+    atomic_fetch_sub(&listener->counts.open, 1);
+    atomic_fetch_add(&listener->counts.full, 1);
     close(fd);
     if (may_log(listener))
         log_line(LOG_LEVEL_WARNING, "listen.full", "at=%s max=%zu", listener->end.name,
@@ -347,6 +353,8 @@ listener_new(enum kaiten_listener kind, const struct authn_chain *chain,
     listener->chain = chain;
     listener->limits = *limits;
     listener->fd_top = highest_fd();
+    listener->counts.name = listener->end.name;
+    listener->counts.door = (enum door)kind;
     listener->end.fd = listener->end.lock_fd = -1;
     pthread_mutex_init(&listener->lock, NULL);
     return listener;
@@ -385,6 +393,18 @@ void
 listen_use_tls(struct listener *listener, struct tls *tls)
 {
     listener->tls = tls;
+}
+
+void
+listen_use_metrics(struct listener *listener, enum metrics_readers readers)
+{
+    listener->metrics = readers;
+}
+
+const struct metrics_listener *
+listen_counts(const struct listener *listener)
+{
+    return &listener->counts;
 }
 
 void
@@ -432,7 +452,7 @@ bool
 listen_drained(const struct listener *listener)
 {
     return atomic_load(&listener->draining) && atomic_load(&listener->open_gates) == 0
-        && atomic_load(&listener->conns) == 0;
+        && atomic_load(&listener->counts.open) == 0;
 }
 
 void

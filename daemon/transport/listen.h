@@ -8,6 +8,7 @@
 
 struct authn_chain;
 struct listener;
+struct metrics_listener;
 struct tls;
 
 struct listen_limits {
@@ -36,6 +37,12 @@ struct listener *listen_http(const char *address, const struct authn_chain *,
 
 /* Its connections speak TLS. Borrowed until listen_free(). Main thread, before listen_start(). */
 void listen_use_tls(struct listener *, struct tls *);
+
+/* Who may read /metrics here; nobody when it is not called. Main thread, before listen_start(). */
+void listen_use_metrics(struct listener *, enum metrics_readers);
+
+/* What it counts; lives as long as the listener. */
+const struct metrics_listener *listen_counts(const struct listener *);
 
 /* When all listeners are open: closes the sockets that the service manager handed over (LISTEN_FDS)
  * and no listener claimed by its address. Main thread. */

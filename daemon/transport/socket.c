@@ -9,6 +9,7 @@
 #include "client/proto/utf8.h"
 #include "daemon/codec/problem.h"
 #include "daemon/log.h"
+#include "daemon/metrics.h"
 #include "daemon/pipeline.h"
 
 #include <stdlib.h>
@@ -266,6 +267,7 @@ socket_answer(struct request *rq)
     note_hello(conn_state(conn), rq);
     if (flying)
         land(conn_state(conn), rpc);
+    metrics_answered(rq);
     request_done(rq);
     if (flying)
         conn_end(conn);

@@ -40,6 +40,7 @@ OPERATIONS = {
     "get-health": ("get", "/healthz", None, "200", "Health", None),
     "get-readiness": ("get", "/readyz", None, "200", "Health", None),
     "get-keys": ("get", "/.well-known/jwks.json", None, "200", None, None),
+    "get-metrics": ("get", "/metrics", None, "200", None, None),
     "get-openapi": ("get", "/openapi.json", None, "200", None, None),
     "get-docs": ("get", "/docs", None, "200", None, None),
     "get-docs-style": ("get", "/docs/style.css", None, "200", None, None),
@@ -311,7 +312,8 @@ def test_answers_are_as_described(checked):
     assert send("validate-token", token="Bearer " + minted["token"]).status == 200
     for ident in ("get-service-accounts", "get-service-account", "get-service-account-tokens",
                   "get-service-account-token", "get-caller", "get-scopes", "get-health",
-                  "get-readiness", "get-keys", "get-openapi", "get-docs", "get-docs-style"):
+                  "get-readiness", "get-metrics", "get-keys", "get-openapi", "get-docs",
+                  "get-docs-style"):
         params = dict(there) if ident == "get-service-account-token" else dict(here)
         assert send(ident, **params).status == 200, ident
     whole = send("get-service-account", **here).body

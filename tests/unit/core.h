@@ -17,6 +17,7 @@
 #include "daemon/index.h"
 #include "daemon/log.h"
 #include "daemon/loop.h"
+#include "daemon/metrics.h"
 #include "daemon/model/digest.h"
 #include "daemon/model/token.h"
 #include "daemon/ops.h"
@@ -360,7 +361,8 @@ core_open_chain(struct core *c, const char *peer)
               authn_chain_add(c->chain, &core_user_plugin, &user_asked));
     c->http = (struct peer){ .caller = { .size = sizeof(struct kaiten_caller),
                                          .listener = KAITEN_LISTENER_HTTP },
-                             .remote = "127.0.0.1:1", .chain = c->chain };
+                             .remote = "127.0.0.1:1", .chain = c->chain,
+                             .metrics = METRICS_ANYBODY };
     c->socket = (struct peer){ .caller = { .size = sizeof(struct kaiten_caller),
                                            .listener = KAITEN_LISTENER_SOCKET, .has_peer = true,
                                            .uid = 1000, .gid = 1000 },
@@ -392,10 +394,12 @@ core_open(struct core *c, const struct core_options *options)
     svc->index = index_new(core_retire, c);
     svc->inflight = inflight_new();
     svc->used = used_new();
+    svc->metrics = metrics_new(o->loops ? o->loops : 1);
     svc->committer = committer_new(svc, pipeline_again, pipeline_done);
     svc->workers = workers_new(o->workers ? o->workers : 2, o->queue_max ? o->queue_max : 256,
                                pipeline_resume);
-    core_must(svc->documents && svc->index && svc->inflight && svc->used && svc->committer && svc->workers);
+    core_must(svc->documents && svc->index && svc->inflight && svc->used && svc->metrics &&
+              svc->committer && svc->workers);
     core_open_chain(c, o->peer);
     atomic_store(&svc->state, SERVICE_READY);
     c->loops = loops_new(o->loops ? o->loops : 1);
@@ -414,6 +418,7 @@ core_close(struct core *c)
     kaiten_auth_plugin.close(c->token_instance);
     inflight_free(c->svc.inflight);
     used_free(c->svc.used);
+    metrics_free(c->svc.metrics);
     documents_free(c->documents);
     index_free(c->svc.index);
     signer_free(c->svc.signer);

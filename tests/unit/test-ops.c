@@ -33,9 +33,9 @@ public_rows_are_those_that_are_meant_to_be(void **state)
 {
     (void)state;
     static const char *const open[] = { "token.validate", "healthz",     "readyz",
-                                        "jwks",           "openapi",     "docs",
-                                        "docs.style",     "kaiten.ping", "kaiten.hello",
-                                        "kaiten.describe" };
+                                        "metrics",        "jwks",        "openapi",
+                                        "docs",           "docs.style",  "kaiten.ping",
+                                        "kaiten.hello",   "kaiten.describe" };
     for (size_t i = 0; i < KT_OP_COUNT; i++) {
         bool listed = false;
         for (size_t k = 0; k < sizeof open / sizeof open[0]; k++)
@@ -171,6 +171,8 @@ kinds_have_statuses(void **state)
         assert_non_null(info->title);
         assert_true(k == KT_OK ? info->http == 200 : info->http >= 400 && info->http < 600);
         assert_true(info->pair == 0 || info->pair == 1);
+        for (int other = KT_OK; other < k; other++) /* a status names one kind, in metrics too */
+            assert_int_not_equal(info->http, kt_kind_info((enum kt_kind)other)->http);
     }
     assert_ptr_equal(kt_kind_info((enum kt_kind)999), kt_kind_info(KT_INTERNAL));
 }
