@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +32,14 @@ static struct {
     atomic_bool journal, syslog;
     char *file, *ident;
 } logger = { STDERR_FILENO, LOG_LEVEL_INFO, false, false, NULL, NULL };
+
+/* Lines of one thread that wait to be written together: never more than a pipe takes whole, so that
+ * those of other threads cannot get between. */
+static _Thread_local struct {
+    bool on;
+    size_t n;
+    char p[PIPE_BUF];
+} gathered;
 
 /* A line being built. Once it is cut nothing more is added. */
 struct line {
@@ -338,13 +347,34 @@ add_head(struct line *l, enum log_level level)
 }
 
 static void
-send_line(const struct line *l, size_t head, enum log_level level)
+send_bytes(const char *p, size_t n)
 {
     int fd = atomic_load_explicit(&logger.fd, memory_order_acquire);
     ssize_t done;
     do
-        done = write(fd, l->p, l->n);
+        done = write(fd, p, n);
     while (done < 0 && errno == EINTR);
+}
+
+static void
+send_gathered(void)
+{
+    if (gathered.n)
+        send_bytes(gathered.p, gathered.n);
+    gathered.n = 0;
+}
+
+static void
+send_line(const struct line *l, size_t head, enum log_level level)
+{
+    if (l->n > sizeof gathered.p - gathered.n)
+        send_gathered();
+    if (gathered.on && l->n <= sizeof gathered.p) {
+        memcpy(gathered.p + gathered.n, l->p, l->n);
+        gathered.n += l->n;
+    } else {
+        send_bytes(l->p, l->n);
+    }
     if (atomic_load_explicit(&logger.syslog, memory_order_relaxed))
         syslog((int)level, "%.*s", (int)(l->n - 1 - head), l->p + head);
 }
@@ -386,6 +416,21 @@ log_line(enum log_level level, const char *event, const char *fmt, ...)
     va_start(ap, fmt);
     log_vline(level, event, fmt, ap);
     va_end(ap);
+}
+
+void
+log_gather(void)
+{
+    gathered.on = true;
+}
+
+void
+log_release(void)
+{
+    int saved = errno;
+    gathered.on = false;
+    send_gathered();
+    errno = saved;
 }
 
 /* systemd names the stream that it reads by device and inode, so that a redirected stderr is not

@@ -64,4 +64,9 @@ void log_line(enum log_level, const char *event, const char *fmt, ...)
 void log_vline(enum log_level, const char *event, const char *fmt, va_list)
     __attribute__((format(printf, 3, 0)));
 
+/* For who tells of many things at once: from the first call on the thread's lines are gathered, and
+ * written together by the second one or when there are enough of them. */
+void log_gather(void);
+void log_release(void);
+
 #endif

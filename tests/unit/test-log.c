@@ -291,6 +291,43 @@ test_threads(void **state)
     assert_int_equal(lines, THREADS * LINES);
 }
 
+/* Whole lines, in order, however many there are; another thread's come between, never inside. */
+static void
+test_gathered(void **state)
+{
+    (void)state;
+    enum { MANY = 300 };
+    char expected[64], long_value[LOG_LINE_MAX + 1];
+    start(LOG_FORM_JOURNAL, LOG_LEVEL_INFO);
+    log_gather();
+    log_line(LOG_LEVEL_INFO, "x", "n=%d", 0);
+    assert_string_equal(slurp(path), "");
+    errno = EDOM;
+    log_release();
+    assert_int_equal(errno, EDOM);
+    SAYS("n=0");
+    log_line(LOG_LEVEL_INFO, "x", "n=%d", 1);
+    SAYS("n=1");
+    memset(long_value, 'a', sizeof(long_value) - 1);
+    long_value[sizeof(long_value) - 1] = '\0';
+    log_gather();
+    for (int i = 0; i < MANY; i++) {
+        log_line(LOG_LEVEL_INFO, "x", "n=%d", i);
+        if (i == MANY / 2)
+            log_line(LOG_LEVEL_INFO, "x", "long=%s", long_value);
+    }
+    log_release();
+    const char *at = slurp(path);
+    for (int i = 0; i < MANY; i++) {
+        snprintf(expected, sizeof(expected), "<6>event=x n=%d\n", i);
+        assert_memory_equal(at, expected, strlen(expected));
+        at += strlen(expected);
+        if (i == MANY / 2)
+            at = strchr(at, '\n') + 1;
+    }
+    assert_string_equal(at, "");
+}
+
 int
 main(void)
 {
@@ -300,6 +337,7 @@ main(void)
         cmocka_unit_test(test_plain_form),  cmocka_unit_test(test_journal_is_found_on_stderr),
         cmocka_unit_test(test_long_lines_are_cut), cmocka_unit_test(test_reopen),
         cmocka_unit_test(test_cannot_open), cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_gathered),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
