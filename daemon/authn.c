@@ -233,7 +233,7 @@ authn_identify(struct request *rq, bool may_block)
     int verdict = ask_chain(chain, &caller, may_block, &sink, &err, &l);
     host_set_deadline(0);
     if (verdict == WOULD_BLOCK)
-        return AUTHN_WOULD_BLOCK;
+        return CALL_WOULD_BLOCK;
     int status = conclude(rq, verdict, &sink, &err);
     if (status != KT_OK) {
         principal_unref(sink.who);

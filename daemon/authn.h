@@ -31,8 +31,7 @@ const struct service *authn_chain_service(const struct authn_chain *);
  * without blocking; NULL otherwise. */
 void authn_peer(struct peer *);
 
-/* The step. Without may_block it answers AUTHN_WOULD_BLOCK rather than wait. */
-enum { AUTHN_WOULD_BLOCK = -1 };
+/* The step. Without may_block it answers CALL_WOULD_BLOCK rather than wait. */
 int authn_identify(struct request *, bool may_block);
 
 /* The principal of one of our own tokens. NULL with errno EINVAL: it is not good now; ENOMEM: no

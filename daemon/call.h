@@ -17,7 +17,11 @@ struct call {
     struct kt_error err;
     int64_t now_ms;        /* wall clock when the work began; one instant for the whole call */
     int64_t deadline_ms;   /* monotonic, see clock_mono_ms() */
+    bool on_loop;          /* nothing may block: who would have to, says CALL_WOULD_BLOCK */
 };
+
+/* In place of 0 or a kind: the same once more, from its beginning, on a thread that may block. */
+enum { CALL_WOULD_BLOCK = -1 };
 
 /* Refuses: records kind, code (a constant, or NULL) and the text for the caller, and returns the
  * kind. The first refusal of a call wins. */

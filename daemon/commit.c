@@ -28,10 +28,16 @@ struct committer {
     pthread_cond_t wake;
     struct request *first, **last; /* waiting, oldest first */
     bool stop;
+    bool joined;     /* of who stops it */
     size_t shrunk;   /* records of the journal when it was last made smaller */
     uint64_t marked; /* what the store knows of the journal; the thread's own, as its neighbours */
     bool unsure;     /* the journal has an ending of which nobody knows whether the store has it */
     struct kt_arena arena;
+};
+
+/* Finished requests, in order. */
+struct finished {
+    struct request *first, **last;
 };
 
 /* One turn of the thread. */
@@ -40,7 +46,7 @@ struct group {
     struct batch *batches[GROUP_MAX + 1]; /* and one of the committer's own */
     struct kaiten_outcome outcomes[GROUP_MAX + 1];
     size_t n, nendings;
-    struct request *done, **last; /* finished requests, in order */
+    struct finished done;
 };
 
 /* --- what the index learns ---------------------------------------------------------------- */
@@ -264,15 +270,15 @@ mark_batch(struct committer *c, const struct group *g)
 /* --- one group ---------------------------------------------------------------------------- */
 
 static void
-finish(struct group *g, struct request *rq)
+finish(struct finished *done, struct request *rq)
 {
     if (rq->landed) {
         rq->landed(rq);
         return;
     }
     rq->next = NULL;
-    *g->last = rq;
-    g->last = &rq->next;
+    *done->last = rq;
+    done->last = &rq->next;
 }
 
 static void
@@ -288,7 +294,7 @@ refuse_unprepared(struct committer *c, struct group *g)
             continue;
         }
         fail_memory(&rq->call);
-        finish(g, rq);
+        finish(&g->done, rq);
     }
     g->n = kept;
 }
@@ -314,7 +320,7 @@ refuse_unwritable(struct committer *c, struct group *g)
             continue;
         }
         fail_cause(&rq->call, KT_UNAVAILABLE, "Storage.Full", "no room for the journal");
-        finish(g, rq);
+        finish(&g->done, rq);
     }
     g->n = kept;
 }
@@ -334,7 +340,7 @@ refuse_conflict(struct committer *c, struct group *g, struct request *rq, size_t
     else
         fail_cause(&rq->call, KT_INTERNAL, NULL, "storage names condition %zu, which is not there",
                    which);
-    finish(g, rq);
+    finish(&g->done, rq);
 }
 
 static void
@@ -345,7 +351,7 @@ conclude(struct committer *c, struct group *g, size_t i, enum kaiten_status stat
     switch (status) {
     case KAITEN_DONE:
         publish(c->svc->index, rq->batch);
-        finish(g, rq);
+        finish(&g->done, rq);
         return;
     case KAITEN_CONFLICT:
         refuse_conflict(c, g, rq, g->outcomes[i].failed);
@@ -365,15 +371,15 @@ conclude(struct committer *c, struct group *g, size_t i, enum kaiten_status stat
                    (int)status, why);
         break;
     }
-    finish(g, rq);
+    finish(&g->done, rq);
 }
 
 static void
 commit_group(struct committer *c, struct group *g)
 {
     char why[512] = "";
-    g->done = NULL;
-    g->last = &g->done;
+    g->done.last = &g->done.first;
+    g->done.first = NULL;
     refuse_unprepared(c, g);
     refuse_unwritable(c, g);
     enum kaiten_status all = KAITEN_DONE;
@@ -388,8 +394,8 @@ commit_group(struct committer *c, struct group *g)
     write_down_group(c, g, all);
     for (size_t i = 0; i < g->n; i++)
         conclude(c, g, i, all == KAITEN_DONE ? g->outcomes[i].status : all, why);
-    if (g->done)
-        c->done(g->done);
+    if (g->done.first)
+        c->done(g->done.first);
     shrink_journal(c);
 }
 
@@ -442,23 +448,58 @@ committer_new(struct service *svc, void (*again)(struct request *),
     pthread_mutex_init(&c->lock, NULL);
     pthread_cond_init(&c->wake, NULL);
     errno = pthread_create(&c->thread, NULL, committer_main, c);
-    if (errno == 0)
+    if (errno == 0) {
+        pthread_setname_np(c->thread, "committer");
         return c;
+    }
     free(c);
     return NULL;
 }
 
-void
-committer_push(struct committer *c, struct request *rq)
+static void
+refuse_stopped(struct committer *c, struct request *list)
 {
-    rq->next = NULL;
+    struct finished done = { NULL, &done.first };
+    for (struct request *rq = list, *next; rq; rq = next) {
+        next = rq->next;
+        fail(&rq->call, KT_UNAVAILABLE, "Server.Busy", "the server is going down, please retry");
+        finish(&done, rq);
+    }
+    if (done.first)
+        c->done(done.first);
+}
+
+void
+committer_push(struct committer *c, struct request *list)
+{
+    struct request *last = list;
+    while (last->next)
+        last = last->next;
     pthread_mutex_lock(&c->lock);
-    bool idle = c->first == NULL;
-    *c->last = rq;
-    c->last = &rq->next;
-    if (idle)
-        pthread_cond_signal(&c->wake);
+    bool stopped = c->stop, idle = c->first == NULL;
+    if (!stopped) {
+        *c->last = list;
+        c->last = &last->next;
+    }
     pthread_mutex_unlock(&c->lock);
+    /* Without the lock, or the thread would wake up only to wait for it. */
+    if (stopped)
+        refuse_stopped(c, list);
+    else if (idle)
+        pthread_cond_signal(&c->wake);
+}
+
+void
+committer_stop(struct committer *c)
+{
+    if (!c || c->joined)
+        return;
+    pthread_mutex_lock(&c->lock);
+    c->stop = true;
+    pthread_cond_signal(&c->wake);
+    pthread_mutex_unlock(&c->lock);
+    pthread_join(c->thread, NULL);
+    c->joined = true;
 }
 
 void
@@ -466,11 +507,7 @@ committer_free(struct committer *c)
 {
     if (!c)
         return;
-    pthread_mutex_lock(&c->lock);
-    c->stop = true;
-    pthread_cond_signal(&c->wake);
-    pthread_mutex_unlock(&c->lock);
-    pthread_join(c->thread, NULL);
+    committer_stop(c);
     pthread_mutex_destroy(&c->lock);
     pthread_cond_destroy(&c->wake);
     kt_arena_done(&c->arena);

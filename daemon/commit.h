@@ -15,10 +15,14 @@ struct service;
 struct committer *committer_new(struct service *, void (*again)(struct request *),
                                 void (*done)(struct request *list));
 
-/* Hands over a request with a batch. Never blocks on the store. Any thread. */
-void committer_push(struct committer *, struct request *);
+/* Hands over requests with batches, linked by ->next: one wake-up for all of them. Never blocks on
+ * the store. Once the committer was stopped they are refused by way of done(). Any thread. */
+void committer_push(struct committer *, struct request *list);
 
 /* Applies what is waiting, then ends and joins the thread. NULL allowed. */
+void committer_stop(struct committer *);
+
+/* The same, then frees: nobody may push any more. NULL allowed. */
 void committer_free(struct committer *);
 
 #endif

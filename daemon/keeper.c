@@ -91,8 +91,10 @@ commit(struct keeper *k, struct batch *const batches[], size_t n)
     for (size_t i = 0; i < n; i++) {
         k->jobs[i] = (struct request){ .call = k->call, .conn = k, .batch = batches[i],
                                        .landed = job_landed };
-        committer_push(k->svc->committer, &k->jobs[i]);
+        k->jobs[i].next = i + 1 < n ? &k->jobs[i + 1] : NULL;
     }
+    if (n)
+        committer_push(k->svc->committer, k->jobs);
     pthread_mutex_lock(&k->lock);
     while (k->flying != 0)
         pthread_cond_wait(&k->wake, &k->lock);

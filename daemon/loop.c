@@ -27,6 +27,8 @@ struct loop {
     struct event_base *base;
     struct event wake_event;
     struct loop_task *deferred, **deferred_end;
+    struct request *later, **later_end;
+    void (*later_run)(struct request *list);
     int64_t now_ms; /* 0: not asked yet in this turn */
     bool stopping;
     bool running;
@@ -107,6 +109,15 @@ loop_defer(struct loop *loop, struct loop_task *task)
     task->next = NULL;
     *loop->deferred_end = task;
     loop->deferred_end = &task->next;
+}
+
+void
+loop_later(struct loop *loop, struct request *rq, void (*run)(struct request *list))
+{
+    rq->next = NULL;
+    *loop->later_end = rq;
+    loop->later_end = &rq->next;
+    loop->later_run = run;
 }
 
 /* The counter of an eventfd cannot overflow by ones, so the only failure is a signal. */
@@ -234,6 +245,19 @@ run_deferred(struct loop *loop)
     }
 }
 
+static void
+run_slice(struct loop *loop)
+{
+    struct request *list = loop->later, *last = list;
+    for (unsigned n = 1; n < LOOP_SLICE && last->next; n++)
+        last = last->next;
+    loop->later = last->next;
+    if (!loop->later)
+        loop->later_end = &loop->later;
+    last->next = NULL;
+    loop->later_run(list);
+}
+
 static bool
 has_posts(struct loop *loop)
 {
@@ -249,6 +273,10 @@ end_turn(struct loop *loop)
         run_tasks(loop);
     }
     while (loop->deferred)
+        run_deferred(loop);
+    if (loop->later)
+        run_slice(loop);
+    while (loop->deferred) /* what the slice has answered already is sent */
         run_deferred(loop);
     if (has_posts(loop))
         wake(loop);
@@ -271,8 +299,9 @@ loop_main(void *arg)
     struct loop *loop = arg;
     here = loop;
     end_turn(loop); /* what was posted before the thread began */
-    while (!loop->stopping || has_posts(loop)) {
-        event_base_loop(loop->base, EVLOOP_ONCE | EVLOOP_NO_EXIT_ON_EMPTY);
+    while (!loop->stopping || loop->later || has_posts(loop)) {
+        int how = EVLOOP_ONCE | EVLOOP_NO_EXIT_ON_EMPTY;
+        event_base_loop(loop->base, loop->later ? how | EVLOOP_NONBLOCK : how);
         end_turn(loop);
     }
     here = NULL;
@@ -326,6 +355,7 @@ loop_new(unsigned number)
         return NULL;
     loop->number = number;
     loop->deferred_end = &loop->deferred;
+    loop->later_end = &loop->later;
     loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     loop->base = base_new();
     loop->arena_memory = malloc(LOOP_ARENA_BYTES);

@@ -37,6 +37,12 @@ void loops_barrier(struct loop *const *, void (*done)(void *ctx), void *ctx);
 /* Runs the task at the end of this turn of the loop, before it waits again. On the loop. */
 void loop_defer(struct loop *, struct loop_task *);
 
+/* Has run() called with the request at the end of this turn or of a later one, together with others
+ * (linked by ->next) but never more than LOOP_SLICE of them: what is answered at once never waits
+ * for many of those that take longer. One run() for all requests of a loop. On the loop. */
+enum { LOOP_SLICE = 16 };
+void loop_later(struct loop *, struct request *, void (*run)(struct request *list));
+
 /* Monotonic ms (clock_mono_ms), read once per turn. On the loop. */
 int64_t loop_now_ms(struct loop *);
 

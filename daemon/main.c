@@ -9,6 +9,7 @@
 #include "daemon/log.h"
 #include "daemon/loop.h"
 #include "daemon/metrics.h"
+#include "daemon/model/account_cache.h"
 #include "daemon/notify.h"
 #include "daemon/ops/document.h"
 #include "daemon/parts.h"
@@ -49,13 +50,14 @@ start_threads(struct parts *p)
 {
     set_service(p);
     p->svc.inflight = inflight_new();
+    p->svc.accounts = account_cache_new();
     p->svc.used = used_new();
     p->svc.metrics = metrics_new(p->settings->loops);
     p->svc.committer = committer_new(&p->svc, pipeline_again, pipeline_done);
     p->svc.workers = workers_new(p->settings->workers, p->settings->queue_max, pipeline_resume);
     p->loops = loops_new(p->settings->loops);
-    if (!p->svc.inflight || !p->svc.used || !p->svc.metrics || !p->svc.committer ||
-        !p->svc.workers || !p->loops)
+    if (!p->svc.inflight || !p->svc.accounts || !p->svc.used || !p->svc.metrics ||
+        !p->svc.committer || !p->svc.workers || !p->loops)
         return parts_fail_errno(EX_OSERR, "starting threads");
     errno = loops_start(p->loops);
     return errno == 0 ? EX_OK : parts_fail_errno(EX_OSERR, "starting event loops");
@@ -101,16 +103,19 @@ stop_threads(struct parts *p)
 {
     workers_stop(p->svc.workers);
     keeper_free(p->keeper);
-    committer_free(p->svc.committer);
+    committer_stop(p->svc.committer);
     if (p->loops)
         loops_stop(p->loops);
     p->loops = NULL;
-    workers_free(p->svc.workers); /* until here committer and loops may offer it requests */
+    /* Until here committer and loops may offer them requests. */
+    workers_free(p->svc.workers);
+    committer_free(p->svc.committer);
     for (size_t i = 0; i < p->nlisteners; i++)
         listen_free(p->listeners[i]);
     for (size_t i = 0; i < SETTINGS_LISTENERS_MAX; i++)
         authn_chain_free(p->chains[i]);
     inflight_free(p->svc.inflight);
+    account_cache_free(p->svc.accounts);
     used_free(p->svc.used);
     metrics_free(p->svc.metrics);
 }

@@ -19,13 +19,20 @@
 
 /* What a step may say besides 0 and an enum kt_kind. */
 enum {
-    WOULD_BLOCK = AUTHN_WOULD_BLOCK, /* go on with this step on a worker */
+    WOULD_BLOCK = CALL_WOULD_BLOCK, /* go on with this step on a worker */
     PARKED = -2,                     /* another thread owns the request now */
     GO_HOME = -3                     /* go on with this step on the home loop */
 };
 
 struct place {
     bool on_loop; /* nothing here may block */
+    struct slice *slice; /* on the loop, after what is answered at once; NULL: any other place */
+};
+
+/* Requests whose operations are tried on the loop together, and what of them goes on to the
+ * committer. */
+struct slice {
+    struct request *first, **end;
 };
 
 static int find_operation(struct request *, const struct place *);
@@ -54,7 +61,8 @@ enum {
     STEPS = sizeof steps / sizeof steps[0],
     STEP_BIND = 2, /* the first that looks at the body */
     STEP_RUN = 5,
-    CONFLICTS_MAX = 5
+    CONFLICTS_MAX = 5,
+    TRY_BODY_MAX = 4096 /* bytes of a body that is decoded on the loop */
 };
 
 /* --- the steps ---------------------------------------------------------------------------- */
@@ -158,12 +166,26 @@ authenticate(struct request *rq, const struct place *at)
     return rq->op ? KT_OK : refuse_route(rq);
 }
 
+/* Whether the operation may be tried on the loop: what comes with it is short, and there is no
+ * earlier answer to be looked for. */
+static bool
+may_try(const struct request *rq)
+{
+    return (rq->op->flags & OP_TRIES) && !rq->idempotency_key.p && rq->body.n <= TRY_BODY_MAX;
+}
+
+static void run_slice(struct request *list);
+
 static int
 bind_params(struct request *rq, const struct place *at)
 {
     /* What will go to a worker anyway is decoded there; what looks into the index goes home. */
     bool is_inline = (rq->op->flags & OP_INLINE) != 0;
-    if (at->on_loop != is_inline)
+    if (at->on_loop && !at->slice && may_try(rq)) {
+        loop_later(rq->home, rq, run_slice);
+        return PARKED;
+    }
+    if (at->on_loop != is_inline && !at->slice)
         return at->on_loop ? WOULD_BLOCK : GO_HOME;
     int status = rq->transport->decode ? rq->transport->decode(rq) : KT_OK;
     if (status != KT_OK)
@@ -201,11 +223,11 @@ run_once(struct request *rq)
 static int
 run_operation(struct request *rq, const struct place *at)
 {
-    (void)at;
     if (rq->call.svc->quarantine && (rq->op->flags & (OP_WRITES | OP_JUDGES)))
         return refuse_quarantined(rq);
     if (rq->spec->out)
         kt_shape_clear(rq->spec->out, &rq->out);
+    rq->call.on_loop = at->on_loop;
     if (rq->idempotency_key.p && (rq->op->flags & OP_MAKES))
         return run_once(rq);
     return rq->op->run(rq);
@@ -214,7 +236,6 @@ run_operation(struct request *rq, const struct place *at)
 static int
 commit_batch(struct request *rq, const struct place *at)
 {
-    (void)at;
     if (!rq->batch)
         return KT_OK;
     if (rq->batch->failed)
@@ -222,7 +243,13 @@ commit_batch(struct request *rq, const struct place *at)
                           rq->spec->name);
     if (!store_seal(rq->call.svc->store, rq->batch))
         return fail_memory(&rq->call);
-    committer_push(rq->call.svc->committer, rq);
+    rq->next = NULL;
+    if (!at->slice) {
+        committer_push(rq->call.svc->committer, rq);
+        return PARKED;
+    }
+    *at->slice->end = rq;
+    at->slice->end = &rq->next;
     return PARKED;
 }
 
@@ -278,13 +305,21 @@ pipeline_head(struct request *rq)
     return known ? PIPE_HEAD_KNOWN : PIPE_HEAD_OPEN;
 }
 
-enum pipe_result
-pipeline_run(struct request *rq)
+static int
+check_deadline(struct request *rq, int64_t mono_ms)
 {
-    static const struct place here = { .on_loop = true };
+    if (mono_ms <= rq->call.deadline_ms)
+        return KT_OK;
+    return fail(&rq->call, KT_UNAVAILABLE, "Server.Busy",
+                "the request waited too long, please retry");
+}
+
+static enum pipe_result
+run_at(struct request *rq, const struct place *at)
+{
     int status = (int)rq->call.err.kind; /* what was refused ahead stays refused */
     if (status == KT_OK)
-        status = go_to(rq, &here, STEPS);
+        status = go_to(rq, at, STEPS);
     if (status == PARKED)
         return PIPE_PARKED;
     if (status == WOULD_BLOCK && rq->inline_only)
@@ -300,6 +335,29 @@ pipeline_run(struct request *rq)
     return PIPE_ANSWERED;
 }
 
+enum pipe_result
+pipeline_run(struct request *rq)
+{
+    static const struct place here = { .on_loop = true };
+    return run_at(rq, &here);
+}
+
+/* One wake-up of the committer for all of them. */
+static void
+run_slice(struct request *list)
+{
+    struct slice slice = { NULL, &slice.first };
+    struct committer *committer = list->call.svc->committer;
+    const struct place here = { .on_loop = true, .slice = &slice };
+    for (struct request *rq = list, *next; rq; rq = next) {
+        next = rq->next;
+        (void)check_deadline(rq, loop_now_ms(rq->home)); /* kept in rq */
+        run_at(rq, &here);
+    }
+    if (slice.first)
+        committer_push(committer, slice.first);
+}
+
 static void
 come_home(struct loop *loop, struct loop_task *task)
 {
@@ -311,10 +369,7 @@ void
 pipeline_resume(struct request *rq)
 {
     static const struct place here = { .on_loop = false };
-    int status = KT_OK;
-    if (clock_mono_ms() > rq->call.deadline_ms)
-        status = fail(&rq->call, KT_UNAVAILABLE, "Server.Busy",
-                      "the request waited too long, please retry");
+    int status = check_deadline(rq, clock_mono_ms());
     if (status == KT_OK)
         status = go_to(rq, &here, STEPS);
     if (status == PARKED)
@@ -344,8 +399,10 @@ pipeline_again(struct request *rq)
 void
 pipeline_done(struct request *list)
 {
+    log_gather();
     for (struct request *rq = list; rq; rq = rq->next)
         log_outcome(rq);
+    log_release();
     loop_answer_all(list);
 }
 

@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+struct account_cache;
 struct backup;
 struct committer;
 struct digest_keys;
@@ -44,6 +45,7 @@ struct service {
     struct signer *signer;
     struct committer *committer;
     struct inflight *inflight;
+    struct account_cache *accounts; /* NULL: the store is asked each time */
     struct used *used;
     struct workers *workers;
     struct backup *backup;

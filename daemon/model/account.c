@@ -5,6 +5,7 @@
 #include "daemon/model/account.h"
 
 #include "daemon/journal.h"
+#include "daemon/model/account_cache.h"
 #include "daemon/model/audit.h"
 #include "daemon/model/cursor.h"
 #include "daemon/model/record.h"
@@ -170,6 +171,24 @@ account_load(struct call *call, const struct uuid *org, struct kt_str slug,
         return account_bad_record(call, 'a');
     *ret_row = row;
     return KT_OK;
+}
+
+int
+account_recall(struct call *call, const struct uuid *org, struct kt_str slug, bool anew,
+               struct account_record *ret, struct store_row *ret_row)
+{
+    struct account_cache *known = call->svc->accounts;
+    if (known && !anew && account_cache_get(known, call->arena, org, slug, ret_row) &&
+        account_decode(ret_row->value, ret))
+        return KT_OK;
+    if (call->on_loop)
+        return CALL_WOULD_BLOCK;
+    int status = account_load(call, org, slug, ret, ret_row);
+    if (known && status == KT_OK)
+        account_cache_put(known, org, slug, ret_row);
+    else if (known && status == KT_NOT_FOUND)
+        account_cache_drop(known, org, slug);
+    return status;
 }
 
 int

@@ -46,6 +46,12 @@ int account_find(struct call *, const struct uuid *org, struct kt_str slug, stru
 int account_load(struct call *, const struct uuid *org, struct kt_str slug,
                  struct account_record *ret, struct store_row *ret_row);
 
+/* The same from memory when the account is known there: what is given may be out of date, which the
+ * condition batch_if_at(row) finds out. When it has failed, ask anew. CALL_WOULD_BLOCK on a loop
+ * when the store would have to be asked. */
+int account_recall(struct call *, const struct uuid *org, struct kt_str slug, bool anew,
+                   struct account_record *ret, struct store_row *ret_row);
+
 /* A fresh account of the caller's organization; slug as given, or derived when absent. */
 int account_propose_create(struct call *, struct kt_str name, struct kt_str slug,
                            struct batch **ret_batch, struct account_record *ret);

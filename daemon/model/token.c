@@ -173,6 +173,8 @@ if_name_free(struct call *call, struct batch *b, const struct account_record *a,
     struct token_record holder;
     struct store_row claim, row;
     int status = KT_NOT_FOUND;
+    if (a->epoch > ACCOUNT_EPOCH_FIRST && call->on_loop)
+        return CALL_WOULD_BLOCK;
     if (a->epoch > ACCOUNT_EPOCH_FIRST)
         status = token_row_holder(call, key, &claim, &id);
     if (status == KT_OK)

@@ -152,7 +152,7 @@ token_create(struct request *rq)
     if (status != KT_OK)
         return status;
     struct kt_str slug = rq->in.token.account;
-    status = account_load(&rq->call, &rq->call.who->org, slug, &account, &row);
+    status = account_recall(&rq->call, &rq->call.who->org, slug, rq->attempts > 0, &account, &row);
     if (status == KT_NOT_FOUND)
         return fail(&rq->call, KT_NOT_FOUND, "CreateToken.ServiceAccountNotFound",
                     "Service account with slug \"%.*s\" not found", KT_FMT(slug));

@@ -18,6 +18,7 @@
 #include "daemon/log.h"
 #include "daemon/loop.h"
 #include "daemon/metrics.h"
+#include "daemon/model/account_cache.h"
 #include "daemon/model/digest.h"
 #include "daemon/model/token.h"
 #include "daemon/ops.h"
@@ -393,13 +394,14 @@ core_open(struct core *c, const struct core_options *options)
     svc->store = core_store_new(c);
     svc->index = index_new(core_retire, c);
     svc->inflight = inflight_new();
+    svc->accounts = account_cache_new();
     svc->used = used_new();
     svc->metrics = metrics_new(o->loops ? o->loops : 1);
     svc->committer = committer_new(svc, pipeline_again, pipeline_done);
     svc->workers = workers_new(o->workers ? o->workers : 2, o->queue_max ? o->queue_max : 256,
                                pipeline_resume);
-    core_must(svc->documents && svc->index && svc->inflight && svc->used && svc->metrics &&
-              svc->committer && svc->workers);
+    core_must(svc->documents && svc->index && svc->inflight && svc->accounts && svc->used &&
+              svc->metrics && svc->committer && svc->workers);
     core_open_chain(c, o->peer);
     atomic_store(&svc->state, SERVICE_READY);
     c->loops = loops_new(o->loops ? o->loops : 1);
@@ -410,13 +412,15 @@ static inline void
 core_close(struct core *c)
 {
     workers_stop(c->svc.workers);
-    committer_free(c->svc.committer);
+    committer_stop(c->svc.committer);
     loops_stop(c->loops);
     c->loops = NULL;
     workers_free(c->svc.workers);
+    committer_free(c->svc.committer);
     authn_chain_free(c->chain);
     kaiten_auth_plugin.close(c->token_instance);
     inflight_free(c->svc.inflight);
+    account_cache_free(c->svc.accounts);
     used_free(c->svc.used);
     metrics_free(c->svc.metrics);
     documents_free(c->documents);
@@ -441,7 +445,9 @@ core_reset(struct core *c)
     index_free(c->svc.index);
     c->svc.store = core_store_new(c);
     c->svc.index = index_new(core_retire, c);
-    core_must(c->svc.index);
+    account_cache_free(c->svc.accounts);
+    c->svc.accounts = account_cache_new();
+    core_must(c->svc.index && c->svc.accounts);
 }
 
 /* Work without a request, on the thread of the test. */

@@ -288,13 +288,13 @@ who_may_block_is_not_asked_on_the_loop(void **state)
         int asked;
     } cases[] = {
         { "the first may block", { 0, INLINE, INLINE },
-          { KAITEN_KNOWN, KAITEN_KNOWN, KAITEN_KNOWN }, AUTHN_WOULD_BLOCK, 0 },
+          { KAITEN_KNOWN, KAITEN_KNOWN, KAITEN_KNOWN }, CALL_WOULD_BLOCK, 0 },
         { "the first decides", { INLINE, 0, 0 }, { KAITEN_KNOWN, KAITEN_KNOWN, KAITEN_KNOWN },
           KT_OK, 1 },
         { "the first refuses", { INLINE, 0, 0 }, { KAITEN_REFUSED, KAITEN_KNOWN, KAITEN_KNOWN },
           KT_UNAUTHORIZED, 1 },
         { "the second may block", { INLINE, CACHE, 0 },
-          { KAITEN_NOT_MINE, KAITEN_KNOWN, KAITEN_KNOWN }, AUTHN_WOULD_BLOCK, 1 },
+          { KAITEN_NOT_MINE, KAITEN_KNOWN, KAITEN_KNOWN }, CALL_WOULD_BLOCK, 1 },
         { "nobody's", { INLINE, INLINE, INLINE },
           { KAITEN_NOT_MINE, KAITEN_NOT_MINE, KAITEN_NOT_MINE }, KT_UNAUTHORIZED, 3 },
     };
@@ -312,7 +312,7 @@ who_may_block_is_not_asked_on_the_loop(void **state)
             asked += atomic_load(&scripts[k].asked);
         if (result != cases[i].result || asked != cases[i].asked)
             fail_msg("%s: %d, asked %d", cases[i].what, result, asked);
-        if (result == AUTHN_WOULD_BLOCK)
+        if (result == CALL_WOULD_BLOCK)
             assert_int_equal(rq.call.err.kind, KT_OK);
         finish();
     }

@@ -248,6 +248,59 @@ deferred_is_before_what_is_posted_from_inside(void **state)
     assert_string_equal(turn.order, "ds");
 }
 
+/* --- slices ------------------------------------------------------------------------------- */
+
+enum { LATER = 40 };
+
+static struct {
+    size_t n, between, largest;
+    bool out_of_order;
+    struct request rqs[LATER];
+    struct loop_task task;
+} slices;
+
+static void
+count_turn(struct loop *loop, struct loop_task *task)
+{
+    slices.between++;
+    if (slices.n < LATER)
+        loop_post(loop, task);
+}
+
+static void
+run_slice(struct request *list)
+{
+    size_t n = 0;
+    for (struct request *rq = list; rq; rq = rq->next, n++)
+        slices.out_of_order |= rq != &slices.rqs[slices.n + n];
+    slices.n += n;
+    slices.largest = n > slices.largest ? n : slices.largest;
+}
+
+static void
+leave_for_later(struct loop *loop, struct loop_task *task)
+{
+    for (size_t i = 0; i < LATER; i++)
+        loop_later(loop, &slices.rqs[i], run_slice);
+    task->run = count_turn;
+    loop_post(loop, task);
+}
+
+static void
+what_takes_longer_is_done_in_slices(void **state)
+{
+    (void)state;
+    struct loop **loops = loops_new(1);
+    slices.task.run = leave_for_later;
+    loop_post(loops[0], &slices.task);
+    assert_int_equal(loops_start(loops), 0);
+    loops_stop(loops); /* nothing is left behind */
+    assert_int_equal(slices.n, LATER);
+    assert_false(slices.out_of_order);
+    assert_int_equal(slices.largest, LOOP_SLICE);
+    assert_true(slices.between >= LATER / LOOP_SLICE); /* others had their turns */
+}
+
 static bool local_ended;
 
 static void
@@ -306,6 +359,7 @@ main(void)
         cmocka_unit_test(answers_come_home_in_order),
         cmocka_unit_test(a_barrier_waits_for_every_reader),
         cmocka_unit_test(deferred_is_before_what_is_posted_from_inside),
+        cmocka_unit_test(what_takes_longer_is_done_in_slices),
         cmocka_unit_test(the_local_word_ends_with_the_loop),
         cmocka_unit_test(signals_are_for_the_main_thread),
     };
