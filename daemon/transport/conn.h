@@ -107,7 +107,7 @@ struct conn {
     bool draining;             /* the daemon ends: this answer is the last one */
     bool dead;                 /* closed; answers are dropped */
 
-    /* conn.c's own from here on. */
+    /* Of conn*.c alone from here on. */
     bool eof, finishing, shut, held, full, lifted, read_off, blocked, secret, busy, queued, buried;
     bool arrived; /* bytes of it wait for the end of the turn */
     unsigned resume_at;
