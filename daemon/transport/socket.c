@@ -506,8 +506,8 @@ run_inline(struct conn *conn, const struct message *msg)
  * way while the others are read. */
 struct group {
     struct rpc rpc[LOOP_GROUP];
+    struct message msg[LOOP_GROUP];
     struct conn_input *input[LOOP_GROUP];
-    size_t len[LOOP_GROUP]; /* of the message */
     size_t n;
 };
 
@@ -542,8 +542,17 @@ group_look_ahead(const struct group *g, struct request *rq)
                 pipeline_ahead(&rq[i], turn);
 }
 
-/* Empties the group. What a connection cannot have answered now, it and what follows it of the same
- * connection, is as if nobody had looked at it. */
+/* The next one of the connection, of which there may be others at work since the group was
+ * gathered. */
+static bool
+may_begin(struct conn *conn, const struct message *msg)
+{
+    return conn_ready(conn) && !is_crowded(conn) && !is_flying(conn_state(conn), msg->id);
+}
+
+/* Empties the group. What would block begins again apart, and what follows it is answered: it has
+ * been looked at, and its caller asked for, once. When a connection may have nothing more begun, the
+ * rest of it is as if nobody had looked at it. */
 static void
 group_run(struct group *g, struct loop *loop)
 {
@@ -553,13 +562,15 @@ group_run(struct group *g, struct loop *loop)
     for (size_t i = 0; i < g->n; i++) {
         struct conn_input *input = g->input[i];
         struct conn *conn = input->conn;
-        if (input != stopped && conn_ready(conn) && answer_inline(&rq[i])) {
-            input->used += g->len[i];
-            conn_enter(conn, conn->in_flight ? CONN_WORK : CONN_IDLE);
+        if (input == stopped || !may_begin(conn, &g->msg[i])) {
+            stopped = input;
+            request_done(&rq[i]);
             continue;
         }
-        stopped = input;
-        request_done(&rq[i]);
+        if (!answer_inline(&rq[i]))
+            run_apart(conn, &g->msg[i]);
+        input->used += g->msg[i].bytes.n;
+        conn_enter(conn, conn->in_flight ? CONN_WORK : CONN_IDLE);
     }
     g->n = 0;
     kt_arena_reset(loop_arena(loop));
@@ -569,16 +580,15 @@ group_run(struct group *g, struct loop *loop)
 static void
 group_gather(struct group *g, struct conn_input *input)
 {
-    struct message msg;
     struct conn *conn = input->conn;
     for (size_t seen = input->used; conn_ready(conn) && !is_crowded(conn);) {
         const struct kt_str rest = { input->bytes.p + seen, input->bytes.n - seen };
-        if (!peek_inline(conn, rest, &msg))
+        struct message *msg = &g->msg[g->n];
+        if (!peek_inline(conn, rest, msg))
             return;
-        inline_init(conn, &msg, &loop_request(conn->loop)[g->n], &g->rpc[g->n]);
-        g->input[g->n] = input;
-        g->len[g->n++] = msg.bytes.n;
-        seen += msg.bytes.n;
+        inline_init(conn, msg, &loop_request(conn->loop)[g->n], &g->rpc[g->n]);
+        g->input[g->n++] = input;
+        seen += msg->bytes.n;
         if (g->n < LOOP_GROUP)
             continue;
         group_run(g, conn->loop);

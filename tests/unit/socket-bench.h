@@ -32,7 +32,8 @@ static struct {
     struct request *parked; /* oldest first */
     size_t nparked;
     struct kt_buf calls;    /* a word per request that reached the pipeline */
-    _Atomic bool decline;
+    _Atomic bool decline;          /* every trial on the loop */
+    _Atomic unsigned decline_next; /* so many trials */
     _Atomic unsigned ahead[PIPE_AHEAD_TURNS]; /* looks ahead */
     _Atomic int authn_calls;
     size_t describes; /* bytes of the answer to kaiten.describe */
@@ -180,6 +181,10 @@ pipeline_run(struct request *rq)
 {
     if (rq->inline_only && bench.decline)
         return PIPE_DECLINED;
+    if (rq->inline_only && bench.decline_next) {
+        bench.decline_next--;
+        return PIPE_DECLINED;
+    }
     bench_note(rq);
     if (!kt_op_find(rq->method) || (pipeline_may_inline(rq->method) && !bench.decline)) {
         bench_work(rq);

@@ -728,6 +728,69 @@ what_would_block_starts_again_apart(void **state)
     close(fd);
 }
 
+/* A credential that one of a group has to have looked up is no reason to ask for the others twice,
+ * nor to have their refusals logged twice. */
+static void
+who_came_with_one_that_would_block_is_looked_at_once(void **state)
+{
+    (void)state;
+    char line[128];
+    struct kt_buf buf;
+    kt_buf_init(&buf, 1 << 20);
+    for (int i = 0; i < LOOP_GROUP; i++) {
+        snprintf(line, sizeof line, "[0,%d,\"token.verify\",[{\"token\":\"good\"}]]", i);
+        kt_buf_put_str(&buf, pack(line));
+    }
+    int fd = bench_dial(&usual, NULL);
+    for (unsigned declined = 1; declined <= LOOP_GROUP; declined++) {
+        bench.ahead[0] = 0;
+        bench.decline_next = declined;
+        say(fd, kt_buf_str(&buf));
+        for (int i = 0; i < LOOP_GROUP; i++) {
+            snprintf(line, sizeof line, "[1,%d,null,{\"valid\":true}]", i);
+            EXPECT(fd, line);
+        }
+        assert_true(bench.ahead[0] <= LOOP_GROUP);
+        assert_int_equal(bench.decline_next, 0);
+    }
+    kt_buf_done(&buf);
+    close(fd);
+}
+
+/* What is at work apart keeps its id, and its place among those in flight. */
+static void
+a_group_heeds_what_it_sent_away(void **state)
+{
+    (void)state;
+    struct kt_buf buf;
+    struct listen_limits few = usual;
+    few.in_flight_max = 3;
+    kt_buf_init(&buf, 1 << 20);
+    static const char *const said[] = { PING("1"), PING("1"), PING("2"), PING("3"), PING("4") };
+    for (size_t i = 0; i < sizeof said / sizeof *said; i++)
+        kt_buf_put_str(&buf, pack(said[i]));
+    int fd = bench_dial(&few, NULL);
+    calls();
+    bench.decline = true;
+    say(fd, kt_buf_str(&buf));
+    EXPECT(fd, "[1,1,[1,\"VALIDATION: a request of this id is still at work\"],null]");
+    assert_true(bench_parked(3));
+    bench_settle();
+    assert_true(bench_parked(3));
+    for (const char *const *id = (const char *const[]){ PONG("1"), PONG("2"), PONG("3"), NULL };
+         *id; id++) {
+        assert_true(bench_answer(0));
+        EXPECT(fd, *id);
+    }
+    assert_true(bench_parked(1));
+    assert_true(bench_answer(0));
+    EXPECT(fd, PONG("4"));
+    bench.decline = false;
+    assert_string_equal(calls(), "kaiten.ping kaiten.ping kaiten.ping kaiten.ping ");
+    kt_buf_done(&buf);
+    close(fd);
+}
+
 static void
 a_dead_client_drops_its_answers(void **state)
 {
@@ -1245,6 +1308,8 @@ main(void)
         TEST(requests_at_work_are_capped),
         TEST(the_limit_of_requests_at_work_is_exact),
         TEST(what_would_block_starts_again_apart),
+        TEST(who_came_with_one_that_would_block_is_looked_at_once),
+        TEST(a_group_heeds_what_it_sent_away),
         TEST(a_dead_client_drops_its_answers),
         TEST(hello_chooses_the_form_of_refusals),
         TEST(an_idle_connection_is_small),
