@@ -91,15 +91,26 @@ compress(uint64_t h[8], const unsigned char block[BLOCK], uint64_t end, bool las
 }
 
 void
-blake2b_key_init(struct blake2b_key *ret, const unsigned char key[BLAKE2B_KEY_BYTES])
+blake2b_key_init(struct blake2b_key *ret, const unsigned char key[BLAKE2B_KEY_BYTES],
+                 size_t bytes)
 {
+    if (bytes == 0 || bytes > BLAKE2B_BYTES)
+        abort();
+    ret->bytes = bytes;
     unsigned char block[BLOCK] = { 0 };
     memcpy(block, key, BLAKE2B_KEY_BYTES);
     memcpy(ret->h, iv, sizeof ret->h);
     /* The parameter block, section 2.5: lengths of digest and key, no tree. */
-    ret->h[0] ^= 0x01010000 ^ (uint64_t)BLAKE2B_KEY_BYTES << 8 ^ BLAKE2B_BYTES;
+    ret->h[0] ^= 0x01010000 ^ (uint64_t)BLAKE2B_KEY_BYTES << 8 ^ bytes;
     compress(ret->h, block, BLOCK, false);
     kt_wipe(block, sizeof block);
+}
+
+static void
+put_words(unsigned char *ret, const uint64_t h[8], size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        ret[i] = (unsigned char)(h[i / 8] >> (8 * (i % 8)));
 }
 
 void
@@ -113,7 +124,45 @@ blake2b_digest(const struct blake2b_key *key, const void *message, size_t n,
     memcpy(block, message, n);
     memcpy(h, key->h, sizeof h);
     compress(h, block, BLOCK + n, true);
-    for (unsigned i = 0; i < BLAKE2B_BYTES; i++)
-        ret[i] = (unsigned char)(h[i / 8] >> (8 * (i % 8)));
+    put_words(ret, h, key->bytes);
     kt_wipe(block, sizeof block);
+}
+
+void
+blake2b_begin(struct blake2b_state *s, const struct blake2b_key *key)
+{
+    memcpy(s->h, key->h, sizeof s->h);
+    s->n = BLOCK;
+    s->have = 0;
+    s->bytes = key->bytes;
+}
+
+/* A full block waits until there is more: the last one is compressed in another way. */
+void
+blake2b_more(struct blake2b_state *s, const void *piece, size_t n)
+{
+    const unsigned char *p = piece;
+    while (n > 0) {
+        if (s->have == BLOCK) {
+            s->n += BLOCK;
+            compress(s->h, s->block, s->n, false);
+            s->have = 0;
+        }
+        size_t part = n < BLOCK - s->have ? n : BLOCK - s->have;
+        memcpy(s->block + s->have, p, part);
+        s->have += part;
+        p += part;
+        n -= part;
+    }
+}
+
+void
+blake2b_end(struct blake2b_state *s, unsigned char *ret)
+{
+    if (s->have == 0)
+        abort();
+    memset(s->block + s->have, 0, BLOCK - s->have);
+    compress(s->h, s->block, s->n + s->have, true);
+    put_words(ret, s->h, s->bytes);
+    kt_wipe(s, sizeof *s);
 }

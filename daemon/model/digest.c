@@ -35,8 +35,9 @@ enum { USE_TOKEN = 1, USE_RECORD = 2, USE_FINGERPRINT = 15 };
 static const char use_context[crypto_kdf_CONTEXTBYTES] = { 'k', 'a', 'i', 't', 'e', 'n', '-', '1' };
 
 struct key {
-    unsigned char master[KEY_BYTES], token[KEY_BYTES], record[KEY_BYTES];
+    unsigned char master[KEY_BYTES], token[KEY_BYTES];
     struct blake2b_key token_blake; /* of token */
+    struct blake2b_key record_blake;
     char id[DIGEST_ID_MAX + 1];
     char fingerprint[DIGEST_FINGERPRINT_MAX];
 };
@@ -109,15 +110,17 @@ blake_check(const struct key *key)
 static void
 key_finish(struct key *key)
 {
-    unsigned char mark[KEY_BYTES];
+    unsigned char mark[KEY_BYTES], record[KEY_BYTES];
     derive(key, USE_TOKEN, key->token);
-    blake2b_key_init(&key->token_blake, key->token);
+    blake2b_key_init(&key->token_blake, key->token, DIGEST_BYTES);
     blake_check(key);
-    derive(key, USE_RECORD, key->record);
+    derive(key, USE_RECORD, record);
+    blake2b_key_init(&key->record_blake, record, DIGEST_MAC_BYTES);
     derive(key, USE_FINGERPRINT, mark);
     sodium_bin2hex(key->fingerprint, sizeof(key->fingerprint), mark,
                    (sizeof(key->fingerprint) - 1) / 2);
     kt_wipe(mark, sizeof(mark));
+    kt_wipe(record, sizeof(record));
 }
 
 static bool
@@ -366,20 +369,19 @@ void
 digest_record_mac(const struct digest_keys *keys, size_t i, const struct kt_str parts[], size_t n,
                   unsigned char ret[DIGEST_MAC_BYTES])
 {
-    crypto_generichash_state state;
+    struct blake2b_state state;
     unsigned char length[8];
     if (n > DIGEST_PARTS_MAX)
         abort();
-    crypto_generichash_init(&state, key_at(keys, i)->record, KEY_BYTES, DIGEST_MAC_BYTES);
+    blake2b_begin(&state, &key_at(keys, i)->record_blake);
     for (size_t k = 0; k < n; k++) {
         put_length(length, parts[k].n);
-        crypto_generichash_update(&state, length, sizeof(length));
-        crypto_generichash_update(&state, (const unsigned char *)parts[k].p, parts[k].n);
+        blake2b_more(&state, length, sizeof(length));
+        blake2b_more(&state, parts[k].p, parts[k].n);
     }
     put_length(length, n);
-    crypto_generichash_update(&state, length, sizeof(length));
-    crypto_generichash_final(&state, ret, DIGEST_MAC_BYTES);
-    kt_wipe(&state, sizeof(state));
+    blake2b_more(&state, length, sizeof(length));
+    blake2b_end(&state, ret);
 }
 
 void

@@ -291,7 +291,7 @@ test_short_digests_are_those_of_libsodium(void **state)
         randombytes_buf(key, sizeof(key));
         if (round == 0)
             memset(key, 0, sizeof(key));
-        blake2b_key_init(&k, key);
+        blake2b_key_init(&k, key, BLAKE2B_BYTES);
         for (size_t n = 1; n <= BLAKE2B_MESSAGE_MAX; n++) {
             const unsigned char *at = message + (n + round) % 8;
             randombytes_buf(message, sizeof(message));
@@ -299,6 +299,34 @@ test_short_digests_are_those_of_libsodium(void **state)
             crypto_generichash(theirs, sizeof(theirs), at, n, key, sizeof(key));
             assert_memory_equal(ours, theirs, sizeof(ours));
         }
+    }
+}
+
+/* Digests of every size, of messages around one block and two, in pieces of any size. */
+static void
+test_digests_in_pieces_are_those_of_libsodium(void **state)
+{
+    (void)state;
+    enum { MOST = 300 };
+    unsigned char key[BLAKE2B_KEY_BYTES], message[MOST];
+    unsigned char ours[BLAKE2B_BYTES], theirs[BLAKE2B_BYTES];
+    struct blake2b_key k;
+    struct blake2b_state s;
+    randombytes_buf(key, sizeof(key));
+    for (size_t n = 1; n <= MOST; n++) {
+        size_t bytes = 16 + n % 17;
+        randombytes_buf(message, sizeof(message));
+        blake2b_key_init(&k, key, bytes);
+        blake2b_begin(&s, &k);
+        for (size_t at = 0, piece; at < n; at += piece) {
+            piece = randombytes_uniform(150);
+            if (piece > n - at)
+                piece = n - at;
+            blake2b_more(&s, message + at, piece);
+        }
+        blake2b_end(&s, ours);
+        crypto_generichash(theirs, bytes, message, n, key, sizeof(key));
+        assert_memory_equal(ours, theirs, bytes);
     }
 }
 
@@ -320,6 +348,7 @@ main(void)
         cmocka_unit_test(test_record_mac),   cmocka_unit_test(test_find),
         cmocka_unit_test(test_files),        cmocka_unit_test(test_kinds_of_file),
         cmocka_unit_test(test_short_digests_are_those_of_libsodium),
+        cmocka_unit_test(test_digests_in_pieces_are_those_of_libsodium),
         cmocka_unit_test(test_created_over_a_leftover),
         cmocka_unit_test(test_not_created_in_no_folder),
     };
