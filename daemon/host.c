@@ -10,6 +10,7 @@
 #include "daemon/plugin.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <sodium.h>
 #include <stdatomic.h>
 #include <stdarg.h>
@@ -103,7 +104,7 @@ host_token(struct kaiten_sink *sink, struct kaiten_bytes secret)
 {
     sink->who = principal_unref(sink->who);
     struct kt_secret_view view = { secret.p, secret.n };
-    sink->who = authn_token_caller(sink->svc, view, sink->on_loop);
+    sink->who = authn_token_caller(sink, view);
     sink->no_memory = !sink->who && errno == ENOMEM;
     return sink->who != NULL;
 }
@@ -117,13 +118,33 @@ host_refuse(struct kaiten_sink *sink, const char *code, const char *detail)
     snprintf(sink->detail, sizeof sink->detail, "%s", detail);
 }
 
-/* Stores with outside writers arrive together with a plugin that has them. */
+/* Whoever follows the store. */
+static struct {
+    pthread_mutex_t lock;
+    void (*wake)(void *ctx);
+    void *ctx;
+} on_change = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+void
+host_on_change(void (*wake)(void *ctx), void *ctx)
+{
+    pthread_mutex_lock(&on_change.lock);
+    on_change.wake = wake;
+    on_change.ctx = ctx;
+    pthread_mutex_unlock(&on_change.lock);
+}
+
+/* There is one store, and all of it that matters is asked for: a hint is a hint. */
 static void
 host_changed(void *instance, struct kaiten_bytes prefix, uint64_t revision)
 {
     (void)instance;
     (void)prefix;
-    log_line(LOG_LEVEL_DEBUG, "storage.changed", "revision=%lu", (unsigned long)revision);
+    (void)revision;
+    pthread_mutex_lock(&on_change.lock);
+    if (on_change.wake)
+        on_change.wake(on_change.ctx);
+    pthread_mutex_unlock(&on_change.lock);
 }
 
 /* Grows whenever an auth plugin takes its verdicts back. */

@@ -66,6 +66,9 @@ struct service;
 struct kaiten_sink {
     const struct service *svc;
     bool on_loop;      /* the asking thread is an event loop */
+    struct call *call; /* of the request, when there is one: what asks the store needs it */
+    bool asks;         /* on a loop: it takes a look into the store, so a worker has to ask again */
+    bool broken;       /* the store cannot say */
     struct principal *who;
     bool no_memory;    /* the reason why there is none */
     const char *code;  /* of a refusal that the caller may hear; NULL: none was given */
@@ -74,6 +77,11 @@ struct kaiten_sink {
 
 /* Sets what host->deadline() answers on this thread; 0: no limit. */
 void host_set_deadline(int64_t mono_ms);
+
+/* Calls wake(ctx) whenever the storage plugin says that somebody else has changed the store; NULL:
+ * no more, and no call is running when this returns. Any thread; wake is called by any thread and
+ * does not block. */
+void host_on_change(void (*wake)(void *ctx), void *ctx);
 
 /* A verdict of an auth plugin holds while this number is what it was when the plugin was asked. Any
  * thread. */

@@ -16,6 +16,9 @@
 /* A sealed value: format, tag of the key that sealed it, MAC over key, tag and payload, payload. */
 enum { SEAL_FORMAT = 1, SEAL_TAG = 4, SEAL_HEAD = 1 + SEAL_TAG + DIGEST_MAC_BYTES };
 
+/* How long nobody is sent to a store that has just failed, before somebody tries again. */
+enum { GATE_MS = 250 };
+
 struct store {
     struct kaiten_storage plugin;
     void *instance;
@@ -25,6 +28,7 @@ struct store {
     _Atomic uint64_t gets, scans, applies, batches;
     pthread_mutex_t checking;
     pthread_rwlock_t lock; /* below PARALLEL only: reads shared or not, writes alone */
+    _Atomic int64_t closed_until_ms; /* monotonic; 0: the last read went well */
 };
 
 struct store *
@@ -71,6 +75,12 @@ bool
 store_is_durable(const struct store *s)
 {
     return (s->plugin.caps & KAITEN_STORAGE_DURABLE) != 0;
+}
+
+bool
+store_has_outsiders(const struct store *s)
+{
+    return (s->plugin.caps & KAITEN_STORAGE_OUTSIDE_WRITERS) != 0;
 }
 
 static void
@@ -165,6 +175,36 @@ refuse(struct call *call, enum kaiten_status status, const char *what, const cha
                       (int)status, why);
 }
 
+/* A store behind a network fails slowly: one that is down must not hold every worker for as long as
+ * a time-out takes. False: it failed a moment ago, and it is not our turn to try it again. */
+static bool
+may_ask(struct store *s)
+{
+    int64_t until = atomic_load(&s->closed_until_ms);
+    if (until == 0)
+        return true;
+    int64_t now = clock_mono_ms();
+    return now >= until && atomic_compare_exchange_strong(&s->closed_until_ms, &until,
+                                                          now + GATE_MS);
+}
+
+static void
+note_read(struct store *s, enum kaiten_status status)
+{
+    if (!store_has_outsiders(s))
+        return;
+    if (status == KAITEN_RETRY)
+        atomic_store(&s->closed_until_ms, clock_mono_ms() + GATE_MS);
+    else if (atomic_load(&s->closed_until_ms) != 0)
+        atomic_store(&s->closed_until_ms, 0);
+}
+
+static int
+refuse_closed(struct call *call)
+{
+    return fail(call, KT_UNAVAILABLE, NULL, "temporarily unavailable, please retry");
+}
+
 static struct kt_str
 as_str(struct kaiten_bytes b)
 {
@@ -216,6 +256,8 @@ store_get(struct call *call, struct store *s, const struct kt_str keys[], size_t
         asked[i] = (struct kaiten_bytes){ keys[i].p, keys[i].n };
         rows[i] = (struct store_row){ .key = keys[i] };
     }
+    if (!may_ask(s))
+        return refuse_closed(call);
     struct get_emit emit = { { get_row }, s, call, keys, rows, n, KT_OK };
     struct kaiten_err err = { "" };
     host_set_deadline(call->deadline_ms);
@@ -224,6 +266,7 @@ store_get(struct call *call, struct store *s, const struct kt_str keys[], size_t
     enum kaiten_status status = s->plugin.get(s->instance, asked, n, &emit.base, &err);
     unlock(s);
     host_set_deadline(0);
+    note_read(s, status);
     if (emit.result != KT_OK)
         return emit.result;
     return status == KAITEN_DONE ? KT_OK : refuse(call, status, "get", err.text);
@@ -262,6 +305,8 @@ scan(struct call *call, struct store *s, const struct store_range *range, struct
         .backward = range->backward,
         .limit = range->limit,
     };
+    if (!may_ask(s))
+        return refuse_closed(call);
     struct kaiten_err err = { "" };
     host_set_deadline(call->deadline_ms);
     count(&s->scans, 1);
@@ -269,6 +314,7 @@ scan(struct call *call, struct store *s, const struct store_range *range, struct
     enum kaiten_status status = s->plugin.scan(s->instance, &r, emit, &err);
     unlock(s);
     host_set_deadline(0);
+    note_read(s, status);
     return status == KAITEN_DONE ? KT_OK : refuse(call, status, "scan", err.text);
 }
 
@@ -279,6 +325,54 @@ store_scan(struct call *call, struct store *s, const struct store_range *range,
     struct scan_emit emit = { { scan_row }, s, call, each, ctx, KT_OK };
     int status = scan(call, s, range, &emit.base);
     return emit.result != KT_OK ? emit.result : status;
+}
+
+struct change_emit {
+    struct kaiten_emit base;
+    struct store *store;
+    struct call *call;
+    int (*each)(void *ctx, const struct store_row *);
+    void *ctx;
+    int result;
+};
+
+/* The follower says itself what it has to say: a store that is away would fill the log. */
+static bool
+change_row(struct kaiten_emit *base, struct kaiten_bytes key, struct kaiten_bytes value,
+           uint64_t revision)
+{
+    struct change_emit *e = (struct change_emit *)base;
+    struct store_row row = { .key = as_str(key), .revision = revision };
+    if (!value.p || unseal(e->store, row.key, as_str(value), &row.value))
+        e->result = e->each(e->ctx, &row);
+    else
+        e->result = fail(e->call, KT_INTERNAL, NULL,
+                         "a stored record of space '%c' does not authenticate", row.key.p[0]);
+    return e->result == KT_OK;
+}
+
+int
+store_changes(struct call *call, struct store *s, const struct kaiten_position *since,
+              const char *spaces, int (*each)(void *, const struct store_row *), void *ctx,
+              struct kaiten_position *ret_now)
+{
+    struct change_emit emit = { { change_row }, s, call, each, ctx, KT_OK };
+    const struct kaiten_bytes wanted = { spaces, strlen(spaces) };
+    struct kaiten_err err = { "" };
+    host_set_deadline(call->deadline_ms);
+    lock_read(s);
+    enum kaiten_status status =
+        s->plugin.changes(s->instance, since, wanted, &emit.base, ret_now, &err);
+    unlock(s);
+    host_set_deadline(0);
+    if (emit.result != KT_OK)
+        return emit.result;
+    if (status == KAITEN_DONE)
+        return KT_OK;
+    if (status == KAITEN_CONFLICT)
+        return KT_CONFLICT;
+    return fail(call, KT_UNAVAILABLE, NULL, "storage changes: status %d: %s", (int)status,
+                err.text);
 }
 
 struct seen_emit {

@@ -25,6 +25,10 @@ void store_free(struct store *);
 /* Whether writes survive power loss. */
 bool store_is_durable(const struct store *);
 
+/* Whether others may write the same store, so that what memory says has to be kept up to date by
+ * store_changes(). */
+bool store_has_outsiders(const struct store *);
+
 struct store_row {
     struct kt_str key, value; /* value.p NULL: there is no such row. In the call's arena. */
     uint64_t revision;
@@ -45,6 +49,15 @@ struct store_range {
 int store_scan(struct call *, struct store *, const struct store_range *,
                int (*each)(void *ctx, const struct store_row *), void *ctx)
     __attribute__((warn_unused_result));
+
+/* What anybody has written into the spaces (first bytes of keys) since an earlier call, the rows as
+ * they are now, in no order and perhaps more than once; value.p is NULL where the row is gone. Only
+ * with store_has_outsiders(), one caller at a time. since NULL: nothing is told, *ret_now is now.
+ * KT_CONFLICT: since is of another history, or too long ago; *ret_now is set, and everything has to
+ * be read again. Otherwise 0 or a kind, of which the log knows nothing yet. Blocks. */
+int store_changes(struct call *, struct store *, const struct kaiten_position *since,
+                  const char *spaces, int (*each)(void *ctx, const struct store_row *), void *ctx,
+                  struct kaiten_position *ret_now) __attribute__((warn_unused_result));
 
 /* Whether there is not a single row in these spaces (first bytes of keys); readable without keys.
  * Blocks. 0 or a kind. */

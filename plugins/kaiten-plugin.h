@@ -110,8 +110,9 @@ struct kaiten_host {
     /* "file:line" of an option's i-th value, for messages; the section's line when not set. */
     const char *(*where)(const struct kaiten_config *, const char *name, size_t i);
 
-    /* One row of get(), scan() or changes(). Copies; key and value are the plugin's again on return. False:
-     * the daemon wants no more, the plugin returns KAITEN_DONE at once. Only during the call. */
+    /* One row of get(), scan() or changes(). Copies; key and value are the plugin's again on
+     * return. False: the daemon wants no more, the plugin returns KAITEN_DONE at once. Only during
+     * the call. */
     bool (*row)(struct kaiten_emit *, struct kaiten_bytes key, struct kaiten_bytes value,
                 uint64_t revision);
 
