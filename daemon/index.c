@@ -62,6 +62,7 @@ struct index {
     void *ctx;
     size_t taken; /* slots that are not free: records and tombstones */
     uint32_t next_record;
+    uint32_t round; /* of index_sweep_begin() */
     struct numbers unused, young, old; /* records: usable; removed since, and before */
     struct map account_map, scopes_map;
     unsigned char map_key[crypto_shorthash_KEYBYTES];
@@ -346,7 +347,7 @@ index_add(struct index *index, const unsigned char digest[INDEX_DIGEST_BYTES],
     r->account = token->account;
     r->scopes = token->scopes;
     r->epoch = token->epoch;
-    r->reserved = 0;
+    r->round = index->round;
     atomic_store_explicit(&r->expires_ms, token->expires_ms, memory_order_relaxed);
     atomic_store_explicit(&r->last_used, token->last_used, memory_order_relaxed);
     atomic_store_explicit(&r->state, token->revoked ? REVOKED : LIVE, memory_order_relaxed);
@@ -355,6 +356,38 @@ index_add(struct index *index, const unsigned char digest[INDEX_DIGEST_BYTES],
     index->taken++;
     count(&index->nrecords, 1);
     return INDEX_OK;
+}
+
+static bool
+is_earlier(int64_t a, int64_t b)
+{
+    return a != 0 && (b == 0 || a < b);
+}
+
+enum index_status
+index_merge(struct index *index, const unsigned char digest[INDEX_DIGEST_BYTES],
+            const struct index_token *token, enum index_news *ret_news, int64_t *ret_until_ms)
+{
+    struct index_record *r = find(index, table_of(index), digest, NULL);
+    *ret_news = INDEX_NEWS_NONE;
+    *ret_until_ms = 0;
+    if (r == NULL) {
+        enum index_status added = index_add(index, digest, token);
+        if (added == INDEX_OK && token->revoked)
+            *ret_news = INDEX_NEWS_REVOKED;
+        return added;
+    }
+    r->round = index->round;
+    *ret_until_ms = atomic_load_explicit(&r->expires_ms, memory_order_relaxed);
+    bool known = atomic_load_explicit(&r->state, memory_order_relaxed) != LIVE;
+    if (token->revoked && !known) {
+        atomic_store_explicit(&r->state, REVOKED, memory_order_release);
+        *ret_news = INDEX_NEWS_REVOKED;
+    } else if (!known && is_earlier(token->expires_ms, *ret_until_ms)) {
+        atomic_store_explicit(&r->expires_ms, token->expires_ms, memory_order_release);
+        *ret_news = INDEX_NEWS_EARLIER;
+    }
+    return INDEX_PRESENT;
 }
 
 enum index_status
@@ -390,8 +423,8 @@ index_set_used(struct index *index, const unsigned char digest[INDEX_KEPT_BYTES]
     return INDEX_OK;
 }
 
-enum index_status
-index_remove(struct index *index, const unsigned char digest[INDEX_DIGEST_BYTES])
+static enum index_status
+take_out(struct index *index, const unsigned char *digest)
 {
     struct table *t = table_of(index);
     uint32_t at, mask = mask_of(t);
@@ -404,6 +437,42 @@ index_remove(struct index *index, const unsigned char digest[INDEX_DIGEST_BYTES]
     uncount(&index->nrecords, 1);
     (void)numbers_add(&index->young, number);
     return INDEX_OK;
+}
+
+enum index_status
+index_remove(struct index *index, const unsigned char digest[INDEX_DIGEST_BYTES])
+{
+    return take_out(index, digest);
+}
+
+void
+index_sweep_begin(struct index *index)
+{
+    index->round++;
+}
+
+static void
+sweep_accounts(struct index *index)
+{
+    for (uint32_t i = 0; i < counted(&index->naccounts); i++)
+        if (account_at(index, i)->round != index->round)
+            index_account_end(index, i, UINT32_MAX);
+}
+
+size_t
+index_sweep(struct index *index)
+{
+    size_t gone = 0;
+    for (uint32_t i = 0; i < index->next_record; i++) {
+        const struct index_record *r = record_at(index, i);
+        if (r->round == index->round ||
+            atomic_load_explicit(&r->state, memory_order_relaxed) == REMOVED)
+            continue;
+        (void)take_out(index, r->digest);
+        gone++;
+    }
+    sweep_accounts(index);
+    return gone;
 }
 
 static enum index_verdict
@@ -604,8 +673,10 @@ index_account_put(struct index *index, const struct uuid *id, const struct uuid 
                   const struct index_account_text *from, uint32_t epoch, uint32_t *ret)
 {
     size_t n = counted(&index->naccounts), bytes;
-    if (index_account_find(index, id, ret))
+    if (index_account_find(index, id, ret)) {
+        account_at(index, *ret)->round = index->round;
         return INDEX_PRESENT;
+    }
     if (n >= INDEX_ACCOUNTS_MAX ||
         !have_chunk(index, index->accounts, n / ACCOUNT_CHUNK,
                     ACCOUNT_CHUNK * sizeof(struct index_account)) ||
@@ -617,6 +688,7 @@ index_account_put(struct index *index, const struct uuid *id, const struct uuid 
     struct index_account *account = account_at(index, (uint32_t)n);
     account->id = *id;
     account->org = *org;
+    account->round = index->round;
     atomic_store_explicit(&account->epoch, epoch, memory_order_relaxed);
     atomic_store_explicit(&account->flags, 0, memory_order_relaxed);
     atomic_store_explicit(&account->text, text, memory_order_release);

@@ -47,7 +47,7 @@ struct index_record {
     uint32_t epoch;             /* the account's epoch when this was made */
     _Atomic uint32_t state;     /* 0 live, else revoked */
     _Atomic uint32_t last_used; /* seconds since 1970; 0: never */
-    uint32_t reserved;
+    uint32_t round;             /* the writer's: of the last sweep that it was seen in */
 };
 
 /* Texts of an account that may change together; immutable, replaced as a whole. */
@@ -65,6 +65,7 @@ struct index_account {
     _Atomic(const struct index_account_text *) text;
     _Atomic uint32_t epoch; /* tokens with a smaller one are revoked */
     _Atomic uint32_t flags; /* enum index_account_flag */
+    uint32_t round;         /* as above */
 };
 
 /* A list of scopes, shared by all tokens that have it; immutable. */
@@ -142,6 +143,27 @@ struct index_token {
  * revoked, and stays as it is. */
 enum index_status index_add(struct index *, const unsigned char digest[INDEX_DIGEST_BYTES],
                             const struct index_token *);
+
+/* What a row says that somebody else may have written: adds the token, or brings the one that is
+ * there nearer to its end. Revoked stays revoked, and of two expiries the earlier one holds:
+ * however often rows come and in whatever order, the last word is the same. *ret_news: what of it
+ * the index did not know; *ret_until_ms: the expiry it knew before, 0: none. INDEX_PRESENT: it was
+ * there. */
+enum index_news {
+    INDEX_NEWS_NONE = 0,
+    INDEX_NEWS_REVOKED, /* known from now on as revoked */
+    INDEX_NEWS_EARLIER  /* ends earlier than was known */
+};
+enum index_status index_merge(struct index *, const unsigned char digest[INDEX_DIGEST_BYTES],
+                              const struct index_token *, enum index_news *ret_news,
+                              int64_t *ret_until_ms);
+
+/* Reading all rows again, when nobody can say what has changed: begin, merge or put everything that
+ * is there, sweep. What was neither there before nor since is forgotten (tokens) or ended
+ * (accounts); what was known as revoked and is still there stays so. The number of tokens that
+ * went. */
+void index_sweep_begin(struct index *);
+size_t index_sweep(struct index *);
 
 /* From its return on no reader accepts the token. INDEX_OK also when it was revoked before;
  * INDEX_ABSENT: no such digest. */
