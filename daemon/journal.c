@@ -368,15 +368,15 @@ keep_or_drop(void *ctx, const struct journal_entry *e)
         flush_batch(d);
 }
 
-static bool
-go_through(struct dropping *d)
+bool
+journal_each(struct journal *j, void (*each)(void *, const struct journal_entry *), void *ctx)
 {
     struct journal_seen seen;
-    size_t n = d->j->seen.good_bytes;
-    void *bytes = mmap(NULL, n, PROT_READ, MAP_PRIVATE, d->j->fd, 0);
+    size_t n = j->seen.good_bytes;
+    void *bytes = mmap(NULL, n, PROT_READ, MAP_PRIVATE, j->fd, 0);
     if (bytes == MAP_FAILED)
         return false;
-    enum journal_found found = journal_parse(d->j->keys, bytes, n, keep_or_drop, d, &seen);
+    enum journal_found found = journal_parse(j->keys, bytes, n, each, ctx, &seen);
     munmap(bytes, n);
     if (found != JOURNAL_WHOLE)
         errno = EIO;
@@ -392,7 +392,7 @@ write_kept(struct dropping *d)
     journal_put_header(d->j->keys, &d->seen, header);
     d->seen.good_bytes = sizeof header;
     d->seen.entries = 0;
-    if (!write_at(d->fd, header, sizeof header, 0) || !go_through(d))
+    if (!write_at(d->fd, header, sizeof header, 0) || !journal_each(d->j, keep_or_drop, d))
         return false;
     flush_batch(d);
     return !d->failed;
@@ -405,7 +405,7 @@ journal_compact(struct journal *j, int64_t now_ms, int64_t keep_ms)
     struct dropping d = { .j = j, .now_ms = now_ms, .keep_ms = keep_ms, .fd = -1,
                           .seen = j->seen };
     journal_sync(j);
-    if (!go_through(&d))
+    if (!journal_each(j, keep_or_drop, &d))
         return false;
     /* A file under a retired key is written anew while that key is still there. */
     if (j->seen.key == 0 && d.kept * 2 > j->seen.entries)

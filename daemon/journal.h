@@ -96,6 +96,11 @@ uint64_t journal_last(const struct journal *); /* of what is synced */
 size_t journal_entries(const struct journal *);
 const struct journal_seen *journal_seen(const struct journal *);
 
+/* Reads all that is synced once more; each() as above. False: errno, and each() may have had a part
+ * of it. */
+bool journal_each(struct journal *, void (*each)(void *ctx, const struct journal_entry *),
+                  void *ctx);
+
 /* Makes sure that n more records have their room on the disk. False: they have not, and there is
  * none to be had: what ends something must be refused before it is done. */
 bool journal_reserve(struct journal *, size_t n);

@@ -46,7 +46,7 @@ write_mark(struct call *call, const struct journal *j)
     char why[256] = "";
     struct kaiten_outcome outcome;
     struct endings_mark mark;
-    int known = endings_read_mark(call, &mark);
+    int known = endings_read_mark(call, j, &mark);
     bool same = mark.is_there && memcmp(mark.journal, journal_id(j), sizeof mark.journal) == 0;
     if (known != KT_OK || (same && mark.number == journal_last(j)))
         return known;
@@ -54,7 +54,7 @@ write_mark(struct call *call, const struct journal *j)
     if (!b)
         return fail_memory(call);
     b->urgent = true; /* as are the endings that it tells of */
-    endings_put_mark(b, j);
+    endings_put_mark(b, call->svc->store, j);
     if (b->failed)
         return fail_memory(call);
     enum kaiten_status status = store_apply(call->svc->store, &b, 1, &outcome, why, sizeof why);
@@ -150,18 +150,19 @@ open_journal(struct call *call, struct parts *p)
     struct endings_mark mark;
     struct journal_seen seen = { .last = 0 };
     int status = is_fresh(call, &fresh);
-    if (status == KT_OK)
-        status = endings_read_mark(call, &mark);
-    if (status != KT_OK)
-        return status;
-    /* To whoever accepts, the numbers of this store mean nothing. */
-    p->endings = endings_new(p->rollback == ROLLBACK_REFUSE ? mark.number : 0);
-    if (!p->endings)
-        return fail_memory(call);
+    p->endings = endings_new(0);
+    if (status != KT_OK || !p->endings)
+        return status != KT_OK ? status : fail_memory(call);
     enum journal_found found = journal_open(p->settings->journal_file, p->svc.keys,
                                             &p->svc.journal, endings_add, p->endings, err);
     if (p->svc.journal)
         seen = *journal_seen(p->svc.journal);
+    status = endings_read_mark(call, p->svc.journal, &mark);
+    if (status != KT_OK)
+        return status;
+    /* To whoever accepts, the numbers of this store mean nothing. */
+    if (p->rollback == ROLLBACK_REFUSE)
+        endings_keep_above(p->endings, mark.number);
     enum endings_verdict verdict = endings_judge(fresh, &mark, found, &seen, &why);
     if (verdict == ENDINGS_AGREE)
         return agree(call, p);

@@ -11,19 +11,41 @@
 
 #include <stdlib.h>
 
-enum { MARK_FORMAT = 1, ID_BYTES = 16, TOGETHER = 256 };
-
-static const struct kt_str mark_key = KT_LIT("mjournal");
+enum {
+    MARK_FORMAT = 1,
+    ID_BYTES = 16,
+    TOGETHER = 256,
+    IDLE_MAX = 32 /* turns that others were faster in: they do the same, or something new */
+};
 
 /* --- the mark ----------------------------------------------------------------------------- */
 
+static struct kt_str
+mark_key(struct kt_arena *arena, const struct store *store, const struct journal *j)
+{
+    static const struct kt_str only = KT_LIT("mjournal");
+    if (!store_has_outsiders(store))
+        return only;
+    char *p = kt_arena_alloc(arena, only.n + JOURNAL_ID_BYTES);
+    if (!p)
+        return (struct kt_str){ NULL, 0 };
+    memcpy(p, only.p, only.n);
+    memcpy(p + only.n, journal_id(j), JOURNAL_ID_BYTES);
+    return (struct kt_str){ p, only.n + JOURNAL_ID_BYTES };
+}
+
 int
-endings_read_mark(struct call *call, struct endings_mark *ret)
+endings_read_mark(struct call *call, const struct journal *j, struct endings_mark *ret)
 {
     struct store_row row;
     struct record_in in;
     *ret = (struct endings_mark){ .is_there = false };
-    int status = store_get(call, call->svc->store, &mark_key, 1, &row);
+    if (!j && store_has_outsiders(call->svc->store))
+        return KT_OK;
+    const struct kt_str key = mark_key(call->arena, call->svc->store, j);
+    if (!key.p)
+        return fail_memory(call);
+    int status = store_get(call, call->svc->store, &key, 1, &row);
     if (status != KT_OK || !row.value.p)
         return status;
     record_open(&in, row.value);
@@ -36,14 +58,14 @@ endings_read_mark(struct call *call, struct endings_mark *ret)
 }
 
 void
-endings_put_mark(struct batch *b, const struct journal *j)
+endings_put_mark(struct batch *b, const struct store *store, const struct journal *j)
 {
     struct kt_buf buf;
     kt_buf_init(&buf, 64);
     record_put_u8(&buf, MARK_FORMAT);
     record_put_bytes(&buf, journal_id(j), JOURNAL_ID_BYTES);
     record_put_i64(&buf, (int64_t)journal_last(j));
-    batch_set(b, mark_key, record_finish(b->arena, &buf));
+    batch_set(b, mark_key(b->arena, store, j), record_finish(b->arena, &buf));
     b->urgent = true; /* what ends secrets must not stop at a full disk, and a start neither */
 }
 
@@ -101,6 +123,17 @@ endings_new(uint64_t above)
     if (e)
         e->above = above;
     return e;
+}
+
+void
+endings_keep_above(struct endings *e, uint64_t above)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < e->n; i++)
+        if (e->entries[i].number > above)
+            e->entries[kept++] = e->entries[i];
+    e->n = kept;
+    e->above = above;
 }
 
 void
@@ -252,7 +285,7 @@ static int
 replay_group(struct call *call, const struct journal_entry entries[], size_t n, size_t *done)
 {
     struct batch *batches[TOGETHER];
-    size_t conflicts;
+    size_t conflicts, idle = 0;
     do {
         size_t nbatches = 0, before = *done;
         kt_arena_reset(call->arena);
@@ -266,7 +299,8 @@ replay_group(struct call *call, const struct journal_entry entries[], size_t n, 
         int status = apply(call, batches, nbatches, done, &conflicts);
         if (status != KT_OK)
             return status;
-        if (conflicts != 0 && *done == before)
+        idle = *done == before ? idle + 1 : 0;
+        if (conflicts != 0 && idle > (store_has_outsiders(call->svc->store) ? IDLE_MAX : 0))
             return fail_cause(call, KT_UNAVAILABLE, NULL, "somebody else writes this store");
     } while (conflicts != 0);
     return KT_OK;
@@ -283,6 +317,30 @@ endings_replay(struct call *call, const struct endings *e, size_t *ret_done)
         size_t n = e->n - i < TOGETHER ? e->n - i : TOGETHER;
         status = replay_group(call, e->entries + i, n, ret_done);
     }
+    return status;
+}
+
+int
+endings_explain(struct call *call, struct journal *j, const char **ret_why, size_t *ret_done)
+{
+    bool fresh;
+    struct endings_mark mark;
+    *ret_why = NULL;
+    *ret_done = 0;
+    int status = store_lacks(call, call->svc->store, "ahtx", &fresh);
+    if (status == KT_OK)
+        status = endings_read_mark(call, j, &mark);
+    if (status != KT_OK)
+        return status;
+    if (endings_judge(fresh, &mark, JOURNAL_WHOLE, journal_seen(j), ret_why) != ENDINGS_AGREE)
+        return KT_OK;
+    struct endings *e = endings_new(mark.number);
+    if (!e || !journal_each(j, endings_add, e)) {
+        endings_free(e);
+        return fail_cause(call, KT_UNAVAILABLE, NULL, "the journal cannot be read again");
+    }
+    status = endings_replay(call, e, ret_done);
+    endings_free(e);
     return status;
 }
 

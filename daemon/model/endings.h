@@ -3,9 +3,10 @@
 /* The store and the revocation journal: what one knows of the other, and what follows at start when
  * they disagree.
  *
- * The store has one row, "mjournal", with the journal's id and a number: every ending up to that
+ * The store has a row, "mjournal", with the journal's id and a number: every ending up to that
  * number is in the store. It is written with some later change, so it may lag behind what is true,
- * and never runs ahead of what the journal has synced. */
+ * and never runs ahead of what the journal has synced. A store that several daemons write has such
+ * a row for each of their journals, with the journal's id behind "mjournal". */
 #ifndef ENDINGS_H
 #define ENDINGS_H
 
@@ -19,11 +20,12 @@ struct endings_mark {
     uint64_t number;
 };
 
-/* The row. 0 or a kind. */
-int endings_read_mark(struct call *, struct endings_mark *ret);
+/* The row of this journal; NULL: of none, so that a store with several has no answer. 0 or a
+ * kind. */
+int endings_read_mark(struct call *, const struct journal *, struct endings_mark *ret);
 
 /* Has the batch write it. Failure is the batch's. */
-void endings_put_mark(struct batch *, const struct journal *);
+void endings_put_mark(struct batch *, const struct store *, const struct journal *);
 
 /* What is to be done. */
 enum endings_verdict {
@@ -46,6 +48,9 @@ struct endings;
 struct endings *endings_new(uint64_t above);
 void endings_free(struct endings *); /* NULL allowed */
 
+/* The same, once the entries are read. */
+void endings_keep_above(struct endings *, uint64_t above);
+
 /* For journal_open() and journal_parse(); ctx is the endings. */
 void endings_add(void *ctx, const struct journal_entry *);
 
@@ -55,6 +60,11 @@ bool endings_have(const struct endings *, const unsigned char id[16]);
 /* Does again in the store what the entries say, where it is not done. 0 or a kind. *ret_done: how
  * much there was to do. */
 int endings_replay(struct call *, const struct endings *, size_t *ret_done);
+
+/* What is to be done when the store's history has become another one while the journal is open: the
+ * same as at start, done at once. *ret_why: why the journal cannot explain the store, NULL: it can.
+ * *ret_done as above. 0 or a kind. On the committer's thread. */
+int endings_explain(struct call *, struct journal *, const char **ret_why, size_t *ret_done);
 
 /* Notes that a digest or an account is dead in the store; what the journal lacks is written down by
  * endings_heal(). Nothing happens when it is there. False: no memory. */

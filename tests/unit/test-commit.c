@@ -471,7 +471,7 @@ the_mark_stays_below_an_unknown_outcome(void **state)
             commit(&works[2 * k + 1]);
         }
         core_call(&core, &memory, &call);
-        assert_int_equal(endings_read_mark(&call, &mark), KT_OK);
+        assert_int_equal(endings_read_mark(&call, core.svc.journal, &mark), KT_OK);
         kt_arena_done(&memory);
         assert_true(mark.is_there);
         assert_in_range(mark.number, 1, 2); /* the third is the unknown one */
