@@ -7,7 +7,7 @@
 #include "daemon/authn_cache.h"
 #include "daemon/index.h"
 #include "daemon/log.h"
-#include "daemon/model/digest.h"
+#include "daemon/model/ask.h"
 #include "daemon/model/token.h"
 #include "daemon/model/tokentext.h"
 #include "daemon/plugin.h"
@@ -76,7 +76,7 @@ authn_chain_service(const struct authn_chain *chain)
 
 /* --- asking ------------------------------------------------------------------------------- */
 
-enum { WOULD_BLOCK = 0x4b85 }; /* beside enum kaiten_verdict */
+enum { WOULD_BLOCK = 0x4b85, ASKS = 0x4b86 }; /* beside enum kaiten_verdict */
 
 static int
 ask(struct link *l, const struct kaiten_caller *caller, struct kaiten_sink *sink,
@@ -88,8 +88,11 @@ ask(struct link *l, const struct kaiten_caller *caller, struct kaiten_sink *sink
     int verdict = (int)l->auth->identify(l->instance, caller, sink, err);
     if (alone)
         pthread_mutex_unlock(l->calls);
-    if (sink->no_memory) {
-        snprintf(err->text, sizeof err->text, "out of memory");
+    if (sink->asks)
+        return ASKS;
+    if (sink->no_memory || sink->broken) {
+        snprintf(err->text, sizeof err->text, "%s",
+                 sink->no_memory ? "out of memory" : "the store cannot say");
         return KAITEN_BROKEN;
     }
     /* A number of no meaning decides nothing, and must not be taken for one of our own. */
@@ -105,7 +108,7 @@ forget(struct kaiten_sink *sink, struct kaiten_err *err)
 {
     sink->who = principal_unref(sink->who);
     sink->code = NULL;
-    sink->no_memory = false;
+    sink->no_memory = sink->broken = false;
     err->text[0] = '\0';
 }
 
@@ -226,14 +229,15 @@ authn_identify(struct request *rq, bool may_block)
         return KT_OK;
     struct kaiten_caller caller = rq->peer->caller;
     caller.credential = (struct kaiten_bytes){ rq->credential.p, rq->credential.n };
-    struct kaiten_sink sink = { .svc = chain->svc, .on_loop = !may_block };
+    struct kaiten_sink sink = { .svc = chain->svc, .on_loop = !may_block,
+                                .call = &rq->call };
     struct kaiten_err err = { "" };
     struct link *l = NULL;
     host_set_deadline(rq->call.deadline_ms);
     int verdict = ask_chain(chain, &caller, may_block, &sink, &err, &l);
     host_set_deadline(0);
-    if (verdict == WOULD_BLOCK)
-        return CALL_WOULD_BLOCK;
+    if (verdict == WOULD_BLOCK || verdict == ASKS)
+        return verdict == ASKS ? CALL_ASKS : CALL_WOULD_BLOCK;
     int status = conclude(rq, verdict, &sink, &err);
     if (status != KT_OK) {
         principal_unref(sink.who);
@@ -282,30 +286,53 @@ token_principal(const struct index_hit *hit)
     return who;
 }
 
-static struct principal *
-look_up(const struct service *svc, struct kt_secret_view secret)
+static enum token_judgement
+judge(struct kaiten_sink *sink, const struct token_digest *digest, struct index_hit *hit,
+      int64_t now_ms)
 {
-    unsigned char digest[DIGEST_BYTES];
+    enum token_judgement said = token_judge_digest(sink->svc, digest, now_ms, hit);
+    if (said == TOKEN_LIVE)
+        token_note_use(sink->svc, hit, now_ms);
+    return said;
+}
+
+/* Where what the index says may go at any time, or does not suffice. */
+static enum token_judgement
+judge_on_worker(struct kaiten_sink *sink, const struct token_digest *digest,
+                struct principal **ret_who)
+{
     struct index_hit hit;
-    digest_token(svc->keys, secret, digest);
+    pthread_rwlock_rdlock(sink->svc->index_guard);
+    enum token_judgement said = judge(sink, digest, &hit, clock_now_ms(clock_mono_ms()));
+    if (said == TOKEN_LIVE)
+        *ret_who = token_principal(&hit);
+    pthread_rwlock_unlock(sink->svc->index_guard);
+    if (said != TOKEN_ASK)
+        return said;
+    sink->broken = !sink->call || token_ask(sink->call, digest, &hit, &said) != KT_OK;
     errno = EINVAL;
-    const int64_t now_ms = clock_now_ms(clock_mono_ms());
-    if (index_find(svc->index, digest, now_ms, &hit) != INDEX_LIVE)
-        return NULL;
-    token_note_use(svc, &hit, now_ms);
-    return token_principal(&hit);
+    if (sink->broken || said != TOKEN_LIVE)
+        return TOKEN_UNKNOWN;
+    token_note_asked(sink->call, digest);
+    *ret_who = token_principal(&hit);
+    return said;
 }
 
 struct principal *
-authn_token_caller(const struct service *svc, struct kt_secret_view secret, bool on_loop)
+authn_token_caller(struct kaiten_sink *sink, struct kt_secret_view secret)
 {
+    struct principal *who = NULL;
+    struct index_hit hit;
     errno = EINVAL;
     if (!token_text_check(secret))
         return NULL;
-    if (on_loop)
-        return look_up(svc, secret);
-    pthread_rwlock_rdlock(svc->index_guard);
-    struct principal *who = look_up(svc, secret);
-    pthread_rwlock_unlock(svc->index_guard);
-    return who;
+    const struct token_digest digest = token_digest(sink->svc, secret);
+    if (!sink->on_loop) {
+        (void)judge_on_worker(sink, &digest, &who);
+        return who;
+    }
+    enum token_judgement said = judge(sink, &digest, &hit, clock_now_ms(clock_mono_ms()));
+    sink->asks = said == TOKEN_ASK;
+    errno = EINVAL;
+    return said == TOKEN_LIVE ? token_principal(&hit) : NULL;
 }

@@ -31,11 +31,13 @@ const struct service *authn_chain_service(const struct authn_chain *);
  * without blocking; NULL otherwise. */
 void authn_peer(struct peer *);
 
-/* The step. Without may_block it answers CALL_WOULD_BLOCK rather than wait. */
+/* The step. Without may_block it answers CALL_WOULD_BLOCK rather than wait, or CALL_ASKS when it is
+ * the store that has to be asked about one of our own tokens. */
 int authn_identify(struct request *, bool may_block);
 
-/* The principal of one of our own tokens. NULL with errno EINVAL: it is not good now; ENOMEM: no
- * memory. on_loop: the calling thread is an event loop. */
-struct principal *authn_token_caller(const struct service *, struct kt_secret_view, bool on_loop);
+/* The principal of one of our own tokens. NULL with errno EINVAL: it is not good now, or the sink
+ * says why it is not known; ENOMEM: no memory. */
+struct kaiten_sink;
+struct principal *authn_token_caller(struct kaiten_sink *, struct kt_secret_view);
 
 #endif

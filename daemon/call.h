@@ -23,6 +23,10 @@ struct call {
 /* In place of 0 or a kind: the same once more, from its beginning, on a thread that may block. */
 enum { CALL_WOULD_BLOCK = -1 };
 
+/* The same, because memory does not know a token and the store has to be asked. Strangers can make
+ * that happen, so that there is a narrower limit on how many of these wait. */
+enum { CALL_ASKS = -4 };
+
 /* Refuses: records kind, code (a constant, or NULL) and the text for the caller, and returns the
  * kind. The first refusal of a call wins. */
 int fail(struct call *, enum kt_kind, const char *code, const char *fmt, ...)

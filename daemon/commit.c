@@ -27,6 +27,7 @@ struct committer {
     pthread_mutex_t lock; /* guards what follows; nothing else is locked while it is held */
     pthread_cond_t wake;
     struct request *first, **last; /* waiting, oldest first */
+    struct errand *errands, **last_errand;
     bool stop;
     bool joined;     /* of who stops it */
     size_t shrunk;   /* records of the journal when it was last made smaller */
@@ -42,6 +43,7 @@ struct finished {
 
 /* One turn of the thread. */
 struct group {
+    struct errand *errands;
     struct request *requests[GROUP_MAX];
     struct batch *batches[GROUP_MAX + 1]; /* and one of the committer's own */
     struct kaiten_outcome outcomes[GROUP_MAX + 1];
@@ -133,11 +135,22 @@ publish_account_end(struct index *index, const struct effect *e)
         index_account_end(index, number, e->epoch);
 }
 
-static void
-publish(struct index *index, const struct batch *b)
+/* Whoever has read the store before must not put into the index what it read: see token_ask(). */
+static bool
+takes_away(const struct effect *e)
 {
+    return e->type != EFFECT_NONE && e->type != EFFECT_ACCOUNT && e->type != EFFECT_TOKEN &&
+           e->type != EFFECT_QUIESCED;
+}
+
+static void
+publish(struct service *svc, const struct batch *b)
+{
+    struct index *index = svc->index;
     for (size_t i = 0; i < b->neffects; i++) {
         const struct effect *e = &b->effects[i];
+        if (takes_away(e))
+            atomic_fetch_add(&svc->ends, 1);
         switch (e->type) {
         case EFFECT_NONE: break;
         case EFFECT_ACCOUNT: publish_account(index, e); break;
@@ -155,8 +168,10 @@ publish(struct index *index, const struct batch *b)
 /* Nobody can tell whether the batch is durable. What it was to end ends here in any case: a secret
  * that is refused too early does less harm than one that the store has revoked and we accept. */
 static void
-publish_ends(struct index *index, const struct batch *b)
+publish_ends(struct service *svc, const struct batch *b)
 {
+    struct index *index = svc->index;
+    atomic_fetch_add(&svc->ends, 1);
     for (size_t i = 0; i < b->neffects; i++) {
         const struct effect *e = &b->effects[i];
         if (e->type == EFFECT_ACCOUNT_END)
@@ -263,7 +278,7 @@ mark_batch(struct committer *c, const struct group *g)
     kt_arena_reset(&c->arena);
     struct batch *b = batch_new(&c->arena);
     if (b)
-        endings_put_mark(b, c->svc->journal);
+        endings_put_mark(b, c->svc->store, c->svc->journal);
     return b && !b->failed ? b : NULL;
 }
 
@@ -350,14 +365,14 @@ conclude(struct committer *c, struct group *g, size_t i, enum kaiten_status stat
     struct request *rq = g->requests[i];
     switch (status) {
     case KAITEN_DONE:
-        publish(c->svc->index, rq->batch);
+        publish(c->svc, rq->batch);
         finish(&g->done, rq);
         return;
     case KAITEN_CONFLICT:
         refuse_conflict(c, g, rq, g->outcomes[i].failed);
         return;
     case KAITEN_UNKNOWN:
-        publish_ends(c->svc->index, rq->batch);
+        publish_ends(c->svc, rq->batch);
         fail_cause(&rq->call, KT_UNAVAILABLE, NULL, "storage cannot say what it has done: %s", why);
         break;
     case KAITEN_RETRY:
@@ -406,8 +421,11 @@ static bool
 take_group(struct committer *c, struct group *g)
 {
     pthread_mutex_lock(&c->lock);
-    while (!c->first && !c->stop)
+    while (!c->first && !c->errands && !c->stop)
         pthread_cond_wait(&c->wake, &c->lock);
+    g->errands = c->errands;
+    c->errands = NULL;
+    c->last_errand = &c->errands;
     for (g->n = 0; c->first && g->n < GROUP_MAX; g->n++) {
         g->requests[g->n] = c->first;
         c->first = c->first->next;
@@ -415,7 +433,16 @@ take_group(struct committer *c, struct group *g)
     if (!c->first)
         c->last = &c->first;
     pthread_mutex_unlock(&c->lock);
-    return g->n != 0;
+    return g->n != 0 || g->errands;
+}
+
+static void
+run_errands(struct errand *list)
+{
+    for (struct errand *next; list; list = next) {
+        next = list->next;
+        list->run(list);
+    }
 }
 
 static void *
@@ -427,8 +454,11 @@ committer_main(void *arg)
         log_line(LOG_LEVEL_ERROR, "committer", "message=%s", "no memory");
         abort();
     }
-    while (take_group(c, g))
-        commit_group(c, g);
+    while (take_group(c, g)) {
+        run_errands(g->errands);
+        if (g->n != 0)
+            commit_group(c, g);
+    }
     free(g);
     return NULL;
 }
@@ -444,6 +474,7 @@ committer_new(struct service *svc, void (*again)(struct request *),
     c->again = again;
     c->done = done;
     c->last = &c->first;
+    c->last_errand = &c->errands;
     kt_arena_init(&c->arena, 64 * 1024);
     pthread_mutex_init(&c->lock, NULL);
     pthread_cond_init(&c->wake, NULL);
@@ -500,6 +531,17 @@ committer_stop(struct committer *c)
     pthread_mutex_unlock(&c->lock);
     pthread_join(c->thread, NULL);
     c->joined = true;
+}
+
+void
+committer_run(struct committer *c, struct errand *e)
+{
+    e->next = NULL;
+    pthread_mutex_lock(&c->lock);
+    *c->last_errand = e;
+    c->last_errand = &e->next;
+    pthread_cond_signal(&c->wake);
+    pthread_mutex_unlock(&c->lock);
 }
 
 void

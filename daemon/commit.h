@@ -19,6 +19,15 @@ struct committer *committer_new(struct service *, void (*again)(struct request *
  * the store. Once the committer was stopped they are refused by way of done(). Any thread. */
 void committer_push(struct committer *, struct request *list);
 
+/* Something else to do on the committer's thread, which alone may write the index and the journal:
+ * before the batches that wait, after the group that is at work. Memory is the caller's until run()
+ * is called, which may free it. Any thread. */
+struct errand {
+    struct errand *next;
+    void (*run)(struct errand *);
+};
+void committer_run(struct committer *, struct errand *);
+
 /* Applies what is waiting, then ends and joins the thread. NULL allowed. */
 void committer_stop(struct committer *);
 

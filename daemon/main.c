@@ -4,6 +4,7 @@
 #include "config.h"
 
 #include "daemon/commit.h"
+#include "daemon/follow.h"
 #include "daemon/idempotency.h"
 #include "daemon/keeper.h"
 #include "daemon/log.h"
@@ -60,7 +61,10 @@ start_threads(struct parts *p)
         !p->svc.committer || !p->svc.workers || !p->loops)
         return parts_fail_errno(EX_OSERR, "starting threads");
     errno = loops_start(p->loops);
-    return errno == 0 ? EX_OK : parts_fail_errno(EX_OSERR, "starting event loops");
+    if (errno != 0)
+        return parts_fail_errno(EX_OSERR, "starting event loops");
+    errno = p->follower ? follower_start(p->follower) : 0;
+    return errno == 0 ? EX_OK : parts_fail_errno(EX_OSERR, "following the store");
 }
 
 /* Nothing is changed in quarantine, by nobody. */
@@ -103,6 +107,7 @@ stop_threads(struct parts *p)
 {
     workers_stop(p->svc.workers);
     keeper_free(p->keeper);
+    follower_stop(p->follower);
     committer_stop(p->svc.committer);
     if (p->loops)
         loops_stop(p->loops);
@@ -148,6 +153,7 @@ static const struct part {
     { parts_open_journal, parts_close_journal, false },
     { parts_begin_time, NULL, false },
     { parts_open_signer, parts_close_signer, false },
+    { parts_begin_following, parts_end_following, false },
     { parts_fill_index, parts_close_index, false },
     { parts_heal_journal, NULL, false },
     { parts_open_backup, parts_close_backup, true },

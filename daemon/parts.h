@@ -16,6 +16,7 @@
 
 struct call;
 struct endings;
+struct follower;
 struct keeper;
 struct kt_arena;
 struct loop;
@@ -50,6 +51,7 @@ struct parts {
     int state_lock;
     struct timeguard guard;
     struct keeper *keeper;
+    struct follower *follower; /* NULL: nobody else writes the store */
     bool accept_clock; /* the wall clock is right, whatever the store says; then end */
     struct loop **loops;
     sigset_t signals;
@@ -90,6 +92,8 @@ void parts_close_signer(struct parts *);
 int parts_restore(struct parts *);
 int parts_open_backup(struct parts *);
 void parts_close_backup(struct parts *);
+int parts_begin_following(struct parts *); /* before the index is filled */
+void parts_end_following(struct parts *);
 int parts_fill_index(struct parts *);
 void parts_close_index(struct parts *);
 

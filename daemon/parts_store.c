@@ -5,6 +5,7 @@
 #include "daemon/parts.h"
 
 #include "daemon/backup.h"
+#include "daemon/follow.h"
 #include "daemon/index.h"
 #include "daemon/log.h"
 #include "daemon/loop.h"
@@ -26,11 +27,24 @@
 
 /* --- store and keys ----------------------------------------------------------------------- */
 
+/* A store that others write cannot be served from memory without being told what they do. */
+static bool
+is_followable(const struct kaiten_storage *s)
+{
+    return !(s->caps & KAITEN_STORAGE_OUTSIDE_WRITERS) || s->changes;
+}
+
 int
 parts_open_storage(struct parts *p)
 {
     struct conf_error err;
     void *instance;
+    if (!is_followable(&p->storage->storage)) {
+        snprintf(err.text, sizeof err.text,
+                 "%s: others may write its store, but it has no changes() to say what",
+                 p->storage->name);
+        return parts_fail(EX_CONFIG, err.text);
+    }
     enum kaiten_status status = plugin_open(p->storage, p->options[0], &instance, &err);
     if (status != KAITEN_DONE) /* what is damaged is so at the next start, too */
         return parts_fail(status == KAITEN_CORRUPT ? EX_DATAERR : EX_TEMPFAIL, err.text);
@@ -164,6 +178,30 @@ retire(void *ctx, void *memory)
         return; /* better lost than freed under a reader */
     *r = (struct retired){ p, memory };
     loops_barrier(p->loops, free_retired, r);
+}
+
+int
+parts_begin_following(struct parts *p)
+{
+    const struct follow_options options = { p->settings->store_poll_ms,
+                                            p->settings->staleness_ms };
+    struct kt_arena arena;
+    struct call call;
+    if (!store_has_outsiders(p->svc.store))
+        return EX_OK;
+    p->follower = follower_new(&p->svc, &options);
+    if (!p->follower)
+        return parts_fail_errno(EX_OSERR, "following the store");
+    parts_begin_call(p, &call, &arena);
+    int status = follower_mark(&call, p->follower);
+    kt_arena_done(&arena);
+    return status == KT_OK ? EX_OK : parts_fail(EX_TEMPFAIL, "the store does not say what changes");
+}
+
+void
+parts_end_following(struct parts *p)
+{
+    follower_free(p->follower);
 }
 
 int

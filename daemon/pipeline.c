@@ -21,7 +21,8 @@
 enum {
     WOULD_BLOCK = CALL_WOULD_BLOCK, /* go on with this step on a worker */
     PARKED = -2,                     /* another thread owns the request now */
-    GO_HOME = -3                     /* go on with this step on the home loop */
+    GO_HOME = -3,                    /* go on with this step on the home loop */
+    ASKS = CALL_ASKS                 /* on a worker, because memory does not know */
 };
 
 struct place {
@@ -62,7 +63,9 @@ enum {
     STEP_BIND = 2, /* the first that looks at the body */
     STEP_RUN = 5,
     CONFLICTS_MAX = 5,
-    TRY_BODY_MAX = 4096 /* bytes of a body that is decoded on the loop */
+    TRY_BODY_MAX = 4096, /* bytes of a body that is decoded on the loop */
+    ASKS_WAITING_MAX = 256 /* requests that wait for a worker: who asks for more than memory knows
+                              is then refused, so that strangers with made-up tokens leave room */
 };
 
 /* --- the steps ---------------------------------------------------------------------------- */
@@ -314,6 +317,15 @@ check_deadline(struct request *rq, int64_t mono_ms)
                 "the request waited too long, please retry");
 }
 
+static bool
+park(struct request *rq, int status)
+{
+    struct workers *workers = rq->call.svc->workers;
+    if (status == ASKS && workers_waiting(workers) >= ASKS_WAITING_MAX)
+        return false;
+    return workers_push(workers, rq);
+}
+
 static enum pipe_result
 run_at(struct request *rq, const struct place *at)
 {
@@ -322,10 +334,10 @@ run_at(struct request *rq, const struct place *at)
         status = go_to(rq, at, STEPS);
     if (status == PARKED)
         return PIPE_PARKED;
-    if (status == WOULD_BLOCK && rq->inline_only)
+    if ((status == WOULD_BLOCK || status == ASKS) && rq->inline_only)
         return PIPE_DECLINED;
-    if (status == WOULD_BLOCK) {
-        if (workers_push(rq->call.svc->workers, rq))
+    if (status == WOULD_BLOCK || status == ASKS) {
+        if (park(rq, status))
             return PIPE_PARKED;
         fail(&rq->call, KT_UNAVAILABLE, "Server.Busy",
              "too many requests are waiting, please retry");

@@ -16,6 +16,7 @@ struct backup;
 struct committer;
 struct digest_keys;
 struct documents;
+struct follower;
 struct index;
 struct journal;
 struct metrics;
@@ -31,16 +32,27 @@ enum service_state {
     SERVICE_DRAINING  /* what was read is answered */
 };
 
+/* How far what memory says can be trusted, of a store that others write too. */
+struct freshness {
+    /* CLOCK_BOOTTIME before the last look at the store was sent whose outcome the index has; what
+     * was committed before is in it. INT64_MIN: nobody knows. */
+    _Atomic int64_t as_of_ms;
+    int64_t max_ms; /* older than this it decides nothing any more */
+};
+
 struct service {
     struct store *store;
     struct index *index;
+    const struct freshness *fresh; /* NULL: nobody else writes the store */
+    struct follower *follower;     /* with it */
+    _Atomic uint64_t ends; /* grows with each ending that the index learns, before it is answered */
     /* Held shared by a worker that looks into the index, and alone by whoever frees memory that
      * the index has retired. Event loops need not: the barrier before the free passed them. */
     pthread_rwlock_t *index_guard;
     struct journal *journal; /* the committer's; NULL: the store forgets everything anyway */
     /* Why the store may have forgotten what was revoked: nothing is accepted, nothing changed.
      * NULL: it has not. */
-    const char *quarantine;
+    _Atomic(const char *) quarantine;
     struct digest_keys *keys;
     struct signer *signer;
     struct committer *committer;

@@ -49,6 +49,13 @@ const struct kaiten_option settings_daemon[] = {
       "How long audit records are kept. 0: for ever." },
     { "last_used_interval", KAITEN_OPT_DURATION, 0, "60s", 1000, 86400000,
       "How often it is written down when tokens were last used; so much may a crash lose of it." },
+    { "store_poll", KAITEN_OPT_DURATION, 0, "20ms", 1, 10000,
+      "Of a store that several daemons write: how often it is asked what the others have changed, "
+      "if it does not say so itself." },
+    { "max_staleness", KAITEN_OPT_DURATION, 0, "1s", 10, 3600000,
+      "Of a store that several daemons write: how long after a revocation by another daemon a "
+      "token may still be accepted, at the very most. When nothing newer than this is known of the "
+      "store, it is asked about each token; when it does not answer, 503." },
     { "embedded_tokens_max", KAITEN_OPT_INT, 0, "100", 1, 1000,
       "Tokens that are embedded in the answer of an account, newest first." },
     { "loops", KAITEN_OPT_INT, 0, "0", 0, 256, "Event loops, each a thread; 0: one per core." },
@@ -334,6 +341,8 @@ read_numbers(struct settings *s)
     s->retention_ms = conf_int(v, "retention");
     s->audit_retention_ms = conf_int(v, "audit_retention");
     s->last_used_ms = conf_int(v, "last_used_interval");
+    s->store_poll_ms = conf_int(v, "store_poll");
+    s->staleness_ms = conf_int(v, "max_staleness");
     s->jwt_lifetime_ms = conf_int(v, "jwt_lifetime");
     s->scopes_unbounded = conf_bool(v, "unbounded_scopes");
 }
@@ -358,6 +367,10 @@ read_daemon(struct settings *s, struct conf_error *err)
     s->journal_file = own_file(s, "journal_file", "revocations.log");
     s->signing_key_file = own_file(s, "signing_key_file", "signing.pem");
     read_numbers(s);
+    if (s->staleness_ms < 2 * s->store_poll_ms)
+        return refuse(err, conf_where(v, "max_staleness", 0),
+                      "[kaitend] max_staleness: %lld ms is less than twice store_poll (%lld ms)",
+                      (long long)s->staleness_ms, (long long)s->store_poll_ms);
     return read_modules(s, err);
 }
 

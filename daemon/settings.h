@@ -37,6 +37,7 @@ struct settings {
     size_t loops, workers, queue_max, embedded_tokens_max;
     int64_t request_ms, drain_ms, lifetime_max_ms, jwt_lifetime_ms;
     int64_t retention_ms, audit_retention_ms, last_used_ms;
+    int64_t store_poll_ms, staleness_ms;
     bool scopes_unbounded;
     struct kt_str *modules;
     size_t nmodules; /* 0: the default list */

@@ -21,6 +21,7 @@ struct loading {
     struct index *index;
     struct endings *endings; /* NULL: there is no journal */
     pthread_mutex_t *lock;   /* of the two above */
+    bool shared;             /* others write the store */
 };
 
 static int
@@ -71,10 +72,12 @@ load_digest(void *ctx, const struct store_row *row)
     struct loading *l = ctx;
     struct verdict_record v;
     kt_arena_reset(l->call->arena);
+    uint32_t number;
     if (row->key.n != 1 + DIGEST_BYTES || !verdict_decode(l->call->arena, row->value, &v))
         return account_bad_record(l->call, 'h');
     pthread_mutex_lock(l->lock);
-    bool added = add(l, (const unsigned char *)row->key.p + 1, &v);
+    bool left_out = l->shared && !index_account_find(l->index, &v.account, &number);
+    bool added = left_out || add(l, (const unsigned char *)row->key.p + 1, &v);
     pthread_mutex_unlock(l->lock);
     return added ? KT_OK : fail_memory(l->call);
 }
@@ -156,7 +159,7 @@ int
 load_index(struct call *call, struct index *index, struct endings *endings, size_t threads)
 {
     pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    struct loading l = { call, index, endings, &lock };
+    struct loading l = { call, index, endings, &lock, store_has_outsiders(call->svc->store) };
     const struct store_range accounts = { KT_LIT("a"), KT_LIT("b"), false, 0 };
     int status = store_scan(call, call->svc->store, &accounts, load_account, &l);
     if (status != KT_OK)

@@ -452,6 +452,16 @@ token_fetch(const struct service *svc, const struct token_digest *digest, unsign
         (turn == 0 ? index_prefetch : index_prefetch_record)(svc->index, digest->bytes);
 }
 
+/* What has ended stays so, however old the view is. */
+static bool
+must_ask(const struct freshness *fresh, enum index_verdict found)
+{
+    if (found != INDEX_LIVE)
+        return found == INDEX_UNKNOWN;
+    int64_t as_of = atomic_load_explicit(&fresh->as_of_ms, memory_order_acquire);
+    return as_of < clock_mono_ms() - fresh->max_ms;
+}
+
 enum token_judgement
 token_judge_digest(const struct service *svc, const struct token_digest *digest,
                    int64_t now_ms, struct index_hit *ret)
@@ -468,6 +478,8 @@ token_judge_digest(const struct service *svc, const struct token_digest *digest,
     /* Whose digest is known was made here, check characters and all. */
     if (found == INDEX_UNKNOWN && !token_text_check(digest->text))
         return TOKEN_MALFORMED;
+    if (svc->fresh && must_ask(svc->fresh, found))
+        return TOKEN_ASK;
     return says[found];
 }
 

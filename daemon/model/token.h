@@ -123,13 +123,15 @@ int token_views_add(struct call *, struct token_views *, const struct token_reco
 int token_views_finish(struct call *, struct token_views *);
 
 /* Whether this secret is good now; never blocks, on an event loop. MALFORMED is said without a
- * look-up. */
+ * look-up. ASK: others write the store, and the index does not know the secret, or may not have
+ * heard for too long that it has ended; token_ask() decides. */
 enum token_judgement {
     TOKEN_LIVE = 0,
     TOKEN_MALFORMED,
     TOKEN_UNKNOWN,
     TOKEN_REVOKED,
-    TOKEN_EXPIRED
+    TOKEN_EXPIRED,
+    TOKEN_ASK
 };
 enum token_judgement token_judge(const struct service *, struct kt_secret_view, int64_t now_ms,
                                  struct index_hit *ret);

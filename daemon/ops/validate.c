@@ -2,6 +2,7 @@
 /* Copyright the kaiten authors */
 #include "config.h"
 
+#include "daemon/model/ask.h"
 #include "daemon/model/scope.h"
 #include "daemon/model/token.h"
 #include "daemon/ops.h"
@@ -9,19 +10,47 @@
 #include "daemon/service.h"
 #include "daemon/signer.h"
 
+/* The verdict, from memory if that suffices, else from the store: on an event loop CALL_ASKS. */
+static int
+judge(struct request *rq, const struct token_digest *digest, struct index_hit *hit,
+      enum token_judgement *ret_said)
+{
+    struct call *call = &rq->call;
+    if (!rq->call.on_loop)
+        return token_ask(call, digest, hit, ret_said);
+    *ret_said = token_judge_digest(call->svc, digest, call->now_ms, hit);
+    return *ret_said == TOKEN_ASK ? CALL_ASKS : KT_OK;
+}
+
+static void
+note_use(const struct request *rq, const struct token_digest *digest, const struct index_hit *hit)
+{
+    if (!rq->call.on_loop)
+        token_note_asked(&rq->call, digest);
+    else
+        token_note_use(rq->call.svc, hit, rq->call.now_ms);
+}
+
 /* One refusal for every reason: malformed, unknown, revoked, expired. */
 int
 token_validate(struct request *rq)
 {
     struct index_hit hit;
+    enum token_judgement said;
     struct call *call = &rq->call;
     if (!rq->credential.p || rq->credential.n == 0)
         return fail(call, KT_UNAUTHORIZED, "ValidateToken.MissingAuthorizationHeader",
                     "missing valid Authorization header");
-    if (token_judge(call->svc, rq->credential, call->now_ms, &hit) != TOKEN_LIVE)
+    const struct token_digest digest = token_digest(call->svc, rq->credential);
+    int status = judge(rq, &digest, &hit, &said);
+    if (status != KT_OK)
+        return status;
+    if (said != TOKEN_LIVE)
         return fail(call, KT_UNAUTHORIZED, "ValidateToken.Invalid", "invalid token");
-    token_note_use(call->svc, &hit, call->now_ms);
+    note_use(rq, &digest, &hit);
     struct kt_str jwt = signer_jwt(call->svc->signer, &hit, call->now_ms);
+    if (!rq->call.on_loop) /* it is the worker's, and the answer goes home */
+        jwt = kt_arena_str(call->arena, jwt);
     if (!jwt.p)
         return fail_cause(call, KT_INTERNAL, "ValidateToken.Failed", "signing failed");
     rq->bearer = jwt;
@@ -38,7 +67,7 @@ invalid(const char *code)
     return v;
 }
 
-/* Texts are the index's own: the answer is encoded before this turn of the loop ends. */
+/* On an event loop texts are the index's own: the answer is encoded before this turn ends. */
 static int
 describe(struct call *call, const struct index_hit *hit, struct kt_verdict *ret)
 {
@@ -62,7 +91,7 @@ may_know(const struct principal *who, const struct index_hit *hit)
 }
 
 static int
-verify_one(struct call *call, const struct token_digest *digest, struct kt_str scope,
+verify_one(struct request *rq, const struct token_digest *digest, struct kt_str scope,
            struct kt_verdict *ret)
 {
     static const char *const codes[] = { [TOKEN_MALFORMED] = "malformed",
@@ -70,7 +99,11 @@ verify_one(struct call *call, const struct token_digest *digest, struct kt_str s
                                          [TOKEN_REVOKED] = "revoked",
                                          [TOKEN_EXPIRED] = "expired" };
     struct index_hit hit;
-    enum token_judgement said = token_judge_digest(call->svc, digest, call->now_ms, &hit);
+    struct call *call = &rq->call;
+    enum token_judgement said;
+    int status = judge(rq, digest, &hit, &said);
+    if (status != KT_OK)
+        return status;
     bool found = said != TOKEN_MALFORMED && said != TOKEN_UNKNOWN;
     if (found && !may_know(call->who, &hit))
         said = TOKEN_UNKNOWN;
@@ -82,7 +115,7 @@ verify_one(struct call *call, const struct token_digest *digest, struct kt_str s
         *ret = invalid("scope");
         return KT_OK;
     }
-    token_note_use(call->svc, &hit, call->now_ms);
+    note_use(rq, digest, &hit);
     return describe(call, &hit, ret);
 }
 
@@ -121,25 +154,27 @@ token_verify(struct request *rq)
         now = token_digest(rq->call.svc, rq->in.verify.token);
         digest = &now;
     }
-    return verify_one(&rq->call, digest, rq->in.verify.scope, &rq->out.verdict);
+    return verify_one(rq, digest, rq->in.verify.scope, &rq->out.verdict);
 }
 
 enum { TOGETHER = 16 }; /* tokens of one call that are looked up at the same time */
 
 static int
-verify_some(struct call *call, const struct kt_secret_view secrets[], size_t n,
+verify_some(struct request *rq, const struct kt_secret_view secrets[], size_t n,
             struct kt_str scope, struct kt_verdict ret[])
 {
+    const struct service *svc = rq->call.svc;
     struct token_digest digests[TOGETHER];
     for (size_t i = 0; i < n; i++) {
-        digests[i] = token_digest(call->svc, secrets[i]);
-        token_fetch(call->svc, &digests[i], 0);
+        digests[i] = token_digest(svc, secrets[i]);
+        if (rq->call.on_loop)
+            token_fetch(svc, &digests[i], 0);
     }
-    for (size_t i = 0; i < n; i++)
-        token_fetch(call->svc, &digests[i], 1);
+    for (size_t i = 0; i < n && rq->call.on_loop; i++)
+        token_fetch(svc, &digests[i], 1);
     int status = KT_OK;
     for (size_t i = 0; i < n && status == KT_OK; i++)
-        status = verify_one(call, &digests[i], scope, &ret[i]);
+        status = verify_one(rq, &digests[i], scope, &ret[i]);
     return status;
 }
 
@@ -155,7 +190,7 @@ token_verify_many(struct request *rq)
         return fail_memory(&rq->call);
     for (size_t i = 0; i < in->tokens.n; i += TOGETHER) {
         size_t n = in->tokens.n - i < TOGETHER ? in->tokens.n - i : TOGETHER;
-        status = verify_some(&rq->call, in->tokens.v + i, n, in->scope, v + i);
+        status = verify_some(rq, in->tokens.v + i, n, in->scope, v + i);
         if (status != KT_OK)
             return status;
     }

@@ -524,7 +524,8 @@ a_token_calls_as_its_account(void **state)
     chain = (authn_chain_free(chain), make_chain(0));
     const struct kt_secret_view view = { secret, strlen(secret) };
     for (int on_loop = 0; on_loop < 2; on_loop++) {
-        struct principal *who = authn_token_caller(&core.svc, view, on_loop);
+        struct kaiten_sink sink = { .svc = &core.svc, .on_loop = on_loop };
+        struct principal *who = authn_token_caller(&sink, view);
         assert_non_null(who);
         assert_int_equal(who->nscopes, 2);
         assert_true(kt_str_is(who->scopes[0], "read:tokens"));
@@ -540,9 +541,10 @@ a_token_calls_as_its_account(void **state)
         principal_unref(who);
     }
     static const char *const not_good[] = { "", "ksh_", "ksh_0000000000000000000000000000000000" };
+    struct kaiten_sink sink = { .svc = &core.svc, .on_loop = true };
     for (size_t i = 0; i < CORE_COUNT(not_good); i++)
         assert_null(authn_token_caller(
-            &core.svc, (struct kt_secret_view){ not_good[i], strlen(not_good[i]) }, true));
+            &sink, (struct kt_secret_view){ not_good[i], strlen(not_good[i]) }));
 }
 
 /* However often it has called: a token that was revoked is refused at once, on both doors. */

@@ -1,0 +1,410 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "daemon/follow.h"
+
+#include "daemon/commit.h"
+#include "daemon/index.h"
+#include "daemon/journal.h"
+#include "daemon/log.h"
+#include "daemon/model/endings.h"
+#include "daemon/model/feed.h"
+#include "daemon/plugin.h"
+#include "daemon/service.h"
+#include "daemon/timeguard.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum {
+    PIECE = 1024,          /* rows that are read, and told to the index, at a time */
+    CALL_MS = 5000,        /* how long the store may take for one answer */
+    BACKOFF_MAX_MS = 500,  /* between questions to a store that does not answer */
+    ARENA_MAX = 64 * 1024 * 1024,
+    KEY_MAX = 96
+};
+
+/* Work for the committer that the follower waits for. */
+struct task {
+    struct errand errand;
+    struct follower *follower;
+    int (*run)(struct follower *);
+    int status;
+    bool done;
+};
+
+struct follower {
+    struct service *svc;
+    struct follow_options options;
+    struct freshness fresh;
+    struct kaiten_position position;
+    struct kt_arena arena; /* the thread's own, as all up to the lock */
+    struct call call;
+    struct feed feed;
+    struct kt_arena commit_arena; /* for what the committer does */
+    bool history_changed;
+    bool failing; /* and it was said */
+    int64_t backoff_ms;
+    size_t swept;
+    _Atomic uint64_t polls, failures, rows, rereads;
+    pthread_t thread;
+    bool started;
+    pthread_mutex_t lock; /* guards what follows, and done of a task */
+    pthread_cond_t wake;
+    bool stop, hinted;
+};
+
+/* --- on the committer's thread ------------------------------------------------------------ */
+
+static void
+run_task(struct errand *e)
+{
+    struct task *t = (struct task *)e;
+    struct follower *f = t->follower;
+    t->status = t->run(f);
+    pthread_mutex_lock(&f->lock);
+    t->done = true;
+    pthread_cond_broadcast(&f->wake);
+    pthread_mutex_unlock(&f->lock);
+}
+
+static int
+commit(struct follower *f, int (*run)(struct follower *))
+{
+    struct task t = { .errand = { .run = run_task }, .follower = f, .run = run };
+    committer_run(f->svc->committer, &t.errand);
+    pthread_mutex_lock(&f->lock);
+    while (!t.done)
+        pthread_cond_wait(&f->wake, &f->lock);
+    pthread_mutex_unlock(&f->lock);
+    return t.status;
+}
+
+static int
+apply_feed(struct follower *f)
+{
+    feed_apply(f->svc, &f->feed);
+    return KT_OK;
+}
+
+/* What the journal knows to have ended must have ended in the store before anybody believes it. */
+static int
+explain_history(struct follower *f)
+{
+    struct service *svc = f->svc;
+    const char *why = "";
+    size_t done = 0;
+    struct call call = { .svc = svc, .arena = &f->commit_arena, .deadline_ms = INT64_MAX,
+                         .now_ms = clock_now_ms(clock_mono_ms()) };
+    kt_arena_reset(call.arena);
+    int status = endings_explain(&call, svc->journal, &why, &done);
+    if (status == KT_OK && why) {
+        atomic_store(&svc->quarantine, why);
+        log_line(LOG_LEVEL_ERROR, "quarantine", "reason=%s message=%s", why,
+                 "no token is accepted and nothing can be changed; see kaitend(8) for "
+                 "--accept-rollback");
+    }
+    if (status == KT_OK && done != 0)
+        log_line(LOG_LEVEL_WARNING, "journal.replayed", "endings=%zu message=%s", done,
+                 "the store has lost them; what was revoked is revoked again");
+    return status;
+}
+
+static int
+begin_reread(struct follower *f)
+{
+    int status = f->history_changed && f->svc->journal ? explain_history(f) : KT_OK;
+    atomic_fetch_add(&f->svc->ends, 1);
+    index_sweep_begin(f->svc->index);
+    return status;
+}
+
+static int
+end_reread(struct follower *f)
+{
+    f->swept = index_sweep(f->svc->index);
+    atomic_fetch_add(&f->svc->ends, 1);
+    return KT_OK;
+}
+
+/* --- reading everything again ------------------------------------------------------------- */
+
+static void
+begin_call(struct follower *f)
+{
+    kt_arena_reset(&f->arena);
+    f->call = (struct call){ .svc = f->svc, .arena = &f->arena,
+                             .now_ms = clock_now_ms(clock_mono_ms()),
+                             .deadline_ms = clock_mono_ms() + CALL_MS };
+}
+
+struct reading {
+    struct follower *follower;
+    unsigned char next[KEY_MAX];
+    size_t nnext;
+};
+
+static int
+take_row(void *ctx, const struct store_row *row)
+{
+    struct reading *r = ctx;
+    if (row->key.n + 1 > sizeof r->next)
+        return fail(&r->follower->call, KT_INTERNAL, NULL, "a key of space '%c' is too long",
+                    row->key.p[0]);
+    memcpy(r->next, row->key.p, row->key.n);
+    r->next[row->key.n] = 0; /* from its next neighbour on */
+    r->nnext = row->key.n + 1;
+    return feed_add(&r->follower->call, &r->follower->feed, row);
+}
+
+static bool
+is_stopping(struct follower *f)
+{
+    pthread_mutex_lock(&f->lock);
+    bool stop = f->stop;
+    pthread_mutex_unlock(&f->lock);
+    return stop;
+}
+
+/* In pieces: the store is not kept waiting while the committer is at work. */
+static int
+reread_space(struct follower *f, char space)
+{
+    const char to = (char)(space + 1);
+    struct reading r = { .follower = f, .next = { (unsigned char)space }, .nnext = 1 };
+    do {
+        const struct store_range range = { { (const char *)r.next, r.nnext }, { &to, 1 }, false,
+                                           PIECE };
+        unsigned char from[KEY_MAX];
+        memcpy(from, r.next, r.nnext);
+        struct store_range copy = range;
+        copy.from.p = (const char *)from;
+        begin_call(f);
+        feed_clear(&f->feed);
+        int status = is_stopping(f) ? KT_UNAVAILABLE
+                                    : store_scan(&f->call, f->svc->store, &copy, take_row, &r);
+        if (status == KT_OK && f->feed.n != 0)
+            status = commit(f, apply_feed);
+        if (status != KT_OK)
+            return status;
+    } while (f->feed.n == PIECE);
+    return KT_OK;
+}
+
+static int
+reread(struct follower *f, const struct kaiten_position *now)
+{
+    int64_t began = clock_mono_ms();
+    f->history_changed = now->history != f->position.history;
+    atomic_store(&f->fresh.as_of_ms, INT64_MIN);
+    atomic_fetch_add(&f->rereads, 1);
+    log_line(LOG_LEVEL_WARNING, "follow.reread", "message=%s",
+             f->history_changed ? "the store has another history" : "the last look was long ago");
+    int status = commit(f, begin_reread);
+    for (const char *space = FEED_SPACES; *space && status == KT_OK; space++)
+        status = reread_space(f, *space);
+    if (status == KT_OK)
+        status = commit(f, end_reread);
+    if (status == KT_OK)
+        log_line(LOG_LEVEL_NOTICE, "follow.reread", "tokens_gone=%zu ms=%ld", f->swept,
+                 (long)(clock_mono_ms() - began));
+    return status;
+}
+
+/* --- asking what has changed -------------------------------------------------------------- */
+
+static int
+take_change(void *ctx, const struct store_row *row)
+{
+    struct follower *f = ctx;
+    return feed_add(&f->call, &f->feed, row);
+}
+
+static int
+poll_store(struct follower *f)
+{
+    struct kaiten_position now = { 0, 0 };
+    begin_call(f);
+    feed_clear(&f->feed);
+    const int64_t sent_ms = clock_mono_ms();
+    int status = store_changes(&f->call, f->svc->store, &f->position, FEED_SPACES, take_change, f,
+                               &now);
+    size_t n = f->feed.n;
+    if (status == KT_CONFLICT)
+        status = reread(f, &now);
+    else if (status == KT_OK && n != 0)
+        status = commit(f, apply_feed);
+    if (status != KT_OK)
+        return status;
+    f->position = now;
+    atomic_fetch_add(&f->rows, n);
+    atomic_store_explicit(&f->fresh.as_of_ms, sent_ms, memory_order_release);
+    return KT_OK;
+}
+
+/* Once for each time that the store goes away and comes back. */
+static void
+note_outcome(struct follower *f, int status)
+{
+    atomic_fetch_add(&f->polls, 1);
+    if (status != KT_OK) {
+        atomic_fetch_add(&f->failures, 1);
+        int64_t next = f->backoff_ms == 0 ? f->options.poll_ms : 2 * f->backoff_ms;
+        f->backoff_ms = next < BACKOFF_MAX_MS ? next : BACKOFF_MAX_MS;
+    }
+    if (status != KT_OK && !f->failing)
+        log_line(LOG_LEVEL_WARNING, "follow.failed", "message=%.*s", KT_FMT(f->call.err.detail));
+    if (status == KT_OK && f->failing)
+        log_line(LOG_LEVEL_NOTICE, "follow.again", "message=%s", "the store answers again");
+    if (status == KT_OK)
+        f->backoff_ms = 0;
+    f->failing = status != KT_OK;
+}
+
+/* --- the thread --------------------------------------------------------------------------- */
+
+static void
+on_change(void *ctx)
+{
+    struct follower *f = ctx;
+    pthread_mutex_lock(&f->lock);
+    f->hinted = true;
+    pthread_cond_broadcast(&f->wake);
+    pthread_mutex_unlock(&f->lock);
+}
+
+/* Until the next question is due, or a hint came: a hint does not shorten a backoff. False: the
+ * end. */
+static bool
+rest(struct follower *f, int64_t began_ms)
+{
+    int64_t due = began_ms + (f->backoff_ms != 0 ? f->backoff_ms : f->options.poll_ms);
+    int64_t left = due - clock_mono_ms();
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += left > 0 ? left / 1000 : 0;
+    until.tv_nsec += left > 0 ? left % 1000 * 1000000 : 0;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    pthread_mutex_lock(&f->lock);
+    int status = left > 0 ? 0 : ETIMEDOUT;
+    while (!f->stop && status == 0 && (!f->hinted || f->backoff_ms != 0))
+        status = pthread_cond_timedwait(&f->wake, &f->lock, &until);
+    f->hinted = false;
+    bool go_on = !f->stop;
+    pthread_mutex_unlock(&f->lock);
+    return go_on;
+}
+
+static void *
+follower_main(void *arg)
+{
+    struct follower *f = arg;
+    int64_t began;
+    do {
+        began = clock_mono_ms();
+        note_outcome(f, poll_store(f));
+    } while (rest(f, began));
+    return NULL;
+}
+
+struct follower *
+follower_new(struct service *svc, const struct follow_options *options)
+{
+    pthread_condattr_t monotonic;
+    struct follower *f = calloc(1, sizeof *f);
+    if (!f)
+        return NULL;
+    f->svc = svc;
+    f->options = *options;
+    f->fresh.max_ms = options->staleness_ms;
+    atomic_init(&f->fresh.as_of_ms, INT64_MIN);
+    kt_arena_init(&f->arena, ARENA_MAX);
+    kt_arena_init(&f->commit_arena, ARENA_MAX);
+    feed_init(&f->feed);
+    pthread_mutex_init(&f->lock, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&f->wake, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    svc->fresh = &f->fresh;
+    svc->follower = f;
+    return f;
+}
+
+int
+follower_mark(struct call *call, struct follower *f)
+{
+    const int64_t sent_ms = clock_mono_ms();
+    int status = store_changes(call, f->svc->store, NULL, FEED_SPACES, take_change, f,
+                               &f->position);
+    if (status == KT_OK)
+        atomic_store(&f->fresh.as_of_ms, sent_ms);
+    else
+        log_line(LOG_LEVEL_ERROR, "follow.failed", "message=%.*s", KT_FMT(call->err.detail));
+    return status;
+}
+
+int
+follower_start(struct follower *f)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&f->thread, NULL, follower_main, f);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    f->started = error == 0;
+    if (f->started) {
+        pthread_setname_np(f->thread, "follower");
+        host_on_change(on_change, f);
+    }
+    return error;
+}
+
+void
+follower_stop(struct follower *f)
+{
+    if (!f || !f->started)
+        return;
+    host_on_change(NULL, NULL);
+    pthread_mutex_lock(&f->lock);
+    f->stop = true;
+    pthread_cond_broadcast(&f->wake);
+    pthread_mutex_unlock(&f->lock);
+    pthread_join(f->thread, NULL);
+    f->started = false;
+}
+
+void
+follower_free(struct follower *f)
+{
+    if (!f)
+        return;
+    follower_stop(f);
+    feed_done(&f->feed);
+    kt_arena_done(&f->arena);
+    kt_arena_done(&f->commit_arena);
+    pthread_mutex_destroy(&f->lock);
+    pthread_cond_destroy(&f->wake);
+    free(f);
+}
+
+void
+follower_stats(const struct follower *f, struct follow_stats *ret)
+{
+    int64_t as_of = atomic_load(&f->fresh.as_of_ms);
+    *ret = (struct follow_stats){
+        .age_ms = as_of == INT64_MIN ? -1 : clock_mono_ms() - as_of,
+        .staleness_ms = f->fresh.max_ms,
+        .polls = atomic_load(&f->polls),
+        .failures = atomic_load(&f->failures),
+        .rows = atomic_load(&f->rows),
+        .rereads = atomic_load(&f->rereads),
+    };
+}

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "daemon/model/feed.h"
+
+#include "daemon/index.h"
+#include "daemon/journal.h"
+#include "daemon/log.h"
+#include "daemon/model/account.h"
+#include "daemon/model/digest.h"
+#include "daemon/model/record.h"
+#include "daemon/model/token.h"
+#include "daemon/model/verdict.h"
+#include "daemon/service.h"
+#include "daemon/timeguard.h"
+
+#include <stdlib.h>
+
+enum feed_type {
+    FEED_ACCOUNT = 1,
+    FEED_ACCOUNT_GONE,  /* says nothing of an account that the index does not know */
+    FEED_ACCOUNT_ENDED, /* goes into the index in any case */
+    FEED_TOKEN,
+    FEED_TOKEN_GONE,
+    FEED_USED
+};
+
+/* Texts are in the feed's arena. */
+struct feed_change {
+    enum feed_type type;
+    struct uuid org, account;        /* ACCOUNT_... */
+    struct account_record record;    /* ACCOUNT */
+    struct verdict_record verdict;   /* TOKEN */
+    unsigned char digest[DIGEST_BYTES];
+    uint32_t used_s;                 /* USED */
+};
+
+void
+feed_init(struct feed *f)
+{
+    *f = (struct feed){ .v = NULL };
+    kt_arena_init(&f->arena, FEED_ARENA_MAX);
+}
+
+void
+feed_clear(struct feed *f)
+{
+    kt_arena_reset(&f->arena);
+    f->n = 0;
+}
+
+void
+feed_done(struct feed *f)
+{
+    kt_arena_done(&f->arena);
+    free(f->v);
+}
+
+/* --- reading rows ------------------------------------------------------------------------- */
+
+static struct feed_change *
+next_change(struct feed *f)
+{
+    if (f->n == f->room) {
+        size_t room = f->room == 0 ? 16 : 2 * f->room;
+        struct feed_change *v = reallocarray(f->v, room, sizeof *v);
+        if (!v)
+            return NULL;
+        f->v = v;
+        f->room = room;
+    }
+    f->v[f->n] = (struct feed_change){ .type = FEED_ACCOUNT };
+    return &f->v[f->n++];
+}
+
+static bool
+read_account(struct feed_change *c, const struct store_row *row)
+{
+    if (row->key.n != 1 + sizeof c->org.b + sizeof c->account.b)
+        return false;
+    memcpy(c->org.b, row->key.p + 1, sizeof c->org.b);
+    memcpy(c->account.b, row->key.p + 1 + sizeof c->org.b, sizeof c->account.b);
+    c->type = row->value.p ? FEED_ACCOUNT : FEED_ACCOUNT_GONE;
+    return !row->value.p || account_decode(row->value, &c->record);
+}
+
+static bool
+read_token(struct feed *f, struct feed_change *c, const struct store_row *row)
+{
+    if (row->key.n != 1 + DIGEST_BYTES)
+        return false;
+    memcpy(c->digest, row->key.p + 1, DIGEST_BYTES);
+    c->type = row->value.p ? FEED_TOKEN : FEED_TOKEN_GONE;
+    return !row->value.p || verdict_decode(&f->arena, row->value, &c->verdict);
+}
+
+static bool
+read_use(struct feed_change *c, const struct store_row *row)
+{
+    struct record_in in;
+    c->type = FEED_USED;
+    if (row->key.n != 1 + INDEX_KEPT_BYTES)
+        return false;
+    memcpy(c->digest, row->key.p + 1, INDEX_KEPT_BYTES);
+    if (!row->value.p)
+        return true;
+    record_open(&in, row->value);
+    uint8_t format = record_u8(&in);
+    c->used_s = record_u32(&in);
+    return record_done(&in) && format == USED_FORMAT;
+}
+
+static int
+no_memory(struct call *call)
+{
+    return fail(call, KT_UNAVAILABLE, NULL, "no memory for what others have written");
+}
+
+int
+feed_add(struct call *call, struct feed *f, const struct store_row *row)
+{
+    struct store_row copy = *row;
+    struct feed_change *c = next_change(f);
+    if (row->value.p)
+        copy.value = kt_arena_str(&f->arena, row->value);
+    if (!c || (row->value.p && !copy.value.p))
+        return no_memory(call);
+    char space = row->key.n == 0 ? '-' : row->key.p[0];
+    bool good = (space == 'a' && read_account(c, &copy)) ||
+                (space == 'h' && read_token(f, c, &copy)) || (space == 'u' && read_use(c, &copy));
+    if (good)
+        return KT_OK;
+    return fail(call, KT_INTERNAL, NULL, "a stored record of space '%c' has another form", space);
+}
+
+int
+feed_add_ended(struct call *call, struct feed *f, const struct uuid *org,
+               const struct uuid *account)
+{
+    struct feed_change *c = next_change(f);
+    if (!c)
+        return no_memory(call);
+    c->type = FEED_ACCOUNT_ENDED;
+    c->org = *org;
+    c->account = *account;
+    return KT_OK;
+}
+
+/* --- into the index ----------------------------------------------------------------------- */
+
+struct applying {
+    struct index *index;
+    struct journal *journal; /* NULL: there is none, or there is no room */
+    int64_t now_ms;
+    size_t ends, written;
+};
+
+/* From now on it counts as ended, whatever copy of the store is put back. An ending that finds no
+ * room is written down at the next start, which compares the two. */
+static void
+write_down(struct applying *a, const struct journal_entry *entry)
+{
+    if (!a->journal)
+        return;
+    if (a->written++ % JOURNAL_ROOM == 0) {
+        journal_sync(a->journal);
+        if (!journal_reserve(a->journal, JOURNAL_ROOM)) {
+            log_line(LOG_LEVEL_WARNING, "journal.full", "message=%s",
+                     "there is no room for what others have ended");
+            a->journal = NULL;
+            return;
+        }
+    }
+    journal_add(a->journal, entry);
+}
+
+static void
+write_account(struct applying *a, enum journal_type type, const struct uuid *org,
+              const struct uuid *account, uint32_t epoch)
+{
+    struct journal_entry entry = { .type = type, .epoch = epoch, .at_ms = a->now_ms, .org = *org };
+    memcpy(entry.id, account->b, sizeof account->b);
+    write_down(a, &entry);
+}
+
+static void
+rename_account(struct index *index, uint32_t number, const struct account_record *r)
+{
+    const struct index_account_text text = { r->org_ext, r->slug, r->external_id, r->name };
+    const struct index_account_text *now = atomic_load(&index_account_at(index, number)->text);
+    if (!kt_str_eq(now->name, r->name) && index_account_rename(index, number, &text) != INDEX_OK)
+        log_line(LOG_LEVEL_WARNING, "index.rename", "message=%s", "no memory");
+}
+
+static void
+apply_account(struct applying *a, const struct feed_change *c)
+{
+    const struct account_record *r = &c->record;
+    const struct index_account_text text = { r->org_ext, r->slug, r->external_id, r->name };
+    uint32_t number, known = ACCOUNT_EPOCH_FIRST;
+    enum index_status status =
+        index_account_put(a->index, &r->id, &r->org, &text, r->epoch, &number);
+    if (status == INDEX_NO_MEMORY) {
+        a->ends++; /* perhaps of an epoch */
+        return;
+    }
+    if (status == INDEX_PRESENT) {
+        known = atomic_load(&index_account_at(a->index, number)->epoch);
+        rename_account(a->index, number, r);
+        index_account_set_epoch(a->index, number, r->epoch);
+    }
+    if (r->epoch > known)
+        write_account(a, JOURNAL_EPOCH, &r->org, &r->id, r->epoch);
+}
+
+static void
+apply_account_end(struct applying *a, const struct feed_change *c)
+{
+    static const struct index_account_text gone = { KT_LIT(""), KT_LIT(""), KT_LIT(""),
+                                                    KT_LIT("") };
+    uint32_t number;
+    a->ends += c->type == FEED_ACCOUNT_GONE;
+    bool there = index_account_find(a->index, &c->account, &number);
+    if (!there && c->type == FEED_ACCOUNT_ENDED)
+        there = index_account_put(a->index, &c->account, &c->org, &gone, UINT32_MAX, &number) !=
+                INDEX_NO_MEMORY;
+    if (!there)
+        return;
+    if ((atomic_load(&index_account_at(a->index, number)->flags) & INDEX_ACCOUNT_ENDED) == 0 &&
+        c->type == FEED_ACCOUNT_GONE)
+        write_account(a, JOURNAL_ACCOUNT, &c->org, &c->account, UINT32_MAX);
+    index_account_end(a->index, number, UINT32_MAX);
+}
+
+static void
+write_token(struct applying *a, const struct feed_change *c, enum index_news news,
+            int64_t until_ms)
+{
+    struct journal_entry entry = { .type = JOURNAL_TOKEN, .at_ms = a->now_ms,
+                                   .until_ms = until_ms };
+    if (news == INDEX_NEWS_EARLIER) {
+        entry.type = JOURNAL_CAP;
+        entry.ends_ms = c->verdict.expires_ms;
+    }
+    memcpy(entry.id, c->digest, sizeof entry.id);
+    write_down(a, &entry);
+}
+
+/* What cannot be added for want of memory is a miss, and misses ask the store; what ends something
+ * that is there needs no memory. */
+static void
+apply_token(struct applying *a, const struct feed_change *c)
+{
+    const struct verdict_record *v = &c->verdict;
+    struct index_token token = { .id = v->token, .epoch = v->epoch, .expires_ms = v->expires_ms,
+                                 .revoked = v->revoked };
+    enum index_news news;
+    int64_t until_ms;
+    a->ends += v->revoked;
+    if (!index_account_find(a->index, &v->account, &token.account))
+        return;
+    if (index_scopes_put(a->index, v->scopes, v->nscopes, &token.scopes) == INDEX_NO_MEMORY) {
+        (void)index_remove(a->index, c->digest);
+        return;
+    }
+    (void)index_merge(a->index, c->digest, &token, &news, &until_ms);
+    if (news != INDEX_NEWS_NONE)
+        write_token(a, c, news, until_ms);
+}
+
+static void
+apply_change(struct applying *a, const struct feed_change *c)
+{
+    switch (c->type) {
+    case FEED_ACCOUNT: apply_account(a, c); break;
+    case FEED_ACCOUNT_GONE:
+    case FEED_ACCOUNT_ENDED: apply_account_end(a, c); break;
+    case FEED_TOKEN: apply_token(a, c); break;
+    case FEED_TOKEN_GONE:
+        a->ends++;
+        (void)index_remove(a->index, c->digest);
+        break;
+    case FEED_USED: (void)index_set_used(a->index, c->digest, c->used_s); break;
+    }
+}
+
+static bool
+is_account(const struct feed_change *c)
+{
+    return c->type <= FEED_ACCOUNT_ENDED;
+}
+
+/* What is refused too early does no harm, so the index comes first. */
+void
+feed_apply(struct service *svc, const struct feed *f)
+{
+    struct applying a = { .index = svc->index, .journal = svc->journal,
+                          .now_ms = clock_now_ms(clock_mono_ms()) };
+    for (size_t i = 0; i < f->n; i++)
+        if (is_account(&f->v[i]))
+            apply_change(&a, &f->v[i]);
+    for (size_t i = 0; i < f->n; i++)
+        if (!is_account(&f->v[i]))
+            apply_change(&a, &f->v[i]);
+    if (a.ends != 0)
+        atomic_fetch_add(&svc->ends, 1);
+    if (a.journal)
+        journal_sync(a.journal);
+}

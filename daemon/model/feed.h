@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* Rows that somebody else may have written, on their way into the index and the revocation journal.
+ *
+ * Rows are decoded by whoever has read them, and applied by the committer. They may come twice, out
+ * of order, or late: nothing that has ended is revived by them. */
+#ifndef FEED_H
+#define FEED_H
+
+#include "daemon/call.h"
+#include "daemon/store.h"
+
+struct feed_change;
+
+/* Spaces that the index is made from; the changes of these are followed. */
+#define FEED_SPACES "ahu"
+
+enum { FEED_ARENA_MAX = 512 * 1024 * 1024 }; /* bytes of the rows of one feed */
+
+/* One thread at a time. */
+struct feed {
+    struct kt_arena arena;
+    struct feed_change *v;
+    size_t n, room;
+};
+
+void feed_init(struct feed *);
+void feed_clear(struct feed *); /* keeps its memory */
+void feed_done(struct feed *);
+
+/* Takes a copy of a row, or of its absence, of one of the FEED_SPACES; call is for what is wrong
+ * with it. 0 or a kind, of which the log knows nothing yet. */
+int feed_add(struct call *, struct feed *, const struct store_row *);
+
+/* The account of these ids is gone: what comes with it is known as revoked. 0 or a kind. */
+int feed_add_ended(struct call *, struct feed *, const struct uuid *org,
+                   const struct uuid *account);
+
+/* Tells the index all of it, accounts first, then the journal what has ended. Tokens of accounts
+ * that the index does not know are left out: whoever asks for one asks the store. On the
+ * committer's thread. */
+void feed_apply(struct service *, const struct feed *);
+
+#endif
