@@ -206,6 +206,13 @@ const struct kaiten_host host_table = {
     .forget = host_forget,
 };
 
+static void
+set_error(const struct plugin *p, const struct kaiten_err *why, struct conf_error *err)
+{
+    snprintf(err->text, sizeof err->text, "%s: %s", p->name,
+             why->text[0] ? why->text : "failed without saying why");
+}
+
 enum kaiten_status
 plugin_open(const struct plugin *p, const struct conf_values *options, void **ret_instance,
             struct conf_error *err)
@@ -216,7 +223,19 @@ plugin_open(const struct plugin *p, const struct conf_values *options, void **re
         p->kind == PLUGIN_STORAGE ? p->storage.open(&host_table, config, ret_instance, &why)
                                   : p->auth.open(&host_table, config, ret_instance, &why);
     if (status != KAITEN_DONE)
-        snprintf(err->text, sizeof err->text, "%s: %s", p->name,
-                 why.text[0] ? why.text : "failed without saying why");
+        set_error(p, &why, err);
+    return status;
+}
+
+enum kaiten_status
+plugin_init(const struct plugin *p, const struct conf_values *options, struct conf_error *err)
+{
+    struct kaiten_err why = { "" };
+    if (!p->storage.init)
+        return KAITEN_DONE;
+    enum kaiten_status status =
+        p->storage.init(&host_table, (const struct kaiten_config *)options, &why);
+    if (status != KAITEN_DONE)
+        set_error(p, &why, err);
     return status;
 }

@@ -226,13 +226,15 @@ print_usage(FILE *f)
 {
     fputs("usage: kaitend [-c FILE] [--check | --dump-config | --dump-options |\n"
           "                          --accept-rollback keep|revoke | --accept-clock |\n"
-          "                          --restore DIR [--replace]]\n"
+          "                          --restore DIR [--replace] | --init-store]\n"
           "       kaitend --dump-plugin NAME | --version | --help\n"
           "\n"
           "  -c, --config FILE   configuration (default " SYSCONFDIR "/kaitend/kaitend.conf)\n"
           "  -t, --check         check the configuration and its plugins' options, then end\n"
           "  --restore DIR       put a copy of the store in place, then end; with --replace also\n"
           "                      where there is a store, which is kept aside\n"
+          "  --init-store        make the store or bring it to this version's format, then end;\n"
+          "                      only stores that the daemon itself may not make need it\n"
           "  --accept-rollback keep|revoke\n"
           "                      accept a store that was put back to an older state, then end\n"
           "  --accept-clock      accept the clock although later times have passed, then end\n"
@@ -322,6 +324,23 @@ restore(struct parts *p)
     return code;
 }
 
+/* Whoever runs this may have rights that the daemon's user has not, so it stays who it is. */
+static int
+init_store(struct parts *p)
+{
+    size_t i = 0;
+    int code = EX_OK;
+    for (; table[i].start != parts_load_tls && code == EX_OK; i++)
+        if (table[i].start != parts_become_user)
+            code = table[i].start(p);
+    if (code == EX_OK)
+        code = parts_init_store(p);
+    while (i-- > 0)
+        if (table[i].stop)
+            table[i].stop(p);
+    return code;
+}
+
 enum mode { MODE_SERVE, MODE_CHECK, MODE_DUMP_CONFIG };
 
 static int
@@ -332,7 +351,7 @@ run(struct parts *p, const char *path, enum mode mode)
         return parts_fail(EX_CONFIG, err.text);
     int code = EX_OK;
     if (mode == MODE_SERVE) {
-        code = p->restore_from ? restore(p) : serve(p);
+        code = p->init_store ? init_store(p) : p->restore_from ? restore(p) : serve(p);
     } else {
         code = parts_load_plugins(p);
         if (code == EX_OK && mode == MODE_CHECK)
@@ -361,7 +380,7 @@ main(int argc, char **argv)
 {
     enum {
         DUMP_CONFIG = 256, DUMP_OPTIONS, DUMP_PLUGIN, ACCEPT_ROLLBACK, ACCEPT_CLOCK, RESTORE,
-        REPLACE
+        REPLACE, INIT_STORE
     };
     static const struct option longs[] = {
         { "config", required_argument, NULL, 'c' },
@@ -369,6 +388,7 @@ main(int argc, char **argv)
         { "accept-rollback", required_argument, NULL, ACCEPT_ROLLBACK },
         { "restore", required_argument, NULL, RESTORE },
         { "replace", no_argument, NULL, REPLACE },
+        { "init-store", no_argument, NULL, INIT_STORE },
         { "accept-clock", no_argument, NULL, ACCEPT_CLOCK },
         { "dump-config", no_argument, NULL, DUMP_CONFIG },
         { "dump-options", no_argument, NULL, DUMP_OPTIONS },
@@ -391,6 +411,7 @@ main(int argc, char **argv)
             break;
         case RESTORE: parts.restore_from = optarg; break;
         case REPLACE: parts.restore_replace = true; break;
+        case INIT_STORE: parts.init_store = true; break;
         case ACCEPT_CLOCK: parts.accept_clock = true; break;
         case DUMP_CONFIG: mode = MODE_DUMP_CONFIG; break;
         case DUMP_OPTIONS: return dump_options();

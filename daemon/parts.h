@@ -48,6 +48,7 @@ struct parts {
     struct endings *endings; /* what the journal said, until the index is filled */
     const char *restore_from; /* folder of a copy to be put in place; then end */
     bool restore_replace;
+    bool init_store; /* have the plugin make it; then end */
     int state_lock;
     struct timeguard guard;
     struct keeper *keeper;
@@ -90,6 +91,7 @@ int parts_begin_time(struct parts *); /* the high-water mark of time */
 int parts_open_signer(struct parts *);
 void parts_close_signer(struct parts *);
 int parts_restore(struct parts *);
+int parts_init_store(struct parts *);
 int parts_open_backup(struct parts *);
 void parts_close_backup(struct parts *);
 int parts_begin_following(struct parts *); /* before the index is filled */

@@ -259,6 +259,16 @@ parts_restore(struct parts *p)
 }
 
 int
+parts_init_store(struct parts *p)
+{
+    struct conf_error err;
+    enum kaiten_status status = plugin_init(p->storage, p->options[0], &err);
+    if (status == KAITEN_DONE)
+        return EX_OK;
+    return parts_fail(status == KAITEN_RETRY ? EX_TEMPFAIL : EX_CANTCREAT, err.text);
+}
+
+int
 parts_open_backup(struct parts *p)
 {
     char folder[PATH_MAX];

@@ -58,6 +58,11 @@ struct kaiten_err {
 enum kaiten_status plugin_open(const struct plugin *, const struct conf_values *,
                                void **ret_instance, struct conf_error *err);
 
+/* Has a storage plugin make its store or bring it up to date; KAITEN_DONE when its open() does that
+ * by itself. Else err has the plugin's words. */
+enum kaiten_status plugin_init(const struct plugin *, const struct conf_values *,
+                               struct conf_error *err);
+
 struct principal;
 struct service;
 
