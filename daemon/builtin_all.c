@@ -12,6 +12,9 @@ extern const struct kaiten_storage kaiten_storage_memory;
 #ifdef WITH_BDB
 extern const struct kaiten_storage kaiten_storage_bdb;
 #endif
+#ifdef WITH_POSTGRES
+extern const struct kaiten_storage kaiten_storage_postgres;
+#endif
 
 const struct plugin_builtin plugin_builtins[] = {
     { .name = "auth-jwt", .auth = &kaiten_auth_jwt },
@@ -20,6 +23,9 @@ const struct plugin_builtin plugin_builtins[] = {
     { .name = "storage-memory", .storage = &kaiten_storage_memory },
 #ifdef WITH_BDB
     { .name = "storage-bdb", .storage = &kaiten_storage_bdb },
+#endif
+#ifdef WITH_POSTGRES
+    { .name = "storage-postgres", .storage = &kaiten_storage_postgres },
 #endif
     { .name = NULL },
 };

@@ -11,7 +11,8 @@ import sys
 
 SOURCE = pathlib.Path(os.environ.get("abs_top_srcdir", pathlib.Path(__file__).parents[2]))
 BUILD = pathlib.Path(os.environ.get("abs_top_builddir", SOURCE))
-PLUGINS = ["storage-bdb", "storage-memory", "auth-jwt", "auth-peer", "auth-token"]
+PLUGINS = ["storage-bdb", "storage-memory", "storage-postgres",
+           "auth-jwt", "auth-peer", "auth-token"]
 
 
 def dump(*args):

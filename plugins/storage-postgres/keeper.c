@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "plugins/storage-postgres/pg.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+enum {
+    CONNECT_MS = 1000,    /* for one attempt */
+    BACKOFF_MIN_MS = 50,
+    BACKOFF_MAX_MS = 400, /* so short that the daemon is back within two seconds of the database */
+    PURGE_MS = 60000,
+    PURGE_MORE_MS = 500,  /* while there is more to do */
+    PURGE_ROWS = 10000,
+    PURGE_WAIT_MS = 10000
+};
+
+struct keeper {
+    struct pg *pg;
+    int64_t connect_at; /* not before */
+    int64_t backoff;
+    int64_t purge_at;
+};
+
+/* Somebody waits for news of the database. */
+static void
+set_down(struct keeper *k, bool down, const struct pg_why *why)
+{
+    struct pg *pg = k->pg;
+    pthread_mutex_lock(&pg->mutex);
+    bool changed = pg->down != down;
+    pg->down = down;
+    if (down)
+        pg->down_why = *why;
+    pthread_cond_broadcast(&pg->given);
+    pthread_mutex_unlock(&pg->mutex);
+    if (changed && down)
+        pg->host.log(KAITEN_LOG_WARNING, "storage-postgres: no connection: %s", why->text);
+    else if (changed)
+        pg->host.log(KAITEN_LOG_NOTICE, "storage-postgres: connected again");
+}
+
+static PGconn *
+keeper_connect(struct keeper *k)
+{
+    struct pg_why why = { "" };
+    PGconn *pq = pg_connect(&k->pg->target, pg_now() + CONNECT_MS, &why);
+    if (pq) {
+        k->backoff = 0;
+        set_down(k, false, NULL);
+        return pq;
+    }
+    k->backoff = k->backoff ? k->backoff * 2 : BACKOFF_MIN_MS;
+    if (k->backoff > BACKOFF_MAX_MS)
+        k->backoff = BACKOFF_MAX_MS;
+    k->connect_at = pg_now() + k->backoff;
+    set_down(k, true, &why);
+    return NULL;
+}
+
+static struct pg_slot *
+find_empty(struct pg *pg)
+{
+    struct pg_slot *empty = NULL;
+    pthread_mutex_lock(&pg->mutex);
+    for (unsigned i = 0; i < pg->nslots && !empty; i++)
+        if (pg->slots[i].state == PG_EMPTY)
+            empty = &pg->slots[i];
+    pthread_mutex_unlock(&pg->mutex);
+    return empty;
+}
+
+/* Fills empty slots until one attempt fails. Nobody else touches an empty slot. */
+static void
+fill_slots(struct keeper *k)
+{
+    struct pg *pg = k->pg;
+    struct pg_slot *slot;
+    while (!atomic_load(&pg->stop) && pg_now() >= k->connect_at && (slot = find_empty(pg))) {
+        PGconn *pq = keeper_connect(k);
+        if (!pq)
+            return;
+        pthread_mutex_lock(&pg->mutex);
+        slot->pq = pq;
+        slot->state = PG_IDLE;
+        pthread_cond_broadcast(&pg->given);
+        pthread_mutex_unlock(&pg->mutex);
+    }
+}
+
+static void
+side_close(struct pg *pg)
+{
+    PQfinish(pg->side);
+    pg->side = NULL;
+}
+
+/* The keeper's own connection. What was said while there was none is lost:
+ * the daemon is to look. */
+static void
+side_open(struct keeper *k)
+{
+    struct pg *pg = k->pg;
+    PGresult *result = NULL;
+    struct pg_why why = { "" };
+    if (pg_now() < k->connect_at || !(pg->side = keeper_connect(k)))
+        return;
+    if (pg->options.pooler)
+        return;
+    if (pg_query(pg->side, "LISTEN kaiten", NULL, pg_now() + CONNECT_MS, &result, &why) !=
+        KAITEN_DONE) {
+        side_close(pg);
+        k->connect_at = pg_now() + BACKOFF_MAX_MS;
+        return;
+    }
+    PQclear(result);
+    pg->host.changed(pg, (struct kaiten_bytes){ NULL, 0 }, 0);
+}
+
+static void
+hear_notices(struct pg *pg)
+{
+    PGnotify *notice;
+    bool heard = false;
+    if (!PQconsumeInput(pg->side) || PQstatus(pg->side) != CONNECTION_OK) {
+        side_close(pg);
+        return;
+    }
+    while ((notice = PQnotifies(pg->side))) {
+        PQfreemem(notice);
+        heard = true;
+    }
+    if (heard)
+        pg->host.changed(pg, (struct kaiten_bytes){ NULL, 0 }, 0);
+}
+
+static void
+tidy_up(struct keeper *k)
+{
+    struct pg *pg = k->pg;
+    struct pg_params params = { .data = NULL };
+    struct pg_why why = { "" };
+    PGresult *result = NULL;
+    pg_put_int8(&params, PURGE_ROWS);
+    enum kaiten_status status =
+        pg_query(pg->side, "SELECT kaiten.purge($1::integer)", &params, pg_now() + PURGE_WAIT_MS,
+                 &result, &why);
+    pg_params_done(&params);
+    bool more = status == KAITEN_DONE && PQntuples(result) == 1 &&
+                pg_int8(result, 0, 0) >= PURGE_ROWS;
+    k->purge_at = pg_now() + (more ? PURGE_MORE_MS : PURGE_MS);
+    PQclear(status == KAITEN_DONE ? result : NULL);
+    if (status == KAITEN_UNKNOWN)
+        side_close(pg);
+    else if (status != KAITEN_DONE)
+        pg->host.log(KAITEN_LOG_WARNING, "storage-postgres: tidying up: %s", why.text);
+}
+
+static void
+keeper_sleep(struct keeper *k)
+{
+    struct pg *pg = k->pg;
+    int64_t now = pg_now(), end = k->purge_at;
+    if ((find_empty(pg) || !pg->side) && k->connect_at < end)
+        end = k->connect_at;
+    struct pollfd fds[2] = { { pg->wake, POLLIN, 0 } };
+    nfds_t n = 1;
+    if (pg->side)
+        fds[n++] = (struct pollfd){ PQsocket(pg->side), POLLIN, 0 };
+    if (poll(fds, n, end > now ? (int)(end - now) : 0) <= 0)
+        return;
+    uint64_t wakes;
+    if (fds[0].revents && read(pg->wake, &wakes, sizeof wakes) < 0 && errno != EAGAIN)
+        k->connect_at = now + BACKOFF_MAX_MS; /* never seen; must not become a busy loop */
+    if (n == 2 && fds[1].revents)
+        hear_notices(pg);
+}
+
+static void *
+keeper_run(void *arg)
+{
+    struct pg *pg = arg;
+    struct keeper k = { .pg = pg, .purge_at = pg_now() + PURGE_MS };
+    while (!atomic_load(&pg->stop)) {
+        fill_slots(&k);
+        if (!pg->side && !atomic_load(&pg->stop))
+            side_open(&k);
+        if (pg->side && pg_now() >= k.purge_at)
+            tidy_up(&k);
+        if (!atomic_load(&pg->stop))
+            keeper_sleep(&k);
+    }
+    return NULL;
+}
+
+bool
+pg_keeper_start(struct pg *pg)
+{
+    pg->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (pg->wake < 0)
+        return false;
+    errno = pthread_create(&pg->keeper, NULL, keeper_run, pg);
+    pg->keeping = errno == 0;
+    return pg->keeping;
+}
+
+void
+pg_keeper_stop(struct pg *pg)
+{
+    if (pg->keeping) {
+        atomic_store(&pg->stop, true);
+        pg_wake(pg);
+        pthread_join(pg->keeper, NULL);
+    }
+    pg->keeping = false;
+    if (pg->side)
+        side_close(pg);
+    if (pg->wake >= 0)
+        close(pg->wake);
+    pg->wake = -1;
+}

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* Storage in PostgreSQL, for several daemons on one database: what the files of this plugin share.
+ *
+ * open.c     the plugin's table; opening, closing, what is warned of at start
+ * schema.c   what stands in the database
+ * init.c     making it
+ * connect.c  one connection: where to, as whom, within what time
+ * query.c    one statement on one connection, and what the server says about it
+ * param.c    parameters of a statement
+ * pool.c     the connections, and who has which
+ * keeper.c   the thread that makes connections, hears notices and tidies up
+ * map.c      get, scan, health, revision
+ * changes.c  what others have written
+ * plan.c     which batches of a group may be written beside each other
+ * apply.c    a group of batches over several connections
+ *
+ * No call waits longer than the option timeout, whatever the database does; only scan() may, as
+ * long as rows keep coming. Only the keeper connects, so that nobody else can be held up by it
+ * (resolving a name may block). Times are milliseconds of CLOCK_MONOTONIC. */
+#ifndef PG_H
+#define PG_H
+
+#include "plugins/kaiten-storage.h"
+
+#include <libpq-fe.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum {
+    PG_FORMAT = 1,
+    PG_HOSTS_MAX = 16,      /* of one connection string */
+    PG_SLOTS_MAX = 64 + 64, /* connections for writing, and for reading */
+    PG_PARAMS_MAX = 12,     /* of a statement */
+    PG_PAGE_MAX = 4096,     /* rows of a scan that one statement fetches */
+    PG_PASSWORD_MAX = 1024  /* bytes of a password file */
+};
+
+/* Why something failed; the first text wins. */
+struct pg_why {
+    char text[400];
+};
+
+void pg_why(struct pg_why *, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* What the configuration says. Strings are owned. */
+struct pg_options {
+    char *connection, *password_file;           /* the second may be NULL */
+    char *init_connection, *init_password_file; /* both may be NULL */
+    unsigned lanes, readers;
+    int64_t timeout;
+    bool pooler;
+};
+
+/* One of the servers that a connection string names. NULL: as the string says. */
+struct pg_host {
+    char *host, *hostaddr, *port;
+};
+
+/* Where to connect. */
+struct pg_target {
+    const char *connection, *password_file; /* borrowed */
+    const char *application;                /* a constant */
+    int64_t statement_ms, lock_ms;          /* limits that the server keeps; 0: none */
+    bool plain;                             /* send no settings: a pooler would refuse them */
+    struct pg_host hosts[PG_HOSTS_MAX];
+    unsigned nhosts, next; /* the one to begin with */
+};
+
+enum pg_state { PG_EMPTY = 0, PG_IDLE, PG_BUSY };
+
+/* Belongs to the pool, and to one thread while it is BUSY. */
+struct pg_slot {
+    PGconn *pq; /* NULL while EMPTY */
+    enum pg_state state;
+    bool lane; /* for writing */
+};
+
+struct pg {
+    struct kaiten_host host;
+    struct pg_options options;
+    struct pg_target target;
+
+    pthread_mutex_t mutex; /* guards what follows */
+    pthread_cond_t given;  /* some slot became IDLE or EMPTY, or down changed */
+    struct pg_slot slots[PG_SLOTS_MAX];
+    unsigned nslots;
+    bool down;       /* the last attempt to connect has failed, for this reason: */
+    struct pg_why down_why;
+
+    pthread_t keeper;
+    bool keeping;
+    int wake; /* eventfd */
+    atomic_bool stop;
+    PGconn *side; /* the keeper's own: notices and tidying up */
+
+    /* changes() alone: its last answer, the number of transactions that had ended, and the hash of
+     * what it was asked for. With the same numbers there is nothing new. */
+    struct kaiten_position told;
+    uint64_t told_moved, told_spaces;
+    struct pg_group *group; /* apply() alone: its memory */
+};
+
+/* Now, and when a call that begins now ends at the latest: the daemon's deadline or ours. */
+int64_t pg_now(void);
+int64_t pg_until(const struct pg *);
+
+/* --- schema.c, init.c ------------------------------------------------------------------------ */
+
+/* Steps from format i to i + 1: lists of SQL texts, each ended by NULL. */
+extern const char *const *const pg_schema_steps[PG_FORMAT];
+
+enum kaiten_status pg_init(const struct kaiten_host *, const struct kaiten_config *,
+                           struct kaiten_err *);
+
+/* --- open.c --------------------------------------------------------------------------------- */
+
+/* False: no memory. Free with pg_options_free in any case. */
+bool pg_options_read(const struct kaiten_host *, const struct kaiten_config *,
+                     struct pg_options *ret_options);
+void pg_options_free(struct pg_options *);
+
+/* --- connect.c ------------------------------------------------------------------------------ */
+
+/* Takes the connection string apart. False: why says what is wrong with it. Free with
+ * pg_target_done. */
+bool pg_target_init(struct pg_target *, const struct pg_options *, struct pg_why *);
+void pg_target_done(struct pg_target *);
+
+/* Connects to the first of the servers that takes writes. NULL: none does, or not in time. Blocks
+ * until then, and longer when a host name has to be resolved. */
+PGconn *pg_connect(struct pg_target *, int64_t until, struct pg_why *);
+
+/* The user that a connection string logs in as, for the caller to free; NULL: no memory, or no
+ * valid string. */
+char *pg_user_of(const char *connection);
+
+/* --- query.c -------------------------------------------------------------------------------- */
+
+/* Waits until the connection can be read, or written when there is something to send. False: it is
+ * late. */
+bool pg_wait(PGconn *, int64_t until);
+
+/* What the error that a statement has ended with means for the daemon; why gets its text. */
+enum kaiten_status pg_status_of(const PGresult *, struct pg_why *);
+
+/* Whether the same statement may succeed when it is sent again: it was a deadlock or the like. */
+bool pg_is_transient(const PGresult *);
+
+struct pg_params;
+
+/* Runs one statement and waits for all of it. NULL params: none. KAITEN_DONE: *ret_result is for
+ * the caller to clear. KAITEN_UNKNOWN: the connection is lost, or the answer late, which is the
+ * same. */
+enum kaiten_status pg_query(PGconn *, const char *sql, const struct pg_params *, int64_t until,
+                            PGresult **ret_result, struct pg_why *);
+
+/* Runs one statement and passes on each row as it comes; within wait ms each. After a false from
+ * each() rows are read and thrown away. Returns as pg_query. */
+enum kaiten_status pg_stream(PGconn *, const char *sql, const struct pg_params *, int64_t wait,
+                             bool (*each)(void *ctx, const PGresult *), void *ctx,
+                             struct pg_why *);
+
+/* Columns of a result in binary form. */
+struct kaiten_bytes pg_bytes(const PGresult *, int row, int column); /* p NULL: SQL's null */
+int64_t pg_int8(const PGresult *, int row, int column);
+bool pg_bool(const PGresult *, int row, int column);
+
+/* --- param.c -------------------------------------------------------------------------------- */
+
+/* Parameters of one statement, all in binary form. */
+struct pg_params {
+    unsigned char *data; /* owned */
+    size_t n, room;
+    bool failed; /* for want of memory */
+    int count;
+    Oid types[PG_PARAMS_MAX];
+    size_t offsets[PG_PARAMS_MAX];
+    int lengths[PG_PARAMS_MAX];
+};
+
+/* Begins anew; zeroed memory is fine, too. */
+void pg_params_reset(struct pg_params *);
+void pg_params_done(struct pg_params *);
+
+void pg_put_bytes(struct pg_params *, struct kaiten_bytes);
+void pg_put_int8(struct pg_params *, int64_t);
+void pg_put_xid8(struct pg_params *, uint64_t);
+void pg_put_bool(struct pg_params *, bool);
+void pg_put_uuid(struct pg_params *, const unsigned char id[16]);
+void pg_put_text(struct pg_params *, const char *);
+
+/* Arrays: begin, then as many elements as announced. */
+void pg_put_bytes_array(struct pg_params *, size_t n);
+void pg_add_bytes(struct pg_params *, struct kaiten_bytes);
+void pg_put_int8_array(struct pg_params *, size_t n);
+void pg_add_int8(struct pg_params *, int64_t);
+void pg_put_int4_array(struct pg_params *, size_t n);
+void pg_add_int4(struct pg_params *, int32_t);
+void pg_put_bool_array(struct pg_params *, size_t n);
+void pg_add_bool(struct pg_params *, bool);
+
+/* Sends the statement; the answer is still to come. False: the connection is lost or no memory. */
+bool pg_send(PGconn *, const char *sql, const struct pg_params *);
+
+/* --- pool.c --------------------------------------------------------------------------------- */
+
+/* A connection for writing or reading. NULL: there is none before until, or none at all now that
+ * the database is down, which is known at once. */
+struct pg_slot *pg_take(struct pg *, bool lane, int64_t until, struct pg_why *);
+
+/* Another one, if it is free right now. */
+struct pg_slot *pg_take_more(struct pg *, bool lane);
+
+/* Back into the pool; lost: it is closed, and the keeper makes a new one. NULL allowed. */
+void pg_give(struct pg *, struct pg_slot *, bool lost);
+
+/* Has the keeper look. */
+void pg_wake(struct pg *);
+
+/* Runs a statement for reading on some connection. One that turns out to be lost costs nothing but
+ * another attempt. */
+enum kaiten_status pg_read(struct pg *, const char *sql, const struct pg_params *, int64_t until,
+                           PGresult **ret_result, struct pg_why *);
+
+/* --- keeper.c ------------------------------------------------------------------------------- */
+
+/* False: errno. */
+bool pg_keeper_start(struct pg *);
+void pg_keeper_stop(struct pg *);
+
+/* --- map.c, changes.c ----------------------------------------------------------------------- */
+
+enum kaiten_status pg_get(void *, const struct kaiten_bytes *, size_t, struct kaiten_emit *,
+                          struct kaiten_err *);
+enum kaiten_status pg_scan(void *, const struct kaiten_range *, struct kaiten_emit *,
+                           struct kaiten_err *);
+enum kaiten_status pg_revision(void *, uint64_t *, struct kaiten_err *);
+enum kaiten_status pg_health(void *, struct kaiten_err *);
+enum kaiten_status pg_changes(void *, const struct kaiten_position *, struct kaiten_bytes,
+                              struct kaiten_emit *, struct kaiten_position *, struct kaiten_err *);
+
+/* --- plan.c --------------------------------------------------------------------------------- */
+
+/* Batches with the same number in chains[] share a key that one of them writes: they must be
+ * written one after the other. Numbers are indices of batches. False: no memory. */
+bool pg_plan(const struct kaiten_batch *, size_t n, unsigned chains[]);
+
+/* 64 bits of a key, the same in every build: advisory locks are named after them. */
+uint64_t pg_hash(struct kaiten_bytes);
+
+/* memcmp's order, a shorter key before its extensions. */
+int pg_compare(struct kaiten_bytes, struct kaiten_bytes);
+
+/* The parameters of kaiten.apply(). */
+void pg_put_batch(struct pg_params *, const struct kaiten_batch *, const unsigned char id[16]);
+
+/* --- apply.c -------------------------------------------------------------------------------- */
+
+enum kaiten_status pg_apply(void *, const struct kaiten_batch *, size_t, struct kaiten_outcome *,
+                            struct kaiten_err *);
+void pg_group_free(struct pg_group *);
+
+#endif

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "plugins/storage-postgres/pg.h"
+
+#include <poll.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { ATTEMPTS = 3 }; /* of a statement that only reads */
+
+void
+pg_wake(struct pg *pg)
+{
+    const uint64_t one = 1;
+    ssize_t n = write(pg->wake, &one, sizeof one);
+    (void)n; /* it fails only when there are too many calls to wake to count */
+}
+
+/* Whether the server has closed it meanwhile, as far as one can see without asking. */
+static bool
+is_stale(PGconn *pq)
+{
+    struct pollfd fd = { PQsocket(pq), POLLIN, 0 };
+    if (poll(&fd, 1, 0) <= 0)
+        return false;
+    return !PQconsumeInput(pq) || PQstatus(pq) != CONNECTION_OK;
+}
+
+static void
+slot_close(struct pg *pg, struct pg_slot *slot)
+{
+    PQfinish(slot->pq);
+    slot->pq = NULL;
+    slot->state = PG_EMPTY;
+    pthread_cond_broadcast(&pg->given);
+    pg_wake(pg);
+}
+
+/* An idle one, now the caller's; with *ret_any, whether there is any that will be idle again. */
+static struct pg_slot *
+find_idle(struct pg *pg, bool lane, bool *ret_any)
+{
+    *ret_any = false;
+    for (unsigned i = 0; i < pg->nslots; i++) {
+        struct pg_slot *slot = &pg->slots[i];
+        if (slot->lane != lane || slot->state == PG_EMPTY)
+            continue;
+        if (slot->state == PG_IDLE && is_stale(slot->pq)) {
+            slot_close(pg, slot);
+            continue;
+        }
+        *ret_any = true;
+        if (slot->state == PG_IDLE) {
+            slot->state = PG_BUSY;
+            return slot;
+        }
+    }
+    return NULL;
+}
+
+/* The condition counts by CLOCK_MONOTONIC, see open.c. */
+static bool
+wait_given(struct pg *pg, int64_t until)
+{
+    struct timespec end = { until / 1000, until % 1000 * 1000000 };
+    return pthread_cond_timedwait(&pg->given, &pg->mutex, &end) == 0;
+}
+
+struct pg_slot *
+pg_take(struct pg *pg, bool lane, int64_t until, struct pg_why *why)
+{
+    bool any;
+    struct pg_slot *slot;
+    pthread_mutex_lock(&pg->mutex);
+    while (!(slot = find_idle(pg, lane, &any))) {
+        if (pg->down && !any) {
+            pg_why(why, "no connection: %s", pg->down_why.text);
+            break;
+        }
+        if (pg_now() >= until || !wait_given(pg, until)) {
+            pg_why(why, any ? "all connections are in use" : "no connection");
+            break;
+        }
+    }
+    pthread_mutex_unlock(&pg->mutex);
+    return slot;
+}
+
+struct pg_slot *
+pg_take_more(struct pg *pg, bool lane)
+{
+    bool any;
+    pthread_mutex_lock(&pg->mutex);
+    struct pg_slot *slot = find_idle(pg, lane, &any);
+    pthread_mutex_unlock(&pg->mutex);
+    return slot;
+}
+
+void
+pg_give(struct pg *pg, struct pg_slot *slot, bool lost)
+{
+    if (!slot)
+        return;
+    pthread_mutex_lock(&pg->mutex);
+    if (lost || PQstatus(slot->pq) != CONNECTION_OK) {
+        slot_close(pg, slot);
+    } else {
+        slot->state = PG_IDLE;
+        pthread_cond_signal(&pg->given);
+    }
+    pthread_mutex_unlock(&pg->mutex);
+}
+
+enum kaiten_status
+pg_read(struct pg *pg, const char *sql, const struct pg_params *params, int64_t until,
+        PGresult **ret_result, struct pg_why *why)
+{
+    struct pg_why last = { "" };
+    for (int i = 0; i < ATTEMPTS && pg_now() < until; i++) {
+        last = (struct pg_why){ "" };
+        struct pg_slot *slot = pg_take(pg, false, until, &last);
+        if (!slot)
+            break;
+        enum kaiten_status status = pg_query(slot->pq, sql, params, until, ret_result, &last);
+        pg_give(pg, slot, status == KAITEN_UNKNOWN);
+        if (status == KAITEN_UNKNOWN)
+            continue;
+        if (status != KAITEN_DONE)
+            pg_why(why, "%s", last.text);
+        return status;
+    }
+    pg_why(why, "%s", last.text[0] ? last.text : "no time left");
+    return KAITEN_RETRY;
+}
