@@ -8,9 +8,13 @@
 #include <string.h>
 #include <time.h>
 
-/* No child transactions: a batch reads all its conditions before its first write, through the
- * transaction of its group, so a failed condition has nothing to undo. Any other failure undoes
- * the whole group, and then each batch gets a transaction of its own. */
+/* No child transactions: a batch looks at its conditions, through the transaction of its group,
+ * before it writes over anything, so that a failed one has nothing to undo but rows that were not
+ * there before. Any other failure undoes the whole group, and then each batch gets a transaction of
+ * its own.
+ *
+ * A key that must be absent is written by the same batch, as a rule: the insert is the condition, and
+ * the tree is searched once for both. */
 
 /* Deadlocks. The writer's priority lets it win against one reader. When several readers hold the
  * page that it wants, undoing one of them would not free it, and the library undoes the writer.
@@ -91,8 +95,9 @@ condition_check(struct bdb *bdb, DB_TXN *txn, const struct kaiten_cond *cond, bo
     return EINVAL;
 }
 
+/* flags: DB_NOOVERWRITE, or 0. */
 static int
-write_run(struct bdb *bdb, DB_TXN *txn, const struct kaiten_write *write)
+write_run(struct bdb *bdb, DB_TXN *txn, const struct kaiten_write *write, u_int32_t flags)
 {
     DB *db = bdb_space(bdb, write->key);
     DBT key = bdb_key(write->key);
@@ -106,31 +111,105 @@ write_run(struct bdb *bdb, DB_TXN *txn, const struct kaiten_write *write)
     if (write->value.n > 0)
         memcpy(bdb->row + BDB_REVISION, write->value.p, write->value.n);
     DBT data = { .data = bdb->row, .size = (u_int32_t)(BDB_REVISION + write->value.n) };
-    return db->put(db, txn, &key, &data, 0);
+    return db->put(db, txn, &key, &data, flags);
+}
+
+static bool
+is_key(struct kaiten_bytes a, struct kaiten_bytes b)
+{
+    return a.n == b.n && memcmp(a.p, b.p, a.n) == 0;
+}
+
+/* The write whose insert is this condition, or -1. When a key is written more than once, only the
+ * last write counts, and the condition is looked at by itself. */
+static int
+insert_of(const struct kaiten_batch *batch, const struct kaiten_cond *cond)
+{
+    int found = -1;
+    for (size_t i = 0; cond->type == KAITEN_ABSENT && i < batch->nwrites; i++) {
+        if (!is_key(batch->writes[i].key, cond->key))
+            continue;
+        if (found >= 0 || batch->writes[i].type != KAITEN_SET)
+            return -1;
+        found = (int)i;
+    }
+    return found;
+}
+
+/* The first condition that does not hold, in order; batch->nconds: all hold. */
+static int
+first_failure(struct bdb *bdb, DB_TXN *txn, const struct kaiten_batch *batch, size_t *ret)
+{
+    bool holds = true;
+    for (*ret = 0; *ret < batch->nconds; ++*ret) {
+        int error = condition_check(bdb, txn, &batch->conds[*ret], &holds);
+        if (error)
+            return error;
+        if (!holds)
+            break;
+    }
+    return 0;
+}
+
+/* The conditions of one batch and how far they have come. */
+struct claim {
+    bool inserted[KAITEN_BATCH_WRITES_MAX];
+    bool failed;
+};
+
+static int
+claim_run(struct bdb *bdb, DB_TXN *txn, const struct kaiten_batch *batch, struct claim *claim)
+{
+    int insert[KAITEN_BATCH_CONDS_MAX], error = 0;
+    bool holds = true;
+    for (size_t i = 0; i < batch->nconds && holds && !error; i++) {
+        insert[i] = insert_of(batch, &batch->conds[i]);
+        if (insert[i] < 0)
+            error = condition_check(bdb, txn, &batch->conds[i], &holds);
+    }
+    for (size_t i = 0; i < batch->nconds && holds && !error; i++) {
+        if (insert[i] < 0 || claim->inserted[insert[i]])
+            continue;
+        error = write_run(bdb, txn, &batch->writes[insert[i]], DB_NOOVERWRITE);
+        holds = error != DB_KEYEXIST;
+        claim->inserted[insert[i]] = !error;
+    }
+    claim->failed = !holds;
+    return error == DB_KEYEXIST ? 0 : error;
+}
+
+/* Takes back what was inserted, and says what stands in the way. */
+static int
+claim_undo(struct bdb *bdb, DB_TXN *txn, const struct kaiten_batch *batch,
+           const struct claim *claim, struct kaiten_outcome *ret_outcome)
+{
+    for (size_t i = 0; i < batch->nwrites; i++) {
+        if (!claim->inserted[i])
+            continue;
+        DBT key = bdb_key(batch->writes[i].key);
+        DB *db = bdb_space(bdb, batch->writes[i].key);
+        int error = db->del(db, txn, &key, 0);
+        if (error)
+            return error;
+    }
+    ret_outcome->status = KAITEN_CONFLICT;
+    int error = first_failure(bdb, txn, batch, &ret_outcome->failed);
+    return error || ret_outcome->failed < batch->nconds ? error : DB_VERIFY_BAD;
 }
 
 static int
 batch_run(struct bdb *bdb, DB_TXN *txn, const struct kaiten_batch *batch,
           struct kaiten_outcome *ret_outcome)
 {
-    for (size_t i = 0; i < batch->nconds; i++) {
-        bool holds = false;
-        int error = condition_check(bdb, txn, &batch->conds[i], &holds);
-        if (error)
-            return error;
-        if (!holds) {
-            *ret_outcome = (struct kaiten_outcome){ .status = KAITEN_CONFLICT, .failed = i };
-            return 0;
-        }
-    }
+    struct claim claim = { .failed = false };
     bdb->revision++;
-    for (size_t i = 0; i < batch->nwrites; i++) {
-        int error = write_run(bdb, txn, &batch->writes[i]);
-        if (error)
-            return error;
-    }
     *ret_outcome = (struct kaiten_outcome){ .status = KAITEN_DONE, .revision = bdb->revision };
-    return 0;
+    int error = claim_run(bdb, txn, batch, &claim);
+    if (!error && claim.failed)
+        return claim_undo(bdb, txn, batch, &claim, ret_outcome);
+    for (size_t i = 0; i < batch->nwrites && !error; i++)
+        error = claim.inserted[i] ? 0 : write_run(bdb, txn, &batch->writes[i], 0);
+    return error;
 }
 
 /* Files of new spaces are made beforehand, in transactions of the library's own. */

@@ -351,7 +351,8 @@ bdb_revision_get(const unsigned char *from)
     return revision;
 }
 
-/* A key to look up; the library does not write to it. */
+/* A key to look up. READONLY: as the order is not the library's own, it would write back the key that
+ * it has found. */
 static inline DBT
 bdb_key(struct kaiten_bytes key)
 {
@@ -359,7 +360,7 @@ bdb_key(struct kaiten_bytes key)
         .data = (void *)key.p,
         .size = (u_int32_t)key.n,
         .ulen = (u_int32_t)key.n,
-        .flags = DB_DBT_USERMEM,
+        .flags = DB_DBT_USERMEM | DB_DBT_READONLY,
     };
 }
 

@@ -174,6 +174,36 @@ apply_nothing(struct check *c)
     return true;
 }
 
+/* Of two names that a batch wants one is taken: the other is as free as before, for the next batch
+ * of the same group too. */
+static bool
+apply_claims(struct check *c)
+{
+    struct kaiten_bytes one = check_key(c, "one"), two = check_key(c, "two");
+    EXPECT(check_put(c, two, check_text("1")));
+    for (unsigned turned = 0; turned < 2; turned++) {
+        struct kaiten_batch batches[2], *parts[2] = { check_batch(c), check_batch(c) };
+        struct kaiten_outcome outcomes[2];
+        for (size_t i = 0; i < 2; i++)
+            check_cond(parts[0], KAITEN_ABSENT, (i == 1) != (turned == 1) ? two : one, 0);
+        check_set(parts[0], one, check_text("first"));
+        check_set(parts[0], two, check_text("first"));
+        check_cond(parts[1], KAITEN_ABSENT, one, 0);
+        check_set(parts[1], one, check_text("second"));
+        batches[0] = *parts[0];
+        batches[1] = *parts[1];
+        EXPECT(check_apply(c, batches, 2, outcomes) == KAITEN_DONE);
+        EXPECT(conflict_at(outcomes[0], turned ? 0 : 1));
+        EXPECT(outcomes[1].status == KAITEN_DONE);
+        EXPECT(check_is(c, one, "second"));
+        EXPECT(check_is(c, two, "1"));
+        struct kaiten_batch *again = check_batch(c);
+        check_delete(again, one);
+        EXPECT(check_apply_one(c, again).status == KAITEN_DONE);
+    }
+    return true;
+}
+
 static bool
 apply_only_conditions(struct check *c)
 {
@@ -469,6 +499,8 @@ const struct check_case cases_apply[] = {
     { "KAITEN_AT: the row's revision is exactly this one", cond_at, NEED_STORE },
     { "failed: the index of the first condition that failed", cond_which, NEED_STORE },
     { "All conditions hold and all writes happen, or nothing does", apply_nothing, NEED_STORE },
+    { "All conditions hold and all writes happen, or nothing does: two names", apply_claims,
+      NEED_STORE },
     { "A batch may have conditions only", apply_only_conditions, NEED_STORE },
     { "Each batch sees the writes of those before it that were done", apply_sees_earlier,
       NEED_STORE },
