@@ -551,7 +551,7 @@ may_begin(struct conn *conn, const struct message *msg)
 }
 
 /* Empties the group. What would block begins again apart, and what follows it is answered: it has
- * been looked at, and its caller asked for, once. When a connection may have nothing more begun, the
+ * been looked at, and its caller asked for, once. When nothing more of a connection may begin, the
  * rest of it is as if nobody had looked at it. */
 static void
 group_run(struct group *g, struct loop *loop)
