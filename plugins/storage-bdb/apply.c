@@ -268,9 +268,11 @@ group_try(struct bdb *bdb, const struct kaiten_batch *batches, size_t n, bool al
         bdb->reserved = reserved;
         return KAITEN_DONE;
     }
-    enum kaiten_status status = bdb_fail(bdb, err, error, "cannot commit");
-    /* On a full disk the library takes the commit back; of another failure nobody can tell. */
-    return status == KAITEN_FULL || status == KAITEN_CORRUPT ? status : KAITEN_UNKNOWN;
+    /* On a full disk the library takes the commit back. After another failure nobody can say what
+     * the disk has, and what is told now may be untrue after a restart: the restart is now. */
+    if (bdb_status(bdb, error) != KAITEN_FULL)
+        bdb_lost(bdb, "commit", error);
+    return bdb_fail(bdb, err, error, "cannot commit");
 }
 
 static enum kaiten_status

@@ -187,6 +187,10 @@ enum kaiten_status bdb_fail(struct bdb *, struct kaiten_err *, int error, const 
 /* The status alone; 0 is KAITEN_DONE. */
 enum kaiten_status bdb_status(struct bdb *, int error);
 
+/* Ends the process because nobody can say whether what failed is on the disk. Has the next start
+ * repair the store when it is damaged. */
+_Noreturn void bdb_lost(struct bdb *, const char *what, int error);
+
 /* store.c */
 
 /* Opens environment and databases. On an error whatever is open stays so until bdb_store_close().

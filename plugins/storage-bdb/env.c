@@ -93,6 +93,17 @@ on_event(DB_ENV *env, u_int32_t event, void *info)
     bdb_die("panic", why);
 }
 
+void
+bdb_lost(struct bdb *bdb, const char *what, int error)
+{
+    struct bdb_voice *voice = &bdb->voice;
+    bool damaged = atomic_load(&voice->damaged);
+    const char *why = damaged ? voice->text : db_strerror(error);
+    if (damaged)
+        bdb_repair_note(bdb, true, why);
+    bdb_die(what, why);
+}
+
 int
 bdb_env_open(struct bdb_voice *voice, const struct bdb_options *o, const char *home,
              int64_t cache_size, u_int32_t recover, DB_ENV **ret_env)

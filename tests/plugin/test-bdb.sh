@@ -242,7 +242,7 @@ cat >"$work/shim.c" <<'END'
 #include <stdlib.h>
 #include <sys/types.h>
 #include <unistd.h>
-static int calls, syncs;
+static int calls, syncs, writes;
 static void
 step(void)
 {
@@ -261,6 +261,14 @@ sync_now(const char *name, int fd)
     errno = EIO;
     return -1;
 }
+static int
+write_fails(void)
+{
+    const char *at = getenv("SHIM_WRITE_FAIL_AT");
+    step();
+    errno = EIO;
+    return at && ++writes >= atoi(at); /* the library tries a hundred times */
+}
 int fdatasync(int fd) { return sync_now("fdatasync", fd); }
 int fsync(int fd) { return sync_now("fsync", fd); }
 #define STEP(type, name, parameters, ...) \
@@ -276,9 +284,15 @@ STEP(int, unlink, (const char *a), a)
 STEP(int, rmdir, (const char *a), a)
 STEP(int, mkdir, (const char *a, mode_t b), a, b)
 STEP(int, ftruncate, (int a, off_t b), a, b)
-STEP(ssize_t, write, (int a, const void *b, size_t c), a, b, c)
-STEP(ssize_t, pwrite, (int a, const void *b, size_t c, off_t d), a, b, c, d)
-STEP(ssize_t, pwrite64, (int a, const void *b, size_t c, off64_t d), a, b, c, d)
+#define WRITE(name, parameters, ...) \
+    ssize_t name parameters \
+    { \
+        ssize_t (*real) parameters = (ssize_t (*) parameters)dlsym(RTLD_NEXT, #name); \
+        return a > 2 && write_fails() ? -1 : real(__VA_ARGS__); \
+    }
+WRITE(write, (int a, const void *b, size_t c), a, b, c)
+WRITE(pwrite, (int a, const void *b, size_t c, off_t d), a, b, c, d)
+WRITE(pwrite64, (int a, const void *b, size_t c, off64_t d), a, b, c, d)
 END
 
 # What is killed at a step of its own, then another one goes on. Until it is no longer killed.
@@ -310,6 +324,25 @@ killed() { # what, damage, command...
     report "$what: nothing is lost when it is killed ($deaths times)" $?
     rm -f "$work/losses"
 }
+# Writes fail from one on, until one is past the last commit.
+unwritable() {
+    at=1 commits=0
+    while :; do
+        fresh
+        # shellcheck disable=SC2086
+        SHIM_WRITE_FAIL_AT=$at LD_PRELOAD="$work/shim.so" "$tool" "$plugin" "$store" $small \
+            fill=500 >"$work/unwritable" 2>&1
+        case $? in
+        0) [ $commits -gt 0 ]; return ;;
+        3) ;; # the open, or a repair that it took for needed
+        75) grep -q 'commit: .*; ending now' "$work/unwritable" && commits=$((commits + 1)) ;;
+        *) cp "$work/unwritable" "$work/out"; return 1 ;;
+        esac
+        tool count=0
+        grep -q '^count: 9[0-9]*:' "$work/out" || return 1
+        at=$((at + 5))
+    done
+}
 due() { rm -rf "$store/base"; }
 page() { scribble space-74.db 400 && ! tool check=1; }
 old() { "$work/format" "$store" 1 2>>"$work/out"; }
@@ -329,6 +362,8 @@ elif ${CC:-cc} -shared -fPIC -o "$work/shim.so" "$work/shim.c" -ldl 2>"$work/out
     done
     tool check=1
     report 'the next process recovers' $?
+    unwritable
+    report "so does a commit that cannot be written (at $commits of its writes)" $?
     killed 'a base copy' due base=1
     killed 'a repair' page
 else
