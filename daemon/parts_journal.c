@@ -9,6 +9,7 @@
 #include "daemon/store.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sysexits.h>
 
@@ -155,6 +156,8 @@ open_journal(struct call *call, struct parts *p)
         return status != KT_OK ? status : fail_memory(call);
     enum journal_found found = journal_open(p->settings->journal_file, p->svc.keys,
                                             &p->svc.journal, endings_add, p->endings, err);
+    if (found == JOURNAL_UNREADABLE) /* which is no reason to doubt it */
+        return fail_cause(call, KT_UNAVAILABLE, NULL, "%s", err);
     if (p->svc.journal)
         seen = *journal_seen(p->svc.journal);
     status = endings_read_mark(call, p->svc.journal, &mark);
@@ -163,7 +166,9 @@ open_journal(struct call *call, struct parts *p)
     /* To whoever accepts, the numbers of this store mean nothing. */
     if (p->rollback == ROLLBACK_REFUSE)
         endings_keep_above(p->endings, mark.number);
-    enum endings_verdict verdict = endings_judge(fresh, &mark, found, &seen, &why);
+    /* Where others write, too, tokens may be theirs, and this is somebody's first start. */
+    bool first = fresh || (found == JOURNAL_MISSING && store_has_outsiders(call->svc->store));
+    enum endings_verdict verdict = endings_judge(first, &mark, found, &seen, &why);
     if (verdict == ENDINGS_AGREE)
         return agree(call, p);
     if (verdict == ENDINGS_NEW_JOURNAL)
@@ -187,6 +192,23 @@ parts_open_journal(struct parts *p)
     return status == KT_OK ? EX_OK : parts_fail(EX_TEMPFAIL, "the revocation journal");
 }
 
+/* What has risen was replayed already for whoever accepts; what is left then cannot be put right,
+ * and is accepted only when all of it is revoked. */
+static int
+check_risen(struct parts *p)
+{
+    size_t risen = p->svc.journal ? endings_risen(p->endings) : 0;
+    char detail[64];
+    if (risen == 0 || p->rollback == ROLLBACK_REVOKE)
+        return EX_OK;
+    if (p->rollback == ROLLBACK_KEEP)
+        return parts_fail(EX_CONFIG, "rows of the store contradict the revocation journal and one "
+                                     "another: only --accept-rollback revoke can accept it");
+    snprintf(detail, sizeof detail, "%zu rows", risen);
+    quarantine(p, "rows of the store are older than the revocation journal", detail);
+    return EX_OK;
+}
+
 int
 parts_heal_journal(struct parts *p)
 {
@@ -194,6 +216,9 @@ parts_heal_journal(struct parts *p)
     struct kt_arena arena;
     struct call call;
     int status = KT_OK;
+    int code = check_risen(p);
+    if (code != EX_OK)
+        return code;
     parts_begin_call(p, &call, &arena);
     if (p->svc.journal)
         status = endings_heal(&call, p->endings, p->svc.journal, &healed);

@@ -346,14 +346,16 @@ encode_end(struct call *call, uint8_t format, int64_t at_ms, const struct actor 
     return record_finish(call->arena, &buf);
 }
 
+/* has_slug: nobody else has it. */
 static void
 end_account(struct call *call, struct batch *b, const struct account_record *a,
-            const struct store_row *row, int64_t at_ms, const struct actor *by)
+            const struct store_row *row, bool has_slug, int64_t at_ms, const struct actor *by)
 {
     b->urgent = true;
     batch_if_at(b, row);
     batch_delete(b, row->key);
-    batch_delete(b, slug_key(call->arena, &a->org, a->slug));
+    if (has_slug)
+        batch_delete(b, slug_key(call->arena, &a->org, a->slug));
     batch_set(b, key_of(call->arena, 'x', &a->org, a->id.b, sizeof a->id.b),
               encode_end(call, TOMBSTONE_FORMAT, at_ms, by));
 }
@@ -370,7 +372,7 @@ account_propose_delete(struct call *call, const struct account_record *a,
     struct account_record ended = *a;
     const struct actor by = actor_of(call);
     ended.epoch++;
-    end_account(call, b, a, row, call->now_ms, &by);
+    end_account(call, b, a, row, true, call->now_ms, &by);
     audit_put(call, b, "account.delete", &a->id, NULL);
     if (!effect_account(call, b, EFFECT_ACCOUNT_END, &ended))
         return fail_memory(call);
@@ -424,6 +426,18 @@ end_epochs(struct call *call, struct batch *b, const struct account_record *a,
     batch_set(b, row->key, encode(call->arena, &next));
 }
 
+/* An account that was deleted long ago may come back after its slug has become another one's. */
+static int
+replay_end(struct call *call, struct batch *b, const struct account_record *a,
+           const struct store_row *row, int64_t at_ms, const struct actor *by)
+{
+    struct uuid holder;
+    int status = account_find(call, &a->org, a->slug, &holder);
+    bool has_slug = status == KT_OK && uuid_compare(&holder, &a->id) == 0;
+    end_account(call, b, a, row, has_slug, at_ms, by);
+    return status == KT_NOT_FOUND ? KT_OK : status;
+}
+
 int
 account_replay(struct call *call, const struct journal_entry *entry, struct batch **ret)
 {
@@ -443,13 +457,14 @@ account_replay(struct call *call, const struct journal_entry *entry, struct batc
     if (!account_decode(row.value, &a))
         return account_bad_record(call, 'a');
     if (entry->type == JOURNAL_ACCOUNT)
-        end_account(call, b, &a, &row, entry->at_ms, &by);
+        status = replay_end(call, b, &a, &row, entry->at_ms, &by);
     else if (a.epoch < entry->epoch)
         end_epochs(call, b, &a, &row, entry, &by);
     else
         return KT_OK;
-    *ret = b;
-    return KT_OK;
+    if (status == KT_OK)
+        *ret = b;
+    return status;
 }
 
 /* --- views -------------------------------------------------------------------------------- */

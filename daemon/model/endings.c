@@ -5,6 +5,7 @@
 #include "daemon/model/endings.h"
 
 #include "daemon/model/account.h"
+#include "daemon/model/idmap.h"
 #include "daemon/model/record.h"
 #include "daemon/model/token.h"
 #include "daemon/service.h"
@@ -13,7 +14,6 @@
 
 enum {
     MARK_FORMAT = 1,
-    ID_BYTES = 16,
     TOGETHER = 256,
     IDLE_MAX = 32 /* turns that others were faster in: they do the same, or something new */
 };
@@ -86,6 +86,9 @@ endings_judge(bool fresh, const struct endings_mark *mark, enum journal_found fo
         return rolled_back(ret_why, "the revocation journal is damaged");
     if (found == JOURNAL_MISSING && mark->is_there)
         return rolled_back(ret_why, "the revocation journal is missing");
+    /* Both are made before there is a token. */
+    if (found == JOURNAL_MISSING && !fresh)
+        return rolled_back(ret_why, "there are tokens, but no trace of a revocation journal");
     if (found == JOURNAL_MISSING)
         return ENDINGS_NEW_JOURNAL;
     /* Nothing can come back in a store that holds nothing, and the journal may have to explain a
@@ -109,10 +112,9 @@ struct endings {
     uint64_t above;
     struct journal_entry *entries; /* above the mark */
     size_t n, room;
-    unsigned char (*set)[ID_BYTES]; /* open addressing; all zeros: free */
-    size_t size, used;
+    struct idmap said; /* of digests, and of accounts; see endings.h */
     unsigned char (*lacking)[32];
-    size_t nlacking, lacking_room;
+    size_t nlacking, lacking_room, risen;
     bool failed;
 };
 
@@ -142,55 +144,35 @@ endings_free(struct endings *e)
     if (!e)
         return;
     free(e->entries);
-    free(e->set);
+    idmap_done(&e->said);
     free(e->lacking);
     free(e);
 }
 
-/* Digests are keyed, and ids of accounts are ours: nobody can aim at one place. */
-static size_t
-place_of(const struct endings *e, const unsigned char id[ID_BYTES])
+int64_t
+endings_of_digest(const struct endings *e, const unsigned char digest[32])
 {
-    static const unsigned char none[ID_BYTES];
-    uint64_t at;
-    memcpy(&at, id + ID_BYTES - sizeof at, sizeof at);
-    for (at &= e->size - 1; memcmp(e->set[at], none, ID_BYTES) != 0; at = (at + 1) & (e->size - 1))
-        if (memcmp(e->set[at], id, ID_BYTES) == 0)
-            break;
-    return at;
+    const int64_t *said = idmap_find(&e->said, digest);
+    return said ? *said : ENDINGS_NOTHING;
 }
 
-static bool
-grow(struct endings *e)
+uint32_t
+endings_of_account(const struct endings *e, const struct uuid *account)
 {
-    struct endings old = *e;
-    e->size = old.size == 0 ? 1024 : 2 * old.size;
-    e->set = calloc(e->size, ID_BYTES);
-    if (!e->set) {
-        e->set = old.set;
-        e->size = old.size;
-        return false;
-    }
-    for (size_t i = 0; i < old.size; i++)
-        memcpy(e->set[place_of(e, old.set[i])], old.set[i], ID_BYTES);
-    free(old.set);
-    return true;
+    const int64_t *said = idmap_find(&e->said, account->b);
+    return said ? (uint32_t)*said : 0;
 }
 
-static bool
-remember(struct endings *e, const unsigned char id[ID_BYTES])
+void
+endings_note_risen(struct endings *e)
 {
-    if (e->used * 2 >= e->size && !grow(e))
-        return false;
-    memcpy(e->set[place_of(e, id)], id, ID_BYTES);
-    e->used++;
-    return true;
+    e->risen++;
 }
 
-bool
-endings_have(const struct endings *e, const unsigned char id[ID_BYTES])
+size_t
+endings_risen(const struct endings *e)
 {
-    return e->size != 0 && memcmp(e->set[place_of(e, id)], id, ID_BYTES) == 0;
+    return e->risen;
 }
 
 /* Room for one more of size bytes in a vector. */
@@ -209,33 +191,48 @@ have_room(void *vector, size_t n, size_t *room, size_t size)
     return true;
 }
 
-/* The place of an epoch's end beside the ids. */
-static void
-epoch_id(const unsigned char account[ID_BYTES], uint32_t epoch, unsigned char ret[ID_BYTES])
+static bool
+remember_account(struct endings *e, const struct journal_entry *entry)
 {
-    memcpy(ret, account, ID_BYTES);
-    for (size_t i = 0; i < sizeof epoch; i++)
-        ret[i] ^= (unsigned char)(epoch >> 8 * i);
-    ret[ID_BYTES - 1] ^= 0x80;
+    const int64_t epoch = entry->type == JOURNAL_ACCOUNT ? UINT32_MAX : entry->epoch;
+    int64_t *said = idmap_add(&e->said, entry->id, epoch);
+    if (said && *said < epoch)
+        *said = epoch;
+    return said != NULL;
+}
+
+/* Whatever ends it earlier counts. */
+static bool
+remember_digest(struct endings *e, const struct journal_entry *entry)
+{
+    int64_t end = entry->ends_ms;
+    if (entry->type != JOURNAL_CAP)
+        end = entry->type == JOURNAL_TOKEN ? ENDINGS_TOKEN : ENDINGS_SECRET;
+    int64_t *said = idmap_add(&e->said, entry->id, end);
+    if (said && *said > end)
+        *said = end;
+    return said != NULL;
 }
 
 static bool
-remember_entry(struct endings *e, const struct journal_entry *entry)
+remember(struct endings *e, const struct journal_entry *entry)
 {
-    unsigned char id[ID_BYTES];
-    if (entry->type == JOURNAL_BEGIN || entry->type == JOURNAL_CAP)
-        return true;
-    if (entry->type != JOURNAL_EPOCH)
-        return remember(e, entry->id);
-    epoch_id(entry->id, entry->epoch, id);
-    return remember(e, id);
+    switch (entry->type) {
+    case JOURNAL_BEGIN: return true;
+    case JOURNAL_DIGEST:
+    case JOURNAL_TOKEN:
+    case JOURNAL_CAP: return remember_digest(e, entry);
+    case JOURNAL_ACCOUNT:
+    case JOURNAL_EPOCH: return remember_account(e, entry);
+    }
+    return false;
 }
 
 void
 endings_add(void *ctx, const struct journal_entry *entry)
 {
     struct endings *e = ctx;
-    if (!remember_entry(e, entry))
+    if (!remember(e, entry))
         e->failed = true;
     if (entry->number <= e->above || entry->type == JOURNAL_BEGIN)
         return;
@@ -279,15 +276,16 @@ apply(struct call *call, struct batch *const batches[], size_t n, size_t *done, 
     return KT_OK;
 }
 
-/* Entries may be about one row: all but the first of them are then left for another turn, and each
- * turn does something. */
+/* Entries may be about one row: all but the first of them are then left for another turn, as is
+ * what one batch cannot hold. Each turn does something, and the last one finds nothing to do. */
 static int
 replay_group(struct call *call, const struct journal_entry entries[], size_t n, size_t *done)
 {
     struct batch *batches[TOGETHER];
-    size_t conflicts, idle = 0;
+    size_t nbatches, idle = 0;
     do {
-        size_t nbatches = 0, before = *done;
+        size_t before = *done, conflicts = 0;
+        nbatches = 0;
         kt_arena_reset(call->arena);
         for (size_t i = 0; i < n; i++) {
             int status = propose(call, &entries[i], &batches[nbatches]);
@@ -295,14 +293,13 @@ replay_group(struct call *call, const struct journal_entry entries[], size_t n, 
                 return status;
             nbatches += batches[nbatches] != NULL;
         }
-        conflicts = 0;
         int status = apply(call, batches, nbatches, done, &conflicts);
         if (status != KT_OK)
             return status;
         idle = *done == before ? idle + 1 : 0;
         if (conflicts != 0 && idle > (store_has_outsiders(call->svc->store) ? IDLE_MAX : 0))
             return fail_cause(call, KT_UNAVAILABLE, NULL, "somebody else writes this store");
-    } while (conflicts != 0);
+    } while (nbatches != 0);
     return KT_OK;
 }
 
@@ -349,7 +346,7 @@ endings_explain(struct call *call, struct journal *j, const char **ret_why, size
 bool
 endings_note_digest(struct endings *e, const unsigned char digest[32])
 {
-    if (endings_have(e, digest))
+    if (endings_of_digest(e, digest) < 0)
         return true;
     if (!have_room(&e->lacking, e->nlacking, &e->lacking_room, sizeof *e->lacking))
         return false;
@@ -378,6 +375,17 @@ write_down(struct healing *h, const struct journal_entry *entry)
     return true;
 }
 
+/* Organization and account of a row that is theirs go into the entry. */
+static struct uuid
+account_in(struct kt_str key, struct journal_entry *entry)
+{
+    struct uuid account;
+    memcpy(entry->org.b, key.p + 1, sizeof entry->org.b);
+    memcpy(account.b, key.p + 1 + sizeof entry->org.b, sizeof account.b);
+    memcpy(entry->id, account.b, sizeof account.b);
+    return account;
+}
+
 static int
 heal_account(void *ctx, const struct store_row *row)
 {
@@ -386,9 +394,8 @@ heal_account(void *ctx, const struct store_row *row)
                                    .at_ms = h->call->now_ms };
     if (row->key.n != 1 + 2 * sizeof entry.org.b)
         return account_bad_record(h->call, 'x');
-    memcpy(entry.org.b, row->key.p + 1, sizeof entry.org.b);
-    memcpy(entry.id, row->key.p + 1 + sizeof entry.org.b, sizeof entry.org.b);
-    if (endings_have(h->endings, entry.id) || write_down(h, &entry))
+    struct uuid account = account_in(row->key, &entry);
+    if (endings_of_account(h->endings, &account) == UINT32_MAX || write_down(h, &entry))
         return KT_OK;
     return fail_cause(h->call, KT_UNAVAILABLE, NULL, "there is no room for the journal");
 }
@@ -398,16 +405,13 @@ heal_epoch(void *ctx, const struct store_row *row)
 {
     struct healing *h = ctx;
     struct journal_entry entry = { .type = JOURNAL_EPOCH, .at_ms = h->call->now_ms };
-    unsigned char id[ID_BYTES];
     if (row->key.n != 1 + 2 * sizeof entry.org.b + sizeof entry.epoch)
         return account_bad_record(h->call, 'r');
-    memcpy(entry.org.b, row->key.p + 1, sizeof entry.org.b);
-    memcpy(entry.id, row->key.p + 1 + sizeof entry.org.b, sizeof entry.org.b);
+    struct uuid account = account_in(row->key, &entry);
     for (size_t i = row->key.n - sizeof entry.epoch; i < row->key.n; i++)
         entry.epoch = entry.epoch << 8 | (unsigned char)row->key.p[i];
     entry.epoch++; /* the row is of the epoch that ended */
-    epoch_id(entry.id, entry.epoch, id);
-    if (endings_have(h->endings, id) || write_down(h, &entry))
+    if (endings_of_account(h->endings, &account) >= entry.epoch || write_down(h, &entry))
         return KT_OK;
     return fail_cause(h->call, KT_UNAVAILABLE, NULL, "there is no room for the journal");
 }

@@ -54,8 +54,21 @@ void endings_keep_above(struct endings *, uint64_t above);
 /* For journal_open() and journal_parse(); ctx is the endings. */
 void endings_add(void *ctx, const struct journal_entry *);
 
-/* Whether the journal names this digest, or account. */
-bool endings_have(const struct endings *, const unsigned char id[16]);
+/* What the journal says of a secret: when it ends, or one of the others. */
+#define ENDINGS_NOTHING INT64_MAX
+#define ENDINGS_SECRET INT64_C(-1) /* it is dead */
+#define ENDINGS_TOKEN INT64_C(-2)  /* so is its token */
+int64_t endings_of_digest(const struct endings *, const unsigned char digest[32]);
+
+/* And of an account: the first epoch that is not dead; UINT32_MAX: it is gone. */
+uint32_t endings_of_account(const struct endings *, const struct uuid *account);
+
+/* Notes that a row, which authenticates, has something alive that the journal has dead: it was put
+ * back from an older time. */
+void endings_note_risen(struct endings *);
+
+/* How many of them. */
+size_t endings_risen(const struct endings *);
 
 /* Does again in the store what the entries say, where it is not done. 0 or a kind. *ret_done: how
  * much there was to do. */

@@ -8,11 +8,12 @@
 #include "daemon/model/digest.h"
 #include "daemon/model/endings.h"
 #include "daemon/model/record.h"
-#include "daemon/model/token.h"
+#include "daemon/model/token_row.h"
 #include "daemon/model/verdict.h"
 #include "daemon/service.h"
 
 #include <pthread.h>
+#include <stdlib.h>
 
 /* Reading, authenticating and decoding rows is most of the work and goes on side by side; the index
  * has one writer at a time. */
@@ -22,7 +23,28 @@ struct loading {
     struct endings *endings; /* NULL: there is no journal */
     pthread_mutex_t *lock;   /* of the two above */
     bool shared;             /* others write the store */
+    struct dead *dead;       /* tokens that the journal has dead */
+    size_t ndead, dead_room;
 };
+
+struct dead {
+    struct uuid org, account, token;
+};
+
+static bool
+add_dead(struct loading *l, const struct verdict_record *v)
+{
+    if (l->ndead == l->dead_room) {
+        size_t room = l->dead_room == 0 ? 1024 : 2 * l->dead_room;
+        struct dead *more = reallocarray(l->dead, room, sizeof *more);
+        if (!more)
+            return false;
+        l->dead = more;
+        l->dead_room = room;
+    }
+    l->dead[l->ndead++] = (struct dead){ v->org, v->account, v->token };
+    return true;
+}
 
 static int
 load_account(void *ctx, const struct store_row *row)
@@ -32,6 +54,8 @@ load_account(void *ctx, const struct store_row *row)
     uint32_t number;
     if (!account_decode(row->value, &a))
         return account_bad_record(l->call, 'a');
+    if (l->endings && endings_of_account(l->endings, &a.id) > a.epoch)
+        endings_note_risen(l->endings);
     const struct index_account_text text = { a.org_ext, a.slug, a.external_id, a.name };
     if (index_account_put(l->index, &a.id, &a.org, &text, a.epoch, &number) == INDEX_NO_MEMORY)
         return fail_memory(l->call);
@@ -62,8 +86,22 @@ add(const struct loading *l, const unsigned char *digest, const struct verdict_r
                              .revoked = v->revoked };
     return account_number(index, v, &t.account)
         && index_scopes_put(index, v->scopes, v->nscopes, &t.scopes) != INDEX_NO_MEMORY
-        && index_add(index, digest, &t) != INDEX_NO_MEMORY
-        && (!v->revoked || !l->endings || endings_note_digest(l->endings, digest));
+        && index_add(index, digest, &t) != INDEX_NO_MEMORY;
+}
+
+/* What the journal and the row say of the secret's end. Under the lock. */
+static bool
+compare(struct loading *l, const unsigned char *digest, const struct verdict_record *v)
+{
+    if (v->revoked && !endings_note_digest(l->endings, digest))
+        return false;
+    int64_t end = v->expires_ms == 0 ? ENDINGS_NOTHING : v->expires_ms;
+    int64_t said = endings_of_digest(l->endings, digest);
+    if (!v->revoked && said < end)
+        endings_note_risen(l->endings);
+    if (!v->revoked || said != ENDINGS_TOKEN)
+        return true;
+    return add_dead(l, v);
 }
 
 static int
@@ -75,9 +113,10 @@ load_digest(void *ctx, const struct store_row *row)
     uint32_t number;
     if (row->key.n != 1 + DIGEST_BYTES || !verdict_decode(l->call->arena, row->value, &v))
         return account_bad_record(l->call, 'h');
+    const unsigned char *digest = (const unsigned char *)row->key.p + 1;
     pthread_mutex_lock(l->lock);
     bool left_out = l->shared && !index_account_find(l->index, &v.account, &number);
-    bool added = left_out || add(l, (const unsigned char *)row->key.p + 1, &v);
+    bool added = left_out || (add(l, digest, &v) && (!l->endings || compare(l, digest, &v)));
     pthread_mutex_unlock(l->lock);
     return added ? KT_OK : fail_memory(l->call);
 }
@@ -95,6 +134,48 @@ load_use(void *ctx, const struct store_row *row)
         return account_bad_record(l->call, 'u');
     (void)index_set_used(l->index, (const unsigned char *)row->key.p + 1, at_s);
     return KT_OK;
+}
+
+/* --- tokens whose end the journal knows ---------------------------------------------------- */
+
+enum { TOGETHER = 64 };
+
+/* Whether their own rows say so, too: an older one would let the token have a new secret. */
+static int
+look_at_dead(struct loading *l, const struct dead dead[], size_t n)
+{
+    struct kt_str keys[TOGETHER];
+    struct store_row rows[TOGETHER];
+    struct token_record t;
+    kt_arena_reset(l->call->arena);
+    for (size_t i = 0; i < n; i++) {
+        keys[i] = token_row_key(l->call->arena, &dead[i].org, &dead[i].account, &dead[i].token);
+        if (!keys[i].p)
+            return fail_memory(l->call);
+    }
+    int status = store_get(l->call, l->call->svc->store, keys, n, rows);
+    for (size_t i = 0; i < n && status == KT_OK; i++) {
+        if (!rows[i].value.p)
+            continue;
+        if (!token_decode(l->call->arena, rows[i].value, &t))
+            return account_bad_record(l->call, 't');
+        if (t.revoked_ms != 0)
+            continue;
+        pthread_mutex_lock(l->lock);
+        endings_note_risen(l->endings);
+        pthread_mutex_unlock(l->lock);
+    }
+    return status;
+}
+
+static int
+look_at_all_dead(struct loading *l)
+{
+    int status = KT_OK;
+    for (size_t i = 0; i < l->ndead && status == KT_OK; i += TOGETHER)
+        status = look_at_dead(l, l->dead + i, l->ndead - i < TOGETHER ? l->ndead - i : TOGETHER);
+    free(l->dead);
+    return status;
 }
 
 /* --- parts of a space --------------------------------------------------------------------- */
@@ -118,6 +199,9 @@ load_part(void *arg)
                                        p->last == 256 ? KT_LIT("i") : (struct kt_str){ to, 2 },
                                        false, 0 };
     p->status = store_scan(&p->call, p->call.svc->store, &range, load_digest, &p->loading);
+    int looked = look_at_all_dead(&p->loading);
+    if (p->status == KT_OK)
+        p->status = looked;
     return NULL;
 }
 
@@ -159,7 +243,8 @@ int
 load_index(struct call *call, struct index *index, struct endings *endings, size_t threads)
 {
     pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    struct loading l = { call, index, endings, &lock, store_has_outsiders(call->svc->store) };
+    struct loading l = { .call = call, .index = index, .endings = endings, .lock = &lock,
+                         .shared = store_has_outsiders(call->svc->store) };
     const struct store_range accounts = { KT_LIT("a"), KT_LIT("b"), false, 0 };
     int status = store_scan(call, call->svc->store, &accounts, load_account, &l);
     if (status != KT_OK)

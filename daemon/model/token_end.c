@@ -11,7 +11,7 @@
 
 /* --- from the journal --------------------------------------------------------------------- */
 
-/* The row of the token, if this is one of its secrets and it still counts as live. */
+/* The row of the token, if it still counts as live; also one that knows older secrets. */
 static int
 replay_token(struct call *call, const struct journal_entry *entry, const struct verdict_record *v,
              struct batch *b)
@@ -23,10 +23,7 @@ replay_token(struct call *call, const struct journal_entry *entry, const struct 
     int status = token_row_load(call, &a, &v->token, &t, &row);
     if (status == KT_NOT_FOUND)
         return KT_OK;
-    bool same = status == KT_OK && (memcmp(t.digest, entry->id, DIGEST_BYTES) == 0 ||
-                                    (t.has_old && memcmp(t.old_digest, entry->id,
-                                                         DIGEST_BYTES) == 0));
-    if (status != KT_OK || !same || t.revoked_ms != 0)
+    if (status != KT_OK || t.revoked_ms != 0)
         return status;
     t.revoked_ms = entry->at_ms;
     t.revoked_by = (struct actor){ .name = KT_LIT("revocation journal") };

@@ -13,6 +13,8 @@
  *     base=1     waits for a new base copy
  *     backup=DIR, verify=DIR, check=1, health=1
  *     split=1    one batch of a group cannot be written; the others are, the urgent one first
+ *     rows=abc   prints each row of these spaces: "row", key and value in hexadecimal digits
+ *     row=K:V    writes that row; without a value: deletes it
  *     wait=1     waits to be killed
  */
 #include "config.h"
@@ -22,6 +24,7 @@
 #include "tests/plugin/fake-host.h"
 
 #include <dlfcn.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -230,6 +233,55 @@ split(struct tool *t)
     return good && t->s->apply(t->store, &batches[1], 1, o, &t->err) != KAITEN_DONE;
 }
 
+static void
+print_bytes(char before, struct kaiten_bytes bytes)
+{
+    const unsigned char *p = bytes.p;
+    putchar(before);
+    for (size_t i = 0; i < bytes.n; i++)
+        printf("%02x", p[i]);
+}
+
+static bool
+print_rows(struct tool *t, const char *space)
+{
+    struct kaiten_emit emit;
+    const struct kaiten_range all = { .from = { space, 1 } };
+    fake_emit_init(&emit);
+    enum kaiten_status status = t->s->scan(t->store, &all, &emit, &t->err);
+    for (size_t i = 0; i < emit.n; i++) {
+        printf("row");
+        print_bytes(' ', emit.rows[i].key);
+        print_bytes(' ', emit.rows[i].value);
+        putchar('\n');
+    }
+    fake_emit_done(&emit);
+    printf("rows: %d: %s\n", (int)status, t->err.text);
+    return status == KAITEN_DONE && (space[1] == '\0' || print_rows(t, space + 1));
+}
+
+static bool
+write_row(struct tool *t, const char *text)
+{
+    static char key[KAITEN_KEY_MAX], value[KAITEN_VALUE_MAX];
+    size_t nkey, nvalue;
+    const char *end;
+    if (sodium_hex2bin((unsigned char *)key, sizeof key, text, strlen(text), NULL, &nkey, &end) ||
+        *end != ':' ||
+        sodium_hex2bin((unsigned char *)value, sizeof value, end + 1, strlen(end + 1), NULL,
+                       &nvalue, NULL)) {
+        printf("row: no such form\n");
+        return false;
+    }
+    struct kaiten_write write = { nvalue == 0 ? KAITEN_DELETE : KAITEN_SET, { key, nkey },
+                                  { value, nvalue } };
+    struct kaiten_batch batch = { .writes = &write, .nwrites = 1 };
+    struct kaiten_outcome outcome = { .status = KAITEN_FAILED };
+    enum kaiten_status status = t->s->apply(t->store, &batch, 1, &outcome, &t->err);
+    printf("row: %d %d: %s\n", (int)status, (int)outcome.status, t->err.text);
+    return status == KAITEN_DONE && outcome.status == KAITEN_DONE;
+}
+
 static bool
 say(struct tool *t, const char *what, enum kaiten_status status)
 {
@@ -261,6 +313,10 @@ run(struct tool *t, const char *command)
         return base_wait(t);
     if (strcmp(name, "split") == 0)
         return split(t);
+    if (strcmp(name, "rows") == 0)
+        return print_rows(t, value);
+    if (strcmp(name, "row") == 0)
+        return write_row(t, value);
     if (strcmp(name, "backup") == 0)
         return say(t, name, t->s->backup(t->store, value, &t->err));
     if (strcmp(name, "verify") == 0)
