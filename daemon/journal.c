@@ -144,6 +144,16 @@ journal_reserve(struct journal *j, size_t n)
 
 /* --- opening ------------------------------------------------------------------------------ */
 
+/* What says nothing about the file: another time it may be read. */
+static enum journal_found
+refuse_errno(char err[JOURNAL_ERROR_MAX], const char *path)
+{
+    int error = errno;
+    refuse(err, path, strerror(error));
+    bool passing = error == EIO || error == ENOMEM || error == EMFILE || error == ENFILE;
+    return passing ? JOURNAL_UNREADABLE : JOURNAL_DAMAGED;
+}
+
 static bool
 is_ours(int fd, const char *path, size_t *ret_size, char err[JOURNAL_ERROR_MAX])
 {
@@ -166,10 +176,8 @@ parse_file(struct journal *j, size_t size, void (*each)(void *, const struct jou
            void *ctx, char err[JOURNAL_ERROR_MAX])
 {
     void *bytes = NULL;
-    if (size > 0 && (bytes = mmap(NULL, size, PROT_READ, MAP_PRIVATE, j->fd, 0)) == MAP_FAILED) {
-        refuse(err, j->path, strerror(errno));
-        return JOURNAL_DAMAGED;
-    }
+    if (size > 0 && (bytes = mmap(NULL, size, PROT_READ, MAP_PRIVATE, j->fd, 0)) == MAP_FAILED)
+        return refuse_errno(err, j->path);
     enum journal_found found = journal_parse(j->keys, bytes, size, each, ctx, &j->seen);
     if (bytes)
         munmap(bytes, size);
@@ -179,17 +187,17 @@ parse_file(struct journal *j, size_t size, void (*each)(void *, const struct jou
 }
 
 /* What was torn must not be taken for records later, so it is gone before anything is added. */
-static bool
-cut_and_fill(struct journal *j, char err[JOURNAL_ERROR_MAX])
+static enum journal_found
+cut_and_fill(struct journal *j, enum journal_found found, char err[JOURNAL_ERROR_MAX])
 {
     j->added = j->seen.last;
     j->room_end = j->seen.good_bytes;
     if (ftruncate(j->fd, (off_t)j->seen.good_bytes) != 0)
-        return refuse(err, j->path, strerror(errno));
-    if (make_room(j))
-        return true;
-    log_line(LOG_LEVEL_WARNING, "journal.full", "file=%s message=%s", j->path, strerror(errno));
-    return true; /* tried again before the next ending */
+        return refuse_errno(err, j->path);
+    if (!make_room(j)) /* tried again before the next ending */
+        log_line(LOG_LEVEL_WARNING, "journal.full", "file=%s message=%s", j->path,
+                 strerror(errno));
+    return found;
 }
 
 enum journal_found
@@ -200,25 +208,22 @@ journal_open(const char *path, const struct digest_keys *keys, struct journal **
     size_t size;
     *ret = NULL;
     struct journal *j = journal_new(path, keys);
-    if (!j) {
-        refuse(err, path, "no memory");
-        return JOURNAL_DAMAGED;
-    }
+    if (!j)
+        return refuse_errno(err, path);
     enum journal_found found = JOURNAL_DAMAGED;
     j->fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     if (j->fd < 0 && errno == ENOENT)
         found = JOURNAL_MISSING;
     else if (j->fd < 0)
-        refuse(err, path, strerror(errno));
+        found = refuse_errno(err, path);
     else if (is_ours(j->fd, path, &size, err))
         found = parse_file(j, size, each, ctx, err);
     if (found == JOURNAL_TORN)
         log_line(LOG_LEVEL_WARNING, "journal.torn", "file=%s number=%llu message=%s", path,
                  (unsigned long long)j->seen.last,
                  "what was being written when the machine ended is cut off");
-    bool good = found == JOURNAL_WHOLE || found == JOURNAL_TORN;
-    if (good && !cut_and_fill(j, err))
-        found = JOURNAL_DAMAGED;
+    if (found == JOURNAL_WHOLE || found == JOURNAL_TORN)
+        found = cut_and_fill(j, found, err);
     if (found == JOURNAL_WHOLE || found == JOURNAL_TORN)
         *ret = j;
     else

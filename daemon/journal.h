@@ -53,7 +53,8 @@ enum journal_found {
     JOURNAL_WHOLE = 0,
     JOURNAL_TORN,    /* whole up to good_bytes, and what follows was never acknowledged */
     JOURNAL_MISSING,
-    JOURNAL_DAMAGED  /* not authentic, or cut in the midst; entries up to there are good */
+    JOURNAL_DAMAGED,   /* not authentic, or cut in the midst; entries up to there are good */
+    JOURNAL_UNREADABLE /* for want of memory or descriptors, or for an error of the disk */
 };
 
 struct journal_seen {
@@ -77,7 +78,7 @@ struct journal;
 
 /* Reads the file. WHOLE and TORN: *ret is the journal, with what was torn cut off and room behind
  * it, both synced. each() as above. Otherwise *ret is NULL, and err says why unless it is MISSING;
- * a file that cannot be opened, or that others may write, counts as DAMAGED. Keys are borrowed. */
+ * a file that is none of ours, or that others may write, counts as DAMAGED. Keys are borrowed. */
 enum journal_found journal_open(const char *path, const struct digest_keys *, struct journal **ret,
                                 void (*each)(void *ctx, const struct journal_entry *), void *ctx,
                                 char err[JOURNAL_ERROR_MAX]);

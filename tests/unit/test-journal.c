@@ -13,6 +13,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <sysexits.h>
@@ -478,6 +479,26 @@ a_failed_write_ends_the_process(void **state)
     assert_int_equal(WEXITSTATUS(status), EX_TEMPFAIL);
 }
 
+/* For want of descriptors nothing can be said about it. */
+static void
+a_file_that_cannot_be_read_now_is_not_damaged(void **state)
+{
+    (void)state;
+    struct journal *j;
+    struct rlimit before, none;
+    make_three();
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = before;
+    none.rlim_cur = 0;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    enum journal_found found = reopen(&j);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(found, JOURNAL_UNREADABLE);
+    assert_null(j);
+    assert_int_equal(reopen(&j), JOURNAL_WHOLE);
+    journal_close(j);
+}
+
 #define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int
@@ -500,6 +521,7 @@ main(void)
         T(a_file_made_anew_is_damaged_by_any_loss),
         T(the_old_one_is_kept_aside),
         T(a_failed_write_ends_the_process),
+        T(a_file_that_cannot_be_read_now_is_not_damaged),
     };
     if (sodium_init() < 0)
         return 1;
