@@ -8,6 +8,10 @@
 # counts test cases: TAP lines, what pytest reports, or one for a program that prints neither.
 # What does not apply to a test's subject is a skip. So is a tool that is missing, and the reason
 # then says "missing"; with CI=1 a missing tool is a failure.
+#
+# Nothing hangs for ever: a program has KAITEN_PROGRAM_SECONDS, each test of pytest its own time limit
+# (tests/system/timelimit.py) and all of them together KAITEN_PYTEST_SECONDS. Whoever has to be over
+# at a certain time says so with KAITEN_CHECK_END, in seconds since 1970.
 set -u
 : "${abs_top_srcdir:?run by make check}"
 
@@ -24,7 +28,6 @@ export ASAN_OPTIONS=${ASAN_OPTIONS-detect_stack_use_after_return=1}
 export LSAN_OPTIONS=${LSAN_OPTIONS-suppressions=$abs_top_srcdir/tests/system/lsan.supp:print_suppressions=0}
 export TSAN_OPTIONS=${TSAN_OPTIONS-suppressions=$abs_top_srcdir/tests/system/tsan.supp}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS-print_stacktrace=1}
-export TSAN_OPTIONS=${TSAN_OPTIONS-suppressions=$abs_top_srcdir/tests/plugin/tsan.supp}
 
 skip_line='^(not )?ok .*# [Ss][Kk][Ii][Pp]'
 pytest_progress='^[.sxXFE]+ +\[ *[0-9]+%\]$'
@@ -45,7 +48,7 @@ report() { # name, passed, failed, skipped, log file
     fi
     printf '  FAIL  %s (%d of %d), %s:\n' "$1" "$3" $(($2 + $3)) "$5"
     if grep -qE '^not ok ' "$5"; then
-        grep -E '^(not ok |#|==|SUMMARY|exit status)' "$5"
+        grep -E '^(not ok |#|==|SUMMARY|exit status|ERROR hangs)' "$5"
     else
         grep -vE "$pytest_progress" "$5"
     fi | tail -n 120 | sed 's/^/        /'
@@ -64,10 +67,26 @@ skip() { # name, what is missing
     printf '  skip  %s: %s is missing; ./autogen.sh --tests installs it\n' "$1" "$2"
 }
 
+# Runs a command with a time limit. What it ended is told in the log, where a report finds it.
+limited() { # signal, seconds, log file, command...
+    local signal=$1 most=$2 file=$3 left begun=$SECONDS status
+    shift 3
+    if [ -n "${KAITEN_CHECK_END:-}" ]; then
+        left=$((KAITEN_CHECK_END - $(date +%s)))
+        most=$((left < 1 ? 1 : left < most ? left : most))
+    fi
+    timeout -s "$signal" -k 30 "$most" "$@" >"$file" 2>&1 </dev/null
+    status=$?
+    if [ $status -ne 0 ] && [ $((SECONDS - begun)) -ge "$most" ]; then
+        echo "ERROR hangs: ended after $most s; the last line: $(tail -n 1 "$file")" >>"$file"
+    fi
+    return $status
+}
+
 run() { # name, command...
     local name=$1 file=$log/${1//\//-}.log good bad skips absent status
     shift
-    timeout "${KAITEN_TEST_TIMEOUT:-900}" "$@" >"$file" 2>&1 </dev/null
+    limited TERM "${KAITEN_PROGRAM_SECONDS:-900}" "$file" "$@"
     status=$?
     if [ $status -eq 77 ]; then
         skip "$name" "$(tail -n 1 "$file")"
@@ -105,8 +124,9 @@ run_pytest() { # name, options and directory...
         skip "$name" "a Python with msgpack and pytest"
         return
     fi
-    PYTHONDONTWRITEBYTECODE=1 timeout "${KAITEN_PYTEST_TIMEOUT:-2400}" \
-        "$PYTHON" -m pytest -p no:cacheprovider -q -rfEs --tb=short "$@" >"$file" 2>&1 </dev/null
+    export PYTHONDONTWRITEBYTECODE=1
+    limited INT "${KAITEN_PYTEST_SECONDS:-2400}" "$file" \
+        "$PYTHON" -m pytest -p no:cacheprovider -q -rfEs --tb=short "$@"
     status=$?
     line=$(grep -E '^(=+ )?([0-9]+ (passed|failed|skipped|error)|no tests ran)' "$file" | tail -n 1)
     good=$(number passed "$line")

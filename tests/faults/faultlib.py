@@ -19,8 +19,10 @@ import time
 
 import pytest
 
-from conftest import BUILD, KAITEND, STORES, Daemon, own_daemon  # noqa: F401 (a fixture)
+from conftest import (BUILD, KAITEND, PATIENCE, STORES, Daemon, own_daemon,  # noqa: F401
+                      wait_for)
 from journal import LOST, Actor, Journal, Pool, check, read_lists, sweep
+from timelimit import pytest_configure, pytest_runtest_protocol  # noqa: F401 (hooks)
 
 FULL = os.environ.get("KAITEN_FAULTS") == "full"
 SEED = int(os.environ.get("KAITEN_SEED", "0")) or 1
@@ -178,6 +180,12 @@ def actors_of(pool, each, kind=Busy, prefix=""):
     return actors
 
 
+def loaded(journal, mints):
+    """Waits until that many were acknowledged, and something was revoked: on a slow machine a load
+    is not what it does in a second."""
+    wait_for(lambda: journal.count("mint") > mints and journal.count("revoke") > 0, "some load")
+
+
 def join(pool, actors):
     pool.stop.set()
     pool.up.set()
@@ -235,7 +243,7 @@ def start_or_end(d, tries=1, **kwargs):
     """Starts it like a supervisor does: again when it asks for that with 75. Returns how often."""
     for n in range(1, tries + 1):
         try:
-            d.start(60, **kwargs)
+            d.start(2 * PATIENCE, **kwargs)
             return n
         except AssertionError:
             if d.process.poll() is None:
@@ -289,7 +297,7 @@ def ended(d):
     """SIGTERM; the code, or -signal."""
     if d.process.poll() is None:
         d.process.send_signal(signal.SIGTERM)
-    return d.process.wait(60)
+    return d.process.wait(2 * PATIENCE)
 
 
 def keep(journal, name):

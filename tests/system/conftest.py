@@ -3,12 +3,15 @@
 """The real daemon in a temporary folder, and both of its doors behind one interface."""
 
 import base64
+import contextlib
+import datetime
 import functools
 import http.client
 import itertools
 import json
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -21,6 +24,8 @@ import urllib.parse
 import msgpack
 import pytest
 
+from timelimit import pytest_configure, pytest_runtest_protocol  # noqa: F401 (hooks)
+
 SOURCE = pathlib.Path(os.environ.get("abs_top_srcdir", pathlib.Path(__file__).parents[2]))
 BUILD = pathlib.Path(os.environ.get("abs_top_builddir", SOURCE))
 KAITEND = BUILD / "daemon/kaitend"
@@ -28,9 +33,11 @@ KAITENCTL = BUILD / "client/ctl/kaitenctl"
 KAITEN_JWT = BUILD / "tests/tools/kaiten-jwt"
 PLUGIN_DIR = BUILD / "plugins/.libs"
 STORES = os.environ.get("KAITEN_TEST_STORES", "storage-bdb storage-memory").split()
+# Seconds after which what should have come at once is given up: the machine may be slow and busy.
+PATIENCE = 60.0
 
 
-def wait_for(condition, what, seconds=10.0):
+def wait_for(condition, what, seconds=PATIENCE):
     """Waits for a condition with a deadline: no test sleeps to win a race."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -122,7 +129,7 @@ key = {self.public} alg=RS256
         log.close()
         return self
 
-    def start(self, seconds=20.0, **kwargs):
+    def start(self, seconds=PATIENCE, **kwargs):
         self.spawn(**kwargs)
 
         def ready():
@@ -131,8 +138,9 @@ key = {self.public} alg=RS256
                                      + self.tail())
             try:
                 connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-                connection.request("GET", "/readyz")
-                return connection.getresponse().status == 200
+                with contextlib.closing(connection):
+                    connection.request("GET", "/readyz")
+                    return connection.getresponse().status == 200
             except OSError:
                 return False
 
@@ -146,7 +154,7 @@ key = {self.public} alg=RS256
         self.process.kill()
         self.process.wait()
 
-    def stop(self, seconds=20.0):
+    def stop(self, seconds=PATIENCE):
         """SIGTERM; returns the exit code."""
         if self.process is None or self.process.poll() is not None:
             return None if self.process is None else self.process.returncode
@@ -175,17 +183,56 @@ key = {self.public} alg=RS256
 
     def ctl(self, *args, stdin="", check=True, env=None):
         done = subprocess.run([KAITENCTL, "--socket", self.socket_path, *args], input=stdin,
-                              capture_output=True, text=True, timeout=30,
+                              capture_output=True, text=True, timeout=PATIENCE,
                               env=dict(os.environ, **(env or {})))
         if check:
             assert done.returncode == 0, done.stderr
         return done
 
 
+def ports():
+    """Below those that the kernel gives to clients: a daemon that is down must find its port again,
+    and who connects to it meanwhile must not connect to itself. Never the same one twice."""
+    first = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    below = list(range(10000, first) if first > 20000 else range(20000, 32768))
+    random.SystemRandom().shuffle(below)
+    yield from below
+
+
+free_ports = ports()
+
+
+def brief_life(attempt, seconds=1.0):
+    """attempt(end, over) makes what ends at that time, RFC 3339 in UTC, and asks for it while it
+    lives; over() says whether that is over by now. It returns nothing when it was too slow, and is
+    called again with a longer life: nobody can say how slow this machine is."""
+    while seconds < 100:
+        end = time.time() + seconds
+        text = datetime.datetime.fromtimestamp(end, datetime.timezone.utc)
+        found = attempt(text.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), lambda: time.time() >= end)
+        if found is not None:
+            return found
+        seconds *= 2
+    raise AssertionError("everything takes too long here")
+
+
+def prompt(step, seconds, tries=100):
+    """What step() returns when it took less than that: a deadline of the daemon may not pass while
+    this process waits for its turn."""
+    for _ in range(tries):
+        begun = time.monotonic()
+        done = step()
+        if time.monotonic() - begun < seconds:
+            return done
+    raise AssertionError(f"not once within {seconds} s")
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    for port in free_ports:
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            s.bind(("127.0.0.1", port))
+            return port
 
 
 class Answer:
@@ -235,7 +282,7 @@ class Http:
 
     def __init__(self, port, token, prefix="/api"):
         self.port, self.token, self.prefix = port, token, prefix
-        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
 
     def close(self):
         self.connection.close()
@@ -280,10 +327,10 @@ class Rpc:
 
     name = "socket"
 
-    def __init__(self, path, token=None, problems=True, timeout=20):
+    def __init__(self, path, token=None, problems=True, timeout=PATIENCE):
         self.token = token
         self.socket = socket.socket(socket.AF_UNIX)
-        # Before there is a time-out: with one, a full queue of the listener is an error, not a wait.
+        # Before there is a time-out: with one, a full queue of the listener is an error, no wait.
         self.socket.connect(path)
         self.socket.settimeout(timeout)
         self.unpacker = msgpack.Unpacker(raw=False)
