@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from conftest import KAITEN_JWT, Daemon, Doors, done, refused, wait_for
+from conftest import KAITEN_JWT, Daemon, Doors, brief_life, done, refused, wait_for
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become others")
 
@@ -207,12 +207,17 @@ def test_exp_is_required(keys, ask):
 
 def test_known_callers_are_forgotten_when_they_expire(keys):
     """A verified caller is kept ready, but not for longer than it may live."""
-    token = sign("RS256", keys.rsa, ttl=2)
-    clients = [keys.daemon.http(token), keys.daemon.rpc(token)]
-    for client in clients * 2:
-        assert client.call("whoami").ok
-    for client in clients:
-        wait_for(lambda: client.call("whoami").status == 401, "the JWT to expire", 5)
+    def known(end, over):
+        token = sign("RS256", keys.rsa, exp=int(datetime.datetime.fromisoformat(end).timestamp()))
+        clients = [keys.daemon.http(token), keys.daemon.rpc(token)]
+        good = [client.call("whoami").ok for client in clients * 2]
+        if over():
+            return None
+        assert all(good)
+        return clients
+
+    for client in brief_life(known, 2):
+        wait_for(lambda: client.call("whoami").status == 401, "the JWT to expire")
         client.close()
 
 
@@ -307,12 +312,21 @@ def test_ended_token_is_refused_at_once_on_open_connections(daemon, org, end):
 
 
 def test_expired_token_is_no_caller(doors, org):
-    soon = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=1)
-    m = Minted(doors.caller(org=org), ["read:*"],
-               expiresAt=soon.strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
-    robot = doors.with_token(m.secret)
-    assert robot.call("whoami").ok
-    wait_for(lambda: robot.call("whoami").status == 401, "the token to expire", 5)
+    owner = doors.caller(org=org)
+    slug = done(owner, owner.call("account.create", name="Robot"), 201)["slug"]
+
+    def expiring(end, over):
+        minted = owner.call("token.create", serviceAccountSlug=slug, name=end, scopes=["read:*"],
+                            expiresAt=end)
+        robot = minted.ok and doors.with_token(minted.body["token"])
+        answer = robot and robot.call("whoami")
+        if over():
+            return None
+        assert answer and answer.ok, (minted, answer)
+        return robot
+
+    robot = brief_life(expiring)
+    wait_for(lambda: robot.call("whoami").status == 401, "the token to expire")
 
 
 def test_plugins_are_asked_only_where_they_are_configured(own_daemon):

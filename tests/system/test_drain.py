@@ -16,7 +16,7 @@ import time
 import msgpack
 import pytest
 
-from conftest import wait_for
+from conftest import PATIENCE, wait_for
 from journal import LOST, Actor, Journal, Pool, check, read_lists, sweep
 
 CYCLES = int(os.environ.get("KAITEN_DRAIN_CYCLES", "10"))
@@ -159,7 +159,8 @@ class SocketPipeliner(Pipeliner):
 
 class HttpPipeliner(Pipeliner):
     def open(self):
-        self.socket = socket.create_connection(("127.0.0.1", self.pool.daemon.port), timeout=20)
+        self.socket = socket.create_connection(("127.0.0.1", self.pool.daemon.port),
+                                               timeout=PATIENCE)
         self.data = b""
 
     def request(self, slug):
@@ -194,10 +195,10 @@ class HttpPipeliner(Pipeliner):
 
 def connect(d, kind):
     if kind == "http":
-        return socket.create_connection(("127.0.0.1", d.port), timeout=20)
+        return socket.create_connection(("127.0.0.1", d.port), timeout=PATIENCE)
     s = socket.socket(socket.AF_UNIX)
     s.connect(d.socket_path)
-    s.settimeout(20)
+    s.settimeout(PATIENCE)
     return s
 
 
@@ -257,12 +258,12 @@ def test_every_request_is_answered_or_was_never_begun(own_daemon):
         time.sleep(chance.uniform(0, 0.15))  # the instant of the signal is what is random
         begun = time.monotonic()
         d.process.send_signal(signal.SIGTERM)
-        code = d.process.wait(20)
+        code = d.process.wait(PATIENCE)
         ends.append(time.monotonic() - begun)
         assert code == 0, d.tail()
         end_slow(slow)
         for a in actors:
-            a.join(20)
+            a.join(PATIENCE)
             assert not a.is_alive(), a.name + " hangs"
             if a.broken:
                 raise a.broken
@@ -276,12 +277,13 @@ def test_every_request_is_answered_or_was_never_begun(own_daemon):
           f"average, {max(ends):.3f} s at most")
     assert check(journal.lines) == []
     assert journal.count("mint") > CYCLES
-    assert max(ends) < DRAIN_SECONDS + 1
+    assert max(ends) < DRAIN_SECONDS + 10
 
 
 def stuck_client(d):
-    """Asks for much and reads nothing: its answers fill the kernel's buffers and ours."""
-    rpc = d.rpc()
+    """Asks for much and reads nothing: its answers fill the kernel's buffers and ours. The daemon
+    has one loop, so whoever else is answered knows that it has gone round."""
+    rpc, other = d.rpc(), d.rpc()
     message = b"".join(msgpack.packb([0, i, "kaiten.describe", [{}]]) for i in range(100))
     rpc.socket.setblocking(False)
     seen, sent = [-1], 0
@@ -295,9 +297,11 @@ def stuck_client(d):
         except BlockingIOError:
             unread = struct.unpack("i", fcntl.ioctl(rpc.socket, termios.FIONREAD, b"\0" * 4))[0]
             seen.append(unread)
+        assert other.call("kaiten.ping").ok
         return len(set(seen[-50:])) == 1 and seen[-1] > 65536
 
     wait_for(stuck, "the daemon to be stuck")
+    other.close()
     return rpc
 
 
@@ -310,36 +314,34 @@ def refused(d):
 
 
 def test_the_second_signal_ends_at_once(own_daemon):
-    d = own_daemon("storage-memory", daemon="drain_timeout = 60s", sock="write_timeout = 60s")
+    d = own_daemon("storage-memory", daemon="drain_timeout = 10m\nloops = 1",
+                   sock="write_timeout = 10m")
     d.start()
     client = stuck_client(d)
     d.process.send_signal(signal.SIGTERM)
     wait_for(lambda: refused(d), "the listener to close")
     assert d.process.poll() is None
-    begun = time.monotonic()
     d.process.send_signal(signal.SIGTERM)
-    assert d.process.wait(10) == 0
-    assert time.monotonic() - begun < 1
+    assert d.process.wait(PATIENCE) == 0
     client.close()
 
 
 def test_the_time_to_drain_is_bounded(own_daemon):
-    d = own_daemon("storage-memory", daemon="drain_timeout = 500ms", sock="write_timeout = 60s")
+    d = own_daemon("storage-memory", daemon="drain_timeout = 500ms\nloops = 1",
+                   sock="write_timeout = 10m")
     d.start()
     client = stuck_client(d)
     begun = time.monotonic()
     assert d.stop() == 0
-    assert 0.4 < time.monotonic() - begun < 1.5
+    assert 0.4 < time.monotonic() - begun < PATIENCE
     client.close()
 
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
 def test_nothing_to_drain_ends_at_once(own_daemon, sig):
-    d = own_daemon("storage-memory").start()
-    begun = time.monotonic()
+    d = own_daemon("storage-memory", daemon="drain_timeout = 10m").start()
     d.process.send_signal(sig)
-    assert d.process.wait(10) == 0
-    assert time.monotonic() - begun < 1
+    assert d.process.wait(PATIENCE) == 0
     assert not os.path.exists(d.socket_path)
 
 
@@ -359,6 +361,6 @@ def test_changes_in_conflict_end_with_the_daemon(own_daemon, drain):
         clients[0].receive()
         d.process.send_signal(signal.SIGTERM)
         d.process.send_signal(signal.SIGTERM)
-        assert d.process.wait(10) == 0, d.tail()
+        assert d.process.wait(PATIENCE) == 0, d.tail()
         for c in clients:
             c.close()

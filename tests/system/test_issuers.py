@@ -16,7 +16,7 @@ import time
 
 import pytest
 
-from conftest import free_port, refused, wait_for
+from conftest import PATIENCE, free_port, refused, wait_for
 
 x509 = pytest.importorskip("cryptography.x509", reason="python3-cryptography is missing")
 from cryptography.hazmat.primitives import hashes, serialization  # noqa: E402
@@ -63,8 +63,8 @@ def status(daemon, token):
     return answer.status
 
 
-def becomes(daemon, token, want, seconds=15):
-    wait_for(lambda: status(daemon, token) == want, f"status {want}: " + daemon.tail(5), seconds)
+def becomes(daemon, token, want):
+    wait_for(lambda: status(daemon, token) == want, f"status {want}: " + daemon.tail(5))
 
 
 def replace(path, text):
@@ -226,7 +226,7 @@ def test_mistakes_stop_the_start(own_daemon, line, why):
     (daemon.state / "one").write_text(jwks(Key("k")))
     daemon.write_conf(jwt=line.format(daemon.state))
     daemon.spawn()
-    assert daemon.process.wait(20) == 78, daemon.tail()
+    assert daemon.process.wait(PATIENCE) == 78, daemon.tail()
     assert why in daemon.tail() and "kaitend.conf:" in daemon.tail(), daemon.tail()
 
 
@@ -272,7 +272,7 @@ class Source:
             request.send_header("Content-Length", str(len(body) + (self.mode == "cut")))
         request.end_headers()
         if self.mode == "slow":
-            self.let_go.wait(30)
+            self.let_go.wait(PATIENCE)
         request.wfile.write(body)
 
     def close(self):
@@ -289,8 +289,8 @@ def source():
     s.close()
 
 
-QUICK = "jwks_cooldown = 100ms\njwks_refresh = 100ms\njwks_timeout = 2s\n"
-CALM = "jwks_cooldown = 100ms\njwks_refresh = 1h\njwks_timeout = 2s\n"
+QUICK = "jwks_cooldown = 100ms\njwks_refresh = 100ms\njwks_timeout = 20s\n"
+CALM = "jwks_cooldown = 100ms\njwks_refresh = 1h\njwks_timeout = 20s\n"
 
 
 def test_a_set_from_an_address(own_daemon, source):
@@ -375,7 +375,7 @@ def test_a_bad_answer_changes_nothing(own_daemon, source):
     daemon = own_daemon("storage-memory")
     key = Key("k")
     source.text = jwks(key)
-    daemon.write_conf(jwt=f"{QUICK.replace('2s', '500ms')}issuer = idp jwks={source.url} org=*")
+    daemon.write_conf(jwt=f"{QUICK.replace('20s', '500ms')}issuer = idp jwks={source.url} org=*")
     daemon.start()
     token = key.sign("idp")
     becomes(daemon, token, 200)
@@ -389,7 +389,7 @@ def test_a_bad_answer_changes_nothing(own_daemon, source):
         before = len(daemon.log.read_text())
         source.mode, source.text = mode, bad.get(mode, jwks(other))
         wait_for(lambda: f"keys stay as they are: {source.url}: " in (
-            lines := daemon.log.read_text()[before:]) and why in lines, mode, 20)
+            lines := daemon.log.read_text()[before:]) and why in lines, mode)
         assert status(daemon, token) == 200 and status(daemon, other.sign("idp")) == 401
         # And a good one ends the trouble.
         token = other.sign("idp")

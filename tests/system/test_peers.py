@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from conftest import Daemon
+from conftest import PATIENCE, Daemon
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become other users")
 
@@ -34,7 +34,7 @@ import msgpack
 path, requests = json.load(sys.stdin)
 s = socket.socket(socket.AF_UNIX)
 s.connect(path)
-s.settimeout(20)
+s.settimeout(60)
 unpacker = msgpack.Unpacker(raw=False)
 for i, (method, args, meta) in enumerate(requests):
     s.sendall(msgpack.packb([0, i, method, [args, meta]]))
@@ -56,7 +56,7 @@ def ask_as(daemon, uid, requests, groups=(), gid=None):
     done = subprocess.run([sys.executable, "-c", CLIENT], cwd="/", user=uid,
                           group=uid if gid is None else gid, extra_groups=list(groups),
                           input=json.dumps([daemon.socket_path, requests]), text=True,
-                          capture_output=True, timeout=60)
+                          capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()][1:]
 
@@ -197,7 +197,7 @@ held = []
 for _ in range(n):
     s = socket.socket(socket.AF_UNIX)
     s.connect(path)  # waits while the queue is full; not when there is a time-out
-    s.settimeout(20)
+    s.settimeout(60)
     held.append(s)
 import msgpack
 ping = msgpack.packb([0, 1, "kaiten.ping", [{}]])
@@ -229,11 +229,11 @@ def test_one_uid_with_too_many_connections_disturbs_nobody(own_daemon):
             assert fresh.call("whoami").ok and rpc.call("whoami").ok
             fresh.close()
             slowest = max(slowest, time.monotonic() - begun)
-        assert slowest < 5
+        assert slowest < 10
         [[error, _]] = ask_as(d, OWNER, [("whoami", {})])
         assert error is None
     finally:
-        crowd.communicate("", timeout=20)
+        crowd.communicate("", timeout=PATIENCE)
     [[error, _]] = ask_as(d, CROWD, [("whoami", {})])
     assert error is None, "the place of a closed connection is free again"
     assert d.log.read_text().count("listen.crowded") < 5

@@ -11,7 +11,8 @@ import pytest
 
 from conftest import STORES, done, refused, wait_for
 
-SHORT = "retention = 2s\naudit_retention = 2s\nlast_used_interval = 1s\n"
+KEPT_SECONDS = 2
+SHORT = f"retention = {KEPT_SECONDS}s\naudit_retention = 2s\nlast_used_interval = 1s\n"
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_the_dead_are_purged_and_the_living_stay(short, store):
     kept = mint(rpc, "farm", "kept")
     later = mint(rpc, "farm", "later", expiresAt=in_ms(3600000))
     dead = {name: mint(rpc, "farm", name) for name in ("revoked", "twice")}
-    dead["expired"] = mint(rpc, "farm", "expired", expiresAt=in_ms(300))
+    dead["expired"] = mint(rpc, "farm", "expired", expiresAt=in_ms(2000))
     dead["gone"] = mint(rpc, "gone", "gone")
     dead["swept"] = mint(rpc, "swept", "swept")
     for _ in range(2):  # three secrets, of which one can be in use
@@ -57,12 +58,14 @@ def test_the_dead_are_purged_and_the_living_stay(short, store):
                                  gracePeriodSeconds=1).body["token"]
     for token in [kept, *dead.values()]:
         says(rpc, token)
+    begun = time.monotonic()
     for slug in ("revoked", "twice"):
         assert rpc.call("token.revoke", serviceAccountSlug="farm", tokenSlug=slug).ok
     assert rpc.call("account.delete", serviceAccountSlug="gone").ok
     assert rpc.call("token.revokeAll", serviceAccountSlug="swept").ok
-    assert says(rpc, dead["revoked"]) == says(rpc, dead["gone"]) == "revoked"
-    wait_for(lambda: all(says(rpc, t) == "unknown" for t in dead.values()), "the purge", 30)
+    said = {says(rpc, dead["revoked"]), says(rpc, dead["gone"])}
+    assert said == {"revoked"} or time.monotonic() - begun > KEPT_SECONDS  # on a slow machine
+    wait_for(lambda: all(says(rpc, t) == "unknown" for t in dead.values()), "the purge")
     assert slugs(rpc, "farm") == ["later", "kept"] and slugs(rpc, "swept") == []
     assert says(rpc, kept) == says(rpc, later) == "valid"
     refused(rpc.call("token.get", serviceAccountSlug="farm", tokenSlug="revoked"), 404,
@@ -92,7 +95,7 @@ def test_a_store_that_works_for_long_does_not_grow(short, store):
     for i in range(60):
         tokens.append(mint(rpc, "farm", f"t{i}"))
         assert rpc.call("token.revoke", serviceAccountSlug="farm", tokenSlug=f"t{i}").ok
-    wait_for(lambda: slugs(rpc, "farm") == [], "the purge", 30)
+    wait_for(lambda: slugs(rpc, "farm") == [], "the purge")
     for i in range(60):  # each slug again
         assert says(rpc, mint(rpc, "farm", f"t{i}")) == "valid"
     assert {says(rpc, t) for t in tokens} == {"unknown"}
@@ -105,7 +108,7 @@ def test_zero_keeps_for_ever(own_daemon):
     dead = mint(rpc, "farm", "dead")
     assert rpc.call("token.revoke", serviceAccountSlug="farm", tokenSlug="dead").ok
     # The audit records go: the job has passed by.
-    wait_for(lambda: "event=purged" in d.log.read_text(), "a purge", 30)
+    wait_for(lambda: "event=purged" in d.log.read_text(), "a purge")
     assert says(rpc, dead) == "revoked"
     rpc.close()
 
@@ -169,7 +172,7 @@ def test_the_last_use_survives(own_daemon, end):
     if end == "kill":
         written = re.compile(r"event=used\.written notes=(\d+)")
         wait_for(lambda: sum(map(int, written.findall(d.log.read_text()))) == len(tokens),
-                 "the last uses to be written down", 30)
+                 "the last uses to be written down")
         d.kill()
     else:
         d.stop()

@@ -623,7 +623,7 @@ def _(w):
 @row("3.5 expired tokens stay listed, revocation is at once")
 def _(w):
     slug = w.account()["slug"]
-    short = w.mint(slug, name="short", expiresAt=utc(seconds=1))
+    short = w.mint(slug, name="short", expiresAt=utc(seconds=3))
     gone = w.mint(slug, name="gone")
     path = f"/api/service-accounts/{slug}/tokens"
     done(w.http, w.get(f"{path}/{gone['slug']}", method="DELETE"), 204)

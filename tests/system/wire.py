@@ -11,7 +11,7 @@ LENGTH = b"Content-Length: %d" % len(NEXT)
 CHUNKED = b"Transfer-Encoding: chunked"
 
 
-def connect(daemon, timeout=30):
+def connect(daemon, timeout=60):
     s = socket.create_connection(("127.0.0.1", daemon.port), timeout=timeout)
     s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return s
