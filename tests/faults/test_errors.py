@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from conftest import PATIENCE
 from faultlib import (DISK, ON_NAME, ON_OPEN, ON_SYNC, ON_WRITE, SEED, Ended, Shared, disk, durable,
                       ended, figures, looked_at, no_tsan, play, points, start_or_end)
 
@@ -59,7 +60,7 @@ class Errors:
         """The code that it ended with, or None. Its listeners are gone a moment before it is."""
         if hit_at and self.kind == ON_SYNC:
             try:
-                return d.process.wait(10)
+                return d.process.wait(PATIENCE)
             except subprocess.TimeoutExpired:
                 return None
         return d.process.poll()

@@ -9,13 +9,15 @@ import time
 import msgpack
 import pytest
 
-from faultlib import (FULL, SEED, accounts_of, actors_of, durable, figures, join, keep, looked_at)
+from conftest import wait_for
+from faultlib import (FULL, SEED, accounts_of, actors_of, durable, figures, join, keep, loaded,
+                      looked_at)
 from journal import Journal, Pool, check, sweep
 
 CYCLES = int(os.environ.get("KAITEN_KILL_CYCLES", 1000 if FULL else 20))
 LARGE_CYCLES = 20
 LARGE = 1_000_000  # tokens
-READY_SECONDS = 5.0
+READY_SECONDS = 5.0 if FULL else 60.0  # a promise of an idle machine
 
 pytestmark = durable
 
@@ -33,8 +35,12 @@ def cycles(d, pool, count, each):
     chance, times, swept = random.Random(SEED), [], 0
     actors = actors_of(pool, each)
     try:
+        pool.up.set()
+        loaded(pool.journal, 0)
         for _ in range(count):
+            before = len(pool.secrets)
             pool.up.set()
+            wait_for(lambda: len(pool.secrets) > before, "a mint")
             time.sleep(chance.uniform(0.02, 0.5))  # the instant of the kill is what is random
             pool.up.clear()
             kill_and_start(d, times)

@@ -10,7 +10,7 @@ import re
 
 import pytest
 
-from conftest import wait_for
+from conftest import Rpc, wait_for
 from faultlib import (MEMORY, SEED, Busy, Shared, durable, ended, figures, looked_at,
                       own_memory, points, preload)
 from journal import LOST
@@ -18,7 +18,7 @@ from journal import LOST
 pytestmark = [durable, own_memory]
 
 PATIENCE = 4.0   # seconds to wait for an answer while there is no memory
-AFTERWARDS = 30  # and once there is some again; the daemon's own limit for a request is 10
+AFTERWARDS = 60  # and once there is some again; the daemon's own limit for a request is 10
 
 
 class Player(Busy):
@@ -172,7 +172,7 @@ SCENARIOS = {
 
 def answers(d):
     try:
-        d.rpc().close()
+        Rpc(d.socket_path, timeout=PATIENCE).close()
         return True
     except (AssertionError, *LOST):  # refused, or gone
         return False
@@ -243,7 +243,7 @@ class Torture:
 
     def alive(self):
         """It is there and answers, or it is started again."""
-        wait_for(lambda: self.d.process.poll() is not None or answers(self.d), "a decision", 30)
+        wait_for(lambda: self.d.process.poll() is not None or answers(self.d), "a decision")
         code = self.d.process.poll()
         if code is None:
             return
@@ -268,7 +268,7 @@ class Torture:
                 self.wrong("start", nth, forever, "neither ready nor ended", self.d.tail(8))
                 self.d.kill()
         count = self.control.disarm()
-        wait_for(lambda: self.d.process.poll() is not None or answers(self.d), "a start", 60)
+        wait_for(lambda: self.d.process.poll() is not None or answers(self.d), "a start")
         code = self.d.process.poll()
         self.counts["started" if code is None else "not started"] += 1
         if code is not None and code <= 0:

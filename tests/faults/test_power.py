@@ -12,9 +12,10 @@ import time
 
 import pytest
 
-from conftest import Daemon
+from conftest import PATIENCE, Daemon
 from faultlib import (DISK, FULL, LIGHT, REPLAY, SEED, Ended, Shared, accounts_of, actors_of,
-                      disk, durable, figures, join, journal_until, looked_at, no_tsan, start_or_end)
+                      disk, durable, figures, join, journal_until, loaded, looked_at, no_tsan,
+                      start_or_end)
 from journal import Journal, Pool
 
 pytestmark = [durable, no_tsan]
@@ -53,9 +54,10 @@ class Run:
         pool.up.set()
         actors = actors_of(pool, 2, prefix=f"{life}-")
         time.sleep(SECONDS)
+        loaded(self.journal, 20)
         if life % 2:
             d.process.send_signal(signal.SIGTERM)
-            d.process.wait(20)
+            d.process.wait(PATIENCE)
         join(pool, actors)
 
     def cuts(self, chance, count):
