@@ -32,8 +32,8 @@ struct blake2b_key {
 void blake2b_key_init(struct blake2b_key *, const unsigned char key[BLAKE2B_KEY_BYTES],
                       size_t bytes);
 
-/* The digest of a message of 1 to BLAKE2B_MESSAGE_MAX bytes; ret: as many as the key is for. Its time
- * does not depend on what they are. Any thread. */
+/* The digest of a message of 1 to BLAKE2B_MESSAGE_MAX bytes; ret: as many as the key is for. Its
+ * time does not depend on what they are. Any thread. */
 void blake2b_digest(const struct blake2b_key *, const void *message, size_t n,
                     unsigned char ret[BLAKE2B_BYTES]);
 

@@ -13,8 +13,8 @@
  * there before. Any other failure undoes the whole group, and then each batch gets a transaction of
  * its own.
  *
- * A key that must be absent is written by the same batch, as a rule: the insert is the condition, and
- * the tree is searched once for both. */
+ * A key that must be absent is written by the same batch, as a rule: the insert is the condition,
+ * and the tree is searched once for both. */
 
 /* Deadlocks. The writer's priority lets it win against one reader. When several readers hold the
  * page that it wants, undoing one of them would not free it, and the library undoes the writer.
@@ -71,16 +71,19 @@ static int
 condition_check(struct bdb *bdb, DB_TXN *txn, const struct kaiten_cond *cond, bool *ret_holds)
 {
     DB *db = bdb_space(bdb, cond->key);
-    unsigned char revision[BDB_REVISION];
+    unsigned char head[BDB_REVISION];
+    uint64_t revision = 0;
     DBT key = bdb_key(cond->key);
-    DBT data = bdb_buffer(revision, sizeof revision);
+    DBT data = bdb_buffer(head, sizeof head);
     data.flags |= DB_DBT_PARTIAL;
-    data.dlen = sizeof revision;
+    data.dlen = sizeof head;
     /* The page is about to be written: asking for the write lock at once saves the second one. */
     int error = db ? db->get(db, txn, &key, &data, DB_RMW) : DB_NOTFOUND;
     if (error && error != DB_NOTFOUND)
         return error;
     bool present = !error;
+    if (present && bdb_head_get(head, data.size, &revision) == 0)
+        return DB_VERIFY_BAD;
     switch (cond->type) {
     case KAITEN_ABSENT:
         *ret_holds = !present;
@@ -89,7 +92,7 @@ condition_check(struct bdb *bdb, DB_TXN *txn, const struct kaiten_cond *cond, bo
         *ret_holds = present;
         return 0;
     case KAITEN_AT:
-        *ret_holds = present && bdb_revision_get(revision) == cond->revision;
+        *ret_holds = present && revision == cond->revision;
         return 0;
     }
     return EINVAL;
@@ -107,10 +110,10 @@ write_run(struct bdb *bdb, DB_TXN *txn, const struct kaiten_write *write, u_int3
     }
     if (write->type != KAITEN_SET || write->value.n > KAITEN_VALUE_MAX)
         return EINVAL;
-    bdb_revision_put(bdb->row, bdb->revision);
+    size_t head = bdb_head_put(bdb->row, bdb->revision);
     if (write->value.n > 0)
-        memcpy(bdb->row + BDB_REVISION, write->value.p, write->value.n);
-    DBT data = { .data = bdb->row, .size = (u_int32_t)(BDB_REVISION + write->value.n) };
+        memcpy(bdb->row + head, write->value.p, write->value.n);
+    DBT data = { .data = bdb->row, .size = (u_int32_t)(head + write->value.n) };
     return db->put(db, txn, &key, &data, flags);
 }
 

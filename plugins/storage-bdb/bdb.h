@@ -19,8 +19,8 @@
  * page.c        pages and logs, read past the library
  *
  * On disk: space-XX.db holds the rows whose key starts with byte XX, meta.db what the store must
- * remember about itself. A stored value is the row's revision, 8 bytes big endian, then the
- * value. */
+ * remember about itself. A stored value is the row's revision, how many bytes it has and these big
+ * endian, then the value. Up to format 2 all 8 bytes stood there alone; the first of them was 0. */
 #ifndef BDB_H
 #define BDB_H
 
@@ -33,13 +33,13 @@
 enum {
     BDB_SPACES = 256,
     BDB_PAGE = 4096,            /* what a disk writes in one piece; the checksum finds the rest */
-    BDB_REVISION = 8,           /* bytes before each value */
+    BDB_REVISION = 8,           /* bytes before each value at most; no revision needs all of them */
     BDB_ROW_MAX = BDB_REVISION + KAITEN_VALUE_MAX,
     BDB_CHUNK_MAX = 256 * 1024, /* bytes that a scan reads between two calls of the sink */
     BDB_PATH = 4096,
     BDB_PATH_MAX = BDB_PATH - 64, /* of the store: leaves room for names below it */
     BDB_NAME = 32,                /* of a database or log file */
-    BDB_FORMAT = 2,
+    BDB_FORMAT = 3,
     BDB_MARK = 16, /* bytes that tell one copy from another */
     BDB_EXIT = 75  /* EX_TEMPFAIL: a new process recovers what this one could not */
 };
@@ -355,8 +355,40 @@ bdb_revision_get(const unsigned char *from)
     return revision;
 }
 
-/* A key to look up. READONLY: as the order is not the library's own, it would write back the key that
- * it has found. */
+/* What stands before a value; how many bytes that are. */
+static inline size_t
+bdb_head_put(unsigned char to[BDB_REVISION], uint64_t revision)
+{
+    unsigned char n = 1;
+    while (n < BDB_REVISION - 1 && revision >> (8 * n) != 0)
+        n++;
+    to[0] = n;
+    for (unsigned char i = 0; i < n; i++)
+        to[1 + i] = (unsigned char)(revision >> (8 * (n - 1 - i)));
+    return 1 + (size_t)n;
+}
+
+/* The same read from a row of which so many bytes are there; 0: there is none. */
+static inline size_t
+bdb_head_get(const unsigned char *row, size_t n, uint64_t *ret_revision)
+{
+    size_t bytes = n > 0 ? row[0] : 0;
+    if (bytes == 0) {
+        if (n < BDB_REVISION)
+            return 0;
+        *ret_revision = bdb_revision_get(row);
+        return BDB_REVISION;
+    }
+    if (bytes >= BDB_REVISION || n < 1 + bytes)
+        return 0;
+    *ret_revision = 0;
+    for (size_t i = 1; i <= bytes; i++)
+        *ret_revision = *ret_revision << 8 | row[i];
+    return 1 + bytes;
+}
+
+/* A key to look up. READONLY: as the order is not the library's own, it would write back the key
+ * that it has found. */
 static inline DBT
 bdb_key(struct kaiten_bytes key)
 {

@@ -41,12 +41,18 @@ reader_leave(struct bdb *bdb, int losses)
         pthread_rwlock_unlock(&bdb->turn);
 }
 
-static bool
+/* *ret_more: the sink wants another one. 0 or DB_VERIFY_BAD. */
+static int
 row_emit(struct bdb *bdb, struct kaiten_emit *emit, struct kaiten_bytes key,
-         const unsigned char *stored, size_t n)
+         const unsigned char *stored, size_t n, bool *ret_more)
 {
-    struct kaiten_bytes value = { stored + BDB_REVISION, n - BDB_REVISION };
-    return bdb->host.row(emit, key, value, bdb_revision_get(stored));
+    uint64_t revision;
+    size_t head = bdb_head_get(stored, n, &revision);
+    if (head == 0)
+        return DB_VERIFY_BAD;
+    struct kaiten_bytes value = { stored + head, n - head };
+    *ret_more = bdb->host.row(emit, key, value, revision);
+    return 0;
 }
 
 static int
@@ -78,10 +84,8 @@ get_one(struct bdb *bdb, struct kaiten_bytes key, struct kaiten_emit *emit, bool
         data = bdb_buffer(heap, BDB_ROW_MAX);
         error = heap ? get_patiently(bdb, db, key, &data) : ENOMEM;
     }
-    if (!error && data.size < BDB_REVISION)
-        error = DB_VERIFY_BAD;
     if (!error)
-        *ret_more = row_emit(bdb, emit, key, data.data, data.size);
+        error = row_emit(bdb, emit, key, data.data, data.size, ret_more);
     free(heap);
     return error;
 }
@@ -137,8 +141,8 @@ ends_with_space(const struct kaiten_range *range)
     return range->to.n == 0 || (range->to.n == 1 && to[0] == from[0] + 1);
 }
 
-/* Hands one row to the sink unless the range or the limit has ended. */
-static void
+/* Hands one row to the sink unless the range or the limit has ended. 0 or DB_VERIFY_BAD. */
+static int
 walk_emit(struct walk *w, struct kaiten_bytes key, const unsigned char *row, size_t row_n)
 {
     const struct kaiten_range *range = w->range;
@@ -147,8 +151,11 @@ walk_emit(struct walk *w, struct kaiten_bytes key, const unsigned char *row, siz
     else
         w->done = !ends_with_space(range) && compare(key, range->to) >= 0;
     if (w->done)
-        return;
-    w->done = !row_emit(w->bdb, w->emit, key, row, row_n) || --w->left == 0;
+        return 0;
+    bool more = false;
+    int error = row_emit(w->bdb, w->emit, key, row, row_n, &more);
+    w->done = !more || --w->left == 0;
+    return error;
 }
 
 /* One bulk read from w->at on. */
@@ -182,10 +189,12 @@ forward_emit(struct walk *w, DBT *data)
         DB_MULTIPLE_KEY_NEXT(next, data, key, key_n, row, row_n);
         if (!next)
             break;
-        if (row_n < BDB_REVISION || key_n > KAITEN_KEY_MAX)
+        if (key_n > KAITEN_KEY_MAX)
             return DB_VERIFY_BAD;
         last = (struct kaiten_bytes){ key, key_n };
-        walk_emit(w, last, row, row_n);
+        int error = walk_emit(w, last, row, row_n);
+        if (error)
+            return error;
     }
     if (w->done || last.n == 0) {
         w->done = true;
@@ -244,7 +253,7 @@ backward_fill(struct walk *w, DBC *cursor, size_t *ret_items)
                            : cursor->get(cursor, &key, &data, DB_PREV);
         if (error)
             break;
-        if (data.size < BDB_REVISION || key.size > KAITEN_KEY_MAX)
+        if (key.size > KAITEN_KEY_MAX)
             return DB_VERIFY_BAD;
         struct item item = { key.size, data.size };
         memcpy(p, &item, sizeof item);
@@ -260,19 +269,21 @@ backward_fill(struct walk *w, DBC *cursor, size_t *ret_items)
     return error;
 }
 
-static void
+static int
 backward_emit(struct walk *w, size_t items)
 {
     const unsigned char *p = w->chunk;
-    for (size_t i = 0; i < items && !w->done; i++) {
+    int error = 0;
+    for (size_t i = 0; i < items && !w->done && !error; i++) {
         struct item item;
         memcpy(&item, p, sizeof item);
         const unsigned char *key = p + sizeof item, *row = key + item.key_n;
-        walk_emit(w, (struct kaiten_bytes){ key, item.key_n }, row, item.row_n);
+        error = walk_emit(w, (struct kaiten_bytes){ key, item.key_n }, row, item.row_n);
         memcpy(w->at, key, item.key_n);
         w->at_n = item.key_n;
         p = row + item.row_n;
     }
+    return error;
 }
 
 static int
@@ -296,9 +307,10 @@ backward_step(struct walk *w)
     reader_leave(w->bdb, w->losses);
     if (error && error != DB_NOTFOUND)
         return error;
-    backward_emit(w, items);
-    w->done = w->done || error == DB_NOTFOUND;
-    return 0;
+    bool last = error == DB_NOTFOUND;
+    error = backward_emit(w, items);
+    w->done = w->done || last;
+    return error;
 }
 
 static int

@@ -112,7 +112,16 @@ from_1(struct bdb *bdb)
     return 0;
 }
 
-static const migration migrations[BDB_FORMAT] = { [1] = from_1 };
+/* From 3 on a row has a shorter revision before it. Rows of both forms are told apart by their
+ * first byte, but not by an older version. */
+static int
+from_2(struct bdb *bdb)
+{
+    (void)bdb;
+    return 0;
+}
+
+static const migration migrations[BDB_FORMAT] = { [1] = from_1, [2] = from_2 };
 
 static int
 format_put(struct bdb *bdb, unsigned long format)

@@ -375,6 +375,29 @@ fi
 cat >"$work/format.c" <<'END'
 #include <db.h>
 #include <string.h>
+/* The rows as they were before format 3: their revision in 8 bytes. */
+static int
+rows_old(DB_ENV *env)
+{
+    DB *db;
+    DBC *at;
+    DB_TXN *txn;
+    DBT key = { 0 }, data = { 0 };
+    if (db_create(&db, env, 0) ||
+        db->open(db, NULL, "space-74.db", NULL, DB_BTREE, DB_AUTO_COMMIT, 0600) ||
+        env->txn_begin(env, NULL, &txn, 0) || db->cursor(db, txn, &at, 0))
+        return 1;
+    while (at->get(at, &key, &data, DB_NEXT) == 0) {
+        unsigned char row[4096] = { 0 }, *now = data.data;
+        size_t n = now[0], rest = data.size - 1 - n;
+        memcpy(row + 8 - n, now + 1, n);
+        memcpy(row + 8, now + 1 + n, rest);
+        DBT old = { .data = row, .size = (u_int32_t)(8 + rest) };
+        if (n == 0 || n > 7 || at->put(at, &key, &old, DB_CURRENT))
+            return 1;
+    }
+    return at->close(at) || txn->commit(txn, 0) || db->close(db, 0);
+}
 int
 main(int argc, char **argv)
 {
@@ -388,14 +411,15 @@ main(int argc, char **argv)
            db_create(&db, env, 0) ||
            db->open(db, NULL, "meta.db", NULL, DB_BTREE, DB_AUTO_COMMIT, 0600) ||
            db->put(db, NULL, &key, &value, 0) || db->close(db, 0) ||
+           (strcmp(argv[2], "2") == 0 && rows_old(env)) ||
            env->txn_checkpoint(env, 0, 0, DB_FORCE) || env->close(env, 0);
 }
 END
 if ${CC:-cc} -o "$work/format" "$work/format.c" -ldb 2>"$work/out"; then
     fresh
-    "$work/format" "$store" 3 >"$work/out" 2>&1
+    "$work/format" "$store" 4 >"$work/out" 2>&1
     tool
-    grep -q 'open: 6: .* has format 3, this version knows up to 2' "$work/out"
+    grep -q 'open: 6: .* has format 4, this version knows up to 3' "$work/out"
     report 'a newer format is refused with both numbers' $?
     [ ! -e "$store/repair" ]
     report 'and is not taken for damage' $?
@@ -407,6 +431,12 @@ if ${CC:-cc} -o "$work/format" "$work/format.c" -ldb 2>"$work/out"; then
     tool "count=$rows"
     ! grep -q 'from format' "$work/out"
     report 'once' $?
+    fresh
+    "$work/format" "$store" 2 >"$work/out" 2>&1
+    report 'rows with the revisions of format 2' $?
+    tool "count=$rows" &&
+        grep -q 'from format 2 to 3' "$work/out"
+    report 'are read as they are' $?
     if [ -e "$work/shim.so" ]; then
         killed 'a change of format' old base=1
     fi
