@@ -201,7 +201,7 @@ lane_read(struct pg_group *g, struct lane *lane)
         lane_lose(g, lane);
         return;
     }
-    while (lane->answered < lane->sent && !PQisBusy(pq)) {
+    while (lane->answered < lane->sent && PQstatus(pq) == CONNECTION_OK && !PQisBusy(pq)) {
         PGresult *result = PQgetResult(pq);
         if (PQresultStatus(result) == PGRES_PIPELINE_SYNC)
             lane_synced(g, lane);

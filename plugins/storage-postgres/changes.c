@@ -23,11 +23,12 @@ static const char moment_sql[] =
     " m.gone_until::text::bigint, m.watched,"
     " hashtextextended(concat_ws('/', c.system_identifier,"
     "   substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), m.store, t.oid,"
-    "   pg_relation_filenode(t.oid),"
+    "   pg_relation_filenode(t.oid), d.oid,"
     "   CASE WHEN current_setting('fsync') = 'off' OR current_setting('synchronous_commit') = 'off'"
     "        THEN pg_postmaster_start_time() END), 0)"
     " FROM pg_current_snapshot() AS s(now), kaiten.meta AS m, pg_control_system() AS c,"
-    "  (SELECT 'kaiten.row'::regclass::oid) AS t(oid)";
+    "  (SELECT 'kaiten.row'::regclass::oid) AS t(oid), pg_database AS d"
+    " WHERE d.datname = current_database()";
 
 struct moment {
     uint64_t oldest, next, moved, gone_until, history;

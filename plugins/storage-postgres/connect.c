@@ -241,6 +241,7 @@ connect_one(const struct pg_target *t, const struct pg_host *host, int64_t until
         pg_why(why, "%s", pq ? PQerrorMessage(pq) : "out of memory");
     else if (connect_finish(pq, until, why)) {
         PQsetNoticeReceiver(pq, ignore_notice, NULL);
+        PQsetnonblocking(pq, 1); /* else sending to a server that does not read never returns */
         return pq;
     }
     PQfinish(pq);

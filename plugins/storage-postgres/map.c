@@ -126,13 +126,13 @@ walk_page(struct walk *w, struct pg_why *why)
         "SELECT r.key, r.value, r.revision FROM kaiten.row AS r"
         " WHERE r.key >= $1 AND r.key < $2 ORDER BY r.key DESC LIMIT $3";
     struct pg_params params = { .data = NULL };
+    w->seen = 0;
     struct pg_slot *slot = pg_take(w->pg, false, pg_until(w->pg), why);
     if (!slot)
         return KAITEN_RETRY;
     w->page = w->page < PG_PAGE_MAX ? w->page * 4 : w->page;
     if (w->page > w->left)
         w->page = w->left;
-    w->seen = 0;
     pg_put_bytes(&params, (struct kaiten_bytes){ w->from, w->from_n });
     pg_put_bytes(&params, (struct kaiten_bytes){ w->to, w->to_n });
     pg_put_int8(&params, (int64_t)w->page);
@@ -162,8 +162,13 @@ pg_scan(void *instance, const struct kaiten_range *range, struct kaiten_emit *em
         enum kaiten_status status = walk_page(&w, &page);
         if (status == KAITEN_DONE && w.seen < w.page)
             break;
-        if (status == KAITEN_DONE || (status == KAITEN_UNKNOWN && ++lost < ATTEMPTS))
+        if (status == KAITEN_DONE)
             continue;
+        bool again = status == KAITEN_UNKNOWN || status == KAITEN_RETRY;
+        if (again && (w.seen > 0 || ++lost < ATTEMPTS)) {
+            w.page = PAGE_FIRST / 4; /* as large a page was too much for the time */
+            continue;
+        }
         pg_why(&why, "%s", page.text);
         return fail(pg, err, status == KAITEN_UNKNOWN ? KAITEN_RETRY : status, &why);
     }

@@ -141,7 +141,8 @@ char *pg_user_of(const char *connection);
  * late. */
 bool pg_wait(PGconn *, int64_t until);
 
-/* What the error that a statement has ended with means for the daemon; why gets its text. */
+/* What the error that a statement has ended with means for the daemon; why gets its text.
+ * KAITEN_UNKNOWN: the session is over as well. */
 enum kaiten_status pg_status_of(const PGresult *, struct pg_why *);
 
 /* Whether the same statement may succeed when it is sent again: it was a deadlock or the like. */

@@ -93,7 +93,11 @@ pg_status_of(const PGresult *result, struct pg_why *why)
     };
     const char *state = state_of(result);
     const char *text = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+    const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
     pg_why(why, "%s (%s)", text ? text : PQresultErrorMessage(result), state);
+    /* The server ends the session, perhaps between the commit and its answer. */
+    if (severity && strcmp(severity, "ERROR") != 0)
+        return KAITEN_UNKNOWN;
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (begins(state, table[i].state))
             return table[i].status;
