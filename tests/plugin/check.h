@@ -22,7 +22,9 @@ enum check_need {
     NEED_REVISION = 1 << 4,
     NEED_BACKUP = 1 << 5,
     NEED_AUTH = 1 << 6,      /* identify() is reachable: all required options were given */
-    NEED_CHECK = 1 << 7
+    NEED_CHECK = 1 << 7,
+    NEED_CHANGES = 1 << 8,
+    NEED_NOTICES = 1 << 9
 };
 
 /* The environment of one case. It runs in a process of its own. */
@@ -52,6 +54,7 @@ extern const struct check_case cases_backup[];
 extern const struct check_case cases_map[];
 extern const struct check_case cases_apply[];
 extern const struct check_case cases_crash[];
+extern const struct check_case cases_changes[];
 extern const struct check_case cases_load[];
 extern const struct check_case cases_auth[];
 

@@ -256,6 +256,10 @@ host_row(struct kaiten_emit *emit, struct kaiten_bytes key, struct kaiten_bytes 
     if (emit->count_only && emit->n > 0)
         row_free(&emit->rows[0]);
     emit->rows[at] = (struct fake_row){ bytes_copy(key), bytes_copy(value), revision };
+    if (!value.p) { /* changes(): the row is gone */
+        free((void *)emit->rows[at].value.p);
+        emit->rows[at].value.p = NULL;
+    }
     emit->n++;
     emit->stopped = emit->stop_at && emit->n == emit->stop_at;
     return !emit->stopped;

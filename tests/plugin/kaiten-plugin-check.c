@@ -325,6 +325,10 @@ need_missing(const struct check *c, unsigned needs)
         return "backup is NULL";
     if (needs & NEED_CHECK && !c->storage.check)
         return "check is NULL";
+    if (needs & NEED_CHANGES && !(c->storage.caps & KAITEN_STORAGE_OUTSIDE_WRITERS))
+        return "KAITEN_STORAGE_OUTSIDE_WRITERS is not claimed";
+    if (needs & NEED_NOTICES && !(c->storage.caps & KAITEN_STORAGE_NOTICES))
+        return "KAITEN_STORAGE_NOTICES is not claimed";
     if (needs & (NEED_STORE | NEED_AUTH))
         return c->option_problem;
     return NULL;
@@ -544,7 +548,8 @@ int
 main(int argc, char **argv)
 {
     static const struct check_case *const storage_lists[] = {
-        cases_head, cases_life, cases_backup, cases_map, cases_apply, cases_crash, cases_load, NULL,
+        cases_head, cases_life, cases_backup, cases_map, cases_apply, cases_crash, cases_load,
+        cases_changes, NULL,
     };
     static const struct check_case *const auth_lists[] = { cases_head, cases_auth, NULL };
 

@@ -22,6 +22,7 @@ import time
 import urllib.parse
 
 import msgpack
+import postgres
 import pytest
 
 from timelimit import pytest_configure, pytest_runtest_protocol  # noqa: F401 (hooks)
@@ -95,6 +96,9 @@ class Daemon:
             storage = f"path = {self.state}/db\n" + storage
             if "ballast" not in storage:
                 storage += "\nballast = 1M"  # many daemons, perhaps in memory
+        if self.store == "storage-postgres" and "connection =" not in storage:
+            # A long time-out: the machine may be slow, and nothing is tested of an outage here.
+            storage = f"connection = {postgres.store_of(self.dir)}\ntimeout = 20s\n" + storage
         self.conf.write_text(f"""[kaitend]
 state_dir = {self.state}
 plugin_dir = {PLUGIN_DIR}
@@ -390,6 +394,8 @@ class Doors:
 
 @pytest.fixture(scope="session", params=STORES)
 def store(request):
+    if request.param == "storage-postgres" and not postgres.programs():
+        pytest.skip(postgres.MISSING)
     return request.param
 
 
