@@ -12,6 +12,7 @@
 #include "daemon/service.h"
 #include "daemon/store.h"
 #include "daemon/timeguard.h"
+#include "daemon/unsettled.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -236,22 +237,68 @@ write_down(struct journal *j, const struct batch *b, int64_t now_ms)
     }
 }
 
+/* A secret that is not handed out, because nobody knows whether it is there: with a key it can be
+ * had by asking again, otherwise it is to be gone. Of a rotation only the secret. */
+static bool
+is_orphan(const struct request *rq, const struct effect *e)
+{
+    return e->type == EFFECT_TOKEN && !rq->idempotency_key.p;
+}
+
+static void
+note_unsettled(struct committer *c, const struct request *rq, bool room, int64_t now_ms)
+{
+    const struct batch *b = rq->batch;
+    const size_t endings = count_endings(b);
+    for (size_t i = 0; i < b->neffects; i++) {
+        const struct effect *e = &b->effects[i];
+        if (!is_ending(e) && !is_orphan(rq, e))
+            continue;
+        struct journal_entry entry = entry_of(e, now_ms);
+        if (e->type == EFFECT_TOKEN) {
+            entry.type = endings == 0 ? JOURNAL_TOKEN : JOURNAL_DIGEST;
+            entry.until_ms = e->expires_ms;
+            if (room)
+                journal_add(c->svc->journal, &entry);
+        }
+        if (c->svc->unsettled)
+            unsettled_add(c->svc->unsettled, &entry, clock_mono_ms());
+        c->unsure = true;
+    }
+}
+
+static enum kaiten_status
+status_of(const struct group *g, enum kaiten_status all, size_t i)
+{
+    return all == KAITEN_DONE ? g->outcomes[i].status : all;
+}
+
+static bool
+has_unknown(const struct group *g, enum kaiten_status all)
+{
+    for (size_t i = 0; i < g->n; i++)
+        if (status_of(g, all, i) == KAITEN_UNKNOWN)
+            return true;
+    return false;
+}
+
 /* After the store, before the index and the answers. What may or may not be in the store is written
  * down too: from now on it counts as ended. */
 static void
 write_down_group(struct committer *c, const struct group *g, enum kaiten_status all)
 {
-    if (g->nendings == 0)
-        return;
     const int64_t now_ms = clock_now_ms(clock_mono_ms());
+    bool room = has_unknown(g, all) && c->svc->journal &&
+                journal_reserve(c->svc->journal, JOURNAL_ROOM);
     for (size_t i = 0; i < g->n; i++) {
-        enum kaiten_status status = all == KAITEN_DONE ? g->outcomes[i].status : all;
-        if (status == KAITEN_DONE || status == KAITEN_UNKNOWN)
+        enum kaiten_status status = status_of(g, all, i);
+        if (g->nendings != 0 && (status == KAITEN_DONE || status == KAITEN_UNKNOWN))
             write_down(c->svc->journal, g->batches[i], now_ms);
-        if (status == KAITEN_UNKNOWN && count_endings(g->batches[i]) != 0)
-            c->unsure = true;
+        if (status == KAITEN_UNKNOWN)
+            note_unsettled(c, g->requests[i], room, now_ms);
     }
-    journal_sync(c->svc->journal);
+    if (c->svc->journal)
+        journal_sync(c->svc->journal);
 }
 
 /* When the journal has grown to twice of what was left the last time. Not while the next start may
@@ -408,7 +455,7 @@ commit_group(struct committer *c, struct group *g)
         c->marked = number;
     write_down_group(c, g, all);
     for (size_t i = 0; i < g->n; i++)
-        conclude(c, g, i, all == KAITEN_DONE ? g->outcomes[i].status : all, why);
+        conclude(c, g, i, status_of(g, all, i), why);
     if (g->done.first)
         c->done(g->done.first);
     shrink_journal(c);

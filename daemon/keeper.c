@@ -5,13 +5,18 @@
 #include "daemon/keeper.h"
 
 #include "daemon/commit.h"
+#include "daemon/index.h"
 #include "daemon/journal.h"
 #include "daemon/log.h"
 #include "daemon/loop.h"
+#include "daemon/model/endings.h"
+#include "daemon/model/fellows.h"
 #include "daemon/model/timemark.h"
 #include "daemon/model/token.h"
+#include "daemon/model/uses.h"
 #include "daemon/request.h"
 #include "daemon/service.h"
+#include "daemon/unsettled.h"
 #include "daemon/used.h"
 
 #include <errno.h>
@@ -25,7 +30,9 @@ enum {
     PASS_MIN_MS = 1000,     /* between two passes of purging */
     PASS_MAX_MS = 10 * 60 * 1000,
     ARENA_MAX = 64 * 1024 * 1024,
-    TOGETHER = PURGE_BATCHES_MAX
+    TOGETHER = PURGE_BATCHES_MAX,
+    TURNS = 3,              /* tries to be faster than the other daemons of the store */
+    SETTLE_MAX = 32         /* unsettled endings that are looked at together */
 };
 
 struct keeper {
@@ -38,6 +45,7 @@ struct keeper {
     struct kt_arena arena;
     struct call call;
     struct request jobs[TOGETHER];
+    struct errand errand;
     bool removed; /* from the index, since loops were last waited for */
     pthread_t thread;
     pthread_mutex_t lock; /* guards what follows */
@@ -112,11 +120,46 @@ begin(struct keeper *k)
                              .now_ms = clock_now_ms(clock_mono_ms()) };
 }
 
+static bool
+is_shared(const struct keeper *k)
+{
+    return k->svc->follower != NULL;
+}
+
 /* --- uses --------------------------------------------------------------------------------- */
+
+/* The latest use stays, whichever daemon knows of it. False: others were faster, every time. */
+static bool
+write_shared_uses(struct keeper *k, const struct used_note notes[], size_t n)
+{
+    struct batch *batches[USES_BATCHES_MAX];
+    for (int turn = 0; turn < TURNS; turn++) {
+        size_t nbatches = 0;
+        begin(k);
+        if (uses_propose(&k->call, notes, n, batches, &nbatches) != KT_OK)
+            return false;
+        if (commit(k, batches, nbatches) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool
+write_uses_with_others(struct keeper *k, const struct used_note notes[], size_t n)
+{
+    bool all = true;
+    for (size_t i = 0; i < n; i += USES_MAX)
+        all &= write_shared_uses(k, notes + i, n - i < USES_MAX ? n - i : USES_MAX);
+    if (!all)
+        log_line(LOG_LEVEL_WARNING, "used.lost", "notes=%zu", n);
+    return all;
+}
 
 static bool
 write_uses(struct keeper *k, const struct used_note notes[], size_t n)
 {
+    if (is_shared(k))
+        return write_uses_with_others(k, notes, n);
     for (size_t i = 0; i < n;) {
         struct batch *batches[TOGETHER];
         size_t nbatches = 0;
@@ -226,6 +269,56 @@ pass_interval(const struct keeper *k)
     return ms < PASS_MIN_MS ? PASS_MIN_MS : ms;
 }
 
+/* One of the daemons of a store purges it, whoever comes first when it is due. */
+static bool
+is_our_pass(struct keeper *k)
+{
+    struct batch *b = NULL;
+    if (!is_shared(k))
+        return true;
+    begin(k);
+    return fellows_propose_pass(&k->call, pass_interval(k), &b) == KT_OK && b &&
+           commit(k, &b, 1) == 0;
+}
+
+/* --- what nobody knows whether the store has it ------------------------------------------- */
+
+/* A secret that nobody has may have come into the index since, with the changes of others. */
+static void
+end_in_index(const struct journal_entry *entry, struct batch *b)
+{
+    if (entry->type != JOURNAL_TOKEN && entry->type != JOURNAL_DIGEST)
+        return;
+    struct effect *e = batch_effect(b, EFFECT_REVOKE);
+    memcpy(e->digest, entry->id, sizeof e->digest);
+    e->until_ms = entry->until_ms;
+    e->whole = entry->type == JOURNAL_TOKEN;
+}
+
+static void
+settle(struct keeper *k)
+{
+    struct journal_entry entries[SETTLE_MAX];
+    struct batch *batches[SETTLE_MAX];
+    size_t found = 0, due = unsettled_due(k->svc->unsettled, clock_mono_ms(), entries, SETTLE_MAX);
+    if (due == 0)
+        return;
+    begin(k);
+    for (size_t i = 0; i < due; i++) {
+        struct batch *b = NULL;
+        if (endings_propose(&k->call, &entries[i], &b) != KT_OK)
+            return; /* the log says why */
+        if (!b)
+            continue;
+        end_in_index(&entries[i], b);
+        batches[found++] = b;
+    }
+    size_t done = found - commit(k, batches, found);
+    if (done != 0)
+        log_line(LOG_LEVEL_NOTICE, "settled", "endings=%zu message=%s", done,
+                 "the store could not say whether it had them; now it has");
+}
+
 /* --- time --------------------------------------------------------------------------------- */
 
 static void
@@ -244,6 +337,26 @@ look_at_clock(struct keeper *k)
     k->guard.behind = behind;
 }
 
+static void
+run_quiesced(struct errand *e)
+{
+    struct keeper *k = (struct keeper *)((char *)e - offsetof(struct keeper, errand));
+    index_quiesced(k->svc->index);
+    on_quiet(k);
+}
+
+static void
+tell_quiesced(struct keeper *k)
+{
+    k->quiet = false;
+    k->errand.run = run_quiesced;
+    committer_run(k->svc->committer, &k->errand);
+    pthread_mutex_lock(&k->lock);
+    while (!k->quiet)
+        pthread_cond_wait(&k->wake, &k->lock);
+    pthread_mutex_unlock(&k->lock);
+}
+
 /* With the mark goes the word that the index may use again what it gave up. */
 static void
 write_mark(struct keeper *k)
@@ -255,10 +368,19 @@ write_mark(struct keeper *k)
     struct batch *b = batch_new(&k->arena);
     if (!b)
         return;
-    timemark_put(b, &mark);
-    if (k->removed)
-        (void)batch_effect(b, EFFECT_QUIESCED);
+    if (!is_shared(k))
+        timemark_put(b, &mark);
+    else if (timemark_propose(&k->call, &mark, b) != KT_OK)
+        return;
+    bool quiesced = k->removed;
     k->removed = false;
+    if (b->nwrites == 0) {
+        if (quiesced)
+            tell_quiesced(k);
+        return;
+    }
+    if (quiesced)
+        (void)batch_effect(b, EFFECT_QUIESCED);
     if (!b->failed)
         (void)commit(k, &b, 1);
 }
@@ -271,14 +393,19 @@ work(struct keeper *k)
     int64_t now = clock_mono_ms();
     bool uses = now >= k->used_at, pass = now >= k->pass_at;
     look_at_clock(k);
+    if (atomic_load(&k->svc->quarantine))
+        return;
+    settle(k);
     if (!uses && !pass)
         return;
     /* Before a purge too: what is noted of a token must not be written when it is gone. */
     flush_uses(k);
     if (pass) {
-        purge(k);
+        if (is_our_pass(k))
+            purge(k);
         k->pass_at = clock_mono_ms() + pass_interval(k);
     }
+    k->removed |= is_shared(k); /* perhaps by others */
     if (k->removed)
         wait_for_readers(k);
     write_mark(k);
@@ -302,6 +429,8 @@ keeper_main(void *arg)
     struct keeper *k = arg;
     while (!rest(k, until_next(k)))
         work(k);
+    if (atomic_load(&k->svc->quarantine))
+        return NULL;
     flush_uses(k);
     write_mark(k);
     return NULL;

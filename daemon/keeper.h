@@ -2,8 +2,10 @@
 /* Copyright the kaiten authors */
 /* What nobody asks for, done by one thread in the background, through the committer like everything
  * else: when tokens were last used is written down, what has been dead for long enough is purged,
- * the high-water mark of time is kept, the journal made smaller. It works in small pieces and waits
- * in between, so that requests do not. */
+ * the high-water mark of time is kept, the journal made smaller, and what the store could not say
+ * whether it has it is done again. It works in small pieces and waits in between, so that requests
+ * do not. Of several daemons on one store one purges at a time, and the latest use and the latest
+ * mark of all of them stay. */
 #ifndef KEEPER_H
 #define KEEPER_H
 

@@ -16,6 +16,7 @@
 #include "daemon/parts.h"
 #include "daemon/pipeline.h"
 #include "daemon/plugin.h"
+#include "daemon/unsettled.h"
 #include "daemon/used.h"
 #include "daemon/worker.h"
 
@@ -51,14 +52,15 @@ start_threads(struct parts *p)
 {
     set_service(p);
     p->svc.inflight = inflight_new();
+    p->svc.unsettled = unsettled_new();
     p->svc.accounts = account_cache_new();
     p->svc.used = used_new();
     p->svc.metrics = metrics_new(p->settings->loops);
     p->svc.committer = committer_new(&p->svc, pipeline_again, pipeline_done);
     p->svc.workers = workers_new(p->settings->workers, p->settings->queue_max, pipeline_resume);
     p->loops = loops_new(p->settings->loops);
-    if (!p->svc.inflight || !p->svc.accounts || !p->svc.used || !p->svc.metrics ||
-        !p->svc.committer || !p->svc.workers || !p->loops)
+    if (!p->svc.inflight || !p->svc.unsettled || !p->svc.accounts || !p->svc.used ||
+        !p->svc.metrics || !p->svc.committer || !p->svc.workers || !p->loops)
         return parts_fail_errno(EX_OSERR, "starting threads");
     errno = loops_start(p->loops);
     if (errno != 0)
@@ -120,6 +122,7 @@ stop_threads(struct parts *p)
     for (size_t i = 0; i < SETTINGS_LISTENERS_MAX; i++)
         authn_chain_free(p->chains[i]);
     inflight_free(p->svc.inflight);
+    unsettled_free(p->svc.unsettled);
     account_cache_free(p->svc.accounts);
     used_free(p->svc.used);
     metrics_free(p->svc.metrics);
@@ -207,7 +210,7 @@ serve(struct parts *p)
 {
     size_t i = 0;
     int code = EX_OK;
-    bool serving = p->rollback == ROLLBACK_REFUSE && !p->accept_clock;
+    bool serving = p->rollback == ROLLBACK_REFUSE && !p->accept_clock && !p->accept_signer;
     while (i < PARTS && code == EX_OK && (serving || !table[i].serving))
         code = table[i++].start(p);
     if (code == EX_OK && serving)
@@ -226,6 +229,7 @@ print_usage(FILE *f)
 {
     fputs("usage: kaitend [-c FILE] [--check | --dump-config | --dump-options |\n"
           "                          --accept-rollback keep|revoke | --accept-clock |\n"
+          "                          --accept-signing-key |\n"
           "                          --restore DIR [--replace] | --init-store]\n"
           "       kaitend --dump-plugin NAME | --version | --help\n"
           "\n"
@@ -238,6 +242,8 @@ print_usage(FILE *f)
           "  --accept-rollback keep|revoke\n"
           "                      accept a store that was put back to an older state, then end\n"
           "  --accept-clock      accept the clock although later times have passed, then end\n"
+          "  --accept-signing-key\n"
+          "                      have the daemons of the store sign with our key, then end\n"
           "  --dump-config       print the values in force\n"
           "  --dump-options      print every option with its default, as comments\n"
           "  --dump-plugin NAME  print what a plugin says of itself, and its options\n"
@@ -379,8 +385,8 @@ int
 main(int argc, char **argv)
 {
     enum {
-        DUMP_CONFIG = 256, DUMP_OPTIONS, DUMP_PLUGIN, ACCEPT_ROLLBACK, ACCEPT_CLOCK, RESTORE,
-        REPLACE, INIT_STORE
+        DUMP_CONFIG = 256, DUMP_OPTIONS, DUMP_PLUGIN, ACCEPT_ROLLBACK, ACCEPT_CLOCK, ACCEPT_SIGNER,
+        RESTORE, REPLACE, INIT_STORE
     };
     static const struct option longs[] = {
         { "config", required_argument, NULL, 'c' },
@@ -390,6 +396,7 @@ main(int argc, char **argv)
         { "replace", no_argument, NULL, REPLACE },
         { "init-store", no_argument, NULL, INIT_STORE },
         { "accept-clock", no_argument, NULL, ACCEPT_CLOCK },
+        { "accept-signing-key", no_argument, NULL, ACCEPT_SIGNER },
         { "dump-config", no_argument, NULL, DUMP_CONFIG },
         { "dump-options", no_argument, NULL, DUMP_OPTIONS },
         { "dump-plugin", required_argument, NULL, DUMP_PLUGIN },
@@ -413,6 +420,7 @@ main(int argc, char **argv)
         case REPLACE: parts.restore_replace = true; break;
         case INIT_STORE: parts.init_store = true; break;
         case ACCEPT_CLOCK: parts.accept_clock = true; break;
+        case ACCEPT_SIGNER: parts.accept_signer = true; break;
         case DUMP_CONFIG: mode = MODE_DUMP_CONFIG; break;
         case DUMP_OPTIONS: return dump_options();
         case DUMP_PLUGIN: return dump_plugin(&parts, optarg);

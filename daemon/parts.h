@@ -53,6 +53,7 @@ struct parts {
     struct timeguard guard;
     struct keeper *keeper;
     struct follower *follower; /* NULL: nobody else writes the store */
+    bool accept_signer; /* ours is the key that the daemons of this store sign with; then end */
     bool accept_clock; /* the wall clock is right, whatever the store says; then end */
     struct loop **loops;
     sigset_t signals;

@@ -10,6 +10,7 @@
 #include "daemon/log.h"
 #include "daemon/loop.h"
 #include "daemon/model/digest.h"
+#include "daemon/model/fellows.h"
 #include "daemon/model/format.h"
 #include "daemon/model/load.h"
 #include "daemon/model/timemark.h"
@@ -136,15 +137,37 @@ parts_begin_time(struct parts *p)
     return EX_OK;
 }
 
+/* Who has the published keys of one daemon must be able to verify what another one has signed. */
+static int
+check_signer(struct parts *p)
+{
+    struct kt_arena arena;
+    struct call call;
+    struct kt_str other;
+    char text[1024];
+    parts_begin_call(p, &call, &arena);
+    int status = fellows_check_signer(&call, signer_kid(p->svc.signer), p->accept_signer, &other);
+    snprintf(text, sizeof text,
+             "%s: the key %s is not the one that the daemons of this store sign with, which is "
+             "%.*s: copy their file, or see kaitend(8) for --accept-signing-key",
+             p->settings->signing_key_file, signer_kid(p->svc.signer), (int)other.n,
+             other.p ? other.p : "");
+    bool differs = other.p != NULL;
+    kt_arena_done(&arena);
+    if (status != KT_OK)
+        return parts_fail(EX_TEMPFAIL, "the key that the daemons of this store sign with");
+    return differs ? parts_fail(EX_CONFIG, text) : EX_OK;
+}
+
 int
 parts_open_signer(struct parts *p)
 {
     char err[SIGNER_ERROR_MAX];
     const struct signer_options options = { p->settings->signing_key_file, p->settings->issuer,
                                             p->settings->audience, p->settings->jwt_lifetime_ms };
-    if (signer_open(&options, &p->svc.signer, err))
-        return EX_OK;
-    return parts_fail(EX_NOPERM, err);
+    if (!signer_open(&options, &p->svc.signer, err))
+        return parts_fail(EX_NOPERM, err);
+    return store_has_outsiders(p->svc.store) ? check_signer(p) : EX_OK;
 }
 
 /* --- index -------------------------------------------------------------------------------- */

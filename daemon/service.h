@@ -23,6 +23,7 @@ struct metrics;
 struct inflight;
 struct signer;
 struct store;
+struct unsettled;
 struct used;
 struct workers;
 
@@ -57,6 +58,7 @@ struct service {
     struct signer *signer;
     struct committer *committer;
     struct inflight *inflight;
+    struct unsettled *unsettled; /* NULL: nobody looks after it */
     struct account_cache *accounts; /* NULL: the store is asked each time */
     struct used *used;
     struct workers *workers;

@@ -221,6 +221,12 @@ signer_jwks(const struct signer *s)
     return &s->jwks;
 }
 
+const char *
+signer_kid(const struct signer *s)
+{
+    return s->kid;
+}
+
 /* --- signing ------------------------------------------------------------------------------ */
 
 static void

@@ -33,4 +33,7 @@ struct kt_str signer_jwt(struct signer *, const struct index_hit *, int64_t now_
 /* The public key as a JWK Set (RFC 7517 section 5). Lives as long as the signer. */
 const struct kt_value *signer_jwks(const struct signer *);
 
+/* Its RFC 7638 thumbprint. Lives as long as the signer. */
+const char *signer_kid(const struct signer *);
+
 #endif

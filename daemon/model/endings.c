@@ -244,8 +244,8 @@ endings_add(void *ctx, const struct journal_entry *entry)
 
 /* --- doing it again ----------------------------------------------------------------------- */
 
-static int
-propose(struct call *call, const struct journal_entry *entry, struct batch **ret)
+int
+endings_propose(struct call *call, const struct journal_entry *entry, struct batch **ret)
 {
     *ret = NULL;
     if (entry->type == JOURNAL_ACCOUNT || entry->type == JOURNAL_EPOCH)
@@ -288,7 +288,7 @@ replay_group(struct call *call, const struct journal_entry entries[], size_t n, 
         nbatches = 0;
         kt_arena_reset(call->arena);
         for (size_t i = 0; i < n; i++) {
-            int status = propose(call, &entries[i], &batches[nbatches]);
+            int status = endings_propose(call, &entries[i], &batches[nbatches]);
             if (status != KT_OK)
                 return status;
             nbatches += batches[nbatches] != NULL;

@@ -74,6 +74,9 @@ size_t endings_risen(const struct endings *);
  * much there was to do. */
 int endings_replay(struct call *, const struct endings *, size_t *ret_done);
 
+/* What brings the store to what one entry says; *ret NULL: nothing has to be done. 0 or a kind. */
+int endings_propose(struct call *, const struct journal_entry *, struct batch **ret);
+
 /* What is to be done when the store's history has become another one while the journal is open: the
  * same as at start, done at once. *ret_why: why the journal cannot explain the store, NULL: it can.
  * *ret_done as above. 0 or a kind. On the committer's thread. */

@@ -32,11 +32,13 @@ write_format(struct call *call)
         store_apply(call->svc->store, &b, 1, &outcome, why, sizeof why);
     if (status == KAITEN_DONE && outcome.status == KAITEN_DONE)
         return KT_OK;
+    if (status == KAITEN_DONE && outcome.status == KAITEN_CONFLICT)
+        return KT_CONFLICT;
     return fail_cause(call, KT_UNAVAILABLE, NULL, "the store cannot be written: %s", why);
 }
 
-int
-format_check(struct call *call, const char *key_file)
+static int
+check(struct call *call, const char *key_file)
 {
     struct store_row row;
     int status = store_get(call, call->svc->store, &format_key, 1, &row);
@@ -56,4 +58,12 @@ format_check(struct call *call, const char *key_file)
     log_line(LOG_LEVEL_ERROR, "start.failed", "message=%s format=%u known=%d",
              "the store has a format that this version does not know", format, STORE_FORMAT);
     return KT_INTERNAL;
+}
+
+/* Another daemon may have made the store in the same instant, perhaps with another key. */
+int
+format_check(struct call *call, const char *key_file)
+{
+    int status = check(call, key_file);
+    return status == KT_CONFLICT ? check(call, key_file) : status;
 }

@@ -14,6 +14,10 @@ int timemark_read(struct call *, struct timeguard_mark *ret);
 /* Has the batch write it. Failure is the batch's. */
 void timemark_put(struct batch *, const struct timeguard_mark *);
 
+/* The same where several daemons write it: unless a later one stands there, and only if the row is
+ * still as it was read. 0 or a kind. */
+int timemark_propose(struct call *, const struct timeguard_mark *, struct batch *);
+
 /* Writes it at once. Before the committer starts. 0 or a kind. */
 int timemark_write(struct call *, const struct timeguard_mark *);
 

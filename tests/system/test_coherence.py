@@ -5,15 +5,14 @@ the configuration states, or nobody is answered."""
 
 import concurrent.futures
 import http.client
-import json
 import os
 import shutil
-import threading
+import subprocess
 import time
 
 import pytest
 
-from conftest import BUILD, Daemon, wait_for
+from conftest import BUILD, KAITEND, Daemon, wait_for
 from shared_store import Shared
 
 PLUGIN = BUILD / "tests/plugin/.libs/storage-shared.so"
@@ -108,3 +107,431 @@ def test_what_one_daemon_does_the_other_knows(pair):
                             tokenSlug=token["slug"]).ok
     wait_for(lambda: verdict(pair.rpc_b, token["token"]) == "revoked", "the other to refuse it")
     assert validate(pair.b, token["token"]) == 401
+
+
+def revoke(pair, token, door=None):
+    answer = (door or pair.door_a).call("token.revoke", serviceAccountSlug=pair.account,
+                                        tokenSlug=token["slug"])
+    assert answer.ok, answer
+
+
+def asks(pair):
+    return pair.store.order("get")["counts"].get("g", 0)
+
+
+def settle(pair, *tokens):
+    """Until the other daemon answers for all of them from memory."""
+
+    def from_memory():
+        before = asks(pair)
+        said = {verdict(pair.rpc_b, t["token"]) for t in tokens}
+        return said <= {"live"} and asks(pair) == before
+
+    wait_for(from_memory, "the tokens to be in memory")
+
+
+def test_endings_of_all_kinds(pair):
+    """Revoked, rotated, all at once, with the account, and by the clock."""
+    one, two, three = (mint(pair.door_a, pair.account, f"t{i}") for i in range(3))
+    other = pair.door_a.call("account.create", name="Other").body["slug"]
+    four = mint(pair.door_a, other, "four")
+    settle(pair, one, two, three, four)
+    revoke(pair, one)
+    fresh = pair.door_a.call("token.rotate", serviceAccountSlug=pair.account,
+                             tokenSlug=two["slug"]).body
+    assert pair.door_a.call("account.delete", serviceAccountSlug=other).ok
+    for token in (one, two, four):
+        wait_for(lambda: verdict(pair.rpc_b, token["token"]) == "revoked", "a refusal")
+    assert verdict(pair.rpc_b, fresh["token"]) == "live"
+    assert verdict(pair.rpc_b, three["token"]) == "live"
+    assert pair.door_a.call("token.revokeAll", serviceAccountSlug=pair.account).ok
+    for token in (three, fresh):
+        wait_for(lambda: verdict(pair.rpc_b, token["token"]) == "revoked", "a refusal")
+    # And of the new epoch, minted by the one that did not end the old one.
+    late = mint(pair.door_b, pair.account, "late")
+    assert verdict(pair.rpc_a, late["token"]) == verdict(pair.rpc_b, late["token"]) == "live"
+
+
+def test_names_of_accounts(pair):
+    token = mint(pair.door_a, pair.account, "one", scopes=["read:tokens"])
+    settle(pair, token)
+    assert pair.door_a.call("account.update", serviceAccountSlug=pair.account, name="New").ok
+
+    def named():
+        caller = pair.b.http(token["token"])
+        answer = caller.call("whoami")
+        caller.close()
+        assert answer.ok
+        return answer.body["name"] == "New"
+
+    wait_for(named, "the other to know the new name")
+
+
+def test_tokens_as_callers(pair):
+    token = mint(pair.door_a, pair.account, "one", scopes=["read:*", "write:*"])
+    caller = pair.b.http(token["token"])
+    # It has never heard of it, and asks.
+    assert caller.call("account.list").ok
+    revoke(pair, token)
+    wait_for(lambda: caller.call("account.list").status == 401, "the caller to be refused")
+    caller.close()
+
+
+def test_unknown_tokens_are_asked_for_once(pair):
+    """A made-up one without its check characters costs no question at all."""
+    token = mint(pair.door_a, pair.account, "one")["token"]
+    settle(pair)
+    before = asks(pair)
+    wrong = token[:10] + ("A" if token[10] != "A" else "B") + token[11:]
+    assert verdict(pair.rpc_b, wrong) == "malformed"
+    assert validate(pair.b, wrong) == 401
+    assert asks(pair) == before
+
+
+def lags(pair, n):
+    """Milliseconds from the acknowledgement of a revocation to the last acceptance elsewhere."""
+    tokens = [mint(pair.door_a, pair.account, f"lag{i}") for i in range(n)]
+    settle(pair, *tokens)
+    found = []
+    for token in tokens:
+        revoke(pair, token)
+        acknowledged = last = time.monotonic()
+        while True:
+            asked = time.monotonic()
+            if verdict(pair.rpc_b, token["token"]) != "live":
+                break
+            last = asked
+        found.append(1000 * (last - acknowledged))
+    return sorted(found)
+
+
+def test_how_late_a_revocation_is(pair):
+    found = lags(pair, 100)
+    print(f"revocations: p50 {found[50]:.1f} ms, p99 {found[98]:.1f} ms, worst {found[-1]:.1f} ms")
+    assert found[-1] <= 1000
+    pair.store.set(notices=False)
+    found = lags(pair, 20)
+    print(f"without notices: p50 {found[10]:.1f} ms, worst {found[-1]:.1f} ms")
+    assert found[-1] <= 1000
+
+
+def test_a_store_that_does_not_say_what_changes(pair):
+    """Memory decides nothing once it is too old; the store does."""
+    one, two = mint(pair.door_a, pair.account, "one"), mint(pair.door_a, pair.account, "two")
+    settle(pair, one, two)
+    pair.store.set(c="fail", notices=False)
+
+    def asked():
+        before = asks(pair)
+        assert verdict(pair.rpc_b, two["token"]) == "live"
+        return asks(pair) > before
+
+    wait_for(asked, "the other to ask the store")
+    revoke(pair, one)
+    # No waiting: what is revoked is so at once, for whoever asks the store.
+    assert verdict(pair.rpc_b, one["token"]) == "revoked"
+    assert validate(pair.b, one["token"]) == 401
+    assert validate(pair.b, two["token"]) == 200
+    answer = pair.rpc_b.call("token.verifyMany", tokens=[one["token"], two["token"], "nonsense"])
+    assert [r.get("code") for r in answer.body["results"]] == ["revoked", None, "malformed"]
+    caller = pair.b.http(two["token"])
+    assert caller.call("whoami").ok
+    caller.close()
+    # A denial needs no store: what has ended stays so.
+    pair.store.set(g="fail")
+    assert verdict(pair.rpc_b, two["token"]) == 503
+    pair.store.set(c=None, g=None, notices=True)
+    settle(pair, two)
+    assert verdict(pair.rpc_b, one["token"]) == "revoked"
+
+
+def test_a_store_that_has_stopped(pair):
+    one, two = mint(pair.door_a, pair.account, "one"), mint(pair.door_a, pair.account, "two")
+    settle(pair, one, two)
+    revoke(pair, one)
+    wait_for(lambda: verdict(pair.rpc_b, one["token"]) == "revoked", "the refusal")
+    pair.store.freeze()
+    frozen = time.monotonic()
+    # Until the view is too old it is answered from memory, and never after.
+    while verdict(pair.rpc_b, two["token"]) == "live":
+        assert time.monotonic() - frozen < 10
+    for _ in range(3):
+        assert verdict(pair.rpc_b, two["token"]) == 503
+        assert verdict(pair.rpc_b, one["token"]) == "revoked"
+        assert validate(pair.b, two["token"]) == 503
+    pair.store.thaw()
+    wait_for(lambda: verdict(pair.rpc_b, two["token"]) == "live", "it to be back")
+    assert verdict(pair.rpc_b, one["token"]) == "revoked"
+
+
+def test_many_who_ask_a_store_that_has_stopped(pair):
+    """Nobody waits for a time-out behind the time-outs of others."""
+    token = mint(pair.door_a, pair.account, "one")["token"]
+    settle(pair)
+    pair.store.freeze()
+    wait_for(lambda: verdict(pair.rpc_b, token) == 503, "the view to be too old")
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
+        began = time.monotonic()
+        answers = list(pool.map(lambda _: validate(pair.b, token), range(64)))
+        took = time.monotonic() - began
+    assert set(answers) == {503}
+    print(f"64 questions to a store that has stopped: {took:.1f} s")
+    assert took < 20
+    pair.store.thaw()
+    wait_for(lambda: verdict(pair.rpc_b, token) == "live", "it to be back")
+
+
+# --- when the store forgets -----------------------------------------------------------------------
+
+def test_a_history_without_the_last_writes(pair):
+    """A standby took over that lacks what was acknowledged last."""
+    one, two, three = (mint(pair.door_a, pair.account, f"t{i}") for i in range(3))
+    settle(pair, one, two, three)
+    pair.store.order("save")
+    revoke(pair, one)
+    late = mint(pair.door_a, pair.account, "late")
+    settle(pair, late)
+    wait_for(lambda: verdict(pair.rpc_b, one["token"]) == "revoked", "the refusal")
+    pair.store.order("restore")
+    # What was revoked is revoked again, in the store too; what the store has lost is unknown.
+    wait_for(lambda: "follow.reread tokens_gone=1" in pair.b.log.read_text(), "the new history")
+    wait_for(lambda: "follow.reread tokens_gone=1" in pair.a.log.read_text(), "the new history")
+    for rpc in (pair.rpc_a, pair.rpc_b):
+        assert verdict(rpc, one["token"]) == "revoked"
+        assert verdict(rpc, two["token"]) == verdict(rpc, three["token"]) == "live"
+        assert verdict(rpc, late["token"]) == "unknown"
+    listed = pair.door_b.call("token.get", serviceAccountSlug=pair.account,
+                              tokenSlug=one["slug"]).body
+    assert listed["revokedAt"]
+    # Nobody who comes later believes otherwise.
+    third = pair.add()
+    rpc = third.rpc()
+    assert verdict(rpc, one["token"]) == "revoked"
+    rpc.close()
+    revoke(pair, two)
+    wait_for(lambda: verdict(pair.rpc_b, two["token"]) == "revoked", "the refusal")
+
+
+def test_only_one_knows_what_was_lost(cluster):
+    """Who was away when it was revoked hears of it from the journal of the one who was not."""
+    c = cluster(2)
+    a, b = c.daemons
+    door, rpc = a.http(), b.rpc()
+    account = door.call("account.create", name="Build Farm").body["slug"]
+    token = mint(door, account, "one")
+    wait_for(lambda: verdict(rpc, token["token"]) == "live", "the other to know it")
+    c.store.order("save")
+    c.store.set(notices=False, c=30)
+    assert door.call("token.revoke", serviceAccountSlug=account, tokenSlug=token["slug"]).ok
+    c.store.order("restore")
+    c.store.set(c=None)
+    wait_for(lambda: verdict(rpc, token["token"]) == "revoked", "the refusal", 60)
+    rpc.close()
+    door.close()
+
+
+def test_a_position_that_is_too_old(pair):
+    one, two = mint(pair.door_a, pair.account, "one"), mint(pair.door_a, pair.account, "two")
+    settle(pair, one, two)
+    pair.store.set(c="fail")
+    revoke(pair, one)
+    pair.store.order("forget")
+    pair.store.set(c=None)
+    wait_for(lambda: "follow.reread tokens_gone=0" in pair.b.log.read_text(), "everything again")
+    settle(pair, two)
+    assert verdict(pair.rpc_b, one["token"]) == "revoked"
+
+
+def test_a_reread_that_breaks_off(pair):
+    one, two = mint(pair.door_a, pair.account, "one"), mint(pair.door_a, pair.account, "two")
+    settle(pair, one, two)
+    pair.store.set(s="fail", c="fail")
+    revoke(pair, one)
+    pair.store.order("forget")
+    pair.store.set(c=None)
+    wait_for(lambda: pair.b.log.read_text().count("follow.reread") > 1, "the attempts")
+    # Nothing is answered from what is half read.
+    for _ in range(20):
+        assert verdict(pair.rpc_b, one["token"]) in ("revoked", 503)
+        assert verdict(pair.rpc_b, two["token"]) in ("live", 503)
+    pair.store.set(s=None)
+    settle(pair, two)
+    assert verdict(pair.rpc_b, one["token"]) == "revoked"
+
+
+def test_a_store_that_no_journal_explains(pair):
+    """An older store than the journal was introduced to: nobody can name what it has forgotten."""
+    token = mint(pair.door_a, pair.account, "one")
+    settle(pair, token)
+    revoke(pair, token)
+    pair.store.order("save")
+    pair.store.order("drop", prefix="mjournal")
+    pair.store.order("save")
+    pair.store.order("restore")
+    for daemon, rpc in ((pair.a, pair.rpc_a), (pair.b, pair.rpc_b)):
+        wait_for(lambda: "quarantine reason" in daemon.log.read_text(), "the quarantine")
+        answer = rpc.call("token.verify", token=token["token"])
+        assert answer.status == 503 and answer.code == "Server.Quarantined"
+    assert pair.door_a.call("account.create", name="No").status == 503
+    pair.a.stop()
+    done = subprocess.run([KAITEND, "-c", pair.a.conf, "--accept-rollback", "keep"],
+                          env=pair.a.env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    pair.a.start(env=pair.a.env)
+
+
+# --- starting -------------------------------------------------------------------------------------
+
+def test_journals_do_not_quarantine_each_other(pair):
+    tokens = [mint(pair.door_a, pair.account, f"t{i}") for i in range(4)]
+    for token, door in zip(tokens, (pair.door_a, pair.door_b) * 2):
+        revoke(pair, token, door)
+    kept = mint(pair.door_b, pair.account, "kept")
+    for d in (pair.a, pair.b):
+        assert d.stop() == 0
+    for d in (pair.a, pair.b):
+        d.start(env=d.env)
+        rpc = d.rpc()
+        assert verdict(rpc, kept["token"]) == "live"
+        assert {verdict(rpc, t["token"]) for t in tokens} == {"revoked"}
+        rpc.close()
+        assert "quarantine" not in d.log.read_text()
+
+
+def fails(daemon, text):
+    daemon.spawn(env=daemon.env)
+    assert daemon.process.wait(20) != 0
+    assert text in daemon.log.read_text(), daemon.tail()
+
+
+def test_keys_have_to_be_the_same(cluster):
+    c = cluster(1)
+    other = c.make(keys=("signing.pem",))
+    c.daemons.append(other)
+    fails(other, "the digest key is missing, but the store is not empty")
+    (other.state / "digest.key").unlink(missing_ok=True)
+    shutil.copy(c.daemons[0].state / "digest.key", other.state / "digest.key")
+    (other.state / "signing.pem").unlink()
+    fails(other, "is not the one that the daemons of this store sign with")
+    # The operator wants this one from now on.
+    done = subprocess.run([KAITEND, "-c", other.conf, "--accept-signing-key"], env=other.env,
+                          capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    other.start(env=other.env)
+
+
+def test_one_signs_and_all_publish(pair):
+    keys = [d.http("").request("GET", "/.well-known/jwks.json").body for d in (pair.a, pair.b)]
+    assert keys[0] == keys[1] and keys[0]["keys"]
+
+
+def test_two_that_make_the_store_together(cluster):
+    """With different keys one of them gives way, and says why."""
+    store = Shared()
+    c = cluster(0, store=store)
+    pair = [c.make(), c.make()]
+    c.daemons += pair
+    for d in pair:
+        d.spawn(env=d.env)
+
+    def decided():
+        ended = [d for d in pair if d.process.poll() is not None]
+        ready = [d for d in pair if " event=ready " in d.log.read_text()]
+        return len(ended) == 1 and len(ready) == 1 and ended[0]
+
+    loser = wait_for(decided, "one of the two", 20)
+    assert "digest key" in loser.log.read_text()
+
+
+# --- what daemons do together ---------------------------------------------------------------------
+
+def test_idempotency_keys(pair):
+    """The same key on another daemon: the same answer, or "still at work"."""
+
+    def create(daemon):
+        door = daemon.http()
+        answer = door.request("POST", f"/api/service-accounts/{pair.account}/tokens",
+                              {"name": "once", "scopes": []}, {"Idempotency-Key": "k1"})
+        door.close()
+        return answer
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(create, (pair.a, pair.b) * 8))
+    assert {a.status for a in answers} <= {201, 409}, answers
+    made = [a.body["token"] for a in answers if a.status == 201]
+    assert len(set(made)) == 1
+    assert create(pair.a).body["token"] == create(pair.b).body["token"] == made[0]
+
+
+@pytest.mark.parametrize("fate", ["kept", "lost"])
+def test_a_mint_of_which_nobody_knows(pair, fate):
+    """503 and no secret; what is there all the same is revoked, and its name is free again."""
+    pair.store.set(apply=fate)
+    answer = pair.door_a.call("token.create", serviceAccountSlug=pair.account, name="ghost",
+                              scopes=[])
+    assert answer.status == 503 and "token" not in answer.body
+
+    def again():
+        answer = pair.door_b.call("token.create", serviceAccountSlug=pair.account, name="ghost",
+                                  scopes=[])
+        return answer.ok and answer.body
+
+    token = wait_for(again, "the name to be free", 30)
+    assert verdict(pair.rpc_a, token["token"]) == "live"
+    listed = pair.door_a.call("token.list", serviceAccountSlug=pair.account).body["items"]
+    assert ["revokedAt" not in t for t in listed] == [True] + [False] * (fate == "kept")
+
+
+def test_a_mint_of_which_nobody_knows_with_a_key(pair):
+    pair.store.set(apply="kept")
+    path, body = f"/api/service-accounts/{pair.account}/tokens", {"name": "ghost", "scopes": []}
+    head = {"Idempotency-Key": "k2"}
+    assert pair.door_a.request("POST", path, body, head).status == 503
+    token = pair.door_b.request("POST", path, body, head).body["token"]
+    assert pair.door_a.request("POST", path, body, head).body["token"] == token
+    assert verdict(pair.rpc_a, token) == verdict(pair.rpc_b, token) == "live"
+
+
+@pytest.mark.parametrize("fate", ["kept", "lost"])
+def test_a_revocation_of_which_nobody_knows(pair, fate):
+    token = mint(pair.door_a, pair.account, "one")
+    settle(pair, token)
+    pair.store.set(apply=fate)
+    answer = pair.door_a.call("token.revoke", serviceAccountSlug=pair.account,
+                              tokenSlug=token["slug"])
+    assert answer.status == 503
+    assert verdict(pair.rpc_a, token["token"]) == "revoked"
+    wait_for(lambda: verdict(pair.rpc_b, token["token"]) == "revoked", "all to know it", 30)
+
+
+def test_last_use_is_the_latest(cluster):
+    c = cluster(2, daemon="last_used_interval = 1s")
+    a, b = c.daemons
+    door = a.http()
+    account = door.call("account.create", name="Build Farm").body["slug"]
+    token = mint(door, account, "one")
+    assert validate(b, token["token"]) == 200
+
+    def seen(daemon):
+        client = daemon.http()
+        answer = client.call("token.get", serviceAccountSlug=account, tokenSlug=token["slug"])
+        client.close()
+        return answer.body.get("lastUsedAt")
+
+    used = wait_for(lambda: seen(a), "the other's use")
+    assert seen(b) == used
+    door.close()
+
+
+def test_one_purges(cluster):
+    c = cluster(3, daemon="retention = 1s\nlast_used_interval = 1s")
+    door = c.daemons[0].http()
+    account = door.call("account.create", name="Build Farm").body["slug"]
+    token = mint(door, account, "one")
+    assert door.call("token.revoke", serviceAccountSlug=account, tokenSlug=token["slug"]).ok
+    wait_for(lambda: c.store.order("rows", prefix="h") == [], "the purge", 30)
+    for d in c.daemons:
+        rpc = d.rpc()
+        wait_for(lambda: verdict(rpc, token["token"]) == "unknown", "it to be forgotten")
+        rpc.close()
+    door.close()
