@@ -91,6 +91,13 @@ apply_feed(struct follower *f)
     return KT_OK;
 }
 
+static int
+write_down_feed(struct follower *f)
+{
+    feed_write_down(f->svc, &f->feed);
+    return KT_OK;
+}
+
 /* What the journal knows to have ended must have ended in the store before anybody believes it. */
 static int
 explain_history(struct follower *f)
@@ -142,6 +149,17 @@ begin_call(struct follower *f)
                              .deadline_ms = clock_mono_ms() + CALL_MS };
 }
 
+/* The index knows already, and whoever asks it. */
+static void
+write_down(struct follower *f)
+{
+    if (!f->svc->journal || !feed_has_news(&f->feed))
+        return;
+    feed_look(&f->call, &f->feed);
+    commit(f, write_down_feed);
+    feed_clear(&f->feed);
+}
+
 struct reading {
     struct follower *follower;
     unsigned char next[KEY_MAX];
@@ -176,6 +194,7 @@ reread_space(struct follower *f, char space)
 {
     const char to = (char)(space + 1);
     struct reading r = { .follower = f, .next = { (unsigned char)space }, .nnext = 1 };
+    size_t n = 0;
     do {
         const struct store_range range = { { (const char *)r.next, r.nnext }, { &to, 1 }, false,
                                            PIECE };
@@ -189,9 +208,12 @@ reread_space(struct follower *f, char space)
                                     : store_scan(&f->call, f->svc->store, &copy, take_row, &r);
         if (status == KT_OK && f->feed.n != 0)
             status = commit(f, apply_feed);
+        n = f->feed.n;
+        if (status == KT_OK)
+            write_down(f);
         if (status != KT_OK)
             return status;
-    } while (f->feed.n == PIECE);
+    } while (n == PIECE);
     return KT_OK;
 }
 
@@ -243,6 +265,7 @@ poll_store(struct follower *f)
     f->position = now;
     atomic_fetch_add(&f->rows, n);
     atomic_store_explicit(&f->fresh.as_of_ms, sent_ms, memory_order_release);
+    write_down(f);
     return KT_OK;
 }
 

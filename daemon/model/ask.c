@@ -192,6 +192,7 @@ run_fill(struct errand *e)
     struct fill *fill = (struct fill *)e;
     if (atomic_load(&fill->svc->ends) == fill->ends)
         feed_apply(fill->svc, &fill->feed);
+    feed_write_down(fill->svc, &fill->feed);
     fill_free(fill);
 }
 

@@ -10,7 +10,7 @@
 #include "daemon/model/account.h"
 #include "daemon/model/digest.h"
 #include "daemon/model/record.h"
-#include "daemon/model/token.h"
+#include "daemon/model/token_row.h"
 #include "daemon/model/verdict.h"
 #include "daemon/service.h"
 #include "daemon/timeguard.h"
@@ -36,6 +36,11 @@ struct feed_change {
     uint32_t used_s;                 /* USED */
 };
 
+struct feed_news {
+    struct journal_entry entry;
+    struct uuid org, account, token; /* DIGEST */
+};
+
 void
 feed_init(struct feed *f)
 {
@@ -47,7 +52,7 @@ void
 feed_clear(struct feed *f)
 {
     kt_arena_reset(&f->arena);
-    f->n = 0;
+    f->n = f->nnews = 0;
 }
 
 void
@@ -55,6 +60,7 @@ feed_done(struct feed *f)
 {
     kt_arena_done(&f->arena);
     free(f->v);
+    free(f->news);
 }
 
 /* --- reading rows ------------------------------------------------------------------------- */
@@ -151,37 +157,35 @@ feed_add_ended(struct call *call, struct feed *f, const struct uuid *org,
 
 struct applying {
     struct index *index;
-    struct journal *journal; /* NULL: there is none, or there is no room */
+    struct feed *feed;
     int64_t now_ms;
-    size_t ends, written;
+    size_t ends;
 };
 
-/* From now on it counts as ended, whatever copy of the store is put back. An ending that finds no
- * room is written down at the next start, which compares the two. */
-static void
-write_down(struct applying *a, const struct journal_entry *entry)
+/* What finds no memory, or no room in the journal later, is written down at the next start, which
+ * compares journal and store. */
+static struct feed_news *
+add_news(struct feed *f, const struct journal_entry *entry)
 {
-    if (!a->journal)
-        return;
-    if (a->written++ % JOURNAL_ROOM == 0) {
-        journal_sync(a->journal);
-        if (!journal_reserve(a->journal, JOURNAL_ROOM)) {
-            log_line(LOG_LEVEL_WARNING, "journal.full", "message=%s",
-                     "there is no room for what others have ended");
-            a->journal = NULL;
-            return;
-        }
+    if (f->nnews == f->news_room) {
+        size_t room = f->news_room == 0 ? 16 : 2 * f->news_room;
+        struct feed_news *news = reallocarray(f->news, room, sizeof *news);
+        if (!news)
+            return NULL;
+        f->news = news;
+        f->news_room = room;
     }
-    journal_add(a->journal, entry);
+    f->news[f->nnews] = (struct feed_news){ .entry = *entry };
+    return &f->news[f->nnews++];
 }
 
 static void
-write_account(struct applying *a, enum journal_type type, const struct uuid *org,
+note_account(struct applying *a, enum journal_type type, const struct uuid *org,
               const struct uuid *account, uint32_t epoch)
 {
     struct journal_entry entry = { .type = type, .epoch = epoch, .at_ms = a->now_ms, .org = *org };
     memcpy(entry.id, account->b, sizeof account->b);
-    write_down(a, &entry);
+    (void)add_news(a->feed, &entry);
 }
 
 static void
@@ -211,7 +215,7 @@ apply_account(struct applying *a, const struct feed_change *c)
         index_account_set_epoch(a->index, number, r->epoch);
     }
     if (r->epoch > known)
-        write_account(a, JOURNAL_EPOCH, &r->org, &r->id, r->epoch);
+        note_account(a, JOURNAL_EPOCH, &r->org, &r->id, r->epoch);
 }
 
 static void
@@ -229,22 +233,27 @@ apply_account_end(struct applying *a, const struct feed_change *c)
         return;
     if ((atomic_load(&index_account_at(a->index, number)->flags) & INDEX_ACCOUNT_ENDED) == 0 &&
         c->type == FEED_ACCOUNT_GONE)
-        write_account(a, JOURNAL_ACCOUNT, &c->org, &c->account, UINT32_MAX);
+        note_account(a, JOURNAL_ACCOUNT, &c->org, &c->account, UINT32_MAX);
     index_account_end(a->index, number, UINT32_MAX);
 }
 
 static void
-write_token(struct applying *a, const struct feed_change *c, enum index_news news,
-            int64_t until_ms)
+note_token(struct applying *a, const struct feed_change *c, enum index_news news,
+           int64_t until_ms)
 {
-    struct journal_entry entry = { .type = JOURNAL_TOKEN, .at_ms = a->now_ms,
+    struct journal_entry entry = { .type = JOURNAL_DIGEST, .at_ms = a->now_ms,
                                    .until_ms = until_ms };
     if (news == INDEX_NEWS_EARLIER) {
         entry.type = JOURNAL_CAP;
         entry.ends_ms = c->verdict.expires_ms;
     }
     memcpy(entry.id, c->digest, sizeof entry.id);
-    write_down(a, &entry);
+    struct feed_news *added = add_news(a->feed, &entry);
+    if (!added)
+        return;
+    added->org = c->verdict.org;
+    added->account = c->verdict.account;
+    added->token = c->verdict.token;
 }
 
 /* What cannot be added for want of memory is a miss, and misses ask the store; what ends something
@@ -266,7 +275,7 @@ apply_token(struct applying *a, const struct feed_change *c)
     }
     (void)index_merge(a->index, c->digest, &token, &news, &until_ms);
     if (news != INDEX_NEWS_NONE)
-        write_token(a, c, news, until_ms);
+        note_token(a, c, news, until_ms);
 }
 
 static void
@@ -291,11 +300,10 @@ is_account(const struct feed_change *c)
     return c->type <= FEED_ACCOUNT_ENDED;
 }
 
-/* What is refused too early does no harm, so the index comes first. */
 void
-feed_apply(struct service *svc, const struct feed *f)
+feed_apply(struct service *svc, struct feed *f)
 {
-    struct applying a = { .index = svc->index, .journal = svc->journal,
+    struct applying a = { .index = svc->index, .feed = f,
                           .now_ms = clock_now_ms(clock_mono_ms()) };
     for (size_t i = 0; i < f->n; i++)
         if (is_account(&f->v[i]))
@@ -305,6 +313,73 @@ feed_apply(struct service *svc, const struct feed *f)
             apply_change(&a, &f->v[i]);
     if (a.ends != 0)
         atomic_fetch_add(&svc->ends, 1);
-    if (a.journal)
-        journal_sync(a.journal);
+}
+
+/* --- into the journal --------------------------------------------------------------------- */
+
+bool
+feed_has_news(const struct feed *f)
+{
+    return f->nnews != 0;
+}
+
+enum { TOGETHER = KAITEN_BATCH_WRITES_MAX };
+
+static bool
+is_revoked(struct call *call, const struct store_row *row)
+{
+    struct token_record t;
+    return row->value.p && token_decode(call->arena, row->value, &t) && t.revoked_ms != 0;
+}
+
+/* A rotation ends a secret as well, and its token goes on. */
+static bool
+look_at(struct call *call, struct feed_news *const news[], size_t n)
+{
+    struct kt_str keys[TOGETHER] = { { NULL, 0 } };
+    struct store_row rows[TOGETHER];
+    for (size_t i = 0; i < n; i++) {
+        keys[i] = token_row_key(call->arena, &news[i]->org, &news[i]->account, &news[i]->token);
+        if (!keys[i].p)
+            return false;
+    }
+    if (n != 0 && store_get(call, call->svc->store, keys, n, rows) != KT_OK)
+        return false;
+    for (size_t i = 0; i < n; i++)
+        if (is_revoked(call, &rows[i]))
+            news[i]->entry.type = JOURNAL_TOKEN;
+    return true;
+}
+
+void
+feed_look(struct call *call, struct feed *f)
+{
+    for (size_t i = 0; i < f->nnews;) {
+        struct feed_news *digests[TOGETHER];
+        size_t n = 0;
+        for (; i < f->nnews && n < TOGETHER; i++)
+            if (f->news[i].entry.type == JOURNAL_DIGEST)
+                digests[n++] = &f->news[i];
+        if (!look_at(call, digests, n))
+            return;
+    }
+}
+
+void
+feed_write_down(struct service *svc, const struct feed *f)
+{
+    struct journal *j = svc->journal;
+    for (size_t i = 0; j && i < f->nnews; i++) {
+        if (i % JOURNAL_ROOM == 0) {
+            journal_sync(j);
+            if (!journal_reserve(j, JOURNAL_ROOM)) {
+                log_line(LOG_LEVEL_WARNING, "journal.full", "message=%s",
+                         "there is no room for what others have ended");
+                return;
+            }
+        }
+        journal_add(j, &f->news[i].entry);
+    }
+    if (j)
+        journal_sync(j);
 }

@@ -11,6 +11,7 @@
 #include "daemon/store.h"
 
 struct feed_change;
+struct feed_news;
 
 /* Spaces that the index is made from; the changes of these are followed. */
 #define FEED_SPACES "ahu"
@@ -22,6 +23,8 @@ struct feed {
     struct kt_arena arena;
     struct feed_change *v;
     size_t n, room;
+    struct feed_news *news; /* endings that the index did not know */
+    size_t nnews, news_room;
 };
 
 void feed_init(struct feed *);
@@ -36,9 +39,19 @@ int feed_add(struct call *, struct feed *, const struct store_row *);
 int feed_add_ended(struct call *, struct feed *, const struct uuid *org,
                    const struct uuid *account);
 
-/* Tells the index all of it, accounts first, then the journal what has ended. Tokens of accounts
- * that the index does not know are left out: whoever asks for one asks the store. On the
- * committer's thread. */
-void feed_apply(struct service *, const struct feed *);
+/* Tells the index all of it, accounts first. Tokens of accounts that the index does not know are
+ * left out: whoever asks for one asks the store. On the committer's thread. */
+void feed_apply(struct service *, struct feed *);
+
+/* Whether there is something for the journal. */
+bool feed_has_news(const struct feed *);
+
+/* Finds out of the secrets that have died whether their tokens have, too; what cannot be found out
+ * is not so. Blocks. */
+void feed_look(struct call *, struct feed *);
+
+/* Tells the journal what has ended. What is refused too early does no harm, so this comes last. On
+ * the committer's thread. */
+void feed_write_down(struct service *, const struct feed *);
 
 #endif

@@ -115,6 +115,13 @@ def revoke(pair, token, door=None):
     assert answer.ok, answer
 
 
+def rotate(pair, token, **more):
+    answer = pair.door_a.call("token.rotate", serviceAccountSlug=pair.account,
+                              tokenSlug=token["slug"], **more)
+    assert answer.ok, answer
+    return answer.body
+
+
 def asks(pair):
     return pair.store.order("get")["counts"].get("g", 0)
 
@@ -386,13 +393,19 @@ def test_journals_do_not_quarantine_each_other(pair):
     tokens = [mint(pair.door_a, pair.account, f"t{i}") for i in range(4)]
     for token, door in zip(tokens, (pair.door_a, pair.door_b) * 2):
         revoke(pair, token, door)
-    kept = mint(pair.door_b, pair.account, "kept")
+    kept, old, graced = (mint(pair.door_b, pair.account, n) for n in ("kept", "old", "graced"))
+    # The secrets end, the tokens go on.
+    new = rotate(pair, old)
+    rotate(pair, graced, gracePeriodSeconds=1)
+    for rpc in (pair.rpc_a, pair.rpc_b):
+        wait_for(lambda: verdict(rpc, old["token"]) == "revoked", "the refusal")
+        wait_for(lambda: verdict(rpc, graced["token"]) == "expired", "its end")
     for d in (pair.a, pair.b):
         assert d.stop() == 0
     for d in (pair.a, pair.b):
         d.start(env=d.env)
         rpc = d.rpc()
-        assert verdict(rpc, kept["token"]) == "live"
+        assert verdict(rpc, kept["token"]) == verdict(rpc, new["token"]) == "live"
         assert {verdict(rpc, t["token"]) for t in tokens} == {"revoked"}
         rpc.close()
         assert "quarantine" not in d.log.read_text()
