@@ -219,10 +219,14 @@ entry_of(const struct effect *e, int64_t now_ms)
     if (e->type == EFFECT_EXPIRY) {
         entry.type = JOURNAL_CAP;
         entry.ends_ms = e->expires_ms;
-    } else if (e->whole) {
-        entry.type = JOURNAL_TOKEN;
     }
     memcpy(entry.id, e->digest, sizeof entry.id);
+    if (e->type == EFFECT_REVOKE && e->whole) {
+        entry.type = JOURNAL_REVOKED;
+        entry.org = e->account->org;
+        entry.account = e->account->id;
+        memcpy(entry.id + JOURNAL_DIGEST_KEPT, e->token.b, sizeof e->token.b);
+    }
     return entry;
 }
 

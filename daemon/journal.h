@@ -22,6 +22,7 @@ struct digest_keys;
 enum {
     JOURNAL_RECORD_BYTES = 128,
     JOURNAL_ID_BYTES = 16,
+    JOURNAL_DIGEST_KEPT = 16, /* bytes of a digest beside a token's id */
     JOURNAL_ENTRIES_MAX = 1 << 24, /* records of a file; the oldest must go before there are more */
     JOURNAL_ROOM = 2048,           /* records whose room is written beforehand */
     JOURNAL_MANY = 8192,           /* with fewer records the file is not made smaller */
@@ -35,7 +36,9 @@ enum journal_type {
     JOURNAL_TOKEN = 3,   /* so is its token */
     JOURNAL_CAP = 4,     /* a secret ends at ends_ms */
     JOURNAL_ACCOUNT = 5, /* an account is gone, tokens and all */
-    JOURNAL_EPOCH = 6    /* all tokens of an account are dead that are of a smaller epoch */
+    JOURNAL_EPOCH = 6,   /* all tokens of an account are dead that are of a smaller epoch */
+    JOURNAL_REVOKED = 7  /* a secret and its token are dead, also where the store knows the token
+                          * but not the secret; with 16 bytes of the digest, as in the index */
 };
 
 struct journal_entry {
@@ -45,8 +48,10 @@ struct journal_entry {
     int64_t at_ms;    /* when it ended */
     int64_t ends_ms;  /* CAP */
     int64_t until_ms; /* from then on every copy of the store has it expired; 0: never */
-    struct uuid org;  /* ACCOUNT, EPOCH */
-    unsigned char id[32]; /* digest; ACCOUNT, EPOCH: the account, and zeros */
+    struct uuid org;  /* ACCOUNT, EPOCH, REVOKED */
+    struct uuid account; /* REVOKED */
+    unsigned char id[32]; /* digest; REVOKED: half of it, then the token; ACCOUNT, EPOCH: the
+                           * account, and zeros */
 };
 
 enum journal_found {

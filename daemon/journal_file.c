@@ -96,6 +96,7 @@ journal_put_record(const struct journal_entry *e, unsigned char out[JOURNAL_RECO
     put(out + 32, (uint64_t)e->until_ms, 8);
     memcpy(out + 48, e->org.b, sizeof e->org.b);
     memcpy(out + 64, e->id, sizeof e->id);
+    memcpy(out + 96, e->account.b, sizeof e->account.b);
 }
 
 static void
@@ -202,6 +203,7 @@ decode(const unsigned char *r, struct journal_entry *e)
     e->until_ms = (int64_t)get(r + 32, 8);
     memcpy(e->org.b, r + 48, sizeof e->org.b);
     memcpy(e->id, r + 64, sizeof e->id);
+    memcpy(e->account.b, r + 96, sizeof e->account.b);
 }
 
 /* Numbers rise; what was added since the file was made lacks none. */
@@ -249,7 +251,7 @@ read_records(struct reading *r, void (*each)(void *, const struct journal_entry 
             !is_authentic(r->key, seen->id, seen->mac, record))
             return end_of_records(r, at);
         decode(record, &e);
-        if (e.type < JOURNAL_BEGIN || e.type > JOURNAL_EPOCH || !is_next(r, e.number))
+        if (e.type < JOURNAL_BEGIN || e.type > JOURNAL_REVOKED || !is_next(r, e.number))
             return damaged(seen, "a record of it is not what it should be");
         if (each)
             each(ctx, &e);

@@ -121,7 +121,7 @@ struct effect {
     int64_t expires_ms;  /* 0: never */
     int64_t until_ms;    /* REVOKE, EXPIRY: when it would have ended anyway; 0: never */
     uint32_t last_used;  /* TOKEN: seconds since 1970; 0: never */
-    bool whole;          /* REVOKE: the token, not only this secret of it */
+    bool whole;          /* REVOKE: the token of the account, not only this secret of it */
     uint32_t number, list; /* the committer's own */
 };
 

@@ -205,9 +205,10 @@ remember_account(struct endings *e, const struct journal_entry *entry)
 static bool
 remember_digest(struct endings *e, const struct journal_entry *entry)
 {
-    int64_t end = entry->ends_ms;
-    if (entry->type != JOURNAL_CAP)
-        end = entry->type == JOURNAL_TOKEN ? ENDINGS_TOKEN : ENDINGS_SECRET;
+    const int64_t end = entry->type == JOURNAL_CAP      ? entry->ends_ms
+                        : entry->type == JOURNAL_DIGEST ? ENDINGS_SECRET
+                        : entry->type == JOURNAL_TOKEN  ? ENDINGS_TOKEN
+                                                        : ENDINGS_REVOKED;
     int64_t *said = idmap_add(&e->said, entry->id, end);
     if (said && *said > end)
         *said = end;
@@ -221,6 +222,7 @@ remember(struct endings *e, const struct journal_entry *entry)
     case JOURNAL_BEGIN: return true;
     case JOURNAL_DIGEST:
     case JOURNAL_TOKEN:
+    case JOURNAL_REVOKED:
     case JOURNAL_CAP: return remember_digest(e, entry);
     case JOURNAL_ACCOUNT:
     case JOURNAL_EPOCH: return remember_account(e, entry);

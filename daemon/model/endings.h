@@ -57,7 +57,8 @@ void endings_add(void *ctx, const struct journal_entry *);
 /* What the journal says of a secret: when it ends, or one of the others. */
 #define ENDINGS_NOTHING INT64_MAX
 #define ENDINGS_SECRET INT64_C(-1) /* it is dead */
-#define ENDINGS_TOKEN INT64_C(-2)  /* so is its token */
+#define ENDINGS_TOKEN INT64_C(-2)  /* so is its token, if this is still a secret of it */
+#define ENDINGS_REVOKED INT64_C(-3) /* so is its token */
 int64_t endings_of_digest(const struct endings *, const unsigned char digest[32]);
 
 /* And of an account: the first epoch that is not dead; UINT32_MAX: it is gone. */

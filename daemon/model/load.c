@@ -29,10 +29,12 @@ struct loading {
 
 struct dead {
     struct uuid org, account, token;
+    unsigned char digest[DIGEST_BYTES];
+    bool whole; /* whatever secrets the token's row knows */
 };
 
 static bool
-add_dead(struct loading *l, const struct verdict_record *v)
+add_dead(struct loading *l, const unsigned char *digest, const struct verdict_record *v, bool whole)
 {
     if (l->ndead == l->dead_room) {
         size_t room = l->dead_room == 0 ? 1024 : 2 * l->dead_room;
@@ -42,7 +44,9 @@ add_dead(struct loading *l, const struct verdict_record *v)
         l->dead = more;
         l->dead_room = room;
     }
-    l->dead[l->ndead++] = (struct dead){ v->org, v->account, v->token };
+    struct dead *dead = &l->dead[l->ndead++];
+    *dead = (struct dead){ v->org, v->account, v->token, { 0 }, whole };
+    memcpy(dead->digest, digest, sizeof dead->digest);
     return true;
 }
 
@@ -99,9 +103,9 @@ compare(struct loading *l, const unsigned char *digest, const struct verdict_rec
     int64_t said = endings_of_digest(l->endings, digest);
     if (!v->revoked && said < end)
         endings_note_risen(l->endings);
-    if (!v->revoked || said != ENDINGS_TOKEN)
+    if (!v->revoked || said > ENDINGS_TOKEN)
         return true;
-    return add_dead(l, v);
+    return add_dead(l, digest, v, said == ENDINGS_REVOKED);
 }
 
 static int
@@ -159,7 +163,7 @@ look_at_dead(struct loading *l, const struct dead dead[], size_t n)
             continue;
         if (!token_decode(l->call->arena, rows[i].value, &t))
             return account_bad_record(l->call, 't');
-        if (t.revoked_ms != 0)
+        if (t.revoked_ms != 0 || (!dead[i].whole && !token_has_secret(&t, dead[i].digest)))
             continue;
         pthread_mutex_lock(l->lock);
         endings_note_risen(l->endings);

@@ -99,19 +99,30 @@ put_verdict(struct call *call, struct batch *b, const struct uuid *org,
     batch_set(b, token_row_digest(call->arena, digest), verdict_encode(call->arena, &v));
 }
 
-/* The row keeps the instant of the end, from which on it is kept for a while and then purged.
- * whole: of the token, not only of this secret. */
-static void
+/* The row keeps the instant of the end, from which on it is kept for a while and then purged. */
+static struct effect *
 revoke_digest(struct call *call, struct batch *b, const struct uuid *org,
               const struct token_record *t, const unsigned char digest[DIGEST_BYTES],
-              int64_t expires_ms, bool whole)
+              int64_t expires_ms)
 {
     bool earlier = expires_ms != 0 && expires_ms < call->now_ms;
     put_verdict(call, b, org, t, digest, earlier ? expires_ms : call->now_ms, true);
     struct effect *e = batch_effect(b, EFFECT_REVOKE);
     memcpy(e->digest, digest, DIGEST_BYTES);
     e->until_ms = t->expires_ms;
-    e->whole = whole;
+    return e;
+}
+
+/* The same, and the token has no other. account: lives as long as the batch. */
+static void
+revoke_with_token(struct call *call, struct batch *b, const struct account_record *account,
+                  const struct token_record *t, const unsigned char digest[DIGEST_BYTES],
+                  int64_t expires_ms)
+{
+    struct effect *e = revoke_digest(call, b, &account->org, t, digest, expires_ms);
+    e->account = account;
+    e->token = t->id;
+    e->whole = true;
 }
 
 static void
@@ -247,7 +258,7 @@ retire_digest(struct call *call, struct batch *b, const struct uuid *org,
 {
     next->has_old = grace_ms > 0;
     if (!next->has_old) {
-        revoke_digest(call, b, org, t, t->digest, t->expires_ms, false);
+        revoke_digest(call, b, org, t, t->digest, t->expires_ms);
         return;
     }
     int64_t end = call->now_ms + grace_ms;
@@ -280,7 +291,7 @@ token_propose_rotate(struct call *call, const struct account_record *a,
     batch_if_at(b, row);
     /* Also when it has expired: nobody remembers it from here on, and a clock may be set back. */
     if (t->has_old)
-        revoke_digest(call, b, &a->org, t, t->old_digest, t->old_expires_ms, false);
+        revoke_digest(call, b, &a->org, t, t->old_digest, t->old_expires_ms);
     retire_digest(call, b, &a->org, t, grace_ms, &next);
     add_digest(call, b, account, &next, token_last_used(call->svc, t));
     batch_set(b, row->key, token_row_encode(call->arena, &next));
@@ -298,8 +309,10 @@ token_propose_revoke(struct call *call, const struct account_record *a,
 {
     struct token_record dead = *t;
     struct batch *b = batch_new(call->arena);
-    if (!b)
+    struct account_record *account = kt_arena_alloc(call->arena, sizeof *account);
+    if (!b || !account)
         return fail_memory(call);
+    *account = *a;
     dead.revoked_ms = call->now_ms;
     dead.revoked_by = actor_of(call);
     b->urgent = true;
@@ -307,9 +320,9 @@ token_propose_revoke(struct call *call, const struct account_record *a,
     batch_if_at(b, row);
     batch_set(b, row->key, token_row_encode(call->arena, &dead));
     batch_delete(b, token_row_claim(call->arena, &a->org, &a->id, t->name, 'n'));
-    revoke_digest(call, b, &a->org, t, t->digest, t->expires_ms, true);
+    revoke_with_token(call, b, account, t, t->digest, t->expires_ms);
     if (t->has_old)
-        revoke_digest(call, b, &a->org, t, t->old_digest, t->old_expires_ms, true);
+        revoke_with_token(call, b, account, t, t->old_digest, t->old_expires_ms);
     audit_put(call, b, "token.revoke", &t->account, &t->id);
     *ret_batch = b;
     return KT_OK;

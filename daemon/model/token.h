@@ -65,6 +65,9 @@ int token_propose_revoke(struct call *, const struct account_record *,
                          const struct store_row *account_row, const struct token_record *,
                          const struct store_row *, struct batch **ret_batch);
 
+/* Whether this is one of its secrets, as far as its row knows. */
+bool token_has_secret(const struct token_record *, const unsigned char digest[DIGEST_BYTES]);
+
 /* What brings the store to what an entry of the journal says; *ret stays as it is when there is
  * nothing to do. */
 struct journal_entry;

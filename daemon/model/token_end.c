@@ -11,26 +11,33 @@
 
 /* --- from the journal --------------------------------------------------------------------- */
 
-/* The row of the token, if it still counts as live; also one that knows older secrets. */
-static int
-replay_token(struct call *call, const struct journal_entry *entry, const struct verdict_record *v,
-             struct batch *b)
+bool
+token_has_secret(const struct token_record *t, const unsigned char digest[DIGEST_BYTES])
 {
-    const struct account_record a = { .id = v->account, .org = v->org };
+    return memcmp(t->digest, digest, DIGEST_BYTES) == 0 ||
+           (t->has_old && memcmp(t->old_digest, digest, DIGEST_BYTES) == 0);
+}
+
+/* The row of the token, if it still counts as live. of: and if this is a secret of it; NULL: also
+ * when the row is older than the secret. */
+static int
+replay_token(struct call *call, const struct account_record *a, const struct uuid *token,
+             const unsigned char *of, int64_t at_ms, struct batch *b)
+{
     struct token_record t;
     struct store_row row, claim;
     struct uuid holder;
-    int status = token_row_load(call, &a, &v->token, &t, &row);
+    int status = token_row_load(call, a, token, &t, &row);
     if (status == KT_NOT_FOUND)
         return KT_OK;
-    if (status != KT_OK || t.revoked_ms != 0)
+    if (status != KT_OK || t.revoked_ms != 0 || (of && !token_has_secret(&t, of)))
         return status;
-    t.revoked_ms = entry->at_ms;
+    t.revoked_ms = at_ms;
     t.revoked_by = (struct actor){ .name = KT_LIT("revocation journal") };
     batch_if_at(b, &row);
     batch_set(b, row.key, token_row_encode(call->arena, &t));
     /* Once its epoch had ended, the name may have become another token's. */
-    status = token_row_holder(call, token_row_claim(call->arena, &a.org, &a.id, t.name, 'n'),
+    status = token_row_holder(call, token_row_claim(call->arena, &a->org, &a->id, t.name, 'n'),
                               &claim, &holder);
     if (status == KT_OK && uuid_compare(&holder, &t.id) == 0) {
         batch_if_at(b, &claim);
@@ -51,27 +58,66 @@ end_verdict(const struct journal_entry *entry, struct verdict_record *v)
     return true;
 }
 
+struct found {
+    struct kt_arena *arena;
+    struct store_row *row;
+};
+
+static int
+keep_row(void *ctx, const struct store_row *row)
+{
+    struct found *found = ctx;
+    *found->row = (struct store_row){ kt_arena_str(found->arena, row->key),
+                                      kt_arena_str(found->arena, row->value), row->revision };
+    return KT_OK;
+}
+
+/* The row of the entry's secret; value.p NULL: there is none. */
+static int
+secret_row(struct call *call, const struct journal_entry *entry, struct store_row *ret)
+{
+    struct kt_str key = token_row_digest(call->arena, entry->id);
+    if (!key.p)
+        return fail_memory(call);
+    if (entry->type != JOURNAL_REVOKED)
+        return store_get(call, call->svc->store, &key, 1, ret);
+    struct found found = { call->arena, ret };
+    *ret = (struct store_row){ .key = { NULL, 0 } };
+    key.n = 1 + JOURNAL_DIGEST_KEPT;
+    struct store_range range = { key, prefix_end(call->arena, key), false, 1 };
+    if (!range.to.p)
+        return fail_memory(call);
+    int status = store_scan(call, call->svc->store, &range, keep_row, &found);
+    return status == KT_OK && ret->key.n != 0 && !ret->value.p ? fail_memory(call) : status;
+}
+
 int
 token_replay(struct call *call, const struct journal_entry *entry, struct batch **ret)
 {
     struct store_row row;
     struct verdict_record v;
-    struct kt_str key = token_row_digest(call->arena, entry->id);
+    struct account_record a = { .id = entry->account, .org = entry->org };
     struct batch *b = batch_new(call->arena);
-    if (!key.p || !b)
+    if (!b)
         return fail_memory(call);
     b->urgent = true;
-    int status = store_get(call, call->svc->store, &key, 1, &row);
-    if (status != KT_OK || !row.value.p)
+    int status = secret_row(call, entry, &row);
+    if (status != KT_OK)
         return status;
-    if (!verdict_decode(call->arena, row.value, &v))
+    if (row.value.p && !verdict_decode(call->arena, row.value, &v))
         return account_bad_record(call, 'h');
-    if (end_verdict(entry, &v)) {
+    if (row.value.p && end_verdict(entry, &v)) {
         batch_if_at(b, &row);
-        batch_set(b, key, verdict_encode(call->arena, &v));
+        batch_set(b, row.key, verdict_encode(call->arena, &v));
     }
-    if (entry->type == JOURNAL_TOKEN)
-        status = replay_token(call, entry, &v, b);
+    struct uuid token;
+    memcpy(token.b, entry->id + JOURNAL_DIGEST_KEPT, sizeof token.b);
+    if (entry->type == JOURNAL_REVOKED) {
+        status = replay_token(call, &a, &token, NULL, entry->at_ms, b);
+    } else if (entry->type == JOURNAL_TOKEN && row.value.p) {
+        a = (struct account_record){ .id = v.account, .org = v.org };
+        status = replay_token(call, &a, &v.token, entry->id, entry->at_ms, b);
+    }
     if (b->nwrites != 0)
         *ret = b;
     return status;

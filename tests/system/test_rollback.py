@@ -291,3 +291,20 @@ def test_the_store_that_holds_nothing_needs_no_journal(own_daemon):
     d = own_daemon("storage-memory").start()
     assert not (d.state / "revocations.log").exists()
     d.stop()
+
+
+@pytest.mark.parametrize("grace", [0, 3600])
+def test_a_token_that_was_rotated_and_then_revoked_cannot_be_rotated_again(site, grace):
+    """Its last secret is not in the copy; the token is, and must not get another one."""
+    token = site.mint(slug="both")
+    site.save()
+    assert site.call("token.rotate", serviceAccountSlug="farm", tokenSlug="both",
+                     gracePeriodSeconds=grace).ok
+    site.revoke("both")
+    site.put_back()
+    site.d.start()
+    assert site.says(token) == "revoked"
+    body = site.call("token.get", serviceAccountSlug="farm", tokenSlug="both").body
+    assert body["revokedBy"]["name"] == "revocation journal"
+    assert site.call("token.rotate", serviceAccountSlug="farm", tokenSlug="both").status == 404
+    assert site.mint(slug="other")

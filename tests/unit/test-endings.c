@@ -89,6 +89,9 @@ the_earliest_end_of_a_secret_counts(void **state)
     say(e, JOURNAL_TOKEN, 1, 0);
     say(e, JOURNAL_DIGEST, 1, 0);
     assert_true(of_digest(e, 1) == ENDINGS_TOKEN);
+    say(e, JOURNAL_REVOKED, 1, 0);
+    say(e, JOURNAL_TOKEN, 1, 0);
+    assert_true(of_digest(e, 1) == ENDINGS_REVOKED);
     say(e, JOURNAL_TOKEN, 2, 0);
     assert_true(of_digest(e, 2) == ENDINGS_TOKEN);
     assert_true(of_digest(e, 3) == ENDINGS_NOTHING);

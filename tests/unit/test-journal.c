@@ -155,6 +155,7 @@ all_members_survive(void **state)
     struct journal *j = journal_create(path, keys, err);
     memset(e.org.b, 0x11, sizeof e.org.b);
     memset(e.id, 0x22, sizeof e.id);
+    memset(e.account.b, 0x33, sizeof e.account.b);
     journal_add(j, &e);
     journal_sync(j);
     journal_close(j);
@@ -168,6 +169,7 @@ all_members_survive(void **state)
     assert_int_equal(got[0].until_ms, e.until_ms);
     assert_memory_equal(got[0].org.b, e.org.b, sizeof e.org.b);
     assert_memory_equal(got[0].id, e.id, sizeof e.id);
+    assert_memory_equal(got[0].account.b, e.account.b, sizeof e.account.b);
     journal_close(j);
 }
 
