@@ -15,17 +15,13 @@ PATH=$top/client/ctl:$top/daemon:$top/tests/tools:$PATH
 export PATH
 unset KAITEN_TOKEN KAITEN_TOKEN_FILE KAITEN_URL
 
+# shellcheck disable=SC2034  # of demo-lib.sh
+name=demo
 keep=${KEEP:-}
 pid=
 
-say() {
-    printf '\n# %s\n' "$*"
-}
-
-die() {
-    printf 'demo: %s\n' "$*" >&2
-    exit 1
-}
+# shellcheck source=/dev/null
+. "$(dirname "$0")/demo-lib.sh"
 
 # shellcheck disable=SC2154  # status is set by the trap itself
 clean_up() {
@@ -38,33 +34,6 @@ clean_up() {
     fi
     [ -z "$temporary" ] || rm -rf "$dir"
     exit "$status"
-}
-
-# Prints the command and runs it; its output is shown and kept in $out.
-run() {
-    printf '$ %s\n' "$1"
-    out=$(eval "$1") || die "failed: $1"
-    [ -z "$out" ] || printf '%s\n' "$out"
-}
-
-# The same for a command that has to fail with this exit code.
-run_failing() {
-    printf '$ %s\n' "$2"
-    code=0
-    out=$(eval "$2" 2>&1) || code=$?
-    printf '%s\n' "$out"
-    [ "$code" -eq "$1" ] || die "expected exit code $1, got $code: $2"
-}
-
-expect() {
-    case $out in
-    *"$1"*) ;;
-    *) die "expected to read \"$1\"" ;;
-    esac
-}
-
-field() {
-    printf '%s' "$out" | sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p"
 }
 
 # --- a folder, keys, a configuration ---------------------------------------------------------
@@ -129,10 +98,6 @@ start() {
     done
 }
 
-random_port() {
-    echo $((20000 + $(od -An -N2 -tu2 /dev/urandom) % 40000))
-}
-
 # A port that is taken is tried again with another (exit code 69).
 start_somewhere() {
     for _ in 1 2 3 4 5 6 7 8 9 10; do
@@ -166,6 +131,7 @@ KAITEN_JWT=$(jwt sub=demo-user name='Demo User' kaiten_external_org_id=demo 'sco
 
 say "A service account, over the local socket: the kernel says who is calling."
 run 'kaitenctl account create "CI Bot" -o json'
+# shellcheck disable=SC2154  # set by run
 account=$(printf '%s' "$out" | sed -n 's/.*"slug": *"\([^"]*\)".*/\1/p')
 [ -n "$account" ] || die "no slug in the answer"
 
