@@ -42,6 +42,7 @@ field() {
     printf '%s' "$out" | sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p"
 }
 
+# Below those that the kernel gives to clients.
 random_port() {
-    echo $((20000 + $(od -An -N2 -tu2 /dev/urandom) % 40000))
+    echo $((20000 + $(od -An -N2 -tu2 /dev/urandom) % 12000))
 }
