@@ -200,6 +200,20 @@ static const struct kt_field health_fields[] = {
     END
 };
 
+static const struct kt_field readiness_fields[] = {
+    KT_FIELD(struct kt_readiness, status, "status", .flags = KT_REQUIRED, .doc = "\"ok\".",
+             .example = "ok"),
+    KT_FIELD(struct kt_readiness, staleness_ms, "stalenessMs",
+             .doc = "Of a store that several daemons write: everything that was written to it so "
+                    "many milliseconds ago is known here.",
+             .example = "12"),
+    KT_FIELD(struct kt_readiness, max_staleness_ms, "maxStalenessMs",
+             .doc = "From then on the store is asked about each token, and 503 is the answer when "
+                    "it does not answer.",
+             .example = "1000"),
+    END
+};
+
 #define SHAPE(type, wire, list) { .name = (wire), .size = sizeof(type), .fields = (list) }
 
 const struct kt_shape kt_shape_user = SHAPE(struct kt_user, "User", user_fields);
@@ -218,6 +232,8 @@ const struct kt_shape kt_shape_verdicts = SHAPE(struct kt_verdicts, "Verdicts", 
 const struct kt_shape kt_shape_whoami = SHAPE(struct kt_whoami, "Caller", whoami_fields);
 const struct kt_shape kt_shape_scopes = SHAPE(struct kt_scope_list, "ScopeList", scopes_fields);
 const struct kt_shape kt_shape_health = SHAPE(struct kt_health, "Health", health_fields);
+const struct kt_shape kt_shape_readiness =
+    SHAPE(struct kt_readiness, "Readiness", readiness_fields);
 
 /* --- what goes in ------------------------------------------------------------------------- */
 
@@ -575,7 +591,7 @@ const struct kt_op_spec kt_op_specs[KT_OP_COUNT] = {
     [KT_OP_READYZ] = {
         .name = "readyz", .id = "get-readiness",
         .http_method = "GET", .http_path = "/readyz", .http_ok = 200,
-        .socket = true, .in = &in_nothing, .out = &kt_shape_health, .errors = readyz_errors,
+        .socket = true, .in = &in_nothing, .out = &kt_shape_readiness, .errors = readyz_errors,
         .doc = "Say whether requests would be served now: store, keys, not draining.",
     },
     [KT_OP_METRICS] = {

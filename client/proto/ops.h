@@ -73,6 +73,12 @@ struct kt_health {
     struct kt_str status;
 };
 
+/* The numbers only of a store that several daemons write. */
+struct kt_readiness {
+    struct kt_str status;
+    int64_t staleness_ms, max_staleness_ms;
+};
+
 /* Input structs: path and query parameters first, then the body's members. */
 struct kt_in_page {
     struct kt_str account; /* token.list only */
@@ -133,6 +139,7 @@ union kt_out {
     struct kt_whoami whoami;
     struct kt_scope_list scopes;
     struct kt_health health;
+    struct kt_readiness readiness;
     struct kt_text text;           /* operations with a media type of their own */
     const struct kt_value *value; /* operations whose answer has no shape: kaiten.describe, JWKS */
 };
@@ -201,7 +208,7 @@ extern const struct kt_op_spec kt_op_specs[KT_OP_COUNT];
 
 extern const struct kt_shape kt_shape_user, kt_shape_token, kt_shape_plain_token, kt_shape_account,
     kt_shape_revocation, kt_shape_account_page, kt_shape_token_page, kt_shape_verdict,
-    kt_shape_verdicts, kt_shape_whoami, kt_shape_scopes, kt_shape_health;
+    kt_shape_verdicts, kt_shape_whoami, kt_shape_scopes, kt_shape_health, kt_shape_readiness;
 
 /* The row of a name, or NULL. */
 const struct kt_op_spec *kt_op_find(struct kt_str name);

@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include "client/proto/pack.h"
+#include "daemon/follow.h"
 #include "daemon/model/account.h"
 #include "daemon/model/scope.h"
 #include "daemon/ops.h"
@@ -65,6 +66,16 @@ not_ready(struct request *rq, const char *reason)
     return fail(&rq->call, KT_UNAVAILABLE, "Server.NotReady", "not ready: %s", reason);
 }
 
+static void
+say_staleness(const struct follower *follower, struct kt_readiness *out)
+{
+    struct follow_stats stats;
+    follower_stats(follower, &stats);
+    out->max_staleness_ms = stats.staleness_ms;
+    if (stats.age_ms >= 0)
+        out->staleness_ms = stats.age_ms;
+}
+
 int
 meta_readyz(struct request *rq)
 {
@@ -79,7 +90,10 @@ meta_readyz(struct request *rq)
     /* What the plugin says stays in the log: whoever asks here has not said who they are. */
     if (!store_is_healthy(rq->call.svc->store, why, sizeof why))
         return fail_cause(&rq->call, KT_UNAVAILABLE, "Server.NotReady", "storage: %s", why);
-    return say_ok(rq);
+    rq->out.readiness.status = KT_LIT("ok");
+    if (rq->call.svc->follower)
+        say_staleness(rq->call.svc->follower, &rq->out.readiness);
+    return KT_OK;
 }
 
 int

@@ -7,6 +7,7 @@
 #include "daemon/metrics.h"
 
 #include "client/proto/buf.h"
+#include "daemon/follow.h"
 #include "daemon/index.h"
 #include "daemon/ops.h"
 #include "daemon/service.h"
@@ -220,6 +221,27 @@ print_store(struct kt_buf *out, struct store *store)
             "Changes in those writes.");
 }
 
+/* Seconds without a bound are not said at all: a gauge that is missing is an alert. */
+static void
+print_follower(struct kt_buf *out, const struct follower *follower)
+{
+    struct follow_stats stats;
+    follower_stats(follower, &stats);
+    gauge(out, "kaitend_store_max_staleness_seconds", (double)stats.staleness_ms / 1000,
+          "How old what memory knows of the store may be before it decides nothing.");
+    if (stats.age_ms >= 0)
+        gauge(out, "kaitend_store_staleness_seconds", (double)stats.age_ms / 1000,
+              "How old what memory knows of the store is at most.");
+    counter(out, "kaitend_store_polls_total", (double)stats.polls,
+            "Questions to the store what other daemons have changed.");
+    counter(out, "kaitend_store_poll_failures_total", (double)stats.failures,
+            "Those of them that found no answer.");
+    counter(out, "kaitend_store_changes_total", (double)stats.rows,
+            "Rows that those questions have brought, those of this daemon included.");
+    counter(out, "kaitend_store_rereads_total", (double)stats.rereads,
+            "How often the whole store was read again.");
+}
+
 /* The names that every exporter uses. */
 static void
 print_process(struct kt_buf *out, const struct metrics *m)
@@ -261,6 +283,8 @@ metrics_print(struct request *rq)
     print_listeners(&out, svc->metrics);
     print_index(&out, svc->index);
     print_store(&out, svc->store);
+    if (svc->follower)
+        print_follower(&out, svc->follower);
     print_process(&out, svc->metrics);
     rq->out.text = (struct kt_text){ .body = kt_arena_str(rq->call.arena, kt_buf_str(&out)) };
     bool ok = !out.failed && rq->out.text.body.p;

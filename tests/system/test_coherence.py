@@ -13,6 +13,7 @@ import time
 import pytest
 
 from conftest import BUILD, KAITEND, Daemon, wait_for
+from metrics import scrape
 from shared_store import Shared
 
 PLUGIN = BUILD / "tests/plugin/.libs/storage-shared.so"
@@ -193,6 +194,32 @@ def test_unknown_tokens_are_asked_for_once(pair):
     assert verdict(pair.rpc_b, wrong) == "malformed"
     assert validate(pair.b, wrong) == 401
     assert asks(pair) == before
+
+
+def readiness(daemon):
+    door = daemon.http("")
+    answer = door.request("GET", "/readyz").body
+    door.close()
+    return answer
+
+
+def test_the_bound_is_told(pair):
+    """In /readyz and in /metrics: how old the view is, and how old it may be."""
+    for d in (pair.a, pair.b):
+        assert readiness(d)["maxStalenessMs"] == 1000
+        assert 0 <= readiness(d)["stalenessMs"]
+    door = pair.b.http("")
+    metrics = scrape(door)
+    assert metrics.get("kaitend_store_max_staleness_seconds") == 1
+    assert metrics.get("kaitend_store_polls_total") > 0
+    assert metrics.get("kaitend_store_changes_total") > 0
+    pair.store.set(c="fail")
+    wait_for(lambda: readiness(pair.b)["stalenessMs"] > 1500, "the view to age")
+    assert scrape(door).get("kaitend_store_staleness_seconds") > 1.5
+    assert scrape(door).get("kaitend_store_poll_failures_total") > 0
+    pair.store.set(c=None)
+    wait_for(lambda: readiness(pair.b)["stalenessMs"] < 1000, "it to be fresh again")
+    door.close()
 
 
 def lags(pair, n):

@@ -38,7 +38,7 @@ OPERATIONS = {
     "get-caller": ("get", "/whoami", "", "200", "Caller", None),
     "get-scopes": ("get", "/scopes", "", "200", "ScopeList", None),
     "get-health": ("get", "/healthz", None, "200", "Health", None),
-    "get-readiness": ("get", "/readyz", None, "200", "Health", None),
+    "get-readiness": ("get", "/readyz", None, "200", "Readiness", None),
     "get-keys": ("get", "/.well-known/jwks.json", None, "200", None, None),
     "get-metrics": ("get", "/metrics", None, "200", None, None),
     "get-openapi": ("get", "/openapi.json", None, "200", None, None),
