@@ -283,7 +283,8 @@ is_our_pass(struct keeper *k)
 
 /* --- what nobody knows whether the store has it ------------------------------------------- */
 
-/* A secret that nobody has may have come into the index since, with the changes of others. */
+/* A secret that nobody has may have come into the index since, with the changes of others. What was
+ * known is ended there already. */
 static void
 end_in_index(const struct journal_entry *entry, struct batch *b)
 {
@@ -292,7 +293,6 @@ end_in_index(const struct journal_entry *entry, struct batch *b)
     struct effect *e = batch_effect(b, EFFECT_REVOKE);
     memcpy(e->digest, entry->id, sizeof e->digest);
     e->until_ms = entry->until_ms;
-    e->whole = entry->type == JOURNAL_TOKEN;
 }
 
 static void

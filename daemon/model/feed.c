@@ -332,6 +332,15 @@ is_revoked(struct call *call, const struct store_row *row)
     return row->value.p && token_decode(call->arena, row->value, &t) && t.revoked_ms != 0;
 }
 
+static void
+name_token(struct feed_news *news)
+{
+    news->entry.type = JOURNAL_REVOKED;
+    news->entry.org = news->org;
+    news->entry.account = news->account;
+    memcpy(news->entry.id + JOURNAL_DIGEST_KEPT, news->token.b, sizeof news->token.b);
+}
+
 /* A rotation ends a secret as well, and its token goes on. */
 static bool
 look_at(struct call *call, struct feed_news *const news[], size_t n)
@@ -347,7 +356,7 @@ look_at(struct call *call, struct feed_news *const news[], size_t n)
         return false;
     for (size_t i = 0; i < n; i++)
         if (is_revoked(call, &rows[i]))
-            news[i]->entry.type = JOURNAL_TOKEN;
+            name_token(news[i]);
     return true;
 }
 
