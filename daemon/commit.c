@@ -402,7 +402,8 @@ refuse_conflict(struct committer *c, struct group *g, struct request *rq, size_t
     if (r && r->kind == KT_OK)
         fail(&rq->call, KT_CONFLICT, NULL, "the world has changed");
     else if (r)
-        fail(&rq->call, r->kind, r->code, "%.*s", KT_FMT(r->detail));
+        fail(&rq->call, r->kind, r->code, "%s%.*s%s", r->before, KT_FMT(r->name),
+             r->after ? r->after : "");
     else
         fail_cause(&rq->call, KT_INTERNAL, NULL, "storage names condition %zu, which is not there",
                    which);

@@ -4,6 +4,8 @@
 
 #include "daemon/loop.h"
 
+#include "daemon/log.h"
+
 #include <errno.h>
 #include <event2/event.h>
 #include <event2/event_struct.h>
@@ -209,11 +211,13 @@ run_answers(struct loop *loop)
         rq->next = list;
         list = rq;
     }
+    log_gather();
     for (struct request *rq = list, *next; rq; rq = next) {
         next = rq->next;
         rq->next = NULL;
         rq->transport->answer(rq);
     }
+    log_release();
     return taken;
 }
 

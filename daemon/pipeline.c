@@ -259,9 +259,11 @@ commit_batch(struct request *rq, const struct place *at)
 /* --- the loop over them ------------------------------------------------------------------- */
 
 /* Refusals are told to the operator here, changes by their audit records. */
-static void
-log_outcome(struct request *rq)
+void
+pipeline_tell(struct request *rq)
 {
+    if (!rq->outcome)
+        return;
     enum log_level level = LOG_LEVEL_DEBUG;
     if (rq->call.err.kind != KT_OK)
         level = LOG_LEVEL_INFO;
@@ -342,7 +344,7 @@ run_at(struct request *rq, const struct place *at)
         fail(&rq->call, KT_UNAVAILABLE, "Server.Busy",
              "too many requests are waiting, please retry");
     }
-    log_outcome(rq);
+    rq->outcome = true;
     rq->transport->answer(rq);
     return PIPE_ANSWERED;
 }
@@ -391,7 +393,7 @@ pipeline_resume(struct request *rq)
         loop_post(rq->home, &rq->task);
         return;
     }
-    log_outcome(rq);
+    rq->outcome = true;
     loop_answer(rq);
 }
 
@@ -404,17 +406,15 @@ pipeline_again(struct request *rq)
     if (++rq->attempts <= CONFLICTS_MAX && workers_push_always(rq->call.svc->workers, rq))
         return;
     fail(&rq->call, KT_UNAVAILABLE, "Server.Busy", "too many concurrent changes, please retry");
-    log_outcome(rq);
+    rq->outcome = true;
     loop_answer(rq);
 }
 
 void
 pipeline_done(struct request *list)
 {
-    log_gather();
     for (struct request *rq = list; rq; rq = rq->next)
-        log_outcome(rq);
-    log_release();
+        rq->outcome = true;
     loop_answer_all(list);
 }
 

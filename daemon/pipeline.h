@@ -44,6 +44,11 @@ void pipeline_resume(struct request *rq);
 void pipeline_again(struct request *rq);
 void pipeline_done(struct request *list);
 
+/* What came of the request, for the log; says nothing of one that the pipeline has never seen to
+ * its end. transport->answer() calls it, so that the line is there before the answer is, and the
+ * committer does not write it. */
+void pipeline_tell(struct request *rq);
+
 /* True when the operation of this name may be tried with inline_only: token.verify and the like.
  * A look at the table, nothing else. */
 bool pipeline_may_inline(struct kt_str method);

@@ -83,6 +83,7 @@ struct request {
     const struct kt_op_spec *spec;
     const struct op *op;
     int routed;            /* enum route_result */
+    bool outcome;          /* the pipeline has come to its end with it */
     unsigned step;         /* index of the next step; parked requests go on from there */
     bool inline_only;      /* a trial on the loop: a step that would block answers PIPE_DECLINED */
     bool own;              /* from request_new() */

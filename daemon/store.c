@@ -28,6 +28,9 @@ struct store {
     _Atomic uint64_t gets, scans, applies, batches;
     pthread_mutex_t checking;
     pthread_rwlock_t lock; /* below PARALLEL only: reads shared or not, writes alone */
+    /* Of the one thread that applies. Not on its stack, which compilers are told to clear. */
+    struct kaiten_batch list[KAITEN_APPLY_BATCHES_MAX];
+    unsigned char ids[KAITEN_APPLY_BATCHES_MAX][sizeof(((struct kaiten_batch *)0)->id)];
     _Atomic int64_t closed_until_ms; /* monotonic; 0: the last read went well */
 };
 
@@ -556,28 +559,26 @@ enum kaiten_status
 store_apply(struct store *s, struct batch *const batches[], size_t n,
             struct kaiten_outcome outcomes[], char *why, size_t nwhy)
 {
-    struct kaiten_batch list[KAITEN_APPLY_BATCHES_MAX];
-    unsigned char ids[KAITEN_APPLY_BATCHES_MAX][sizeof list[0].id];
-    host_table.random(ids, n * sizeof ids[0]);
+    host_table.random(s->ids, n * sizeof s->ids[0]);
     for (size_t i = 0; i < n; i++) {
         struct batch *b = batches[i];
         if (!b->sealed && !store_seal(s, b)) {
             snprintf(why, nwhy, "no memory to seal records");
             return KAITEN_RETRY;
         }
-        list[i] = (struct kaiten_batch){ .conds = b->conds,
-                                         .nconds = b->nconds,
-                                         .writes = b->writes,
-                                         .nwrites = b->nwrites,
-                                         .flags = b->urgent ? KAITEN_BATCH_URGENT : 0 };
-        memcpy(list[i].id, ids[i], sizeof ids[i]);
+        s->list[i] = (struct kaiten_batch){ .conds = b->conds,
+                                            .nconds = b->nconds,
+                                            .writes = b->writes,
+                                            .nwrites = b->nwrites,
+                                            .flags = b->urgent ? KAITEN_BATCH_URGENT : 0 };
+        memcpy(s->list[i].id, s->ids[i], sizeof s->ids[i]);
         outcomes[i] = (struct kaiten_outcome){ .status = KAITEN_FAILED };
     }
     struct kaiten_err err = { "" };
     count(&s->applies, 1);
     count(&s->batches, n);
     lock_write(s);
-    enum kaiten_status status = s->plugin.apply(s->instance, list, n, outcomes, &err);
+    enum kaiten_status status = s->plugin.apply(s->instance, s->list, n, outcomes, &err);
     unlock(s);
     snprintf(why, nwhy, "%s", err.text);
     return status;

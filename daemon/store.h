@@ -90,11 +90,13 @@ void store_count(const struct store *, struct store_counts *ret);
 
 /* --- batches: what an operation proposes --------------------------------------------------- */
 
-/* What to answer when a condition turns out not to hold. */
+/* What to answer when a condition turns out not to hold. The text is put together only then. */
 struct refusal {
     enum kt_kind kind; /* KT_OK: the world changed under us, look again */
     const char *code;
-    struct kt_str detail;
+    const char *before;
+    struct kt_str name; /* between the two; n 0: nothing. Lives as long as the batch */
+    const char *after;  /* NULL: nothing */
 };
 
 /* What the verification index must learn once the batch is durable. */

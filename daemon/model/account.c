@@ -249,15 +249,14 @@ actor_of(const struct call *call)
 }
 
 static struct refusal
-slug_taken(struct call *call, struct kt_str slug, bool derived)
+slug_taken(struct kt_str slug, bool derived)
 {
     /* A derived slug that is taken is drawn again. */
     if (derived)
         return (struct refusal){ .kind = KT_OK };
-    struct kt_str detail = kt_arena_printf(
-        call->arena, "Service account with slug \"%.*s\" already exists in this organization",
-        KT_FMT(slug));
-    return (struct refusal){ KT_CONFLICT, "CreateServiceAccount.SlugConflict", detail };
+    return (struct refusal){ KT_CONFLICT, "CreateServiceAccount.SlugConflict",
+                             "Service account with slug \"", slug,
+                             "\" already exists in this organization" };
 }
 
 /* The effect of an account is told with a copy that lives as long as the batch. */
@@ -304,7 +303,7 @@ account_propose_create(struct call *call, struct kt_str name, struct kt_str slug
         return fail_memory(call);
     struct kt_str claim = slug_key(call->arena, &a.org, a.slug);
     struct kt_str id = { (const char *)a.id.b, sizeof a.id.b };
-    batch_if_absent(b, claim, slug_taken(call, a.slug, slug.p == NULL));
+    batch_if_absent(b, claim, slug_taken(a.slug, slug.p == NULL));
     batch_set(b, claim, kt_arena_str(call->arena, id));
     batch_set(b, account_key(call->arena, &a.org, &a.id), encode(call->arena, &a));
     audit_put(call, b, "account.create", &a.id, NULL);

@@ -154,24 +154,19 @@ draw(const struct service *svc, unsigned char digest[DIGEST_BYTES])
 }
 
 static struct refusal
-slug_taken(struct call *call, struct kt_str slug, bool derived)
+slug_taken(struct kt_str slug, bool derived)
 {
     if (derived)
         return (struct refusal){ .kind = KT_OK };
-    struct kt_str detail = kt_arena_printf(
-        call->arena, "Token with slug \"%.*s\" already exists for this service account",
-        KT_FMT(slug));
-    return (struct refusal){ KT_CONFLICT, "CreateToken.SlugConflict", detail };
+    return (struct refusal){ KT_CONFLICT, "CreateToken.SlugConflict", "Token with slug \"", slug,
+                             "\" already exists for this service account" };
 }
 
 static struct refusal
-name_taken(struct call *call, struct kt_str name)
+name_taken(struct kt_str name)
 {
-    struct kt_str detail =
-        kt_arena_printf(call->arena,
-                        "Token \"%.*s\" could not be created due to a conflicting record",
-                        KT_FMT(name));
-    return (struct refusal){ KT_CONFLICT, "CreateToken.Conflict", detail };
+    return (struct refusal){ KT_CONFLICT, "CreateToken.Conflict", "Token \"", name,
+                             "\" could not be created due to a conflicting record" };
 }
 
 /* Tokens that the end of an epoch revoked still stand in the claims on their names, since one batch
@@ -193,7 +188,7 @@ if_name_free(struct call *call, struct batch *b, const struct account_record *a,
     if (status == KT_OK && ended_with_epoch(a, &holder))
         batch_if_at(b, &claim);
     else if (status == KT_OK || status == KT_NOT_FOUND)
-        batch_if_absent(b, key, name_taken(call, name));
+        batch_if_absent(b, key, name_taken(name));
     return status == KT_NOT_FOUND ? KT_OK : status;
 }
 
@@ -204,7 +199,7 @@ claim(struct call *call, struct batch *b, const struct account_record *a,
     struct kt_str id = kt_arena_str(call->arena, (struct kt_str){ (const char *)t->id.b, 16 });
     struct kt_str slug = token_row_claim(call->arena, &a->org, &a->id, t->slug, 's');
     struct kt_str name = token_row_claim(call->arena, &a->org, &a->id, t->name, 'n');
-    batch_if_absent(b, slug, slug_taken(call, t->slug, slug_derived));
+    batch_if_absent(b, slug, slug_taken(t->slug, slug_derived));
     int status = if_name_free(call, b, a, name, t->name);
     batch_set(b, slug, id);
     batch_set(b, name, id);

@@ -90,6 +90,7 @@ answer(struct request *rq)
     http_reply(conn_out(conn), rq, http->framing);
     if (reveals(rq))
         conn_secret(conn);
+    pipeline_tell(rq);
     metrics_answered(rq);
     request_done(rq);
     body_done(conn);

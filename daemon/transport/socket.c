@@ -11,6 +11,7 @@
 #include "daemon/log.h"
 #include "daemon/metrics.h"
 #include "daemon/pipeline.h"
+#include "daemon/transport/socket_peek.h"
 
 #include <stdlib.h>
 
@@ -18,9 +19,6 @@ enum {
     METHOD_MAX = 128,       /* bytes of a name */
     GROUP_MESSAGE_MAX = 512 /* bytes of a message that is taken together with others */
 };
-
-/* The first element of a message. */
-enum { RPC_REQUEST = 0, RPC_RESPONSE = 1, RPC_NOTIFICATION = 2 };
 
 /* What the transport remembers of a request: in its arena or, for an inline trial, on the stack. */
 struct rpc {
@@ -47,64 +45,6 @@ struct message {
 };
 
 static const struct transport socket_transport;
-
-/* Length of an array header and number of elements; 0: more bytes are needed; -1: no array of an
- * envelope. */
-static int
-peek_array(const unsigned char *p, size_t n, unsigned *ret_count)
-{
-    unsigned width = p[0] == 0xdc ? 2 : p[0] == 0xdd ? 4 : 0;
-    if (width == 0 && (p[0] & 0xf0) != 0x90)
-        return -1;
-    if (n < 1 + width)
-        return 0;
-    uint32_t count = width == 0 ? p[0] & 0x0f : 0;
-    for (unsigned i = 0; i < width; i++)
-        count = count << 8 | p[1 + i];
-    if (count != 3 && count != 4)
-        return -1;
-    *ret_count = count;
-    return (int)(1 + width);
-}
-
-/* A small unsigned number in any of its encodings; -1: more bytes needed; -2: something else. */
-static int
-peek_number(const unsigned char *p, size_t n)
-{
-    if (n == 0)
-        return -1;
-    if (p[0] <= 0x7f)
-        return p[0];
-    if (p[0] < 0xcc || p[0] > 0xd3)
-        return -2;
-    size_t width = (size_t)1 << ((p[0] - 0xcc) & 3);
-    for (size_t i = 1; i < width && i < n; i++)
-        if (p[i] != 0)
-            return -2;
-    if (n < 1 + width)
-        return -1;
-    return p[width] <= 0x7f ? p[width] : -2;
-}
-
-/* Only what a client may send is decoded at all, so its kind is looked at before anything else. */
-static enum kt_frame
-peek_kind(struct kt_str bytes, int *ret_kind, const char **ret_why)
-{
-    const unsigned char *p = (const unsigned char *)bytes.p;
-    unsigned count = 0;
-    *ret_why = "no message of MessagePack-RPC";
-    int head = peek_array(p, bytes.n, &count);
-    if (head <= 0)
-        return head < 0 ? KT_FRAME_BAD : KT_FRAME_MORE;
-    int kind = peek_number(p + head, bytes.n - (size_t)head);
-    if (kind == -1)
-        return KT_FRAME_MORE;
-    if (kind == RPC_RESPONSE)
-        *ret_why = "a response, and nothing was asked";
-    *ret_kind = kind;
-    bool good = (kind == RPC_REQUEST && count == 4) || (kind == RPC_NOTIFICATION && count == 3);
-    return good ? KT_FRAME_DONE : KT_FRAME_BAD;
-}
 
 /* Goes on with a message of which a part was there before; each byte is looked at once. */
 static enum kt_frame
@@ -267,6 +207,7 @@ socket_answer(struct request *rq)
     note_hello(conn_state(conn), rq);
     if (flying)
         land(conn_state(conn), rpc);
+    pipeline_tell(rq);
     metrics_answered(rq);
     request_done(rq);
     if (flying)
@@ -516,12 +457,13 @@ struct group {
 static bool
 peek_inline(struct conn *conn, struct kt_str bytes, struct message *msg)
 {
-    int kind;
     const char *why;
     const struct socket *sock = conn_state(conn);
+    struct kt_str method = socket_peek_method(bytes);
+    if (!method.p || sock->scan || !pipeline_may_inline(method))
+        return false;
     struct kt_value *value = KT_ARENA_NEW(loop_arena(conn->loop), struct kt_value);
-    if (!value || bytes.n == 0 || sock->scan || peek_kind(bytes, &kind, &why) != KT_FRAME_DONE ||
-        kind != RPC_REQUEST)
+    if (!value)
         return false;
     if (bytes.n > GROUP_MESSAGE_MAX)
         bytes.n = GROUP_MESSAGE_MAX;
@@ -529,7 +471,8 @@ peek_inline(struct conn *conn, struct kt_str bytes, struct message *msg)
         KT_FRAME_DONE)
         return false;
     msg->bytes.p = bytes.p;
-    return take_apart(value, msg) && msg->method.p && pipeline_may_inline(msg->method) &&
+    /* It is the same name, now that it is read with all that it stands in. */
+    return take_apart(value, msg) && msg->method.p == method.p && msg->method.n == method.n &&
            !is_flying(sock, msg->id);
 }
 
@@ -662,7 +605,7 @@ socket_readable(struct conn *conn, struct kt_str bytes)
     const char *why = NULL;
     if (is_crowded(conn))
         return 0;
-    enum kt_frame found = peek_kind(bytes, &kind, &why);
+    enum kt_frame found = socket_peek_kind(bytes, &kind, &why);
     if (found == KT_FRAME_DONE)
         found = read_value(conn, bytes, &value, &len, &why);
     if (found == KT_FRAME_DONE)

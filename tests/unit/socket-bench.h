@@ -96,6 +96,12 @@ pipeline_may_inline_http(struct kt_str method, struct kt_str path)
     return false;
 }
 
+void
+pipeline_tell(struct request *rq)
+{
+    (void)rq;
+}
+
 bool
 pipeline_writes(struct kt_str method)
 {

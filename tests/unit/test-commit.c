@@ -221,7 +221,8 @@ static void
 of_one_group_each_has_its_own_fate(void **state)
 {
     (void)state;
-    const struct refusal taken = { KT_CONFLICT, "Test.Taken", KT_LIT("it is taken") };
+    const struct refusal taken = { KT_CONFLICT, "Test.Taken", "it is taken",
+                                    { NULL, 0 }, NULL };
     pthread_mutex_lock(&core.disk->gate);
     propose_row(&works[0]);
     committer_push(committer, &works[0].rq); /* keeps the committer busy */
@@ -305,11 +306,14 @@ a_conflict_is_answered_in_the_words_of_its_condition(void **state)
         w = &works[i];
         propose_token(w);
         batch_if_absent(w->rq.batch, KT_LIT("c1"),
-                        (struct refusal){ KT_CONFLICT, codes[0], KT_LIT("the slug 100%s") });
+                        (struct refusal){ KT_CONFLICT, codes[0], "the slug ",
+                                          KT_LIT("100%s"), " is" });
         batch_if_absent(w->rq.batch, KT_LIT("c2"),
-                        (struct refusal){ KT_UNPROCESSABLE, codes[1], KT_LIT("the name") });
+                        (struct refusal){ KT_UNPROCESSABLE, codes[1], "the name",
+                                          { NULL, 0 }, NULL });
         batch_if_absent(w->rq.batch, KT_LIT("c3"),
-                        (struct refusal){ KT_FORBIDDEN, codes[2], KT_LIT("the third") });
+                        (struct refusal){ KT_FORBIDDEN, codes[2], "the third",
+                                          { NULL, 0 }, NULL });
         disk_fail(core.disk, KAITEN_DONE, KAITEN_CONFLICT, i, 1);
         commit(w);
         assert_int_equal(w->done, 1);
@@ -318,7 +322,7 @@ a_conflict_is_answered_in_the_words_of_its_condition(void **state)
         assert_string_equal(w->rq.call.err.id, "");
     }
     assert_int_equal(works[0].rq.call.err.kind, KT_CONFLICT);
-    assert_true(kt_str_is(works[0].rq.call.err.detail, "the slug 100%s"));
+    assert_true(kt_str_is(works[0].rq.call.err.detail, "the slug 100%s is"));
     assert_int_equal(works[1].rq.call.err.kind, KT_UNPROCESSABLE);
     assert_int_equal(works[2].rq.call.err.kind, KT_FORBIDDEN);
 }
@@ -534,7 +538,8 @@ a_refused_account_leaves_nothing_behind(void **state)
         *a = account;
         a->id.b[15] = (unsigned char)i;
         batch_if_absent(w->rq.batch, KT_LIT("staken"),
-                        (struct refusal){ KT_CONFLICT, "Test.Taken", KT_LIT("taken") });
+                        (struct refusal){ KT_CONFLICT, "Test.Taken", "taken",
+                                          { NULL, 0 }, NULL });
         batch_effect(w->rq.batch, EFFECT_ACCOUNT)->account = a;
         propose_row(w);
         commit(w);

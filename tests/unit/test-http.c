@@ -87,6 +87,12 @@ pipeline_may_inline(struct kt_str method)
     return false;
 }
 
+void
+pipeline_tell(struct request *rq)
+{
+    (void)rq;
+}
+
 bool
 pipeline_writes(struct kt_str method)
 {

@@ -3,6 +3,7 @@
 /* MessagePack-RPC over real sockets and a real loop: framing, order, refusals, deadlines, caps. */
 #include "config.h"
 
+#include "daemon/transport/socket_peek.h"
 #include "tests/unit/socket-bench.h"
 
 #include <errno.h>
@@ -1283,6 +1284,36 @@ begin(void **state)
 
 #define TEST(name) cmocka_unit_test_setup(name, begin)
 
+/* The glance and the reader find the same name, and the glance finds nothing in a part of it. */
+static void
+the_name_of_a_method_is_seen_before_it_is_read(void **state)
+{
+    (void)state;
+    static const struct {
+        struct kt_str bytes, name;
+    } cases[] = {
+        { KT_LIT("\x94\0\x07\xa4ping"), KT_LIT("ping") },
+        { KT_LIT("\x94\0\xcc\x80\xa4ping"), KT_LIT("ping") },
+        { KT_LIT("\x94\0\xcd\1\1\xa4ping"), KT_LIT("ping") },
+        { KT_LIT("\x94\0\xce\1\1\1\1\xd9\4ping"), KT_LIT("ping") },
+        { KT_LIT("\x94\0\xcf\1\1\1\1\1\1\1\1\xc4\4ping"), KT_LIT("ping") },
+        { KT_LIT("\x94\0\x07\xa0"), { NULL, 0 } },
+        { KT_LIT("\x94\1\x07\xa4ping"), { NULL, 0 } },
+        { KT_LIT("\x93\0\x07\xa4ping"), { NULL, 0 } },
+        { KT_LIT("\x94\0\xd0\x07\xa4ping"), { NULL, 0 } },
+        { KT_LIT("\x94\0\xa1\x07\xa4ping"), { NULL, 0 } },
+        { KT_LIT("\x94\0\x07\xda\0\4ping"), { NULL, 0 } },
+        { KT_LIT("\x94\0\x07\x94ping"), { NULL, 0 } },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct kt_str bytes = cases[i].bytes, name = socket_peek_method(bytes);
+        assert_int_equal(name.n, cases[i].name.n);
+        assert_true(kt_str_eq(name, cases[i].name));
+        while (bytes.n-- > 0)
+            assert_null(socket_peek_method(bytes).p);
+    }
+}
+
 int
 main(void)
 {
@@ -1325,6 +1356,7 @@ main(void)
         TEST(peers_have_a_share),
         TEST(a_drain_answers_what_was_asked),
         TEST(the_kernel_says_who_connects),
+        TEST(the_name_of_a_method_is_seen_before_it_is_read),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }
