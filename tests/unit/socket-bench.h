@@ -207,13 +207,13 @@ pipeline_resume(struct request *rq)
     (void)rq;
 }
 
-/* Waits until n requests are parked. False: they did not come in five seconds. */
+/* Waits until n requests are parked. False: they did not come in a minute. */
 static inline bool
 bench_parked(size_t n)
 {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += 5;
+    until.tv_sec += 60;
     int status = 0;
     pthread_mutex_lock(&bench.lock);
     while (bench.nparked < n && status == 0)
@@ -308,7 +308,7 @@ bench_dial(const struct listen_limits *limits, struct conn **ret_conn)
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
         abort();
-    struct timeval patience = { 5, 0 };
+    struct timeval patience = { 60, 0 };
     setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     evutil_make_socket_nonblocking(pair[1]);
     struct bench_arrival arrival = { pair[1], limits, NULL };

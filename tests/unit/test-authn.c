@@ -90,7 +90,7 @@ begin(enum door door, const char *credential)
     peer = door == DOOR_HTTP ? core.http : core.socket;
     peer.chain = chain;
     rq.call = (struct call){ .svc = &core.svc, .arena = &arena, .now_ms = clock_wall_ms(),
-                             .deadline_ms = clock_mono_ms() + 5000 };
+                             .deadline_ms = clock_mono_ms() + 60000 };
     rq.transport = door == DOOR_HTTP ? &ask_http : &ask_socket;
     rq.peer = &peer;
     rq.credential = (struct kt_secret_view){ credential, credential ? strlen(credential) : 0 };

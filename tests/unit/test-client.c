@@ -53,6 +53,7 @@ struct server {
 };
 
 static atomic_int requests; /* that the server has read, greetings not counted */
+static atomic_int closed;   /* connections that the server has ended */
 
 /* False: the client has closed. The request is valid until the next call. */
 static bool
@@ -157,6 +158,7 @@ serve_all(void *arg)
         s->serve(c);
         kt_arena_done(&c->arena);
         close(c->fd);
+        closed++;
     }
     free(c);
     return NULL;
@@ -173,7 +175,7 @@ start(void (*serve)(struct conn *))
     s.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(bind(s.fd, (struct sockaddr *)&at, sizeof at), 0);
     assert_int_equal(listen(s.fd, 8), 0);
-    requests = 0;
+    requests = closed = 0;
     s.k = kaiten_new(s.path);
     assert_non_null(s.k);
     return s;
@@ -544,9 +546,10 @@ serve_one_each(struct conn *c)
 }
 
 static void
-wait_for_close(void)
+wait_for_closed(int n)
 {
-    usleep(20000);
+    for (int i = 0; i < 60000 && closed < n; i++)
+        usleep(1000);
 }
 
 static void
@@ -555,7 +558,7 @@ test_reconnect(void **state)
     CASE(serve_one_each);
     for (int i = 0; i < 3; i++) {
         assert_int_equal(kaiten_token_revoke(k, "a", "b"), 0);
-        wait_for_close();
+        wait_for_closed(i + 1);
     }
     assert_int_equal(requests, 3);
     stop(&s);
@@ -628,9 +631,9 @@ test_timeout(void **state)
     kaiten_set_timeout(k, 50);
     assert_int_equal(kaiten_ping(k), KAITEN_ETIMEOUT);
     assert_string_equal(kaiten_error_code(k), "Client.Timeout");
-    kaiten_set_timeout(k, 5000);
+    kaiten_set_timeout(k, 60000);
     assert_int_equal(kaiten_ping(k), 0);
-    assert_int_equal(requests, 2);
+    assert_in_range(requests, 1, 2); /* never repeated; on a slow machine the greeting took it all */
     stop(&s);
 }
 
@@ -765,9 +768,10 @@ test_pipeline_timeout_and_loss(void **state)
     CASE(serve_silence);
     uint64_t tag = 77;
     const struct kaiten_verification *v = NULL;
-    kaiten_set_timeout(k, 30);
+    kaiten_set_timeout(k, 60000);
     for (uint64_t i = 0; i < 3; i++)
         assert_int_equal(kaiten_verify_send(k, i, "x", 1, NULL), 0);
+    kaiten_set_timeout(k, 30);
     assert_int_equal(kaiten_verify_recv(k, &tag, &v), KAITEN_ETIMEOUT);
     assert_int_equal(tag, 77);
     assert_int_equal(kaiten_in_flight(k), 3);
@@ -779,7 +783,7 @@ test_pipeline_timeout_and_loss(void **state)
     }
     assert_null(v);
     assert_int_equal(kaiten_verify_recv(k, &tag, &v), KAITEN_EUSAGE);
-    kaiten_set_timeout(k, 5000);
+    kaiten_set_timeout(k, 60000);
     assert_int_equal(kaiten_verify_send(k, 5, "x", 1, NULL), 0);
     assert_int_equal(kaiten_verify_recv(k, &tag, &v), 0);
     assert_int_equal(kaiten_verify_send(k, 6, "x", 1, NULL), 0);
@@ -853,7 +857,7 @@ test_hostile(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         garbage = cases[i].bytes;
         CASE(serve_garbage);
-        kaiten_set_timeout(k, 5000);
+        kaiten_set_timeout(k, 60000);
         struct kaiten_caller *who = NULL;
         int error = kaiten_whoami(k, &who);
         if (error != KAITEN_EPROTOCOL)

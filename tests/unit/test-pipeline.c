@@ -442,10 +442,10 @@ a_conflict_does_not_outlive_its_deadline(void **state)
     size_t applies = atomic_load(&core.disk->applies);
     struct ask a = { .door = DOOR_SOCKET, .method = "account.update",
                      .body = "{\"serviceAccountSlug\":\"sa-1\",\"name\":\"n\"}",
-                     .late_ms = core.svc.request_ms - 300 };
+                     .late_ms = core.svc.request_ms - 1000 };
     core_post(&core, &a);
     assert_true(core_reaches(&core.disk->applies, applies + 1));
-    const struct timespec longer = { 0, 400 * 1000 * 1000 };
+    const struct timespec longer = { 1, 100 * 1000 * 1000 };
     nanosleep(&longer, NULL);
     pthread_mutex_unlock(&core.disk->gate);
     core_wait(&core, &a);

@@ -917,7 +917,7 @@ a_dripping_message_runs_out_of_time(void **state)
     say(fd, (struct kt_str){ "\x94\x00\x01\xda\x40\x00", 6 });
     while (is_silent(fd)) {
         say(fd, (struct kt_str){ "x", 1 });
-        assert_true(clock_mono_ms() - began < 5000);
+        assert_true(clock_mono_ms() - began < 60000);
     }
     EXPECT(fd, "end");
     close(fd);
@@ -928,12 +928,13 @@ work_has_no_deadline_of_the_connection(void **state)
 {
     (void)state;
     static const struct listen_limits limits = {
-        .first_byte_ms = 40, .head_ms = 40, .idle_ms = 40, .in_flight_max = 8,
+        .first_byte_ms = 300, .head_ms = 300, .idle_ms = 300, .in_flight_max = 8,
     };
     int fd = bench_dial(&limits, NULL);
     ask(fd, GET("1", "a"));
     assert_true(bench_parked(1));
-    assert_true(is_silent(fd));
+    struct pollfd answer = { .fd = fd, .events = POLLIN };
+    assert_int_equal(poll(&answer, 1, 400), 0);
     assert_true(bench_answer(0));
     EXPECT(fd, GOT("1", "a"));
     EXPECT(fd, "end");
@@ -954,7 +955,7 @@ who_does_not_read_is_cut_off(void **state)
     size_t total = 0;
     bool ended = false;
     struct pollfd hang_up = { .fd = fd, .events = 0 };
-    assert_int_equal(poll(&hang_up, 1, 5000), 1);
+    assert_int_equal(poll(&hang_up, 1, 60000), 1);
     char *sink = kt_arena_alloc(&arena, 65536);
     while (!ended) {
         ssize_t n = recv(fd, sink, 65536, 0);
@@ -1007,7 +1008,7 @@ connect_to(const char *at)
     struct sockaddr_un address = { .sun_family = AF_UNIX };
     snprintf(address.sun_path, sizeof address.sun_path, "%s", at);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct timeval patience = { 5, 0 };
+    struct timeval patience = { 60, 0 };
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0)
         return fd;

@@ -128,7 +128,7 @@ the_daemon_s_time_is_never_behind_the_mark(void **state)
     (void)state;
     struct timeguard g;
     const int64_t wall = clock_wall_ms(), mono = clock_mono_ms();
-    assert_in_range(clock_now_ms(mono), wall, wall + 1000); /* before anybody said anything */
+    assert_in_range(clock_now_ms(mono), wall, wall + 60000); /* before anybody said anything */
     assert_false(clock_is_behind());
     timeguard_begin(&g, &none, wall + TIMEGUARD_BEHIND_MS - 60000, mono, boot);
     timeguard_publish(&g);

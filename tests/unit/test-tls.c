@@ -308,7 +308,7 @@ test_a_flight_that_nobody_reads(void **state)
     long before = cpu_ms();
     assert_int_equal(send(fd, hello, (size_t)n, MSG_NOSIGNAL), n);
     struct pollfd end = { .fd = fd, .events = POLLRDHUP };
-    assert_int_equal(poll(&end, 1, 10 * DEADLINE_MS), 1);
+    assert_int_equal(poll(&end, 1, 200 * DEADLINE_MS), 1);
     assert_true(cpu_ms() - before < DEADLINE_MS / 2);
     close(fd);
     SSL_free(ssl);
