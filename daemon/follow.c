@@ -149,6 +149,13 @@ begin_call(struct follower *f)
                              .deadline_ms = clock_mono_ms() + CALL_MS };
 }
 
+static void
+begin_feed(struct follower *f)
+{
+    feed_clear(&f->feed);
+    f->feed.ends = atomic_load(&f->svc->ends);
+}
+
 /* The index knows already, and whoever asks it. */
 static void
 write_down(struct follower *f)
@@ -203,7 +210,7 @@ reread_space(struct follower *f, char space)
         struct store_range copy = range;
         copy.from.p = (const char *)from;
         begin_call(f);
-        feed_clear(&f->feed);
+        begin_feed(f);
         int status = is_stopping(f) ? KT_UNAVAILABLE
                                     : store_scan(&f->call, f->svc->store, &copy, take_row, &r);
         if (status == KT_OK && f->feed.n != 0)
@@ -251,7 +258,7 @@ poll_store(struct follower *f)
 {
     struct kaiten_position now = { 0, 0 };
     begin_call(f);
-    feed_clear(&f->feed);
+    begin_feed(f);
     const int64_t sent_ms = clock_mono_ms();
     int status = store_changes(&f->call, f->svc->store, &f->position, FEED_SPACES, take_change, f,
                                &now);

@@ -173,7 +173,6 @@ static atomic_size_t fills;
 struct fill {
     struct errand errand;
     struct service *svc;
-    uint64_t ends; /* what had ended when the store was asked */
     struct feed feed;
 };
 
@@ -185,13 +184,11 @@ fill_free(struct fill *fill)
     atomic_fetch_sub(&fills, 1);
 }
 
-/* What ended since may be what was read as alive: then it is left for the next one who asks. */
 static void
 run_fill(struct errand *e)
 {
     struct fill *fill = (struct fill *)e;
-    if (atomic_load(&fill->svc->ends) == fill->ends)
-        feed_apply(fill->svc, &fill->feed);
+    feed_apply(fill->svc, &fill->feed);
     feed_write_down(fill->svc, &fill->feed);
     fill_free(fill);
 }
@@ -210,8 +207,9 @@ keep(struct call *call, const struct found *f, uint64_t ends)
         atomic_fetch_sub(&fills, 1);
         return;
     }
-    *fill = (struct fill){ .errand = { .run = run_fill }, .svc = svc, .ends = ends };
+    *fill = (struct fill){ .errand = { .run = run_fill }, .svc = svc };
     feed_init(&fill->feed);
+    fill->feed.ends = ends;
     int status = f->account.value.p ? feed_add(&own, &fill->feed, &f->account)
                                     : feed_add_ended(&own, &fill->feed, &f->verdict.org,
                                                      &f->verdict.account);

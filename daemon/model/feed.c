@@ -160,6 +160,7 @@ struct applying {
     struct feed *feed;
     int64_t now_ms;
     size_t ends;
+    bool may_add; /* nothing has ended since the rows were read */
 };
 
 /* What finds no memory, or no room in the journal later, is written down at the next start, which
@@ -203,6 +204,8 @@ apply_account(struct applying *a, const struct feed_change *c)
     const struct account_record *r = &c->record;
     const struct index_account_text text = { r->org_ext, r->slug, r->external_id, r->name };
     uint32_t number, known = ACCOUNT_EPOCH_FIRST;
+    if (!a->may_add && !index_account_find(a->index, &r->id, &number))
+        return;
     enum index_status status =
         index_account_put(a->index, &r->id, &r->org, &text, r->epoch, &number);
     if (status == INDEX_NO_MEMORY) {
@@ -269,6 +272,9 @@ apply_token(struct applying *a, const struct feed_change *c)
     a->ends += v->revoked;
     if (!index_account_find(a->index, &v->account, &token.account))
         return;
+    if (!a->may_add && !v->revoked &&
+        index_find(a->index, c->digest, a->now_ms, NULL) == INDEX_UNKNOWN)
+        return;
     if (index_scopes_put(a->index, v->scopes, v->nscopes, &token.scopes) == INDEX_NO_MEMORY) {
         (void)index_remove(a->index, c->digest);
         return;
@@ -304,6 +310,7 @@ void
 feed_apply(struct service *svc, struct feed *f)
 {
     struct applying a = { .index = svc->index, .feed = f,
+                          .may_add = atomic_load(&svc->ends) == f->ends,
                           .now_ms = clock_now_ms(clock_mono_ms()) };
     for (size_t i = 0; i < f->n; i++)
         if (is_account(&f->v[i]))

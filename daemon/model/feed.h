@@ -23,6 +23,7 @@ struct feed {
     struct kt_arena arena;
     struct feed_change *v;
     size_t n, room;
+    uint64_t ends; /* svc->ends before the store was asked for the rows */
     struct feed_news *news; /* endings that the index did not know */
     size_t nnews, news_room;
 };
@@ -40,7 +41,9 @@ int feed_add_ended(struct call *, struct feed *, const struct uuid *org,
                    const struct uuid *account);
 
 /* Tells the index all of it, accounts first. Tokens of accounts that the index does not know are
- * left out: whoever asks for one asks the store. On the committer's thread. */
+ * left out, and so is what lives and the index does not know, when something has ended since the
+ * store was asked (svc->ends): it may be just that. Whoever asks for one of them asks the store. On
+ * the committer's thread. */
 void feed_apply(struct service *, struct feed *);
 
 /* Whether there is something for the journal. */
