@@ -6,6 +6,7 @@
 
 #include "client/ctl/ctl.h"
 #include "client/proto/check.h"
+#include "client/proto/file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -51,21 +52,6 @@ is_plain(struct kt_str name)
 
 /* --- one file ----------------------------------------------------------------------------- */
 
-static bool
-write_all(int fd, const char *p, size_t n)
-{
-    while (n > 0) {
-        ssize_t done = write(fd, p, n);
-        if (done < 0 && errno == EINTR)
-            continue;
-        if (done <= 0)
-            return false;
-        p += done;
-        n -= (size_t)done;
-    }
-    return true;
-}
-
 static struct kt_value
 number(int64_t i)
 {
@@ -93,7 +79,7 @@ fetch_piece(struct fetching *f, int64_t file, int64_t offset, int fd, const char
     if (code == CTL_OK && (!data || data->type != KT_V_STR ||
                            !kt_b64url_decode(data->s, bytes, PIECE_MAX, ret_n)))
         code = ctl_fail(CTL_SERVER, NULL, "the answer is no piece of a file");
-    if (code == CTL_OK && !write_all(fd, bytes, *ret_n))
+    if (code == CTL_OK && !kt_write_all(fd, bytes, *ret_n))
         code = fail_at(f, name);
     free(bytes);
     answer_release(&answer);

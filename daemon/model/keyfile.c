@@ -4,6 +4,8 @@
 
 #include "daemon/model/keyfile.h"
 
+#include "client/proto/file.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
@@ -11,21 +13,6 @@
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-static bool
-write_all(int fd, const char *p, size_t n)
-{
-    while (n > 0) {
-        ssize_t done = write(fd, p, n);
-        if (done < 0 && errno == EINTR)
-            continue;
-        if (done <= 0)
-            return false;
-        p += done;
-        n -= (size_t)done;
-    }
-    return true;
-}
 
 bool
 keyfile_sync_folder(const char *path)
@@ -48,23 +35,30 @@ write_new(const char *path, const void *bytes, size_t n)
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return false;
-    bool ok = fchmod(fd, 0600) == 0 && write_all(fd, bytes, n) && fsync(fd) == 0;
+    bool ok = fchmod(fd, 0600) == 0 && kt_write_all(fd, bytes, n) && fsync(fd) == 0;
     int saved = errno;
     close(fd);
     errno = saved;
     return ok;
 }
 
-bool
-keyfile_create(const char *path, const void *bytes, size_t n)
+/* The name that the bytes have until they are whole. */
+static bool
+name_hidden(const char *path, char hidden[PATH_MAX])
 {
-    char hidden[PATH_MAX];
-    if ((size_t)snprintf(hidden, sizeof hidden, "%s.new", path) >= sizeof hidden) {
+    if ((size_t)snprintf(hidden, PATH_MAX, "%s.new", path) >= PATH_MAX) {
         errno = ENAMETOOLONG;
         return false;
     }
     /* Of a process that ended in the midst of this; nobody has ever used it. */
-    if (unlink(hidden) != 0 && errno != ENOENT)
+    return unlink(hidden) == 0 || errno == ENOENT;
+}
+
+bool
+keyfile_create(const char *path, const void *bytes, size_t n)
+{
+    char hidden[PATH_MAX];
+    if (!name_hidden(path, hidden))
         return false;
     /* A link, because a rename would replace what is there. */
     bool made = write_new(hidden, bytes, n) && link(hidden, path) == 0;
@@ -72,4 +66,18 @@ keyfile_create(const char *path, const void *bytes, size_t n)
     (void)unlink(hidden);
     errno = saved;
     return made && keyfile_sync_folder(path);
+}
+
+bool
+keyfile_replace(const char *path, const void *bytes, size_t n)
+{
+    char hidden[PATH_MAX];
+    if (!name_hidden(path, hidden))
+        return false;
+    if (write_new(hidden, bytes, n) && rename(hidden, path) == 0)
+        return keyfile_sync_folder(path);
+    int saved = errno;
+    (void)unlink(hidden);
+    errno = saved;
+    return false;
 }
