@@ -26,7 +26,8 @@ struct committer {
     void (*done)(struct request *list);
     pthread_t thread;
     pthread_mutex_t lock; /* guards what follows; nothing else is locked while it is held */
-    pthread_cond_t wake;
+    pthread_cond_t wake, rested;
+    bool paused, working;
     struct request *first, **last; /* waiting, oldest first */
     struct errand *errands, **last_errand;
     bool stop;
@@ -200,7 +201,7 @@ count_endings(const struct batch *b)
 {
     size_t n = 0;
     for (size_t i = 0; i < b->neffects; i++)
-        n += is_ending(&b->effects[i]);
+        n += is_ending(&b->effects[i]) ? 1 + b->effects[i].nformer : 0;
     return n;
 }
 
@@ -236,17 +237,24 @@ write_down(struct journal *j, const struct batch *b, int64_t now_ms)
     for (size_t i = 0; i < b->neffects; i++) {
         if (!is_ending(&b->effects[i]))
             continue;
-        const struct journal_entry entry = entry_of(&b->effects[i], now_ms);
+        const struct effect *e = &b->effects[i];
+        struct journal_entry entry = entry_of(e, now_ms);
         journal_add(j, &entry);
+        for (size_t k = 0; k < e->nformer; k++) {
+            memcpy(entry.id, e->former[k],
+                   entry.type == JOURNAL_REVOKED ? JOURNAL_DIGEST_KEPT : sizeof entry.id);
+            journal_add(j, &entry);
+        }
     }
 }
 
 /* A secret that is not handed out, because nobody knows whether it is there: with a key it can be
- * had by asking again, otherwise it is to be gone. Of a rotation only the secret. */
+ * had by asking again, otherwise it is to be gone. Of a rotation only the secret. Work of our own
+ * makes no secrets. */
 static bool
 is_orphan(const struct request *rq, const struct effect *e)
 {
-    return e->type == EFFECT_TOKEN && !rq->idempotency_key.p;
+    return e->type == EFFECT_TOKEN && !rq->idempotency_key.p && !rq->landed;
 }
 
 static void
@@ -347,6 +355,26 @@ finish(struct finished *done, struct request *rq)
     done->last = &rq->next;
 }
 
+/* Whoever has read the world before it changed does so again; work of our own is done later. */
+static void
+look_again(struct committer *c, struct group *g, struct request *rq)
+{
+    if (!rq->landed) {
+        c->again(rq);
+        return;
+    }
+    fail(&rq->call, KT_CONFLICT, NULL, "the world has changed");
+    finish(&g->done, rq);
+}
+
+/* Made with keys that have retired since: once they are not in force any more, nothing that comes
+ * to depend on them gets into the store. */
+static bool
+is_stale(const struct committer *c, const struct batch *b)
+{
+    return b->keys && b->keys != store_keys(c->svc->store);
+}
+
 static void
 refuse_unprepared(struct committer *c, struct group *g)
 {
@@ -354,6 +382,10 @@ refuse_unprepared(struct committer *c, struct group *g)
     bool room = index_reserve(c->svc->index, g->n * BATCH_EFFECTS_MAX) == INDEX_OK;
     for (size_t i = 0; i < g->n; i++) {
         struct request *rq = g->requests[i];
+        if (is_stale(c, rq->batch)) {
+            look_again(c, g, rq);
+            continue;
+        }
         if (room && prepare(c->svc->index, rq->batch)) {
             g->batches[kept] = rq->batch;
             g->requests[kept++] = rq;
@@ -361,6 +393,24 @@ refuse_unprepared(struct committer *c, struct group *g)
         }
         fail_memory(&rq->call);
         finish(&g->done, rq);
+    }
+    g->n = kept;
+}
+
+/* Counts them; what is beyond the room of one group has to wait for another one. */
+static void
+take_endings(struct committer *c, struct group *g)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < g->n; i++) {
+        size_t n = count_endings(g->batches[i]);
+        if (g->nendings + n > JOURNAL_ROOM) {
+            look_again(c, g, g->requests[i]);
+            continue;
+        }
+        g->nendings += n;
+        g->batches[kept] = g->batches[i];
+        g->requests[kept++] = g->requests[i];
     }
     g->n = kept;
 }
@@ -373,8 +423,7 @@ refuse_unwritable(struct committer *c, struct group *g)
     g->nendings = 0;
     if (!c->svc->journal)
         return;
-    for (size_t i = 0; i < g->n; i++)
-        g->nendings += count_endings(g->batches[i]);
+    take_endings(c, g);
     if (g->nendings == 0 || journal_reserve(c->svc->journal, g->nendings))
         return;
     g->nendings = 0;
@@ -395,13 +444,11 @@ static void
 refuse_conflict(struct committer *c, struct group *g, struct request *rq, size_t which)
 {
     const struct refusal *r = which < rq->batch->nconds ? &rq->batch->refusals[which] : NULL;
-    if (r && r->kind == KT_OK && !rq->landed) {
-        c->again(rq);
+    if (r && r->kind == KT_OK) {
+        look_again(c, g, rq);
         return;
     }
-    if (r && r->kind == KT_OK)
-        fail(&rq->call, KT_CONFLICT, NULL, "the world has changed");
-    else if (r)
+    if (r)
         fail(&rq->call, r->kind, r->code, "%s%.*s%s", r->before, KT_FMT(r->name),
              r->after ? r->after : "");
     else
@@ -473,8 +520,12 @@ static bool
 take_group(struct committer *c, struct group *g)
 {
     pthread_mutex_lock(&c->lock);
-    while (!c->first && !c->errands && !c->stop)
+    c->working = false;
+    if (c->paused)
+        pthread_cond_broadcast(&c->rested);
+    while (c->paused || (!c->first && !c->errands && !c->stop))
         pthread_cond_wait(&c->wake, &c->lock);
+    c->working = true;
     g->errands = c->errands;
     c->errands = NULL;
     c->last_errand = &c->errands;
@@ -519,6 +570,7 @@ struct committer *
 committer_new(struct service *svc, void (*again)(struct request *),
               void (*done)(struct request *list))
 {
+    pthread_condattr_t monotonic;
     struct committer *c = calloc(1, sizeof *c);
     if (!c)
         return NULL;
@@ -529,7 +581,11 @@ committer_new(struct service *svc, void (*again)(struct request *),
     c->last_errand = &c->errands;
     kt_arena_init(&c->arena, 64 * 1024);
     pthread_mutex_init(&c->lock, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&c->wake, NULL);
+    pthread_cond_init(&c->rested, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     errno = pthread_create(&c->thread, NULL, committer_main, c);
     if (errno == 0) {
         pthread_setname_np(c->thread, "committer");
@@ -596,6 +652,39 @@ committer_run(struct committer *c, struct errand *e)
     pthread_mutex_unlock(&c->lock);
 }
 
+bool
+committer_pause(struct committer *c, int64_t deadline_ms)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    int64_t left = deadline_ms - clock_mono_ms(), ns = until.tv_nsec + left % 1000 * 1000000;
+    until.tv_sec += left / 1000 + ns / 1000000000;
+    until.tv_nsec = ns % 1000000000;
+    int status = 0;
+    pthread_mutex_lock(&c->lock);
+    while (c->paused && status == 0)
+        status = pthread_cond_timedwait(&c->rested, &c->lock, &until);
+    bool mine = !c->paused;
+    c->paused = true;
+    while (mine && c->working && status == 0)
+        status = pthread_cond_timedwait(&c->rested, &c->lock, &until);
+    bool rests = mine && !c->working;
+    pthread_mutex_unlock(&c->lock);
+    if (mine && !rests)
+        committer_go_on(c);
+    return rests;
+}
+
+void
+committer_go_on(struct committer *c)
+{
+    pthread_mutex_lock(&c->lock);
+    c->paused = false;
+    pthread_cond_signal(&c->wake);
+    pthread_cond_broadcast(&c->rested);
+    pthread_mutex_unlock(&c->lock);
+}
+
 void
 committer_free(struct committer *c)
 {
@@ -604,6 +693,7 @@ committer_free(struct committer *c)
     committer_stop(c);
     pthread_mutex_destroy(&c->lock);
     pthread_cond_destroy(&c->wake);
+    pthread_cond_destroy(&c->rested);
     kt_arena_done(&c->arena);
     free(c);
 }

@@ -28,6 +28,13 @@ struct errand {
 };
 void committer_run(struct committer *, struct errand *);
 
+/* Has the thread rest between two groups until committer_go_on(): nothing is applied meanwhile, and
+ * what is the thread's own, the journal for one, is the caller's. One caller at a time has that,
+ * the others wait. False: not by the deadline (clock_mono_ms), and then it does not rest.
+ * Workers. */
+bool committer_pause(struct committer *, int64_t deadline_ms);
+void committer_go_on(struct committer *);
+
 /* Applies what is waiting, then ends and joins the thread. NULL allowed. */
 void committer_stop(struct committer *);
 

@@ -149,11 +149,12 @@ hash_body(struct request *rq, unsigned char hash[HASH])
 }
 
 static void
-seal_key(const struct request *rq, unsigned char key[SEAL_KEY])
+seal_key(const struct request *rq, const struct digest_keys *keys, size_t i,
+         unsigned char key[SEAL_KEY])
 {
     unsigned char sub[DIGEST_BYTES];
     struct kt_str text = rq->idempotency_key;
-    digest_subkey(rq->call.svc->keys, 0, DIGEST_USE_IDEMPOTENCY, sub);
+    digest_subkey(keys, i, DIGEST_USE_IDEMPOTENCY, sub);
     crypto_generichash(key, SEAL_KEY, (const unsigned char *)text.p, text.n, sub, sizeof sub);
     kt_wipe(sub, sizeof sub);
 }
@@ -194,14 +195,19 @@ decode(struct kt_str value, struct kept *ret)
     return record_done(&in) && ret->sealed.n >= TAG;
 }
 
+/* With the key that was current when it was sealed. */
 static bool
 open_seal(struct request *rq, const struct kept *kept, unsigned char *plain)
 {
     unsigned char key[SEAL_KEY];
-    seal_key(rq, key);
-    bool ok = crypto_aead_xchacha20poly1305_ietf_decrypt(
-                  plain, NULL, NULL, (const unsigned char *)kept->sealed.p, kept->sealed.n,
-                  kept->body, sizeof kept->body, kept->nonce, key) == 0;
+    const struct digest_keys *keys = rq->call.svc->keys;
+    bool ok = false;
+    for (size_t i = 0; !ok && i < digest_keys_count(keys); i++) {
+        seal_key(rq, keys, i, key);
+        ok = crypto_aead_xchacha20poly1305_ietf_decrypt(
+                 plain, NULL, NULL, (const unsigned char *)kept->sealed.p, kept->sealed.n,
+                 kept->body, sizeof kept->body, kept->nonce, key) == 0;
+    }
     kt_wipe(key, sizeof key);
     return ok;
 }
@@ -291,7 +297,7 @@ put_sealed(struct request *rq, struct kt_str plain, const unsigned char body[HAS
     unsigned char *room = (unsigned char *)kt_buf_reserve(out, plain.n + TAG);
     if (!room)
         return;
-    seal_key(rq, key);
+    seal_key(rq, rq->batch->keys, 0, key);
     crypto_aead_xchacha20poly1305_ietf_encrypt(room, NULL, (const unsigned char *)plain.p, plain.n,
                                                body, HASH, NULL, nonce, key);
     kt_wipe(key, sizeof key);
@@ -323,6 +329,8 @@ idempotency_record(struct request *rq)
 {
     unsigned char body[HASH];
     struct kt_str key = row_key(rq);
+    if (!rq->batch->keys)
+        rq->batch->keys = rq->call.svc->keys;
     if (!key.p || !hash_body(rq, body))
         return fail_memory(&rq->call);
     struct kt_str value = encode(rq, body);

@@ -96,6 +96,20 @@ journal_seen(const struct journal *j)
     return &j->seen;
 }
 
+void
+journal_set_keys(struct journal *j, const struct digest_keys *keys)
+{
+    if (!digest_keys_find(keys, kt_str(digest_keys_id(j->keys, j->seen.key)), &j->seen.key))
+        abort(); /* a key that a journal was made with does not go */
+    j->keys = keys;
+}
+
+bool
+journal_is_current(const struct journal *j)
+{
+    return j->seen.key == 0;
+}
+
 /* --- files -------------------------------------------------------------------------------- */
 
 static bool

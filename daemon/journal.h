@@ -119,6 +119,13 @@ void journal_add(struct journal *, const struct journal_entry *);
  * empty group. */
 void journal_sync(struct journal *);
 
+/* Other digest keys are in force, which know the one that the file was made with. They are borrowed
+ * from now on. */
+void journal_set_keys(struct journal *, const struct digest_keys *);
+
+/* Whether the file was made with the current key; else journal_compact() writes it anew. */
+bool journal_is_current(const struct journal *);
+
 /* Writes the file anew, without what has expired by now_ms, and without what is older than
  * keep_ms (0: nothing is too old), unless less than half of it would go. False: errno, and the old
  * file stays. */

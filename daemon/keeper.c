@@ -9,13 +9,17 @@
 #include "daemon/journal.h"
 #include "daemon/log.h"
 #include "daemon/loop.h"
+#include "daemon/model/digest.h"
 #include "daemon/model/endings.h"
 #include "daemon/model/fellows.h"
+#include "daemon/model/reseal.h"
 #include "daemon/model/timemark.h"
-#include "daemon/model/token.h"
+#include "daemon/model/token_rekey.h"
 #include "daemon/model/uses.h"
 #include "daemon/request.h"
 #include "daemon/service.h"
+#include "daemon/signer.h"
+#include "daemon/store.h"
 #include "daemon/unsettled.h"
 #include "daemon/used.h"
 
@@ -29,6 +33,7 @@ enum {
     PAUSE_MS = 20,          /* between two pieces of work that wrote something */
     PASS_MIN_MS = 1000,     /* between two passes of purging */
     PASS_MAX_MS = 10 * 60 * 1000,
+    SLICE_MS = 500,         /* of a pass that seals anew, before something else has its turn */
     ARENA_MAX = 64 * 1024 * 1024,
     TOGETHER = PURGE_BATCHES_MAX,
     TURNS = 3,              /* tries to be faster than the other daemons of the store */
@@ -46,6 +51,12 @@ struct keeper {
     struct call call;
     struct request jobs[TOGETHER];
     struct errand errand;
+    const struct digest_keys *sealed; /* keys under whose current one everything is sealed */
+    const struct digest_keys *sealing; /* keys that the pass is for */
+    struct reseal reseal;
+    int64_t seal_at; /* monotonic: not before */
+    struct rekey moves[TOGETHER]; /* digests made anew, whose uses may be noted under the old one */
+    size_t nmoves;
     bool removed; /* from the index, since loops were last waited for */
     pthread_t thread;
     pthread_mutex_t lock; /* guards what follows */
@@ -155,6 +166,16 @@ write_uses_with_others(struct keeper *k, const struct used_note notes[], size_t 
     return all;
 }
 
+/* The token may have been given another digest since. */
+static const unsigned char *
+where_to(const struct keeper *k, const unsigned char digest[INDEX_KEPT_BYTES])
+{
+    for (size_t i = 0; i < k->nmoves; i++)
+        if (memcmp(k->moves[i].from, digest, INDEX_KEPT_BYTES) == 0)
+            return k->moves[i].to;
+    return digest;
+}
+
 static bool
 write_uses(struct keeper *k, const struct used_note notes[], size_t n)
 {
@@ -167,7 +188,7 @@ write_uses(struct keeper *k, const struct used_note notes[], size_t n)
         for (; i < n && nbatches < TOGETHER; nbatches++) {
             struct batch *b = batches[nbatches] = batch_new(&k->arena);
             for (; b && i < n && b->nwrites < BATCH_WRITES_MAX; i++)
-                token_put_used(b, notes[i].digest, notes[i].at_s);
+                token_put_used(b, where_to(k, notes[i].digest), notes[i].at_s);
             if (!b || b->failed)
                 break;
         }
@@ -319,6 +340,83 @@ settle(struct keeper *k)
                  "the store could not say whether it had them; now it has");
 }
 
+/* --- keys that have retired --------------------------------------------------------------- */
+
+/* Gives tokens that were told by a retired key their new digests. */
+static void
+rekey(struct keeper *k)
+{
+    struct batch *batches[TOGETHER];
+    struct rekey notes[TOGETHER];
+    size_t nbatches = 0, n = rekeys_take(k->svc->rekeys, notes, TOGETHER);
+    if (n == 0)
+        return;
+    begin(k);
+    for (size_t i = 0; i < n; i++) {
+        struct batch *b = NULL;
+        if (notes[i].keys == k->svc->keys && token_rekey(&k->call, &notes[i], &b) != KT_OK)
+            break; /* the log says why; whoever uses the token notes it again */
+        if (!b)
+            continue;
+        k->moves[nbatches] = notes[i];
+        batches[nbatches++] = b;
+    }
+    if (nbatches == 0)
+        return;
+    size_t missed = commit(k, batches, nbatches);
+    k->nmoves = 0;
+    for (size_t i = 0; i < nbatches; i++)
+        if (k->jobs[i].call.err.kind == KT_OK)
+            k->moves[k->nmoves++] = k->moves[i];
+    k->removed = true;
+    wait_for_readers(k); /* then nobody notes uses under the old digests any more */
+    flush_uses(k);
+    k->nmoves = 0;
+    log_line(LOG_LEVEL_DEBUG, "key.tokens", "renewed=%zu missed=%zu", nbatches - missed, missed);
+}
+
+/* Whether there may be records to be sealed anew. */
+static bool
+is_sealing(const struct keeper *k)
+{
+    return k->sealed != k->svc->keys && digest_keys_count(k->svc->keys) > 1;
+}
+
+static void
+end_pass(struct keeper *k)
+{
+    if (k->reseal.found == 0)
+        k->sealed = k->sealing;
+    else
+        log_line(LOG_LEVEL_INFO, "key.records", "renewed=%zu", k->reseal.found);
+    k->sealing = NULL; /* and look once more whether anything is left */
+}
+
+static void
+reseal(struct keeper *k)
+{
+    struct batch *batches[RESEAL_BATCHES_MAX];
+    int64_t until = clock_mono_ms() + SLICE_MS;
+    size_t n = 0;
+    bool done = false;
+    while (is_sealing(k) && k->seal_at <= clock_mono_ms() && clock_mono_ms() < until && !done) {
+        if (k->sealing != k->svc->keys)
+            reseal_begin(&k->reseal);
+        k->sealing = k->svc->keys;
+        begin(k);
+        if (reseal_step(&k->call, &k->reseal, batches, &n, &done) != KT_OK) {
+            k->sealing = NULL; /* the log says why; later again */
+            k->seal_at = clock_mono_ms() + PASS_MAX_MS;
+            return;
+        }
+        (void)commit(k, batches, n);
+        if (done)
+            end_pass(k);
+        if (rest(k, n != 0 ? PAUSE_MS : 0))
+            return;
+    }
+}
+
 /* --- time --------------------------------------------------------------------------------- */
 
 static void
@@ -385,6 +483,15 @@ write_mark(struct keeper *k)
         (void)commit(k, &b, 1);
 }
 
+/* Keys that have verified their last JWT. */
+static void
+drop_signing_keys(struct keeper *k)
+{
+    char err[SIGNER_ERROR_MAX];
+    if (!signer_withdraw(k->svc->signer, "", clock_sure_ms(), err))
+        log_line(LOG_LEVEL_WARNING, "key.published", "message=%s", err);
+}
+
 /* --- the thread --------------------------------------------------------------------------- */
 
 static void
@@ -396,6 +503,8 @@ work(struct keeper *k)
     if (atomic_load(&k->svc->quarantine))
         return;
     settle(k);
+    rekey(k);
+    reseal(k);
     if (!uses && !pass)
         return;
     /* Before a purge too: what is noted of a token must not be written when it is gone. */
@@ -409,6 +518,7 @@ work(struct keeper *k)
     if (k->removed)
         wait_for_readers(k);
     write_mark(k);
+    drop_signing_keys(k);
     k->used_at = clock_mono_ms() + k->options.used_ms;
 }
 
@@ -420,6 +530,8 @@ until_next(const struct keeper *k)
         ms = k->used_at - now;
     if (k->pass_at - now < ms)
         ms = k->pass_at - now;
+    if (is_sealing(k) && k->seal_at <= now)
+        ms = 0;
     return ms < 10 ? 10 : ms;
 }
 

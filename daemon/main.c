@@ -11,11 +11,13 @@
 #include "daemon/loop.h"
 #include "daemon/metrics.h"
 #include "daemon/model/account_cache.h"
+#include "daemon/model/token_rekey.h"
 #include "daemon/notify.h"
 #include "daemon/ops/document.h"
 #include "daemon/parts.h"
 #include "daemon/pipeline.h"
 #include "daemon/plugin.h"
+#include "daemon/rotation.h"
 #include "daemon/unsettled.h"
 #include "daemon/used.h"
 #include "daemon/worker.h"
@@ -55,12 +57,15 @@ start_threads(struct parts *p)
     p->svc.unsettled = unsettled_new();
     p->svc.accounts = account_cache_new();
     p->svc.used = used_new();
+    p->svc.rekeys = rekeys_new();
+    p->svc.rotation = rotation_new(p->settings->digest_key_file);
     p->svc.metrics = metrics_new(p->settings->loops);
     p->svc.committer = committer_new(&p->svc, pipeline_again, pipeline_done);
     p->svc.workers = workers_new(p->settings->workers, p->settings->queue_max, pipeline_resume);
     p->loops = loops_new(p->settings->loops);
     if (!p->svc.inflight || !p->svc.unsettled || !p->svc.accounts || !p->svc.used ||
-        !p->svc.metrics || !p->svc.committer || !p->svc.workers || !p->loops)
+        !p->svc.metrics || !p->svc.rekeys || !p->svc.rotation || !p->svc.committer ||
+        !p->svc.workers || !p->loops)
         return parts_fail_errno(EX_OSERR, "starting threads");
     errno = loops_start(p->loops);
     if (errno != 0)
@@ -126,6 +131,8 @@ stop_threads(struct parts *p)
     account_cache_free(p->svc.accounts);
     used_free(p->svc.used);
     metrics_free(p->svc.metrics);
+    rekeys_free(p->svc.rekeys);
+    rotation_free(p->svc.rotation);
 }
 
 static void

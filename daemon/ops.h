@@ -74,6 +74,11 @@ int store_op_drop(struct request *);
 /* daemon/ops/metrics.c */
 int metrics_print(struct request *);
 
+/* daemon/ops/key.c */
+int key_list(struct request *);
+int key_rotate(struct request *);
+int key_retire(struct request *);
+
 /* daemon/ops/document.c */
 int document_openapi(struct request *);
 int document_docs(struct request *);

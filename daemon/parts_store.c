@@ -72,12 +72,15 @@ int
 parts_open_keys(struct parts *p)
 {
     struct digest_error err;
+    struct digest_keys *keys;
     struct kt_arena arena;
     struct call call;
     bool missing = false, empty = false;
     const char *path = p->settings->digest_key_file;
-    if (digest_keys_read(path, &p->svc.keys, &missing, &err))
+    if (digest_keys_read(path, &keys, &missing, &err)) {
+        p->svc.keys = keys;
         return EX_OK;
+    }
     if (!missing)
         return parts_fail(EX_NOPERM, err.text);
     parts_begin_call(p, &call, &arena);
@@ -92,8 +95,9 @@ parts_open_keys(struct parts *p)
                  path);
         return parts_fail(EX_CONFIG, err.text);
     }
-    if (!digest_keys_create(path, &p->svc.keys, &err))
+    if (!digest_keys_create(path, &keys, &err))
         return parts_fail(EX_CANTCREAT, err.text);
+    p->svc.keys = keys;
     log_line(LOG_LEVEL_NOTICE, "key.created", "file=%s fingerprint=%s", path,
              digest_keys_fingerprint(p->svc.keys, 0));
     return EX_OK;

@@ -6,7 +6,7 @@
 
 #include "daemon/transport/http_head.h"
 
-enum { SEGMENTS_MAX = 6, NAMES = 64 };
+enum { SEGMENTS_MAX = 6, NAMES = 128 };
 
 /* A path of the table, cut at its slashes; a segment in braces is a parameter. */
 struct pattern {

@@ -21,6 +21,8 @@ struct index;
 struct journal;
 struct metrics;
 struct inflight;
+struct rekeys;
+struct rotation;
 struct signer;
 struct store;
 struct unsettled;
@@ -54,13 +56,17 @@ struct service {
     /* Why the store may have forgotten what was revoked: nothing is accepted, nothing changed.
      * NULL: it has not. */
     _Atomic(const char *) quarantine;
-    struct digest_keys *keys;
+    /* The digest keys in force: read once for whatever belongs together. Rotation puts others here,
+     * and keeps those that were here before until the end. */
+    struct digest_keys *_Atomic keys;
     struct signer *signer;
     struct committer *committer;
     struct inflight *inflight;
     struct unsettled *unsettled; /* NULL: nobody looks after it */
     struct account_cache *accounts; /* NULL: the store is asked each time */
     struct used *used;
+    struct rekeys *rekeys; /* NULL: nobody makes digests anew */
+    struct rotation *rotation;
     struct workers *workers;
     struct backup *backup;
     struct metrics *metrics; /* NULL: nothing is counted (tests) */

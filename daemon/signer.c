@@ -8,22 +8,19 @@
 #include "client/proto/check.h"
 #include "client/proto/json.h"
 #include "client/proto/wipe.h"
-#include "daemon/conf.h"
-#include "daemon/model/keyfile.h"
+#include "daemon/signer_file.h"
 
 #include <errno.h>
 #include <openssl/bn.h>
-#include <openssl/core_names.h>
 #include <openssl/ec.h>
 #include <openssl/evp.h>
-#include <openssl/pem.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 enum {
-    COORDINATE = 32,          /* bytes of x, y, r and s on P-256 */
+    COORDINATE = SIGNER_COORDINATE,
     JWT_MAX = 64 * 1024,
     REUSE_MS = 60 * 1000,     /* how long the signed form of a token may be used again */
     SLOTS = 16384,            /* signed forms kept by one thread */
@@ -38,124 +35,90 @@ struct slot {
     size_t n;
 };
 
-struct signer {
-    EVP_PKEY *key;
-    char kid[KT_B64URL_LEN(32) + 1]; /* RFC 7638 thumbprint */
-    char x[KT_B64URL_LEN(COORDINATE) + 1], y[KT_B64URL_LEN(COORDINATE) + 1];
-    char *issuer, *audience;
-    int64_t lifetime_ms;
+/* Immutable once in force. */
+struct signing {
+    struct signer_keys keys;
     char head[256]; /* base64url of the protected header, with its dot */
-    pthread_key_t slots; /* of each thread */
     struct kt_arena arena;
     struct kt_value jwks;
+    struct signing *before;
+    unsigned rotations; /* how many there are before it */
 };
 
-/* --- the key's file ----------------------------------------------------------------------- */
+struct signer {
+    char *path;
+    char *issuer, *audience;
+    int64_t lifetime_ms;
+    pthread_key_t slots; /* of each thread */
+    pthread_mutex_t lock; /* held by whoever makes others */
+    struct signing *_Atomic now;
+};
+
+/* --- the keys in force -------------------------------------------------------------------- */
 
 static bool
-write_key(const char *path, EVP_PKEY *key, char *err)
-{
-    char *pem = NULL;
-    BIO *bio = BIO_new(BIO_s_secmem());
-    bool ok = bio && PEM_write_bio_PKCS8PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL) == 1;
-    long n = ok ? BIO_get_mem_data(bio, &pem) : 0;
-    errno = ENOMEM;
-    ok = n > 0 && keyfile_create(path, pem, (size_t)n);
-    if (!ok)
-        snprintf(err, SIGNER_ERROR_MAX, "%s: cannot write the signing key: %s", path,
-                 strerror(errno));
-    if (n > 0)
-        kt_wipe(pem, (size_t)n);
-    BIO_free(bio);
-    return ok;
-}
-
-static EVP_PKEY *
-make_key(const char *path, char *err)
-{
-    EVP_PKEY *key = EVP_EC_gen("P-256");
-    if (!key) {
-        snprintf(err, SIGNER_ERROR_MAX, "%s: cannot make a P-256 key", path);
-        return NULL;
-    }
-    if (write_key(path, key, err))
-        return key;
-    EVP_PKEY_free(key);
-    return NULL;
-}
-
-static EVP_PKEY *
-read_key(const char *path, char *err)
-{
-    struct conf_error why;
-    if (!conf_check_secret_file(path, &why)) {
-        snprintf(err, SIGNER_ERROR_MAX, "%s", why.text);
-        return NULL;
-    }
-    FILE *f = fopen(path, "re");
-    EVP_PKEY *key = f ? PEM_read_PrivateKey(f, NULL, NULL, NULL) : NULL;
-    if (f)
-        fclose(f);
-    if (key && EVP_PKEY_is_a(key, "EC") && EVP_PKEY_get_bits(key) == 256)
-        return key;
-    snprintf(err, SIGNER_ERROR_MAX, "%s: not a P-256 private key in PEM", path);
-    EVP_PKEY_free(key);
-    return NULL;
-}
-
-/* --- the public half ---------------------------------------------------------------------- */
-
-static bool
-coordinate(EVP_PKEY *key, const char *name, char *text)
-{
-    BIGNUM *n = NULL;
-    unsigned char b[COORDINATE];
-    bool ok = EVP_PKEY_get_bn_param(key, name, &n) == 1 &&
-              BN_bn2binpad(n, b, sizeof b) == (int)sizeof b;
-    BN_free(n);
-    if (ok)
-        kt_b64url_encode(b, sizeof b, text);
-    return ok;
-}
-
-/* RFC 7638: SHA-256 over the required members in order, without white space. */
-static bool
-thumbprint(struct signer *s)
-{
-    char text[256];
-    unsigned char sum[32];
-    int n = snprintf(text, sizeof text,
-                     "{\"crv\":\"P-256\",\"kty\":\"EC\",\"x\":\"%s\",\"y\":\"%s\"}", s->x, s->y);
-    if (EVP_Digest(text, (size_t)n, sum, NULL, EVP_sha256(), NULL) != 1)
-        return false;
-    kt_b64url_encode(sum, sizeof sum, s->kid);
-    return true;
-}
-
-static bool
-make_head(struct signer *s)
+make_head(struct signing *now)
 {
     char text[160];
     int n = snprintf(text, sizeof text, "{\"alg\":\"ES256\",\"kid\":\"%s\",\"typ\":\"JWT\"}",
-                     s->kid);
-    if (KT_B64URL_LEN((size_t)n) + 2 > sizeof s->head)
+                     now->keys.publics[0].kid);
+    if (KT_B64URL_LEN((size_t)n) + 2 > sizeof now->head)
         return false;
-    size_t used = kt_b64url_encode(text, (size_t)n, s->head);
-    memcpy(s->head + used, ".", 2);
+    size_t used = kt_b64url_encode(text, (size_t)n, now->head);
+    memcpy(now->head + used, ".", 2);
     return true;
 }
 
 static bool
-make_jwks(struct signer *s)
+make_jwks(struct signing *now)
 {
-    kt_arena_init(&s->arena, 64 * 1024);
-    struct kt_str text = kt_arena_printf(
-        &s->arena,
-        "{\"keys\":[{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"%s\",\"y\":\"%s\",\"use\":\"sig\","
-        "\"alg\":\"ES256\",\"kid\":\"%s\"}]}",
-        s->x, s->y, s->kid);
+    struct kt_buf text;
     struct kt_json_error why;
-    return text.p && kt_json_read(text, &s->arena, NULL, &s->jwks, &why) == 0;
+    kt_buf_init(&text, 16 * 1024);
+    kt_buf_puts(&text, "{\"keys\":[");
+    for (size_t i = 0; i < now->keys.n; i++) {
+        const struct signer_public *p = &now->keys.publics[i];
+        kt_buf_printf(&text,
+                      "%s{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"%s\",\"y\":\"%s\","
+                      "\"use\":\"sig\",\"alg\":\"ES256\",\"kid\":\"%s\"}",
+                      i == 0 ? "" : ",", p->x, p->y, p->kid);
+    }
+    kt_buf_puts(&text, "]}");
+    kt_arena_init(&now->arena, 64 * 1024);
+    struct kt_str whole = kt_arena_str(&now->arena, kt_buf_str(&text));
+    bool ok = !text.failed && whole.p &&
+              kt_json_read(whole, &now->arena, NULL, &now->jwks, &why) == 0;
+    kt_buf_done(&text);
+    return ok;
+}
+
+static void
+signing_free(struct signing *now)
+{
+    while (now) {
+        struct signing *before = now->before;
+        EVP_PKEY_free(now->keys.key);
+        kt_arena_done(&now->arena);
+        free(now);
+        now = before;
+    }
+}
+
+/* Takes keys->key over, in any case. NULL: err. */
+static struct signing *
+signing_new(const struct signer_keys *keys, char *err)
+{
+    struct signing *now = calloc(1, sizeof *now);
+    if (now) {
+        now->keys = *keys;
+        if (make_head(now) && make_jwks(now))
+            return now;
+        signing_free(now);
+    } else {
+        EVP_PKEY_free(keys->key);
+    }
+    snprintf(err, SIGNER_ERROR_MAX, "no memory for the signing key");
+    return NULL;
 }
 
 static void
@@ -175,29 +138,40 @@ free_slots(void *memory)
     free(slots);
 }
 
+static struct signing *
+open_keys(const char *path, char *err)
+{
+    struct signer_keys keys;
+    bool fresh = access(path, F_OK) != 0 && errno == ENOENT;
+    if (!fresh)
+        return signer_file_read(path, &keys, err) ? signing_new(&keys, err) : NULL;
+    if (!signer_keys_make(&keys, err))
+        return NULL;
+    if (signer_file_write(path, &keys, false, err))
+        return signing_new(&keys, err);
+    EVP_PKEY_free(keys.key);
+    return NULL;
+}
+
 bool
 signer_open(const struct signer_options *options, struct signer **ret, char *err)
 {
     struct signer *s = calloc(1, sizeof *s);
-    if (!s) {
-        snprintf(err, SIGNER_ERROR_MAX, "out of memory");
+    snprintf(err, SIGNER_ERROR_MAX, "out of memory");
+    if (!s)
         return false;
-    }
-    bool fresh = access(options->path, F_OK) != 0 && errno == ENOENT;
-    s->key = fresh ? make_key(options->path, err) : read_key(options->path, err);
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_key_create(&s->slots, free_slots);
+    s->path = strdup(options->path);
     s->issuer = strdup(options->issuer);
     s->audience = strdup(options->audience);
     s->lifetime_ms = options->lifetime_ms;
-    pthread_key_create(&s->slots, free_slots);
-    if (s->key && s->issuer && s->audience &&
-        coordinate(s->key, OSSL_PKEY_PARAM_EC_PUB_X, s->x) &&
-        coordinate(s->key, OSSL_PKEY_PARAM_EC_PUB_Y, s->y) && thumbprint(s) && make_head(s) &&
-        make_jwks(s)) {
+    if (s->path && s->issuer && s->audience)
+        s->now = open_keys(options->path, err);
+    if (s->now) {
         *ret = s;
         return true;
     }
-    if (s->key)
-        snprintf(err, SIGNER_ERROR_MAX, "%s: the key cannot be used", options->path);
     signer_free(s);
     return false;
 }
@@ -207,24 +181,133 @@ signer_free(struct signer *s)
 {
     if (!s)
         return;
-    EVP_PKEY_free(s->key);
+    signing_free(s->now);
+    free(s->path);
     free(s->issuer);
     free(s->audience);
     pthread_key_delete(s->slots);
-    kt_arena_done(&s->arena);
+    pthread_mutex_destroy(&s->lock);
     free(s);
+}
+
+/* --- rotating ----------------------------------------------------------------------------- */
+
+/* Retired keys that still verify something, but the one with this id. False: too many. */
+static bool
+add_retired(struct signer_keys *keys, const struct signer_keys *from, int64_t now_ms,
+            const char *but)
+{
+    for (size_t i = 1; i < from->n; i++) {
+        if (from->publics[i].until_ms <= now_ms || strcmp(from->publics[i].kid, but) == 0)
+            continue;
+        if (keys->n == SIGNER_KEYS_MAX)
+            return false;
+        keys->publics[keys->n++] = from->publics[i];
+    }
+    return true;
+}
+
+/* Whoever reads the ones that were in force may go on doing so: they live until the end. */
+static bool
+put_in_force(struct signer *s, struct signing *next)
+{
+    struct signing *before = s->now;
+    next->before = before;
+    next->rotations = before->rotations + 1;
+    s->now = next;
+    return true;
+}
+
+static bool
+too_many(const struct signing *now, char *err)
+{
+    bool many = now->rotations == SIGNER_ROTATIONS_MAX;
+    if (many)
+        snprintf(err, SIGNER_ERROR_MAX, "changed %d times since the start; restart first",
+                 SIGNER_ROTATIONS_MAX);
+    return many;
+}
+
+static bool
+rotate(struct signer *s, int64_t now_ms, char *err)
+{
+    const struct signing *now = s->now;
+    struct signer_keys keys;
+    if (too_many(now, err) || !signer_keys_make(&keys, err))
+        return false;
+    keys.publics[keys.n] = now->keys.publics[0];
+    keys.publics[keys.n++].until_ms = now_ms + SIGNER_LIFETIME_MAX_MS + SIGNER_LEEWAY_MS;
+    if (!add_retired(&keys, &now->keys, now_ms, "")) {
+        EVP_PKEY_free(keys.key);
+        snprintf(err, SIGNER_ERROR_MAX, "%d keys are published already; accepted: at most that "
+                 "many; a day after its rotation a key is not needed any more", SIGNER_KEYS_MAX);
+        return false;
+    }
+    EVP_PKEY_up_ref(keys.key);
+    struct signing *next = signing_new(&keys, err);
+    bool ok = next && signer_file_write(s->path, &keys, true, err) && put_in_force(s, next);
+    EVP_PKEY_free(keys.key);
+    if (!ok)
+        signing_free(next);
+    return ok;
+}
+
+bool
+signer_rotate(struct signer *s, int64_t now_ms, char *err)
+{
+    pthread_mutex_lock(&s->lock);
+    bool ok = rotate(s, now_ms, err);
+    pthread_mutex_unlock(&s->lock);
+    return ok;
+}
+
+/* Without those that verify nothing any more, or that nobody shall verify anything with. */
+static bool
+drop(struct signer *s, int64_t now_ms, const char *but, char *err)
+{
+    const struct signing *now = s->now;
+    struct signer_keys keys = { .key = now->keys.key, .n = 1 };
+    if (too_many(now, err))
+        return false;
+    keys.publics[0] = now->keys.publics[0];
+    (void)add_retired(&keys, &now->keys, now_ms, but); /* they were not too many before */
+    if (keys.n == now->keys.n)
+        return true;
+    EVP_PKEY_up_ref(keys.key);
+    struct signing *next = signing_new(&keys, err);
+    if (next && signer_file_write(s->path, &keys, true, err))
+        return put_in_force(s, next);
+    signing_free(next);
+    return false;
+}
+
+bool
+signer_withdraw(struct signer *s, const char *kid, int64_t now_ms, char *err)
+{
+    pthread_mutex_lock(&s->lock);
+    bool ok = drop(s, now_ms, kid, err);
+    pthread_mutex_unlock(&s->lock);
+    return ok;
+}
+
+const struct signer_keys *
+signer_keys(const struct signer *s)
+{
+    const struct signing *now = s->now;
+    return &now->keys;
 }
 
 const struct kt_value *
 signer_jwks(const struct signer *s)
 {
-    return &s->jwks;
+    const struct signing *now = s->now;
+    return &now->jwks;
 }
 
 const char *
 signer_kid(const struct signer *s)
 {
-    return s->kid;
+    return signer_keys(s)->publics[0].kid;
 }
 
 /* --- signing ------------------------------------------------------------------------------ */
@@ -283,12 +366,12 @@ der_to_raw(const unsigned char *der, size_t n, unsigned char raw[2 * COORDINATE]
 }
 
 static bool
-sign(const struct signer *s, struct kt_str input, unsigned char raw[2 * COORDINATE])
+sign(const struct signing *now, struct kt_str input, unsigned char raw[2 * COORDINATE])
 {
     unsigned char der[128];
     size_t n = sizeof der;
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-    bool ok = ctx && EVP_DigestSignInit(ctx, NULL, EVP_sha256(), NULL, s->key) == 1 &&
+    bool ok = ctx && EVP_DigestSignInit(ctx, NULL, EVP_sha256(), NULL, now->keys.key) == 1 &&
               EVP_DigestSign(ctx, der, &n, (const unsigned char *)input.p, input.n) == 1 &&
               der_to_raw(der, n, raw);
     EVP_MD_CTX_free(ctx);
@@ -315,9 +398,10 @@ make_jwt(const struct signer *s, const struct index_hit *hit, int64_t token_expi
     unsigned char raw[2 * COORDINATE];
     kt_buf_init(&claims, JWT_MAX);
     put_claims(&claims, s, hit, now_ms / 1000, end / 1000);
-    kt_buf_puts(out, s->head);
+    const struct signing *now = s->now;
+    kt_buf_puts(out, now->head);
     put_base64url(out, claims.p, claims.n);
-    bool ok = !claims.failed && !out->failed && sign(s, kt_buf_str(out), raw);
+    bool ok = !claims.failed && !out->failed && sign(now, kt_buf_str(out), raw);
     kt_buf_done(&claims);
     if (!ok)
         return false;

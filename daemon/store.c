@@ -22,8 +22,7 @@ enum { GATE_MS = 250 };
 struct store {
     struct kaiten_storage plugin;
     void *instance;
-    const struct digest_keys *keys;
-    unsigned char tags[DIGEST_KEYS_MAX][SEAL_TAG];
+    const struct digest_keys *_Atomic keys;
     unsigned threads; /* what the plugin can take */
     _Atomic uint64_t gets, scans, applies, batches;
     pthread_mutex_t checking;
@@ -48,19 +47,16 @@ store_new(const struct kaiten_storage *plugin, void *take_instance, unsigned thr
     return s;
 }
 
-/* The first digits of a key's public fingerprint tell which key sealed a record. */
-static void
-tag_of(const struct digest_keys *keys, size_t i, unsigned char tag[SEAL_TAG])
-{
-    memcpy(tag, digest_keys_fingerprint(keys, i), SEAL_TAG);
-}
-
 void
 store_set_keys(struct store *s, const struct digest_keys *keys)
 {
     s->keys = keys;
-    for (size_t i = 0; i < digest_keys_count(keys); i++)
-        tag_of(keys, i, s->tags[i]);
+}
+
+const struct digest_keys *
+store_keys(const struct store *s)
+{
+    return s->keys;
 }
 
 void
@@ -124,46 +120,71 @@ unlock(struct store *s)
 
 /* --- sealing ------------------------------------------------------------------------------ */
 
+/* The first digits of a key's public fingerprint tell which key sealed a record. */
+static const char *
+tag_of(const struct digest_keys *keys, size_t i)
+{
+    return digest_keys_fingerprint(keys, i);
+}
+
 static void
-seal_mac(const struct store *s, size_t i, struct kt_str key, struct kt_str payload,
+seal_mac(const struct digest_keys *keys, size_t i, struct kt_str key, struct kt_str payload,
          unsigned char mac[DIGEST_MAC_BYTES])
 {
-    const struct kt_str parts[] = { key, { (const char *)s->tags[i], SEAL_TAG }, payload };
-    digest_record_mac(s->keys, i, parts, 3, mac);
+    const struct kt_str parts[] = { key, { tag_of(keys, i), SEAL_TAG }, payload };
+    digest_record_mac(keys, i, parts, 3, mac);
 }
 
 static struct kt_str
-seal(const struct store *s, struct kt_arena *arena, struct kt_str key, struct kt_str payload)
+seal(const struct digest_keys *keys, struct kt_arena *arena, struct kt_str key,
+     struct kt_str payload)
 {
     unsigned char *p = kt_arena_alloc(arena, SEAL_HEAD + payload.n);
     if (!p)
         return (struct kt_str){ NULL, 0 };
     p[0] = SEAL_FORMAT;
-    memcpy(p + 1, s->tags[0], SEAL_TAG);
-    seal_mac(s, 0, key, payload, p + 1 + SEAL_TAG);
+    memcpy(p + 1, tag_of(keys, 0), SEAL_TAG);
+    seal_mac(keys, 0, key, payload, p + 1 + SEAL_TAG);
     memcpy(p + SEAL_HEAD, payload.p, payload.n);
     return (struct kt_str){ (const char *)p, SEAL_HEAD + payload.n };
 }
 
-/* False: no record of ours, or somebody changed it. */
 static bool
-unseal(const struct store *s, struct kt_str key, struct kt_str sealed, struct kt_str *ret_payload)
+unseal_with(const struct digest_keys *keys, struct kt_str key, struct kt_str sealed,
+            struct kt_str *ret_payload, size_t *ret_key)
 {
     const unsigned char *p = (const unsigned char *)sealed.p;
     if (sealed.n < SEAL_HEAD || p[0] != SEAL_FORMAT)
         return false;
     struct kt_str payload = { sealed.p + SEAL_HEAD, sealed.n - SEAL_HEAD };
-    for (size_t i = 0; i < digest_keys_count(s->keys); i++) {
-        if (memcmp(p + 1, s->tags[i], SEAL_TAG) != 0)
+    for (size_t i = 0; i < digest_keys_count(keys); i++) {
+        if (memcmp(p + 1, tag_of(keys, i), SEAL_TAG) != 0)
             continue;
         unsigned char mac[DIGEST_MAC_BYTES];
-        seal_mac(s, i, key, payload, mac);
+        seal_mac(keys, i, key, payload, mac);
         if (!digest_equal(mac, p + 1 + SEAL_TAG, sizeof mac))
             continue;
         *ret_payload = payload;
+        *ret_key = i;
         return true;
     }
     return false;
+}
+
+/* False: no record of ours, or somebody changed it. One that was sealed with a key of a moment ago
+ * is no reason to think so. */
+static bool
+unseal(const struct store *s, struct kt_str key, struct kt_str sealed, struct kt_str *ret_payload,
+       size_t *ret_key)
+{
+    const struct digest_keys *keys = s->keys;
+    while (!unseal_with(keys, key, sealed, ret_payload, ret_key)) {
+        const struct digest_keys *now = s->keys;
+        if (now == keys)
+            return false;
+        keys = now;
+    }
+    return true;
 }
 
 /* --- reading ------------------------------------------------------------------------------ */
@@ -230,16 +251,18 @@ get_row(struct kaiten_emit *base, struct kaiten_bytes key, struct kaiten_bytes v
 {
     struct get_emit *e = (struct get_emit *)base;
     struct kt_str k = as_str(key), payload;
+    size_t sealed_by;
     for (size_t i = 0; i < e->n; i++) {
         if (e->rows[i].value.p || !kt_str_eq(k, e->keys[i]))
             continue;
-        if (!unseal(e->store, k, as_str(value), &payload)) {
+        if (!unseal(e->store, k, as_str(value), &payload, &sealed_by)) {
             e->result = fail_cause(e->call, KT_INTERNAL, NULL,
                                    "a stored record of space '%c' does not authenticate", k.p[0]);
             return false;
         }
         e->rows[i].value = kt_arena_str(e->call->arena, payload);
         e->rows[i].revision = revision;
+        e->rows[i].sealed_by = sealed_by;
         if (!e->rows[i].value.p) {
             e->result = fail_memory(e->call);
             return false;
@@ -290,7 +313,7 @@ scan_row(struct kaiten_emit *base, struct kaiten_bytes key, struct kaiten_bytes 
 {
     struct scan_emit *e = (struct scan_emit *)base;
     struct store_row row = { .key = as_str(key), .revision = revision };
-    if (unseal(e->store, row.key, as_str(value), &row.value))
+    if (unseal(e->store, row.key, as_str(value), &row.value, &row.sealed_by))
         e->result = e->each(e->ctx, &row);
     else
         e->result = fail_cause(e->call, KT_INTERNAL, NULL,
@@ -346,7 +369,7 @@ change_row(struct kaiten_emit *base, struct kaiten_bytes key, struct kaiten_byte
 {
     struct change_emit *e = (struct change_emit *)base;
     struct store_row row = { .key = as_str(key), .revision = revision };
-    if (!value.p || unseal(e->store, row.key, as_str(value), &row.value))
+    if (!value.p || unseal(e->store, row.key, as_str(value), &row.value, &row.sealed_by))
         e->result = e->each(e->ctx, &row);
     else
         e->result = fail(e->call, KT_INTERNAL, NULL,
@@ -542,11 +565,13 @@ batch_effect(struct batch *b, enum effect_type type)
 bool
 store_seal(struct store *s, struct batch *b)
 {
+    if (!b->keys)
+        b->keys = s->keys;
     for (size_t i = 0; i < b->nwrites; i++) {
         struct kaiten_write *w = &b->writes[i];
         if (w->type != KAITEN_SET)
             continue;
-        struct kt_str sealed = seal(s, b->arena, as_str(w->key), as_str(w->value));
+        struct kt_str sealed = seal(b->keys, b->arena, as_str(w->key), as_str(w->value));
         if (!sealed.p)
             return false;
         w->value = (struct kaiten_bytes){ sealed.p, sealed.n };

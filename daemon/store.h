@@ -15,9 +15,11 @@ struct plugin;
 struct store;
 
 /* Takes an opened instance of the plugin; keys are borrowed and may be set later, before the first
- * record is read. NULL: no memory. */
+ * record is read. Other ones may take their place at any time, which know those from before: what
+ * was sealed with them until then stays readable. NULL: no memory. */
 struct store *store_new(const struct kaiten_storage *, void *take_instance, unsigned threads);
 void store_set_keys(struct store *, const struct digest_keys *);
+const struct digest_keys *store_keys(const struct store *); /* those in force */
 
 /* Closes the instance. NULL allowed. */
 void store_free(struct store *);
@@ -32,6 +34,7 @@ bool store_has_outsiders(const struct store *);
 struct store_row {
     struct kt_str key, value; /* value.p NULL: there is no such row. In the call's arena. */
     uint64_t revision;
+    size_t sealed_by; /* with which of the keys in force; 0: the current one */
 };
 
 /* Looks up n keys; rows[i] belongs to keys[i]. Blocks. 0, KT_UNAVAILABLE or KT_INTERNAL. */
@@ -123,6 +126,9 @@ struct effect {
     int64_t expires_ms;  /* 0: never */
     int64_t until_ms;    /* REVOKE, EXPIRY: when it would have ended anyway; 0: never */
     uint32_t last_used;  /* TOKEN: seconds since 1970; 0: never */
+    /* REVOKE, EXPIRY: what the digest was under keys from before; in the arena of the batch. */
+    const unsigned char (*former)[32];
+    size_t nformer;
     bool whole;          /* REVOKE: the token of the account, not only this secret of it */
     uint32_t number, list; /* the committer's own */
 };
@@ -142,6 +148,9 @@ struct batch {
     bool urgent; /* a revocation, or what it needs: also written when the disk is full */
     bool failed;
     bool sealed; /* by store_seal */
+    /* What its digests were made with, and its values are sealed with. NULL: not decided yet. Once
+     * others are in force the committer has the operation run again. */
+    const struct digest_keys *keys;
     struct kt_arena *arena;
 };
 

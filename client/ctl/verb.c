@@ -39,6 +39,10 @@ const struct verb verbs[] = {
     { NULL, "backup", .op = KT_OP_STORE_BACKUP, .http_op = -1,
       .flags = VERB_BACKUP | VERB_LONG, .words = { DIRECTORY } },
     { "storage", "check", .op = KT_OP_STORE_CHECK, .http_op = -1, .flags = VERB_LONG },
+    { "key", "list", .op = KT_OP_KEY_LIST, .http_op = -1, .flags = VERB_LONG },
+    { "key", "rotate", .op = KT_OP_KEY_ROTATE, .http_op = -1, .words = { "kind" } },
+    { "key", "retire", .op = KT_OP_KEY_RETIRE, .http_op = -1, .flags = VERB_LONG,
+      .words = { "key" }, .done = "Key taken out." },
     { NULL, "call", .op = -1, .http_op = -1, .flags = VERB_CALL | VERB_RAW },
     { NULL, "describe", .op = KT_OP_DESCRIBE, .http_op = -1, .flags = VERB_RAW },
 };
@@ -51,7 +55,7 @@ static const struct {
 } groups[] = {
     { "account", "account" }, { "accounts", "account" }, { "service-accounts", "account" },
     { "service-account", "account" }, { "token", "token" }, { "tokens", "token" },
-    { "storage", "storage" },
+    { "storage", "storage" }, { "key", "key" }, { "keys", "key" },
 }, names[] = {
     { "ls", "list" }, { "rm", "delete" }, { "show", "get" }, { "mint", "create" },
     { "new", "create" },
@@ -123,6 +127,10 @@ const char *
 verb_word_label(const struct verb *verb, size_t word)
 {
     const char *member = verb->words[word];
+    if (strcmp(member, "kind") == 0)
+        return "KIND";
+    if (strcmp(member, "key") == 0)
+        return "KEY";
     if (strcmp(member, DIRECTORY) == 0)
         return "DIR";
     if (strcmp(member, ACCOUNT) == 0)

@@ -25,6 +25,12 @@ is_error_form(struct kt_str s)
     return kt_str_is(s, "pair") || kt_str_is(s, "problem");
 }
 
+static bool
+is_key_kind(struct kt_str s)
+{
+    return kt_str_is(s, "digest") || kt_str_is(s, "signing");
+}
+
 /* A member that clients send back because we gave it to them: checked, and dropped. */
 #define IGNORED(wire, t, ...) \
     { .name = (wire), .type = (t), .flags = KT_READONLY, .doc = "Read-only.", __VA_ARGS__ }
@@ -358,6 +364,18 @@ static const struct kt_field store_read_in[] = {
     END
 };
 
+static const struct kt_field key_rotate_in[] = {
+    KT_FIELD(struct kt_in_key, kind, "kind", .flags = KT_REQUIRED, .valid = is_key_kind,
+             .expected = "expected one of digest, signing",
+             .doc = "\"digest\": of tokens and records; \"signing\": of JWTs."),
+    END
+};
+
+static const struct kt_field key_retire_in[] = {
+    KT_FIELD(struct kt_in_key, key, "key", .flags = KT_REQUIRED, .doc = "Its id in key.list."),
+    END
+};
+
 /* Bodies have the names of what they ask for: a ServiceAccount that was read can be sent back. */
 static const struct kt_shape in_nothing = SHAPE(union kt_in, "Nothing", nothing);
 static const struct kt_shape in_account_list =
@@ -383,6 +401,8 @@ static const struct kt_shape in_store_read =
     SHAPE(struct kt_in_backup, "StoreRead", store_read_in);
 static const struct kt_shape in_store_drop =
     SHAPE(struct kt_in_backup, "StoreDrop", store_drop_in);
+static const struct kt_shape in_key_rotate = SHAPE(struct kt_in_key, "KeyRotate", key_rotate_in);
+static const struct kt_shape in_key_retire = SHAPE(struct kt_in_key, "KeyRetire", key_retire_in);
 static const struct kt_shape in_hello = SHAPE(struct kt_in_hello, "Hello", hello_in);
 
 /* --- how it is refused -------------------------------------------------------------------- */
@@ -456,6 +476,25 @@ static const struct kt_op_error token_validate_errors[] = {
     { KT_UNAVAILABLE, "Server.Quarantined",
       "no token is accepted and nothing can be changed until the operator has accepted the state "
       "of the store" },
+    LAST
+};
+
+#define KEY_FILE \
+    { KT_UNAVAILABLE, "Key.File", "the file of the keys cannot be written, or was changed" }, \
+    { KT_CONFLICT, "Key.TooMany", "the keys have changed 256 times since the start; restart first" }
+
+static const struct kt_op_error key_rotate_errors[] = {
+    KEY_FILE,
+    { KT_CONFLICT, "Key.SharedStore",
+      "the other daemons of this store would not know the fresh key" },
+    LAST
+};
+
+static const struct kt_op_error key_retire_errors[] = {
+    KEY_FILE,
+    { KT_NOT_FOUND, "Key.NotFound", "there is no key 0123abcd" },
+    { KT_CONFLICT, "Key.Current", "key 0123abcd is the current one; rotate first" },
+    { KT_CONFLICT, "Key.InUse", "12 records are sealed with key 0123abcd" },
     LAST
 };
 
@@ -639,6 +678,19 @@ const struct kt_op_spec kt_op_specs[KT_OP_COUNT] = {
     [KT_OP_STORE_DROP] = {
         .name = "store.drop", .socket = true, .in = &in_store_drop,
         .doc = "Remove that copy; root and the daemon's user.",
+    },
+    [KT_OP_KEY_LIST] = {
+        .name = "key.list", .socket = true, .in = &in_nothing, .loose = true,
+        .doc = "The daemon's own keys, and what depends on them; root and the daemon's user.",
+    },
+    [KT_OP_KEY_ROTATE] = {
+        .name = "key.rotate", .socket = true, .in = &in_key_rotate, .loose = true,
+        .errors = key_rotate_errors,
+        .doc = "Put a fresh key in force, retire the one before; root and the daemon's user.",
+    },
+    [KT_OP_KEY_RETIRE] = {
+        .name = "key.retire", .socket = true, .in = &in_key_retire, .errors = key_retire_errors,
+        .doc = "Take a retired key out, once nothing depends on it; root and the daemon's user.",
     },
     [KT_OP_PING] = {
         .name = "kaiten.ping", .socket = true, .in = &in_nothing, .out = &kt_shape_health,

@@ -113,6 +113,11 @@ struct kt_in_backup {
     int64_t file, offset; /* store.read */
 };
 
+struct kt_in_key {
+    struct kt_str kind; /* key.rotate: digest or signing */
+    struct kt_str key;  /* key.retire: id of a digest key, or kid of a signing key */
+};
+
 union kt_in {
     struct kt_in_page page;
     struct kt_in_account account;
@@ -121,6 +126,7 @@ union kt_in {
     struct kt_in_verify_many verify_many;
     struct kt_in_hello hello;
     struct kt_in_backup backup;
+    struct kt_in_key key;
 };
 
 /* An answer that is sent as it is. */
@@ -172,6 +178,9 @@ enum kt_op_id {
     KT_OP_STORE_BACKUP,
     KT_OP_STORE_READ,
     KT_OP_STORE_DROP,
+    KT_OP_KEY_LIST,
+    KT_OP_KEY_ROTATE,
+    KT_OP_KEY_RETIRE,
     KT_OP_PING,
     KT_OP_HELLO,
     KT_OP_DESCRIBE,

@@ -9,6 +9,7 @@
 #include "daemon/model/blake2b.h"
 #include "daemon/model/keyfile.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sodium.h>
@@ -40,6 +41,7 @@ struct key {
     struct blake2b_key record_blake;
     char id[DIGEST_ID_MAX + 1];
     char fingerprint[DIGEST_FINGERPRINT_MAX];
+    uint32_t tag; /* of the fingerprint */
 };
 
 /* From sodium_malloc: guarded, left out of dumps, wiped when freed. */
@@ -119,6 +121,8 @@ key_finish(struct key *key)
     derive(key, USE_FINGERPRINT, mark);
     sodium_bin2hex(key->fingerprint, sizeof(key->fingerprint), mark,
                    (sizeof(key->fingerprint) - 1) / 2);
+    memcpy(&key->tag, mark, sizeof(key->tag));
+    key->tag = key->tag == 0 ? 1 : be32toh(key->tag);
     kt_wipe(mark, sizeof(mark));
     kt_wipe(record, sizeof(record));
 }
@@ -263,7 +267,18 @@ digest_keys_read(const char *path, struct digest_keys **ret, bool *ret_missing,
     return true;
 }
 
-/* A fresh line into keys->file. */
+/* The line of a key, at the end of the n bytes of keys->file. */
+static size_t
+put_line(struct digest_keys *keys, size_t n, const struct key *key)
+{
+    char *p = keys->file + n;
+    size_t used = (size_t)snprintf(p, LINE_MAX_BYTES, "%s%s ", line_head, key->id);
+    used += kt_b64url_encode(key->master, sizeof(key->master), p + used);
+    p[used++] = '\n';
+    return n + used;
+}
+
+/* The line of a fresh one. */
 static size_t
 make_line(struct digest_keys *keys)
 {
@@ -272,12 +287,7 @@ make_line(struct digest_keys *keys)
     randombytes_buf(id, sizeof(id));
     sodium_bin2hex(key->id, sizeof(key->id), id, sizeof(id));
     crypto_kdf_keygen(key->master);
-
-    char *p = keys->file;
-    size_t n = (size_t)snprintf(p, FILE_MAX, "%s%s ", line_head, key->id);
-    n += kt_b64url_encode(key->master, sizeof(key->master), p + n);
-    p[n++] = '\n';
-    return n;
+    return put_line(keys, 0, key);
 }
 
 bool
@@ -293,6 +303,68 @@ digest_keys_create(const char *path, struct digest_keys **ret, struct digest_err
     if (!made)
         return refuse(err, "%s: cannot be made: %s", path, strerror(saved));
     return digest_keys_read(path, ret, NULL, err);
+}
+
+/* --- rotating ----------------------------------------------------------------------------- */
+
+/* Somebody who has edited the file must not lose what he wrote. */
+static bool
+is_unchanged(const char *path, const struct digest_keys *keys, struct digest_error *err)
+{
+    struct digest_keys *there;
+    if (!digest_keys_read(path, &there, NULL, err))
+        return false;
+    bool same = there->n == keys->n;
+    for (size_t i = 0; same && i < keys->n; i++)
+        same = strcmp(there->keys[i].id, keys->keys[i].id) == 0 &&
+               digest_equal(there->keys[i].master, keys->keys[i].master, KEY_BYTES);
+    digest_keys_free(there);
+    return same || refuse(err, "%s: it says something else than the keys in force; restart first",
+                          path);
+}
+
+/* Writes a fresh key if there is to be one, then all keys but number without. */
+static bool
+write_anew(const char *path, const struct digest_keys *keys, bool fresh, size_t without,
+           struct digest_keys **ret, struct digest_error *err)
+{
+    if (!is_unchanged(path, keys, err))
+        return false;
+    struct digest_keys *scratch = keys_new(err);
+    if (scratch == NULL)
+        return false;
+    size_t n = 0, other;
+    do
+        n = fresh ? make_line(scratch) : 0;
+    while (fresh && digest_keys_find(keys, kt_str(scratch->keys[0].id), &other));
+    for (size_t i = 0; i < keys->n; i++)
+        if (i != without)
+            n = put_line(scratch, n, &keys->keys[i]);
+    bool written = keyfile_replace(path, scratch->file, n);
+    int saved = errno;
+    digest_keys_free(scratch);
+    if (!written)
+        return refuse(err, "%s: cannot be written: %s", path, strerror(saved));
+    return digest_keys_read(path, ret, NULL, err);
+}
+
+bool
+digest_keys_rotate(const char *path, const struct digest_keys *keys, struct digest_keys **ret,
+                   struct digest_error *err)
+{
+    if (keys->n == DIGEST_KEYS_MAX)
+        return refuse(err, "%s: it has %d keys already; accepted: at most %d; retire one first",
+                      path, (int)DIGEST_KEYS_MAX, (int)DIGEST_KEYS_MAX);
+    return write_anew(path, keys, true, DIGEST_KEYS_MAX, ret, err);
+}
+
+bool
+digest_keys_retire(const char *path, const struct digest_keys *keys, size_t i,
+                   struct digest_keys **ret, struct digest_error *err)
+{
+    if (i == 0 || i >= keys->n)
+        abort();
+    return write_anew(path, keys, false, i, ret, err);
 }
 
 bool
@@ -337,6 +409,12 @@ const char *
 digest_keys_fingerprint(const struct digest_keys *keys, size_t i)
 {
     return key_at(keys, i)->fingerprint;
+}
+
+uint32_t
+digest_keys_tag(const struct digest_keys *keys, size_t i)
+{
+    return key_at(keys, i)->tag;
 }
 
 void

@@ -37,6 +37,16 @@ bool digest_keys_read(const char *path, struct digest_keys **ret, bool *ret_miss
  * then reads it back. Only for an empty store: another key would silently kill every token. */
 bool digest_keys_create(const char *path, struct digest_keys **ret, struct digest_error *err);
 
+/* Writes the file anew with a fresh key before those that are in force, which retire by that; then
+ * reads it back. False also when the file says something else than these keys, and when there are
+ * DIGEST_KEYS_MAX already. The file is whole and synced at every instant. */
+bool digest_keys_rotate(const char *path, const struct digest_keys *, struct digest_keys **ret,
+                        struct digest_error *err);
+
+/* The same without the retired key i, which is not 0. */
+bool digest_keys_retire(const char *path, const struct digest_keys *, size_t i,
+                        struct digest_keys **ret, struct digest_error *err);
+
 /* Wipes. NULL allowed. */
 void digest_keys_free(struct digest_keys *);
 
@@ -52,6 +62,10 @@ bool digest_keys_find(const struct digest_keys *, struct kt_str id, size_t *ret)
 
 /* Public name of a key's value, safe to store and to log; hexadecimal. */
 const char *digest_keys_fingerprint(const struct digest_keys *, size_t i);
+
+/* The beginning of that as a number, for rows that say which key their digest was made with. Never
+ * 0, which stands for "not known". */
+uint32_t digest_keys_tag(const struct digest_keys *, size_t i);
 
 /* Keyed BLAKE2b-256 of a token with the current key, or with key i (i below the count). */
 void digest_token(const struct digest_keys *, struct kt_secret_view,

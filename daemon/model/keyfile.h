@@ -12,6 +12,10 @@
  * replaced. False: errno tells why, EEXIST for a file that is there. Any thread; blocks. */
 bool keyfile_create(const char *path, const void *bytes, size_t n);
 
+/* The same over a file that is there: whenever the process or the machine ends, one of the two is
+ * there, whole. False: errno, and which of them is not known. Any thread; blocks. */
+bool keyfile_replace(const char *path, const void *bytes, size_t n);
+
 /* Syncs the folder that a file is in, so that its name is there after a power cut. False: errno. */
 bool keyfile_sync_folder(const char *path);
 

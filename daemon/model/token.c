@@ -93,10 +93,27 @@ put_verdict(struct call *call, struct batch *b, const struct uuid *org,
         .expires_ms = expires_ms,
         .epoch = t->epoch,
         .revoked = revoked,
+        .key = t->key,
         .scopes = t->scopes,
         .nscopes = t->nscopes,
     };
     batch_set(b, token_row_digest(call->arena, digest), verdict_encode(call->arena, &v));
+}
+
+/* What the secret's digest was before: with the secret it ends under those names, too. */
+static void
+put_formers(struct batch *b, struct effect *e, const struct token_record *t, bool old)
+{
+    unsigned char(*former)[DIGEST_BYTES] =
+        kt_arena_alloc(b->arena, sizeof *former * DIGEST_KEYS_MAX);
+    if (!former) {
+        b->failed = true;
+        return;
+    }
+    for (size_t i = 0; i < t->nformer; i++)
+        if (t->former[i].old == old)
+            memcpy(former[e->nformer++], t->former[i].digest, DIGEST_BYTES);
+    e->former = (const unsigned char(*)[DIGEST_BYTES])former;
 }
 
 /* The row keeps the instant of the end, from which on it is kept for a while and then purged. */
@@ -110,6 +127,7 @@ revoke_digest(struct call *call, struct batch *b, const struct uuid *org,
     struct effect *e = batch_effect(b, EFFECT_REVOKE);
     memcpy(e->digest, digest, DIGEST_BYTES);
     e->until_ms = t->expires_ms;
+    put_formers(b, e, t, memcmp(digest, t->digest, DIGEST_BYTES) != 0);
     return e;
 }
 
@@ -145,11 +163,14 @@ add_digest(struct call *call, struct batch *b, const struct account_record *a,
 }
 
 static struct kt_secret *
-draw(const struct service *svc, unsigned char digest[DIGEST_BYTES])
+draw(const struct service *svc, struct batch *b, struct token_record *t)
 {
     struct kt_secret *secret = token_text_make(NULL);
-    if (secret)
-        digest_token(svc->keys, kt_secret_view(secret), digest);
+    if (!secret)
+        return NULL;
+    b->keys = svc->keys;
+    digest_token(b->keys, kt_secret_view(secret), t->digest);
+    t->key = digest_keys_tag(b->keys, 0);
     return secret;
 }
 
@@ -233,7 +254,7 @@ token_propose_create(struct call *call, const struct account_record *a,
     int status = claim(call, b, a, &t, wish->slug.p == NULL);
     if (status != KT_OK)
         return status;
-    struct kt_secret *secret = draw(call->svc, t.digest);
+    struct kt_secret *secret = draw(call->svc, b, &t);
     if (!secret)
         return fail_memory(call);
     batch_set(b, token_row_key(call->arena, &a->org, &a->id, &t.id),
@@ -252,6 +273,7 @@ retire_digest(struct call *call, struct batch *b, const struct uuid *org,
               const struct token_record *t, int64_t grace_ms, struct token_record *next)
 {
     next->has_old = grace_ms > 0;
+    next->nformer = 0;
     if (!next->has_old) {
         revoke_digest(call, b, org, t, t->digest, t->expires_ms);
         return;
@@ -266,6 +288,13 @@ retire_digest(struct call *call, struct batch *b, const struct uuid *org,
     memcpy(e->digest, t->digest, DIGEST_BYTES);
     e->expires_ms = end;
     e->until_ms = t->expires_ms;
+    put_formers(b, e, t, false);
+    for (size_t i = 0; i < t->nformer; i++) {
+        if (t->former[i].old)
+            continue;
+        next->former[next->nformer] = t->former[i];
+        next->former[next->nformer++].old = true;
+    }
 }
 
 int
@@ -277,7 +306,7 @@ token_propose_rotate(struct call *call, const struct account_record *a,
     struct token_record next = *t;
     struct batch *b = batch_new(call->arena);
     struct account_record *account = kt_arena_alloc(call->arena, sizeof *account);
-    struct kt_secret *secret = b && account ? draw(call->svc, next.digest) : NULL;
+    struct kt_secret *secret = b && account ? draw(call->svc, b, &next) : NULL;
     if (!secret)
         return fail_memory(call);
     *account = *a;
@@ -440,61 +469,4 @@ token_views_finish(struct call *call, struct token_views *views)
         views->v[i].revoked_by = by;
     }
     return KT_OK;
-}
-
-/* --- judging ------------------------------------------------------------------------------ */
-
-struct token_digest
-token_digest(const struct service *svc, struct kt_secret_view secret)
-{
-    struct token_digest digest = { .text = secret, .has_form = token_text_has_form(secret) };
-    if (digest.has_form)
-        digest_token(svc->keys, secret, digest.bytes);
-    return digest;
-}
-
-void
-token_fetch(const struct service *svc, const struct token_digest *digest, unsigned turn)
-{
-    if (digest->has_form)
-        (turn == 0 ? index_prefetch : index_prefetch_record)(svc->index, digest->bytes);
-}
-
-/* What has ended stays so, however old the view is. */
-static bool
-must_ask(const struct freshness *fresh, enum index_verdict found)
-{
-    if (found != INDEX_LIVE)
-        return found == INDEX_UNKNOWN;
-    int64_t as_of = atomic_load_explicit(&fresh->as_of_ms, memory_order_acquire);
-    return as_of < clock_mono_ms() - fresh->max_ms;
-}
-
-enum token_judgement
-token_judge_digest(const struct service *svc, const struct token_digest *digest,
-                   int64_t now_ms, struct index_hit *ret)
-{
-    static const enum token_judgement says[] = {
-        [INDEX_LIVE] = TOKEN_LIVE,
-        [INDEX_UNKNOWN] = TOKEN_UNKNOWN,
-        [INDEX_REVOKED] = TOKEN_REVOKED,
-        [INDEX_EXPIRED] = TOKEN_EXPIRED,
-    };
-    if (!digest->has_form)
-        return TOKEN_MALFORMED;
-    enum index_verdict found = index_find(svc->index, digest->bytes, now_ms, ret);
-    /* Whose digest is known was made here, check characters and all. */
-    if (found == INDEX_UNKNOWN && !token_text_check(digest->text))
-        return TOKEN_MALFORMED;
-    if (svc->fresh && must_ask(svc->fresh, found))
-        return TOKEN_ASK;
-    return says[found];
-}
-
-enum token_judgement
-token_judge(const struct service *svc, struct kt_secret_view secret, int64_t now_ms,
-            struct index_hit *ret)
-{
-    const struct token_digest digest = token_digest(svc, secret);
-    return token_judge_digest(svc, &digest, now_ms, ret);
 }

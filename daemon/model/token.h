@@ -19,6 +19,11 @@
 
 enum { TOKEN_SCOPES_MAX = 256, USED_FORMAT = 1 };
 
+struct token_former {
+    unsigned char digest[DIGEST_BYTES];
+    bool old; /* of the old secret */
+};
+
 struct token_record {
     struct uuid id, account;
     struct kt_str name, slug;
@@ -34,6 +39,11 @@ struct token_record {
     bool has_old;       /* a secret from before the last rotation that may still live */
     unsigned char old_digest[DIGEST_BYTES];
     int64_t old_expires_ms;
+    uint32_t key;       /* digest_keys_tag() of what the digest was made with; 0: not known */
+    /* What the digests of its secrets were before they were made anew with another key: a copy of
+     * the store may still have them, so they end with the secret. */
+    struct token_former former[DIGEST_KEYS_MAX];
+    size_t nformer;
 };
 
 /* What a new token shall be. */
@@ -143,8 +153,9 @@ enum token_judgement token_judge(const struct service *, struct kt_secret_view, 
  * looked up in (turn 0 for all, turn 1 for all), then the verdicts. */
 struct token_digest {
     struct kt_secret_view text; /* borrowed until the verdict */
+    const struct digest_keys *keys;
     bool has_form;
-    unsigned char bytes[32];    /* when it has the form */
+    unsigned char bytes[32];    /* under the current key, when it has the form */
 };
 struct token_digest token_digest(const struct service *, struct kt_secret_view);
 void token_fetch(const struct service *, const struct token_digest *, unsigned turn);

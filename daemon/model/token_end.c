@@ -67,8 +67,9 @@ static int
 keep_row(void *ctx, const struct store_row *row)
 {
     struct found *found = ctx;
-    *found->row = (struct store_row){ kt_arena_str(found->arena, row->key),
-                                      kt_arena_str(found->arena, row->value), row->revision };
+    *found->row = (struct store_row){ .key = kt_arena_str(found->arena, row->key),
+                                      .value = kt_arena_str(found->arena, row->value),
+                                      .revision = row->revision };
     return KT_OK;
 }
 

@@ -7,7 +7,7 @@
 #include "daemon/model/record.h"
 #include "daemon/service.h"
 
-enum { TOKEN_FORMAT = 1, RECORD_MAX = 60 * 1024 };
+enum { TOKEN_FORMAT_1 = 1, TOKEN_FORMAT = 2, RECORD_MAX = 60 * 1024 };
 
 /* --- keys --------------------------------------------------------------------------------- */
 
@@ -105,7 +105,27 @@ token_row_encode(struct kt_arena *arena, const struct token_record *t)
         record_put_bytes(&buf, t->old_digest, sizeof t->old_digest);
         record_put_i64(&buf, t->old_expires_ms);
     }
+    record_put_u32(&buf, t->key);
+    record_put_u8(&buf, (unsigned char)t->nformer);
+    for (size_t i = 0; i < t->nformer; i++) {
+        record_put_u8(&buf, t->former[i].old);
+        record_put_bytes(&buf, t->former[i].digest, DIGEST_BYTES);
+    }
     return record_finish(arena, &buf);
+}
+
+static bool
+get_formers(struct record_in *in, struct token_record *t)
+{
+    t->key = record_u32(in);
+    t->nformer = record_u8(in);
+    if (t->nformer > DIGEST_KEYS_MAX)
+        return false;
+    for (size_t i = 0; i < t->nformer; i++) {
+        t->former[i].old = record_u8(in) != 0;
+        record_bytes(in, t->former[i].digest, DIGEST_BYTES);
+    }
+    return true;
 }
 
 bool
@@ -114,7 +134,8 @@ token_decode(struct kt_arena *arena, struct kt_str value, struct token_record *r
     struct record_in in;
     struct token_record t = { .has_old = false };
     record_open(&in, value);
-    if (record_u8(&in) != TOKEN_FORMAT)
+    unsigned format = record_u8(&in);
+    if (format != TOKEN_FORMAT && format != TOKEN_FORMAT_1)
         return false;
     t.id = record_uuid(&in);
     t.account = record_uuid(&in);
@@ -133,6 +154,8 @@ token_decode(struct kt_arena *arena, struct kt_str value, struct token_record *r
         record_bytes(&in, t.old_digest, sizeof t.old_digest);
         t.old_expires_ms = record_i64(&in);
     }
+    if (format == TOKEN_FORMAT && !get_formers(&in, &t))
+        return false;
     if (!record_done(&in))
         return false;
     *ret = t;

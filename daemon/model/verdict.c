@@ -7,7 +7,7 @@
 #include "daemon/model/record.h"
 #include "daemon/model/token.h"
 
-enum { VERDICT_FORMAT = 1, RECORD_MAX = 60 * 1024 };
+enum { VERDICT_FORMAT_1 = 1, VERDICT_FORMAT = 2, RECORD_MAX = 60 * 1024 };
 
 struct kt_str
 verdict_encode(struct kt_arena *arena, const struct verdict_record *v)
@@ -22,6 +22,7 @@ verdict_encode(struct kt_arena *arena, const struct verdict_record *v)
     record_put_i64(&buf, v->expires_ms);
     record_put_u32(&buf, v->epoch);
     record_put_strs(&buf, v->scopes, v->nscopes);
+    record_put_u32(&buf, v->key);
     return record_finish(arena, &buf);
 }
 
@@ -29,9 +30,10 @@ bool
 verdict_decode(struct kt_arena *arena, struct kt_str value, struct verdict_record *ret)
 {
     struct record_in in;
-    struct verdict_record v;
+    struct verdict_record v = { .key = 0 };
     record_open(&in, value);
-    if (record_u8(&in) != VERDICT_FORMAT)
+    unsigned format = record_u8(&in);
+    if (format != VERDICT_FORMAT && format != VERDICT_FORMAT_1)
         return false;
     v.revoked = record_u8(&in) != 0;
     v.org = record_uuid(&in);
@@ -40,6 +42,8 @@ verdict_decode(struct kt_arena *arena, struct kt_str value, struct verdict_recor
     v.expires_ms = record_i64(&in);
     v.epoch = record_u32(&in);
     v.scopes = record_strs(&in, arena, TOKEN_SCOPES_MAX, &v.nscopes);
+    if (format == VERDICT_FORMAT)
+        v.key = record_u32(&in);
     if (!record_done(&in))
         return false;
     *ret = v;

@@ -13,6 +13,7 @@ struct verdict_record {
     int64_t expires_ms; /* 0: never */
     uint32_t epoch;
     bool revoked;
+    uint32_t key; /* digest_keys_tag() of what the digest was made with; 0: not known */
     const struct kt_str *scopes;
     size_t nscopes;
 };

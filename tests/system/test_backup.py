@@ -173,7 +173,8 @@ def test_only_root_and_its_own_user_may_have_it(own_daemon):
     script = ("import os, sys; os.setresgid(4711, 4711, 4711); os.setresuid(4711, 4711, 4711); "
               "os.execv(sys.argv[1], sys.argv[1:])")
     for method, args in (("store.check", "{}"), ("store.backup", "{}"),
-                         ("store.drop", '{"backup":"x"}')):
+                         ("store.drop", '{"backup":"x"}'), ("key.list", "{}"),
+                         ("key.rotate", '{"kind":"digest"}'), ("key.retire", '{"key":"x"}')):
         ran = subprocess.run(["/usr/bin/python3", "-c", script, KAITENCTL, "--socket",
                               d.socket_path, "call", method, args], capture_output=True,
                              text=True, timeout=30, check=False)

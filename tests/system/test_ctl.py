@@ -132,7 +132,7 @@ def test_options_stand_anywhere(farm):
 def test_help_is_for_every_verb():
     ran = kaitenctl("--help")
     assert (ran.returncode, ran.stderr) == (OK, "")
-    verbs = re.findall(r"^  kaitenctl ((?:account|token|storage) [\w-]+|\w+)", ran.stdout, re.M)
+    verbs = re.findall(r"^  kaitenctl ((?:account|token|storage|key) [\w-]+|\w+)", ran.stdout, re.M)
     assert len(verbs) >= 17
     for verb in verbs:
         one = kaitenctl(*verb.split(), "--help")

@@ -92,7 +92,7 @@ def expected(method, scope, scopes, verify):
     """The status that a method without arguments or with those of ARGS may have."""
     if method in PUBLIC:
         return "allow"
-    if method.startswith("store."):
+    if method.startswith(("store.", "key.")):
         return 403  # root's and the daemon's own, whatever the rules say
     if scopes is None:
         return 401
@@ -118,6 +118,8 @@ ARGS = {
     "token.verifyMany": {"tokens": []},
     "store.read": {"backup": "x", "file": 0, "offset": 0},
     "store.drop": {"backup": "x"},
+    "key.rotate": {"kind": "digest"},
+    "key.retire": {"key": "x"},
 }
 
 

@@ -345,7 +345,9 @@ core_open_keys(struct core *c)
     core_must(mkdtemp(c->folder));
     snprintf(c->key_path, sizeof c->key_path, "%s/digest.key", c->folder);
     snprintf(c->pem_path, sizeof c->pem_path, "%s/signing.pem", c->folder);
-    core_must(digest_keys_create(c->key_path, &c->svc.keys, &why));
+    struct digest_keys *keys;
+    core_must(digest_keys_create(c->key_path, &keys, &why));
+    c->svc.keys = keys;
     const struct signer_options options = { c->pem_path, "kaitend", "kaiten", CORE_HOUR };
     core_must(signer_open(&options, &c->svc.signer, err));
 }

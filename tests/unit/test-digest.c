@@ -331,6 +331,51 @@ test_digests_in_pieces_are_those_of_libsodium(void **state)
 }
 
 static void
+expect_same_key(const struct digest_keys *a, size_t i, const struct digest_keys *b, size_t k)
+{
+    const struct kt_secret_view token = { "ksh_x", 5 };
+    unsigned char one[DIGEST_BYTES], other[DIGEST_BYTES];
+    digest_token_with(a, i, token, one);
+    digest_token_with(b, k, token, other);
+    assert_memory_equal(one, other, sizeof(one));
+    assert_string_equal(digest_keys_id(a, i), digest_keys_id(b, k));
+    assert_int_equal(digest_keys_tag(a, i), digest_keys_tag(b, k));
+}
+
+static void
+test_rotated_and_retired(void **state)
+{
+    (void)state;
+    struct digest_keys *keys[DIGEST_KEYS_MAX], *less, *more;
+    struct digest_error err;
+    struct stat st;
+    unlink(path);
+    assert_true(digest_keys_create(path, &keys[0], &err));
+    for (size_t n = 1; n < DIGEST_KEYS_MAX; n++) {
+        assert_true(digest_keys_rotate(path, keys[n - 1], &keys[n], &err));
+        assert_int_equal(digest_keys_count(keys[n]), n + 1);
+        assert_int_not_equal(digest_keys_tag(keys[n], 0), digest_keys_tag(keys[n], 1));
+        for (size_t i = 0; i < n; i++)
+            expect_same_key(keys[n - 1], i, keys[n], i + 1);
+    }
+    const struct digest_keys *all = keys[DIGEST_KEYS_MAX - 1];
+    assert_false(digest_keys_rotate(path, all, &more, &err));
+    assert_non_null(strstr(err.text, "retire one first"));
+    /* Only the file that the keys in force came from is written over. */
+    assert_false(digest_keys_rotate(path, keys[0], &more, &err));
+    assert_non_null(strstr(err.text, "restart first"));
+    assert_true(digest_keys_retire(path, all, 3, &less, &err));
+    assert_int_equal(digest_keys_count(less), DIGEST_KEYS_MAX - 1);
+    for (size_t i = 0; i < DIGEST_KEYS_MAX - 1; i++)
+        expect_same_key(less, i, all, i < 3 ? i : i + 1);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+    digest_keys_free(less);
+    for (size_t i = 0; i < DIGEST_KEYS_MAX; i++)
+        digest_keys_free(keys[i]);
+}
+
+static void
 test_not_created_in_no_folder(void **state)
 {
     (void)state;
@@ -351,6 +396,7 @@ main(void)
         cmocka_unit_test(test_digests_in_pieces_are_those_of_libsodium),
         cmocka_unit_test(test_created_over_a_leftover),
         cmocka_unit_test(test_not_created_in_no_folder),
+        cmocka_unit_test(test_rotated_and_retired),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
