@@ -216,9 +216,12 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 class Shared:
     """A store's server in a process of its own, and orders to it."""
 
+    plugin = "storage-shared"
+
     def __init__(self):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="kaiten-shared."))
         self.path = str(self.dir / "store.sock")
+        self.settings = f"socket = {self.path}"
         self.process = subprocess.Popen([sys.executable, __file__, self.path],
                                         stdout=subprocess.PIPE)
         assert self.process.stdout.readline()
