@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+enum { IDLE_KEPT_MS = 5000 };
+
 #define END { .name = NULL }
 
 const struct kaiten_option settings_daemon[] = {
@@ -74,7 +76,9 @@ const struct kaiten_option settings_daemon[] = {
 };
 
 #define LIMITS(conns, per_peer) \
-    { "max_connections", KAITEN_OPT_INT, 0, conns, 1, 1000000, "Connections of this listener." }, \
+    { "max_connections", KAITEN_OPT_INT, 0, conns, 1, 1000000, \
+      "Connections of this listener; when there are more, the oldest of a caller who is not " \
+      "known makes room, or else one that idles." }, \
     { "max_connections_per_peer", KAITEN_OPT_INT, 0, per_peer, 1, 1000000, \
       "Connections of one uid (socket) or one address (http)." }, \
     { "first_byte_timeout", KAITEN_OPT_DURATION, 0, "10s", 10, 3600000, \
@@ -158,6 +162,7 @@ common_limits(const struct conf_values *v, struct listen_limits *l)
     l->write_ms = conf_int(v, "write_timeout");
     l->idle_ms = conf_int(v, "idle_timeout");
     l->body_ms = l->head_ms;
+    l->idle_kept_ms = IDLE_KEPT_MS;
     l->in_flight_max = 1;
 }
 

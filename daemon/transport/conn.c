@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include "daemon/transport/conn_hub.h"
+#include "daemon/transport/conn_line.h"
 
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -174,10 +175,17 @@ conn_close(struct conn *conn)
     conn_in_free(conn);
     conn_out_release(conn);
     unlink_conn(conn);
+    conn_line_leave(conn);
     if (conn->queued)
         conn_unqueue(conn);
     if (conn->in_flight == 0)
         conn_bury(conn);
+}
+
+void
+conn_known(struct conn *conn)
+{
+    conn_line_leave(conn);
 }
 
 void

@@ -29,6 +29,7 @@ enum {
 };
 
 struct conn;
+struct conn_line;
 
 /* What a connection waits for; each has one absolute deadline, which no byte moves. */
 enum conn_phase {
@@ -117,6 +118,8 @@ struct conn {
     void (*gone)(struct conn *); /* tells the listener */
     struct conn *prev, *next;    /* all of the loop */
     struct conn *next_queued, *next_buried;
+    struct conn_line *line;      /* it stands in; NULL: known callers have it */
+    struct conn *line_prev, *line_next;
     int64_t due, write_due;      /* monotonic ms; INT64_MAX: none */
     size_t lingered;
     char *in;                    /* unconsumed bytes: NULL for an idle connection */
@@ -169,6 +172,9 @@ struct kt_buf *conn_out(struct conn *);
 
 /* What conn_out() holds now has a secret: the memory is wiped once it is sent. */
 void conn_secret(struct conn *);
+
+/* A caller that is known was answered: from now on strangers go first when room is needed. */
+void conn_known(struct conn *);
 
 /* No more messages are taken; when the requests in flight are answered and all is sent, ends the
  * connection so that the last answer arrives: our side is shut, the peer's bytes are read and

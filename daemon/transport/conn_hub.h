@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright the kaiten authors */
 /* What the files of a connection share among themselves: conn.c (its life), conn_in.c (bytes that
- * come), conn_out.c (bytes that go), conn_hub.c (what the connections of one loop have in common).
+ * come), conn_out.c (bytes that go), conn_hub.c (what the connections of one loop have in common),
+ * conn_line.c (which one goes first).
  * Protocols and listeners need conn.h only. Everything here is the loop's thread's. */
 #ifndef CONN_HUB_H
 #define CONN_HUB_H
@@ -23,6 +24,7 @@ struct conn_hub {
     struct loop_task task;
     struct event sweep;
     int64_t sweep_at; /* no deadline of a connection is earlier */
+    int64_t look_at;  /* conn_line.c looks for idle ones no earlier */
     size_t nspares;
     struct {
         char *p;

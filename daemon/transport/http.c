@@ -91,6 +91,8 @@ answer(struct request *rq)
     if (reveals(rq))
         conn_secret(conn);
     pipeline_tell(rq);
+    if (rq->call.who || rq->bearer.p)
+        conn_known(conn);
     metrics_answered(rq);
     request_done(rq);
     body_done(conn);

@@ -9,6 +9,7 @@
 #include "daemon/metrics.h"
 #include "daemon/principal.h"
 #include "daemon/transport/conn.h"
+#include "daemon/transport/conn_line.h"
 #include "daemon/transport/endpoint.h"
 #include "daemon/transport/http.h"
 #include "daemon/transport/socket.h"
@@ -31,7 +32,8 @@ enum {
     PAUSE_MS = 100,
     LOG_EVERY_MS = 10 * 1000,
     FDS_KEPT = 64, /* descriptors that connections leave to the store, at most a quarter of all */
-    CROWD_BUCKETS = 256
+    CROWD_BUCKETS = 256,
+    SEEKERS_MAX = 64 /* connections that look for a place on another loop */
 };
 
 /* How many connections a peer has: one node per peer that has any. */
@@ -47,6 +49,7 @@ struct gate {
     struct loop *loop;
     struct event accept, resume;
     struct loop_task open, drain;
+    struct conn_line strangers;
 };
 
 struct listener {
@@ -60,6 +63,7 @@ struct listener {
     struct metrics_listener counts;
     enum metrics_readers metrics;
     _Atomic size_t strangers; /* bytes of their bodies */
+    _Atomic size_t seekers; /* on their way from loop to loop */
     _Atomic size_t open_gates;
     _Atomic bool draining;
     _Atomic int64_t log_after; /* monotonic ms; accept trouble is not told before */
@@ -224,6 +228,8 @@ welcome(struct gate *gate, int fd, const struct sockaddr_storage *from)
     }
     if (listener->kind == KAITEN_LISTENER_SOCKET)
         authn_peer(&conn->peer);
+    if (!conn->peer.who)
+        conn_line_join(&gate->strangers, conn);
     conn_start(conn);
 }
 
@@ -263,6 +269,88 @@ accept_again(struct gate *gate, int error)
     return false;
 }
 
+#define OUTER(task, type, member) ((type *)(void *)((char *)(task) - offsetof(type, member)))
+
+static bool
+gate_evict(struct gate *gate)
+{
+    if (!conn_line_make_room(&gate->strangers, gate->loop, gate->listener))
+        return false;
+    atomic_fetch_add(&gate->listener->counts.evicted, 1);
+    return true;
+}
+
+static void
+turn_away(struct listener *listener, int fd)
+{
+    atomic_fetch_sub(&listener->counts.open, 1);
+    atomic_fetch_add(&listener->counts.full, 1);
+    close(fd);
+}
+
+/* A connection that is looking for a place, on one loop after the other. */
+struct seeker {
+    struct loop_task task;
+    struct gate *gate; /* where it is, or on its way to */
+    size_t left;       /* gates that it has not been to */
+    int fd;
+    struct sockaddr_storage from;
+};
+
+static void
+seeker_go_on(struct seeker *seeker)
+{
+    struct listener *listener = seeker->gate->listener;
+    if (seeker->left-- > 0 && !atomic_load(&listener->draining)) {
+        size_t next = (size_t)(seeker->gate - listener->gates + 1) % listener->ngates;
+        seeker->gate = &listener->gates[next];
+        loop_post(seeker->gate->loop, &seeker->task);
+        return;
+    }
+    turn_away(listener, seeker->fd);
+    atomic_fetch_sub(&listener->seekers, 1);
+    free(seeker);
+}
+
+static void
+seeker_arrive(struct loop *loop, struct loop_task *task)
+{
+    (void)loop;
+    struct seeker *seeker = OUTER(task, struct seeker, task);
+    struct listener *listener = seeker->gate->listener;
+    if (atomic_load(&listener->draining) || !gate_evict(seeker->gate)) {
+        seeker_go_on(seeker);
+        return;
+    }
+    welcome(seeker->gate, seeker->fd, &seeker->from);
+    atomic_fetch_sub(&listener->seekers, 1);
+    free(seeker);
+}
+
+/* All places are taken: somebody on this loop has to go, or somebody on another one. */
+static void
+find_place(struct gate *gate, int fd, const struct sockaddr_storage *from)
+{
+    struct listener *listener = gate->listener;
+    if (may_log(listener))
+        log_line(LOG_LEVEL_WARNING, "listen.full", "at=%s max=%zu", listener->end.name,
+                 listener->limits.conns_max);
+    if (gate_evict(gate)) {
+        welcome(gate, fd, from);
+        return;
+    }
+    bool many = atomic_fetch_add(&listener->seekers, 1) >= SEEKERS_MAX;
+    struct seeker *seeker = many ? NULL : malloc(sizeof *seeker);
+    if (!seeker) {
+        atomic_fetch_sub(&listener->seekers, 1);
+        turn_away(listener, fd);
+        return;
+    }
+    *seeker = (struct seeker){ .task.run = seeker_arrive, .gate = gate, .fd = fd, .from = *from,
+                               .left = listener->ngates - 1 };
+    seeker_go_on(seeker);
+}
+
 static bool
 accept_one(struct gate *gate)
 {
@@ -274,18 +362,12 @@ accept_one(struct gate *gate)
         return accept_again(gate, errno);
     if (fd >= listener->fd_top) {
         close(fd);
-        return accept_again(gate, EMFILE);
+        return gate_evict(gate) || accept_again(gate, EMFILE);
     }
-    if (atomic_fetch_add(&listener->counts.open, 1) < listener->limits.conns_max) {
+    if (atomic_fetch_add(&listener->counts.open, 1) < listener->limits.conns_max)
         welcome(gate, fd, &from);
-        return true;
-    }
-    atomic_fetch_sub(&listener->counts.open, 1);
-    atomic_fetch_add(&listener->counts.full, 1);
-    close(fd);
-    if (may_log(listener))
-        log_line(LOG_LEVEL_WARNING, "listen.full", "at=%s max=%zu", listener->end.name,
-                 listener->limits.conns_max);
+    else
+        find_place(gate, fd, &from);
     return true;
 }
 
@@ -298,8 +380,6 @@ on_accept(evutil_socket_t fd, short what, void *arg)
     for (int i = 0; i < ACCEPTS_PER_WAKE && accept_one(gate); i++)
         ;
 }
-
-#define OUTER(task, type, member) ((type *)(void *)((char *)(task) - offsetof(type, member)))
 
 static void
 gate_open(struct loop *loop, struct loop_task *task)

@@ -12,7 +12,8 @@ struct metrics_listener;
 struct tls;
 
 struct listen_limits {
-    size_t conns_max;         /* connections in all, per listener */
+    size_t conns_max;         /* connections in all, per listener; a new one beyond that takes the
+                                 place of the oldest of a stranger, or of one that idles */
     size_t conns_per_peer;    /* socket: per uid; http: per address */
     size_t in_flight_max;     /* requests at work per connection (socket) */
     size_t body_max;          /* bytes (http) */
@@ -20,6 +21,8 @@ struct listen_limits {
                                  take in all, beside HTTP_BODY_FREE of each; per listener */
     int64_t first_byte_ms, head_ms, body_ms, write_ms, idle_ms; /* absolute deadlines per phase;
                                                                   0: none */
+    int64_t idle_kept_ms;     /* a known caller's connection that was idle for less is kept when
+                                 all places are taken */
     int64_t lifetime_ms;      /* http: an answer that is given later than this after the first byte
                                  is the last one of its connection; 0: no limit */
 };

@@ -208,6 +208,8 @@ socket_answer(struct request *rq)
     if (flying)
         land(conn_state(conn), rpc);
     pipeline_tell(rq);
+    if (rq->call.who)
+        conn_known(conn);
     metrics_answered(rq);
     request_done(rq);
     if (flying)

@@ -128,6 +128,12 @@ conn_out(struct conn *conn)
 }
 
 void
+conn_known(struct conn *conn)
+{
+    (void)conn;
+}
+
+void
 conn_secret(struct conn *conn)
 {
     (void)conn;

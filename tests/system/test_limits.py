@@ -385,10 +385,10 @@ def test_what_is_at_work_has_no_idle_deadline(short):
 
 # --- what runs out ------------------------------------------------------------------------------
 
-def served(d, kind):
-    """A connection that is served, or None."""
+def served(d, kind, token):
+    """A connection that a known caller has spoken on, or None."""
     s = connect(d, kind)
-    if probe(s, kind):
+    if probe(s, kind, b"Authorization: Bearer " + token + b"\r\n"):
         return s
     s.close()
     return None
@@ -397,10 +397,11 @@ def served(d, kind):
 def test_connections_have_a_limit_and_come_back(own_daemon):
     limit = "max_connections = 20"
     d = own_daemon("storage-memory", sock=limit, http=limit, level="info").start()
+    token = d.jwt().encode()
     for kind in ("socket", "http"):
         wait_for(lambda: not is_full(d, kind), "the first connections to be gone")
         # The probe's own connection counts until the daemon has seen its end.
-        held = [wait_for(lambda: served(d, kind), "a place within the limit") for _ in range(20)]
+        held = [wait_for(lambda: served(d, kind, token), "a place within the limit") for _ in range(20)]
         assert is_full(d, kind)
         assert all(probe(s, kind) for s in held), "those inside are served"
         held.pop().close()
@@ -410,8 +411,11 @@ def test_connections_have_a_limit_and_come_back(own_daemon):
     assert d.log.read_text().count("listen.full") <= 4
 
 
-def probe(s, kind):
-    ask = PING if kind == "socket" else b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+def probe(s, kind, headers=b""):
+    ask = PING
+    if kind == "http":
+        path = b"/whoami" if headers else b"/healthz"
+        ask = b"GET " + path + b" HTTP/1.1\r\nHost: a\r\n" + headers + b"\r\n"
     try:
         s.sendall(ask)
         return s.recv(65536) != b""

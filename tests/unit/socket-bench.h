@@ -13,6 +13,7 @@
 #include "daemon/log.h"
 #include "daemon/pipeline.h"
 #include "daemon/plugin.h"
+#include "daemon/principal.h"
 #include "daemon/service.h"
 #include "daemon/transport/conn.h"
 #include "daemon/transport/http.h"
@@ -36,6 +37,7 @@ static struct {
     _Atomic unsigned decline_next; /* so many trials */
     _Atomic unsigned ahead[PIPE_AHEAD_TURNS]; /* looks ahead */
     _Atomic int authn_calls;
+    _Atomic bool knows; /* who connects from now on is known */
     size_t describes; /* bytes of the answer to kaiten.describe */
 } bench = { .describes = 200 * 1024,
             .lock = PTHREAD_MUTEX_INITIALIZER,
@@ -77,8 +79,11 @@ authn_chain_service(const struct authn_chain *chain)
 void
 authn_peer(struct peer *peer)
 {
-    (void)peer;
+    static const struct kaiten_principal p = { .size = sizeof p, .subject = "ann",
+                                               .organization = "acme" };
     bench.authn_calls++;
+    if (bench.knows)
+        peer->who = principal_new(&p);
 }
 
 bool

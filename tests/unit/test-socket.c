@@ -1155,7 +1155,7 @@ peers_have_a_share(void **state)
         int most;
     } cases[] = {
         { { .conns_max = 10, .conns_per_peer = 3 }, 3 },
-        { { .conns_max = 2, .conns_per_peer = 3 }, 2 },
+        { { .conns_max = 2, .conns_per_peer = 3, .idle_kept_ms = 60000 }, 2 },
     };
     for (size_t i = 0; i < 2; i++) {
         struct listener *listener =
@@ -1163,6 +1163,7 @@ peers_have_a_share(void **state)
         assert_non_null(listener);
         assert_int_equal(listen_start(listener, bench.loops), 0);
         bench.authn_calls = 0;
+        bench.knows = true;
         int fds[4];
         for (int c = 0; c < cases[i].most; c++) {
             fds[c] = connect_to(path);
@@ -1188,6 +1189,107 @@ peers_have_a_share(void **state)
         bench_settle();
         listen_free(listener);
     }
+    bench.knows = false;
+}
+
+static int
+join(bool known)
+{
+    bench.knows = known;
+    int fd = connect_to(path);
+    assert_true(fd >= 0);
+    bench_settle();
+    bench.knows = false;
+    return fd;
+}
+
+static int
+join_and_speak(bool known)
+{
+    int fd = join(known);
+    ask(fd, PING("1"));
+    EXPECT(fd, PONG("1"));
+    return fd;
+}
+
+static void
+drain_and_free(struct listener *listener)
+{
+    listen_drain(listener);
+    await_drained(listener);
+    bench_settle();
+    listen_free(listener);
+}
+
+/* Who says nothing or says it slowly makes room, oldest first; who is known or has a request at work
+ * stays. */
+static void
+a_full_listener_lets_the_oldest_stranger_go(void **state)
+{
+    (void)state;
+    char err[256];
+    struct listen_limits four = usual;
+    four.conns_max = 4;
+    four.idle_kept_ms = 60000;
+    struct listener *listener = listen_socket(path, 0600, NULL, NULL, &four, err, sizeof err);
+    assert_non_null(listener);
+    assert_int_equal(listen_start(listener, bench.loops), 0);
+    int asking = join(false);
+    ask(asking, GET("7", "a"));
+    assert_true(bench_parked(1));
+    int silent = join(false), slow = join(false);
+    say(slow, (struct kt_str){ pack(PING("1")).p, 3 });
+    int known = join_and_speak(true);
+    int first = join_and_speak(false);
+    EXPECT(silent, "end");
+    int second = join_and_speak(false);
+    EXPECT(slow, "end");
+    int third = join_and_speak(false);
+    EXPECT(first, "end");
+    ask(known, PING("2"));
+    EXPECT(known, PONG("2"));
+    assert_true(bench_answer(0));
+    EXPECT(asking, GOT("7", "a"));
+    int fourth = join_and_speak(false);
+    EXPECT(asking, "end"); /* answered, and the oldest still */
+    ask(known, PING("3"));
+    EXPECT(known, PONG("3"));
+    drain_and_free(listener);
+    const int all[] = { asking, silent, slow, known, first, second, third, fourth };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        close(all[i]);
+}
+
+/* Without strangers it is the known caller that has been idle longest; whoever came for it goes next,
+ * so that no crowd of strangers gets at a second one. */
+static void
+a_full_listener_of_known_callers_lets_one_go_that_idles(void **state)
+{
+    (void)state;
+    char err[256];
+    struct listen_limits two = usual;
+    two.conns_max = 2;
+    struct listener *listener = listen_socket(path, 0600, NULL, NULL, &two, err, sizeof err);
+    assert_non_null(listener);
+    assert_int_equal(listen_start(listener, bench.loops), 0);
+    int used = join_and_speak(true), idle = join_and_speak(true);
+    poll(NULL, 0, 5); /* the clock has a millisecond's grain */
+    ask(used, PING("2"));
+    EXPECT(used, PONG("2"));
+    int last = join(false);
+    EXPECT(idle, "end");
+    for (int i = 0; i < 20; i++) {
+        int next = join_and_speak(false);
+        EXPECT(last, "end");
+        close(last);
+        last = next;
+    }
+    ask(used, PING("3"));
+    EXPECT(used, PONG("3"));
+    drain_and_free(listener);
+    close(used);
+    close(idle);
+    close(last);
 }
 
 static void
@@ -1355,6 +1457,8 @@ main(void)
         TEST(a_stale_socket_is_replaced_and_nothing_else),
         TEST(bad_addresses_are_named),
         TEST(peers_have_a_share),
+        TEST(a_full_listener_lets_the_oldest_stranger_go),
+        TEST(a_full_listener_of_known_callers_lets_one_go_that_idles),
         TEST(a_drain_answers_what_was_asked),
         TEST(the_kernel_says_who_connects),
         TEST(the_name_of_a_method_is_seen_before_it_is_read),
