@@ -6,6 +6,7 @@ As a program: postgres.py COMMAND... runs the command with one more argument, co
 store that kaitend --init-store has made on a server of its own."""
 
 import atexit
+import contextlib
 import ctypes
 import functools
 import glob
@@ -42,9 +43,9 @@ def die_with_parent():
 
 
 class Server:
-    """One server; settings are lines of postgresql.conf."""
+    """One server; settings are lines of postgresql.conf. With copy_of a standby of that one."""
 
-    def __init__(self, settings=(), durable=False):
+    def __init__(self, settings=(), durable=False, copy_of=None):
         assert programs(), MISSING
         # Short: the name of a socket has at most 107 bytes.
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="kpg."))
@@ -54,18 +55,32 @@ class Server:
         self.process = None
         self.databases = 0
         self.template_made = False
+        self.extra = {}  # more of the environment of the server itself
         self.user = {}
         if os.geteuid() == 0:  # a server refuses to be root
             nobody = pwd.getpwnam("nobody")
             self.user = dict(user=nobody.pw_uid, group=nobody.pw_gid, extra_groups=[])
             os.chown(self.dir, nobody.pw_uid, nobody.pw_gid)
-        self.run("initdb", "-D", self.data, "-U", OWNER, "-A", "trust", "-E", "UTF8",
-                 "--no-locale", "--no-sync", "--no-instructions")
-        lines = ["listen_addresses = ''", f"unix_socket_directories = '{self.dir}'",
-                 "max_connections = 200", "shared_buffers = 64MB", "autovacuum_naptime = 5s",
-                 f"fsync = {'on' if durable else 'off'}"]
+        if copy_of:
+            self.copy(copy_of)
+        else:
+            self.run("initdb", "-D", self.data, "-U", OWNER, "-A", "trust", "-E", "UTF8",
+                     "--no-locale", "--no-sync", "--no-instructions")
+            self.configure(["listen_addresses = ''", "max_connections = 200",
+                            "shared_buffers = 64MB", "autovacuum_naptime = 5s",
+                            f"fsync = {'on' if durable else 'off'}", *settings])
+
+    def copy(self, primary):
+        """Becomes a standby of another server, whatever was here before."""
+        shutil.rmtree(self.data, ignore_errors=True)
+        self.run("pg_basebackup", "-h", primary.dir, "-U", OWNER, "-D", self.data, "-R",
+                 "--checkpoint=fast", "--no-sync")
+        self.configure()
+
+    def configure(self, settings=()):
+        """The last line about a setting counts."""
         with open(self.data / "postgresql.conf", "a", encoding="utf-8") as conf:
-            conf.write("\n".join([*lines, *settings]) + "\n")
+            conf.write("\n".join([f"unix_socket_directories = '{self.dir}'", *settings]) + "\n")
 
     def run(self, program, *args, check=True, **kwargs):
         """One of the server's programs, as its user."""
@@ -82,8 +97,8 @@ class Server:
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 [f"{programs()}/postgres", "-D", self.data], stdin=subprocess.DEVNULL, stdout=log,
-                stderr=log, cwd=self.dir, env=self.environment(), preexec_fn=die_with_parent,
-                start_new_session=True, **self.user)
+                stderr=log, cwd=self.dir, env={**self.environment(), **self.extra},
+                preexec_fn=die_with_parent, start_new_session=True, **self.user)
         end = time.monotonic() + seconds
         while self.run("pg_isready", "-q", "-h", self.dir, check=False).returncode != 0:
             assert self.process.poll() is None and time.monotonic() < end, self.log.read_text()
@@ -98,8 +113,12 @@ class Server:
         self.process = None
 
     def signal_all(self, number):
-        """Every process of the server, SIGSTOP or SIGCONT for example."""
-        os.killpg(self.process.pid, number)
+        """Every process of the server, SIGSTOP or SIGCONT for example; each is a session."""
+        task = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}")
+        os.kill(self.process.pid, number)  # first: a stopped one makes no more
+        for child in task.joinpath("children").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(child), number)
 
     def remove(self):
         self.stop(signal.SIGQUIT)
@@ -110,6 +129,22 @@ class Server:
         done = self.run("psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", self.dir,
                         "-U", user, "-d", database, "-c", text, check=check)
         return done.stdout.strip() if check else done
+
+    @contextlib.contextmanager
+    def session(self, database, user):
+        """A connection of somebody else, held; AssertionError when there is none to be had."""
+        psql = subprocess.Popen([f"{programs()}/psql", "-X", "-q", "-A", "-t", "-h", self.dir,
+                                 "-U", user, "-d", database], stdin=subprocess.PIPE,
+                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                                cwd=self.dir, env=self.environment(), **self.user)
+        try:
+            psql.stdin.write("SELECT 1;\n")
+            psql.stdin.flush()
+            assert psql.stdout.readline() == "1\n", "no connection"
+            yield psql
+        finally:
+            psql.kill()
+            psql.communicate()
 
     def connection(self, database, user=ROLE):
         return f"host={self.dir} dbname={database} user={user}"
