@@ -113,9 +113,7 @@ lane_lose(struct pg_group *g, struct lane *lane)
 {
     if (!lane->slot)
         return;
-    pg_why(&g->why, "%s", PQstatus(lane->slot->pq) == CONNECTION_OK
-                              ? "the database does not answer"
-                              : PQerrorMessage(lane->slot->pq));
+    pg_why(&g->why, "%s", PQerrorMessage(lane->slot->pq));
     pg_give(g->pg, lane->slot, true);
     lane->slot = NULL;
     for (unsigned i = 0; i < lane->sent; i++)
@@ -238,9 +236,11 @@ lanes_wait(struct pg_group *g)
     int64_t left = g->answer_until - pg_now();
     int ready = n > 0 && left > 0 ? poll(fds, n, (int)(left < 1000 ? left : 1000)) : 0;
     for (nfds_t i = 0; i < n; i++) {
-        if (left <= 0)
+        if (left <= 0) {
+            pg_why(&g->why, "the database does not answer");
             lane_lose(g, polled[i]);
-        else if (ready > 0 && fds[i].revents)
+            g->why.silent = true;
+        } else if (ready > 0 && fds[i].revents)
             lane_read(g, polled[i]);
     }
 }
@@ -334,8 +334,11 @@ run_waiting(struct pg_group *g)
         g->lane_of[i] = UINT32_MAX;
     share(g, true);
     share(g, false);
+    g->why.silent = false;
     lanes_run(g);
     lanes_give(g);
+    if (g->why.silent)
+        pg_silent(g->pg);
     return true;
 }
 
@@ -385,7 +388,7 @@ group_begin(struct pg *pg, const struct kaiten_batch *batches, size_t n,
     g->batches = batches;
     g->outcomes = outcomes;
     g->n = n;
-    g->why = (struct pg_why){ "" };
+    g->why = (struct pg_why){ .text = "" };
     memset(g->urgent, 0, sizeof g->urgent);
     for (size_t i = 0; i < n; i++) {
         g->pieces[i] = (struct piece){ .progress = WAITING };

@@ -68,7 +68,7 @@ pg_revision(void *instance, uint64_t *ret_revision, struct kaiten_err *err)
 {
     struct pg *pg = instance;
     struct moment m;
-    struct pg_why why = { "" };
+    struct pg_why why = { .text = "" };
     enum kaiten_status status = moment_read(pg, pg_until(pg), &m, &why);
     if (status == KAITEN_DONE)
         *ret_revision = m.moved;
@@ -136,6 +136,8 @@ feed_rows(struct pg *pg, uint64_t since, struct kaiten_bytes spaces, struct kait
                   &params, pg->options.timeout, feed_row, &feed, why);
     pg_params_done(&params);
     pg_give(pg, slot, status == KAITEN_UNKNOWN);
+    if (why->silent)
+        pg_silent(pg);
     return status == KAITEN_UNKNOWN ? KAITEN_RETRY : status;
 }
 
@@ -187,7 +189,7 @@ pg_changes(void *instance, const struct kaiten_position *since, struct kaiten_by
            struct kaiten_emit *emit, struct kaiten_position *ret_now, struct kaiten_err *err)
 {
     struct pg *pg = instance;
-    struct pg_why why = { "" };
+    struct pg_why why = { .text = "" };
     enum kaiten_status status = changes(pg, since, spaces, emit, ret_now, &why);
     if (status != KAITEN_DONE)
         pg->host.error(err, "%s", why.text);

@@ -120,7 +120,7 @@ pg_init(const struct kaiten_host *host, const struct kaiten_config *config,
 {
     struct pg_options options;
     struct pg_target target = { .nhosts = 0 };
-    struct pg_why why = { "" };
+    struct pg_why why = { .text = "" };
     enum kaiten_status status = KAITEN_FAILED;
     char *role = NULL;
     PGconn *pq = NULL;

@@ -48,7 +48,7 @@ set_down(struct keeper *k, bool down, const struct pg_why *why)
 static PGconn *
 keeper_connect(struct keeper *k)
 {
-    struct pg_why why = { "" };
+    struct pg_why why = { .text = "" };
     PGconn *pq = pg_connect(&k->pg->target, pg_now() + CONNECT_MS, &why);
     if (pq) {
         k->backoff = 0;
@@ -107,7 +107,7 @@ side_open(struct keeper *k)
 {
     struct pg *pg = k->pg;
     PGresult *result = NULL;
-    struct pg_why why = { "" };
+    struct pg_why why = { .text = "" };
     if (pg_now() < k->connect_at || !(pg->side = keeper_connect(k)))
         return;
     if (pg->options.pooler)
@@ -144,7 +144,7 @@ tidy_up(struct keeper *k)
 {
     struct pg *pg = k->pg;
     struct pg_params params = { .data = NULL };
-    struct pg_why why = { "" };
+    struct pg_why why = { .text = "" };
     PGresult *result = NULL;
     pg_put_int8(&params, PURGE_ROWS);
     enum kaiten_status status =

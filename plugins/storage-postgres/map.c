@@ -32,7 +32,7 @@ pg_get(void *instance, const struct kaiten_bytes *keys, size_t nkeys, struct kai
                               " JOIN kaiten.row AS r ON r.key = k.key ORDER BY k.i";
     struct pg *pg = instance;
     struct pg_params params = { .data = NULL };
-    struct pg_why why = { "" };
+    struct pg_why why = { .text = "" };
     PGresult *result;
     pg_put_bytes_array(&params, nkeys);
     for (size_t i = 0; i < nkeys; i++)
@@ -140,6 +140,8 @@ walk_page(struct walk *w, struct pg_why *why)
         pg_stream(slot->pq, w->backward ? backward : forward, &params,
                   pg_until(w->pg) - pg_now(), walk_row, w, why);
     pg_give(w->pg, slot, status == KAITEN_UNKNOWN);
+    if (why->silent)
+        pg_silent(w->pg);
     pg_params_done(&params);
     return status;
 }
@@ -151,14 +153,14 @@ pg_scan(void *instance, const struct kaiten_range *range, struct kaiten_emit *em
     struct pg *pg = instance;
     struct walk w = { .pg = pg, .emit = emit, .backward = range->backward,
                       .page = PAGE_FIRST / 4 };
-    struct pg_why why = { "" };
+    struct pg_why why = { .text = "" };
     int lost = 0;
     if (range->from.n == 0 || !walk_init(&w, range)) {
         pg->host.error(err, "a range must start in a space");
         return KAITEN_FAILED;
     }
     while (!w.stopped && w.left > 0) {
-        struct pg_why page = { "" };
+        struct pg_why page = { .text = "" };
         enum kaiten_status status = walk_page(&w, &page);
         if (status == KAITEN_DONE && w.seen < w.page)
             break;
@@ -179,7 +181,7 @@ enum kaiten_status
 pg_health(void *instance, struct kaiten_err *err)
 {
     struct pg *pg = instance;
-    struct pg_why why = { "" };
+    struct pg_why why = { .text = "" };
     PGresult *result;
     enum kaiten_status status =
         pg_read(pg, "SELECT NOT pg_is_in_recovery() FROM kaiten.meta", NULL, pg_until(pg), &result,

@@ -22,7 +22,7 @@ static const struct kaiten_option options_table[] = {
       "connection." },
     { "init_password_file", KAITEN_OPT_SECRET, 0, NULL, 0, 0,
       "File with the password for init_connection." },
-    { "connections", KAITEN_OPT_INT, 0, "4", 1, 64,
+    { "connections", KAITEN_OPT_INT, 0, "8", 1, 64,
       "Connections for writing; a group of changes is spread over them." },
     { "readers", KAITEN_OPT_INT, 0, "4", 1, 64, "Connections for reading." },
     { "timeout", KAITEN_OPT_DURATION, 0, "1800ms", 200, 60000,
@@ -206,7 +206,7 @@ static enum kaiten_status
 pg_open(const struct kaiten_host *host, const struct kaiten_config *config, void **ret_instance,
         struct kaiten_err *err)
 {
-    struct pg_why why = { "" };
+    struct pg_why why = { .text = "" };
     struct pg *pg = pg_new(host);
     if (!pg || !pg_options_read(host, config, &pg->options)) {
         host->error(err, "out of memory");

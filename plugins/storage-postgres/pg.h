@@ -36,9 +36,10 @@ enum {
     PG_PASSWORD_MAX = 1024  /* bytes of a password file */
 };
 
-/* Why something failed; the first text wins. */
+/* Why something failed; the first text wins. silent: no answer came in time. */
 struct pg_why {
     char text[400];
+    bool silent;
 };
 
 void pg_why(struct pg_why *, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -215,6 +216,11 @@ struct pg_slot *pg_take_more(struct pg *, bool lane);
 
 /* Back into the pool; lost: it is closed, and the keeper makes a new one. NULL allowed. */
 void pg_give(struct pg *, struct pg_slot *, bool lost);
+
+/* No answer came although the server gives up a statement long before we do. So it is the server or
+ * the network, and the other connections would only cost their users the same time: those that are
+ * idle are closed, and there is none until the keeper has made one. */
+void pg_silent(struct pg *);
 
 /* Has the keeper look. */
 void pg_wake(struct pg *);

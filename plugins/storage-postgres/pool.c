@@ -8,7 +8,10 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { ATTEMPTS = 3 }; /* of a statement that only reads */
+enum {
+    ATTEMPTS = 3, /* of a statement that only reads */
+    READS_MAX = 16
+};
 
 void
 pg_wake(struct pg *pg)
@@ -18,14 +21,19 @@ pg_wake(struct pg *pg)
     (void)n; /* it fails only when there are too many calls to wake to count */
 }
 
-/* Whether the server has closed it meanwhile, as far as one can see without asking. */
+/* Whether the server has closed it meanwhile, as far as one can see without asking. A server says
+ * why before it closes, so what can be read is read to the end. */
 static bool
 is_stale(PGconn *pq)
 {
-    struct pollfd fd = { PQsocket(pq), POLLIN, 0 };
-    if (poll(&fd, 1, 0) <= 0)
-        return false;
-    return !PQconsumeInput(pq) || PQstatus(pq) != CONNECTION_OK;
+    for (int i = 0; i < READS_MAX; i++) {
+        struct pollfd fd = { PQsocket(pq), POLLIN, 0 };
+        if (poll(&fd, 1, 0) <= 0)
+            return false;
+        if (!PQconsumeInput(pq) || PQstatus(pq) != CONNECTION_OK)
+            return true;
+    }
+    return true; /* it does not stop talking */
 }
 
 static void
@@ -113,18 +121,34 @@ pg_give(struct pg *pg, struct pg_slot *slot, bool lost)
     pthread_mutex_unlock(&pg->mutex);
 }
 
+void
+pg_silent(struct pg *pg)
+{
+    pthread_mutex_lock(&pg->mutex);
+    for (unsigned i = 0; i < pg->nslots; i++)
+        if (pg->slots[i].state == PG_IDLE)
+            slot_close(pg, &pg->slots[i]);
+    pg->down = true;
+    pg->down_why = (struct pg_why){ "the database does not answer", true };
+    pthread_cond_broadcast(&pg->given);
+    pthread_mutex_unlock(&pg->mutex);
+    pg_wake(pg);
+}
+
 enum kaiten_status
 pg_read(struct pg *pg, const char *sql, const struct pg_params *params, int64_t until,
         PGresult **ret_result, struct pg_why *why)
 {
-    struct pg_why last = { "" };
+    struct pg_why last = { .text = "" };
     for (int i = 0; i < ATTEMPTS && pg_now() < until; i++) {
-        last = (struct pg_why){ "" };
+        last = (struct pg_why){ .text = "" };
         struct pg_slot *slot = pg_take(pg, false, until, &last);
         if (!slot)
             break;
         enum kaiten_status status = pg_query(slot->pq, sql, params, until, ret_result, &last);
         pg_give(pg, slot, status == KAITEN_UNKNOWN);
+        if (last.silent)
+            pg_silent(pg);
         if (status == KAITEN_UNKNOWN)
             continue;
         if (status != KAITEN_DONE)

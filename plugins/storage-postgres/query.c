@@ -24,7 +24,7 @@ pg_why(struct pg_why *why, const char *fmt, ...)
     size_t n = strlen(why->text);
     while (n > 0 && why->text[n - 1] == '\n')
         why->text[--n] = '\0';
-    for (char *p = why->text; (p = strchr(p, '\n'));)
+    for (char *p = why->text; (p = strpbrk(p, "\n\t"));)
         *p = ' ';
 }
 
@@ -118,6 +118,7 @@ next_result(PGconn *pq, int64_t until, PGresult **ret_result, struct pg_why *why
     while (PQisBusy(pq)) {
         if (!pg_wait(pq, until)) {
             pg_why(why, "the database does not answer");
+            why->silent = true;
             return false;
         }
         if (!PQconsumeInput(pq)) {

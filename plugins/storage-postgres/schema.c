@@ -50,6 +50,9 @@ static const char tables[] =
  * until the commit is the locks on rows; what decides between two that insert the same key is the
  * primary key.
  *
+ * How its statements are planned is a setting of the session, see connect.c: one of the function
+ * costs as much as one of the statements.
+ *
  * Above 0: done, the revision. 0: somebody has declared the operation dead. Below: condition
  * -1 - number did not hold. */
 static const char apply[] =
@@ -57,8 +60,7 @@ static const char apply[] =
     "    cond_keys bytea[], cond_wants bigint[], cond_numbers integer[], cond_alone boolean[],"
     "    fresh bytea[], set_keys bytea[], set_values bytea[], delete_keys bytea[],"
     "    urgent boolean) RETURNS bigint"
-    "  LANGUAGE plpgsql SET search_path = '' SET enable_seqscan = off SET enable_bitmapscan = off"
-    "  SET jit = off AS $$"
+    "  LANGUAGE plpgsql SET search_path = '' AS $$"
     "DECLARE"
     "  failed integer; have bigint; done bigint; n bigint;"
     "BEGIN"
