@@ -10,9 +10,9 @@ enum verb_flag {
     VERB_PAGES = 1 << 0,  /* answers in pages: --all */
     VERB_VERIFY = 1 << 1, /* takes a token to be checked, and exits 10 when it is not good */
     VERB_CALL = 1 << 2,   /* any method, by name */
+    VERB_RAW = 1 << 3,    /* JSON unless another form is asked for */
     VERB_BACKUP = 1 << 4, /* fetches a copy of the store into a folder */
-    VERB_LONG = 1 << 5,   /* takes as long as the store is large */
-    VERB_RAW = 1 << 3     /* JSON unless another form is asked for */
+    VERB_LONG = 1 << 5    /* takes as long as the store is large */
 };
 
 enum { VERB_WORDS_MAX = 2 };
