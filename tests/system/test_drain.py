@@ -18,6 +18,7 @@ import pytest
 
 from conftest import PATIENCE, wait_for
 from journal import LOST, Actor, Journal, Pool, check, read_lists, sweep
+from wire import connect_to as connect
 
 CYCLES = int(os.environ.get("KAITEN_DRAIN_CYCLES", "10"))
 SEED = int(os.environ.get("KAITEN_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
@@ -191,15 +192,6 @@ class HttpPipeliner(Pipeliner):
 
     def rest(self):
         return self.data
-
-
-def connect(d, kind):
-    if kind == "http":
-        return socket.create_connection(("127.0.0.1", d.port), timeout=PATIENCE)
-    s = socket.socket(socket.AF_UNIX)
-    s.connect(d.socket_path)
-    s.settimeout(PATIENCE)
-    return s
 
 
 HALVES = [

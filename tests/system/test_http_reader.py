@@ -11,6 +11,7 @@ import pytest
 
 from conftest import BUILD, SOURCE
 from http_reference import READERS
+from mutate import edit_line, mutate
 
 CHECK = BUILD / "tests/tools/http-check"
 CASES = int(os.environ.get("KAITEN_HTTP_CASES", "30000"))
@@ -81,34 +82,6 @@ KINDS = {"h": (HEADS, HEAD_PIECES), "c": (CHUNKS, CHUNK_PIECES), "p": (SEGMENTS,
          "q": (QUERIES, QUERY_PIECES)}
 
 
-def mutate(rng, seeds, pieces):
-    data = bytearray(rng.choice(seeds))
-    for _ in range(rng.randint(0, 3)):
-        at = rng.randint(0, len(data))
-        end = min(len(data), at + rng.randint(1, 8))
-        kind = rng.randrange(9)
-        if kind == 0 and at < len(data):
-            data[at] = rng.randrange(256)
-        elif kind == 1:
-            del data[at:end]
-        elif kind == 2:
-            data[at:at] = data[at:end]
-        elif kind == 3:
-            data[at:end] = rng.choice(pieces)
-        elif kind == 4:
-            data[at:end] = data[at:end].swapcase()
-        elif kind == 5:
-            other = rng.choice(seeds)
-            data[at:] = other[rng.randint(0, len(other)):]
-        elif kind == 6 and rng.random() < 0.3:
-            del data[at:]
-        else:  # whole lines stand where lines may stand
-            ends = [i + 2 for i in range(len(data) - 1) if data[i:i + 2] == b"\r\n"] or [at]
-            at = rng.choice(ends)
-            data[at:at] = rng.choice(pieces)
-    return bytes(data)
-
-
 def test_second_reader_is_strict():
     for head in HEADS:
         assert READERS["h"](head).startswith("done ")
@@ -151,7 +124,7 @@ def test_mutated_messages(reader):
     share = CASES * {"h": 5, "c": 3, "p": 1, "q": 1}[reader] // 10
     verdicts = dict.fromkeys(("done", "bad", "more"), 0)
     for first in range(0, share, 5000):
-        cases = [(reader, rng.choice((0, 0, 1, 2, 7, 64)), mutate(rng, seeds, pieces))
+        cases = [(reader, rng.choice((0, 0, 1, 2, 7, 64)), mutate(rng, seeds, pieces, edit_line, 0))
                  for _ in range(min(5000, share - first))]
         assert disagreements(cases)[:3] == []
         for said in ask(cases):

@@ -13,6 +13,7 @@ import subprocess
 import pytest
 
 from conftest import BUILD, SOURCE
+from mutate import mutate
 
 CHECK = BUILD / "tests/tools/json-check"
 CORPORA = pathlib.Path(os.environ.get("KAITEN_CORPORA", SOURCE / "../shared/corpora"))
@@ -167,30 +168,6 @@ PIECES = [b"{", b"}", b"[", b"]", b",", b":", b'"', b"\\", b"\\u0000", b"\\ud800
           b"\t", b"\r\n", b"\x0c", b"/**/", b'"a":1', b',"A":1', b"'", b"99999999999999999999"]
 
 
-def mutate(rng, seeds):
-    data = bytearray(rng.choice(seeds))
-    for _ in range(rng.randint(1, 3)):
-        at = rng.randint(0, len(data))
-        end = min(len(data), at + rng.randint(1, 8))
-        kind = rng.randrange(7)
-        if kind == 0 and at < len(data):
-            data[at] = rng.randrange(256)
-        elif kind == 1:
-            del data[at:end]
-        elif kind == 2:
-            data[at:at] = data[at:end]
-        elif kind == 3:
-            data[at:at] = rng.choice(PIECES)
-        elif kind == 4:
-            data[at:end] = rng.choice(PIECES)
-        elif kind == 5:
-            data[at:end] = data[at:end].swapcase()
-        else:
-            other = rng.choice(seeds)
-            data[at:] = other[rng.randint(0, len(other)):]
-    return bytes(data)
-
-
 @pytest.fixture(scope="module")
 def seeds():
     texts = [p.read_bytes() for p in sorted((SOURCE / "tests/fuzz/corpus/json").iterdir())]
@@ -225,7 +202,7 @@ def test_mutated_documents(seeds):
     rng = random.Random(SEED)
     taken = 0
     for _ in range(0, DOCUMENTS, 5000):
-        documents = [mutate(rng, seeds) for _ in range(5000)]
+        documents = [mutate(rng, seeds, PIECES) for _ in range(5000)]
         assert disagreements(documents)[:3] == []
         taken += sum(said == "y" for said, _ in ask(documents))
     # Documents of both kinds were among them.

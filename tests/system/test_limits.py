@@ -16,31 +16,12 @@ import msgpack
 import pytest
 
 from conftest import KAITEND, PATIENCE, STORES, Daemon, prompt, wait_for
+from wire import connect_to as connect, read_to_the_end as read_all
 
 SEED = int(os.environ.get("KAITEN_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
 MIB = 1 << 20
 # AddressSanitizer keeps what was freed for a while.
 ROOM = 16 if b"__asan_init" in KAITEND.read_bytes() else 1
-
-
-def connect(d, kind, timeout=PATIENCE):
-    if kind == "http":
-        return socket.create_connection(("127.0.0.1", d.port), timeout=timeout)
-    s = socket.socket(socket.AF_UNIX)
-    s.connect(d.socket_path)
-    s.settimeout(timeout)
-    return s
-
-
-def read_all(s):
-    """All bytes until the daemon closes."""
-    data = b""
-    try:
-        while part := s.recv(65536):
-            data += part
-    except ConnectionResetError:
-        pass
-    return data
 
 
 def rss(d):

@@ -13,6 +13,7 @@ import msgpack
 import pytest
 
 from conftest import PATIENCE, Daemon
+from wire import connect_to, read_to_the_end as read_all
 
 TOKEN = "ksh_" + "A" * 32
 ACCOUNT = {"serviceAccountSlug": "no-such"}
@@ -68,21 +69,8 @@ def quiet():
     assert code == 0
 
 
-def connect(d, timeout=PATIENCE):
-    s = socket.socket(socket.AF_UNIX)
-    s.connect(d.socket_path)
-    s.settimeout(timeout)
-    return s
-
-
-def read_all(s):
-    data = b""
-    try:
-        while part := s.recv(65536):
-            data += part
-    except ConnectionResetError:
-        pass
-    return data
+def connect(d):
+    return connect_to(d, "socket")
 
 
 def test_each_operation_has_an_example(quiet):

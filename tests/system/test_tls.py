@@ -20,6 +20,7 @@ import time
 import pytest
 
 from conftest import KAITEND, PATIENCE, brief_life, free_port, prompt, wait_for
+from wire import read_all
 
 x509 = pytest.importorskip("cryptography.x509", reason="python3-cryptography is missing")
 from cryptography.hazmat.primitives import hashes, serialization  # noqa: E402
@@ -162,15 +163,6 @@ def connect(d, ctx, session=None, port=None):
     except BaseException:
         raw.close()
         raise
-
-
-def read_all(s):
-    data = b""
-    while True:
-        part = s.recv(65536)
-        if not part:
-            return data
-        data += part
 
 
 def read_answer(s, data=b""):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright the kaiten authors
-"""HTTP as bytes: what is sent, and the answers cut out of what comes back."""
+"""Both doors as bytes, and the answers of HTTP cut out of what comes back."""
 
 import json
 import socket
@@ -17,13 +17,36 @@ def connect(daemon, timeout=60):
     return s
 
 
+def connect_to(daemon, kind, timeout=60):
+    """A connection to one of the doors."""
+    if kind == "http":
+        return connect(daemon, timeout)
+    s = socket.socket(socket.AF_UNIX)
+    # Before there is a time-out: with one, a full queue of the listener is an error, no wait.
+    s.connect(daemon.socket_path)
+    s.settimeout(timeout)
+    return s
+
+
 def read_all(s):
+    """What comes until the other side closes; a reset raises."""
     data = b""
     while True:
         part = s.recv(65536)
         if not part:
             return data
         data += part
+
+
+def read_to_the_end(s):
+    """What comes until the other side is gone, be it by a reset."""
+    data = b""
+    try:
+        while part := s.recv(65536):
+            data += part
+    except ConnectionResetError:
+        pass
+    return data
 
 
 def answers(data, heads=()):
