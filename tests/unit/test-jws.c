@@ -8,6 +8,7 @@
 #include "plugins/auth-jwt/json.h"
 #include "plugins/auth-jwt/jwk.h"
 #include "plugins/auth-jwt/jws.h"
+#include "plugins/auth-jwt/secret.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -702,6 +703,10 @@ static const struct {
     { "a-string-secret-at-least-256-bits-long", "published" },
     { "A-String-Secret-At-Least-256-Bits-Long", "published" },
     { "3cfa76ef14937c1c0ea519f8fc057a80fcd04a7420f8e8bcd0a7567c272e007b", "published" },
+    /* The fingerprint of an example of our own stands in the table, too. */
+    { "the secret of an example in the documents of kaitend", "published" },
+    { "THE secret of an example in the documents of KAITEND", "published" },
+    { "the secret of an example in the documents of kaitenD ", NULL },
     /* What generators make: base64, hexadecimal, digits, a few words. */
     { "q8Yt0m1Qx5sO2a9Gd7LwV3bnR6uKzJcE", NULL },
     { "3b1f9ac04d7e82665f0c1a9be47d2830", NULL },
@@ -709,6 +714,27 @@ static const struct {
     { "correct horse battery staple, and a whale", NULL },
     { WORD8 WORD8 WORD8 "another-tail", NULL },
 };
+
+/* KAITEN_WEAK_SECRETS names lists, apart by colons, of which every line is to be refused. */
+static void
+listed_secrets_are_refused(void **state)
+{
+    (void)state;
+    char *names = getenv("KAITEN_WEAK_SECRETS"), line[8192], *rest = names;
+    if (!names)
+        skip();
+    for (char *name; (name = strtok_r(rest, ":", &rest));) {
+        FILE *f = fopen(name, "re");
+        assert_non_null(f);
+        while (fgets(line, sizeof(line), f)) {
+            size_t n = strcspn(line, "\r\n");
+            const char *why = NULL;
+            if (n >= 32 && n <= KEY_SECRET_MAX)
+                assert_true(secret_is_weak((const unsigned char *)line, n, &why));
+        }
+        fclose(f);
+    }
+}
 
 static void
 weak_secrets_are_refused(void **state)
@@ -950,6 +976,7 @@ main(void)
         cmocka_unit_test(pem_keys_are_judged_when_read),
         cmocka_unit_test(secrets_are_judged_when_read),
         cmocka_unit_test(weak_secrets_are_refused),
+        cmocka_unit_test(listed_secrets_are_refused),
         cmocka_unit_test(key_ids_stand_once),
         cmocka_unit_test(jwk_sets_are_judged_when_read),
         cmocka_unit_test(private_halves_of_jwks_are_not_for_everybody),
