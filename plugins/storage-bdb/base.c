@@ -72,7 +72,8 @@ bdb_base_open(struct bdb *bdb)
         bdb->base_first = 1; /* all of it can be built from nothing */
     if (bdb->base_first < first || gap >= bdb->base_first)
         bdb->base_first = 0;
-    if (bdb->base_first == 0)
+    /* Also after a repair by a process that did not live to make one. */
+    if (bdb->base_first == 0 || bdb_exists(bdb->options.path, "damaged"))
         bdb->base_due = true;
 }
 
