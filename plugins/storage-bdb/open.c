@@ -116,10 +116,13 @@ open_failed(struct bdb *bdb, int error, struct bdb_why *why)
     return status;
 }
 
+/* *ret_sure: that it is damaged, if so. The library gives up for an error of the disk, too, and
+ * that may pass. */
 static enum kaiten_status
-open_once(struct bdb *bdb, struct bdb_why *why)
+open_once(struct bdb *bdb, struct bdb_why *why, bool *ret_sure)
 {
     int error = bdb_store_open(bdb, why);
+    *ret_sure = atomic_load(&bdb->voice.damaged) || error != DB_RUNRECOVERY;
     if (!error)
         return KAITEN_DONE;
     enum kaiten_status status = open_failed(bdb, error, why);
@@ -127,20 +130,32 @@ open_once(struct bdb *bdb, struct bdb_why *why)
     return status;
 }
 
+/* Whether the library had given up before; notes that it has now. */
+static bool
+was_suspect(struct bdb *bdb, const char *reason)
+{
+    bool wanted = false;
+    struct bdb_why why = { "" };
+    bdb_repair_note(bdb, false, reason);
+    return bdb_repair_pending(bdb, &wanted, &why) == KAITEN_DONE && wanted;
+}
+
 /* Damaged records of the log are no reason for a repair: it would read the same ones. */
 static enum kaiten_status
 open_or_repair(struct bdb *bdb, struct bdb_why *why)
 {
-    bool wanted = false;
+    bool wanted = false, sure;
     struct bdb_why reason = { "" };
     enum kaiten_status status = bdb_repair_pending(bdb, &wanted, why);
     if (status != KAITEN_DONE)
         return status;
     if (!wanted) {
-        status = open_once(bdb, &reason);
+        status = open_once(bdb, &reason, &sure);
         if (status == KAITEN_CORRUPT)
-            wanted = true;
-        else if (status != KAITEN_DONE)
+            wanted = sure || was_suspect(bdb, reason.text);
+        if (status == KAITEN_CORRUPT && !wanted)
+            status = KAITEN_FAILED;
+        if (status != KAITEN_DONE && !wanted)
             bdb_why(why, "cannot open the store: %s", reason.text);
     }
     if (!wanted)
@@ -149,7 +164,7 @@ open_or_repair(struct bdb *bdb, struct bdb_why *why)
     if (status != KAITEN_DONE)
         return status;
     reason = (struct bdb_why){ "" };
-    status = open_once(bdb, &reason);
+    status = open_once(bdb, &reason, &sure);
     if (status != KAITEN_DONE)
         bdb_why(why, "cannot open the store after its repair: %s", reason.text);
     return status;
