@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -198,6 +199,8 @@ fails(uint32_t kind)
     uint64_t never = 0;
     atomic_compare_exchange_strong(&control->hit_at, &never, now_ns());
     control->hits++;
+    if (control->error == 0)
+        raise(SIGKILL);
     errno = (int)control->error;
     return true;
 }

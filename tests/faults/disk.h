@@ -51,7 +51,7 @@ enum {
 struct disk_control {
     _Atomic uint32_t armed;   /* count calls, and make the nth fail */
     _Atomic uint32_t kinds;   /* which calls */
-    _Atomic uint32_t error;   /* the errno to fail with */
+    _Atomic uint32_t error;   /* the errno to fail with; 0: the process is killed instead */
     _Atomic uint32_t forever; /* all calls from the nth on */
     _Atomic uint64_t count;   /* calls since it was armed */
     _Atomic uint64_t nth;     /* from 1; 0: none */

@@ -150,7 +150,7 @@ def test_no_descriptors_are_left(template, tmp_path):
     used = (cpu_seconds(d) - cpu) / took
     said = d.log.read_text().count("\n") - lines
     assert used < 0.20, f"{used:.0%} of a core while it waits"
-    assert said <= 8, d.tail()
+    assert said <= took + 1, d.tail()  # a line a second
     for _ in range(60):
         for what in ("mint", "verify", "rotate", "revoke"):
             for p in players:
@@ -163,7 +163,7 @@ def test_no_descriptors_are_left(template, tmp_path):
     recovered = time.monotonic() - begun
     found = looked_at(d, journal, template.accounts)
     figures("no descriptors", clients=len(waiting), percent_of_a_core=round(used * 100, 1),
-            s_until_served=recovered, violations=len(found))
+            lines_in_the_log=said, s_until_served=recovered, violations=len(found))
     assert not found, found[:5]
     assert ended(d) == 0
     d.remove()

@@ -10,6 +10,7 @@ set -u
 build=${abs_top_builddir:?}
 check=${KAITEN_PLUGIN_CHECK:-$build/tests/plugin/kaiten-plugin-check}
 tool=${KAITEN_BDB_TOOL:-$build/tests/plugin/bdb-tool}
+format=$build/tests/plugin/bdb-format
 plugin=${KAITEN_STORAGE_BDB:-$build/plugins/.libs/storage-bdb.so}
 work=$(mktemp -d) || exit 2
 mounted=
@@ -145,7 +146,8 @@ grep -q 'store is repaired' "$work/out"
 report 'and says so' $?
 [ -e "$store/damaged/space-74.db" ]
 report 'the damaged files are kept' $?
-tool base=1 check=1 "count=$rows"
+# The process that repaired it may have lived long enough to make one.
+if [ -e "$store/repair" ]; then tool base=1; fi && tool check=1 "count=$rows"
 report 'a base copy of the repaired store is made at once' $?
 [ ! -e "$store/damaged" ] && [ ! -e "$store/repair" ]
 report 'then nothing is left of the repair' $?
@@ -345,7 +347,7 @@ unwritable() {
 }
 due() { rm -rf "$store/base"; }
 page() { scribble space-74.db 400 && ! tool check=1; }
-old() { "$work/format" "$store" 1 2>>"$work/out"; }
+old() { "$format" "$store" 1 >>"$work/out" 2>&1; }
 
 if [ "$sanitized" != 0 ]; then
     skip 'a failed sync ends the process at once' 'a sanitizer wants to be loaded first'
@@ -372,76 +374,29 @@ fi
 
 # --- formats ---
 
-cat >"$work/format.c" <<'END'
-#include <db.h>
-#include <string.h>
-/* The rows as they were before format 3: their revision in 8 bytes. */
-static int
-rows_old(DB_ENV *env)
-{
-    DB *db;
-    DBC *at;
-    DB_TXN *txn;
-    DBT key = { 0 }, data = { 0 };
-    if (db_create(&db, env, 0) ||
-        db->open(db, NULL, "space-74.db", NULL, DB_BTREE, DB_AUTO_COMMIT, 0600) ||
-        env->txn_begin(env, NULL, &txn, 0) || db->cursor(db, txn, &at, 0))
-        return 1;
-    while (at->get(at, &key, &data, DB_NEXT) == 0) {
-        unsigned char row[4096] = { 0 }, *now = data.data;
-        size_t n = now[0], rest = data.size - 1 - n;
-        memcpy(row + 8 - n, now + 1, n);
-        memcpy(row + 8, now + 1 + n, rest);
-        DBT old = { .data = row, .size = (u_int32_t)(8 + rest) };
-        if (n == 0 || n > 7 || at->put(at, &key, &old, DB_CURRENT))
-            return 1;
-    }
-    return at->close(at) || txn->commit(txn, 0) || db->close(db, 0);
-}
-int
-main(int argc, char **argv)
-{
-    DB_ENV *env;
-    DB *db;
-    DBT key = { .data = "format", .size = 6 };
-    DBT value = { .data = argv[2], .size = (u_int32_t)strlen(argv[2]) };
-    return argc != 3 || db_env_create(&env, 0) ||
-           env->open(env, argv[1], DB_CREATE | DB_RECOVER | DB_PRIVATE | DB_INIT_TXN | DB_INIT_LOG |
-                                       DB_INIT_MPOOL | DB_INIT_LOCK, 0600) ||
-           db_create(&db, env, 0) ||
-           db->open(db, NULL, "meta.db", NULL, DB_BTREE, DB_AUTO_COMMIT, 0600) ||
-           db->put(db, NULL, &key, &value, 0) || db->close(db, 0) ||
-           (strcmp(argv[2], "2") == 0 && rows_old(env)) ||
-           env->txn_checkpoint(env, 0, 0, DB_FORCE) || env->close(env, 0);
-}
-END
-if ${CC:-cc} -o "$work/format" "$work/format.c" -ldb 2>"$work/out"; then
-    fresh
-    "$work/format" "$store" 4 >"$work/out" 2>&1
-    tool
-    grep -q 'open: 6: .* has format 4, this version knows up to 3' "$work/out"
-    report 'a newer format is refused with both numbers' $?
-    [ ! -e "$store/repair" ]
-    report 'and is not taken for damage' $?
-    fresh
-    old
-    tool "count=$rows" base=1
-    grep -q 'from format 1 to 2' "$work/out"
-    report 'an older format is brought up to date' $?
-    tool "count=$rows"
-    ! grep -q 'from format' "$work/out"
-    report 'once' $?
-    fresh
-    "$work/format" "$store" 2 >"$work/out" 2>&1
-    report 'rows with the revisions of format 2' $?
-    tool "count=$rows" &&
-        grep -q 'from format 2 to 3' "$work/out"
-    report 'are read as they are' $?
-    if [ -e "$work/shim.so" ]; then
-        killed 'a change of format' old base=1
-    fi
-else
-    skip 'formats' 'missing: a compiler'
+fresh
+"$format" "$store" 4 >"$work/out" 2>&1
+tool
+grep -q 'open: 6: .* has format 4, this version knows up to 3' "$work/out"
+report 'a newer format is refused with both numbers' $?
+[ ! -e "$store/repair" ]
+report 'and is not taken for damage' $?
+fresh
+old
+tool "count=$rows" base=1
+grep -q 'from format 1 to 2' "$work/out"
+report 'an older format is brought up to date' $?
+tool "count=$rows"
+! grep -q 'from format' "$work/out"
+report 'once' $?
+fresh
+"$format" "$store" 2 >"$work/out" 2>&1
+report 'rows with the revisions of format 2' $?
+tool "count=$rows" &&
+    grep -q 'from format 2 to 3' "$work/out"
+report 'are read as they are' $?
+if [ -e "$work/shim.so" ]; then
+    killed 'a change of format' old base=1
 fi
 
 # --- groups, and a full disk ---

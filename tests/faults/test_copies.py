@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the kaiten authors
+"""Copies that are made under load, each put back and held against what clients had been told;
+copies that are damaged or half made; and stores of another format, killed while they are brought up
+to date."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+from conftest import BUILD, KAITENCTL, KAITEND, Daemon
+from faultlib import (DISK, FULL, LIGHT, ON_NAME, ON_OPEN, ON_SYNC, ON_WRITE, SEED, Ended, Shared,
+                      accounts_of, actors_of, disk, durable, figures, join, looked_at, no_tsan,
+                      start_or_end)
+from journal import Journal, Pool
+
+COPIES = 50 if FULL else 2
+DAMAGES = 50 if FULL else 3
+KILLS = 50 if FULL else 2
+STEPS = 100 if FULL else 4
+FORMAT = BUILD / "tests/plugin/bdb-format"
+
+pytestmark = durable
+
+
+class Site:
+    """A daemon under load, whose copies are taken and put back beside it."""
+
+    def __init__(self, d, folder):
+        self.d, self.folder = d.start(), folder
+        self.pool = Pool(d, Journal(), accounts_of(d))
+        self.actors = actors_of(self.pool, 2)
+        self.pool.up.set()
+
+    def copy(self, n):
+        """When it was begun, when the journal of revocations was taken, and the folder."""
+        folder = self.folder / f"copy{n}"
+        begun = time.monotonic()
+        self.d.ctl("backup", folder)
+        time.sleep(0.2)  # in which the world goes on
+        self.d.process.send_signal(signal.SIGSTOP)
+        try:
+            taken = time.monotonic()
+            beside = self.folder / f"beside{n}"
+            beside.mkdir()
+            for file in self.d.state.iterdir():
+                if file.is_file():
+                    shutil.copy2(file, beside)
+        finally:
+            self.d.process.send_signal(signal.SIGCONT)
+        return begun, taken, folder, beside
+
+
+def restored(copy, beside, folder):
+    """Another daemon, with this copy for a store."""
+    folder.mkdir()
+    d = Daemon("storage-bdb", storage=LIGHT, level="info", folder=folder)
+    for file in beside.iterdir():
+        if file.is_file():
+            shutil.copy2(file, d.state)
+    return d, subprocess.run([KAITEND, "-c", d.conf, "--restore", copy], capture_output=True,
+                             text=True, timeout=60, check=False)
+
+
+def known(journal, begun, taken):
+    """What must still hold: what was made before the copy was begun, and what ended before the
+    journal of revocations was taken. Of what was made between, nobody can tell."""
+    part, whats = Journal(), {}
+    part.numbers = journal.numbers
+    for line in list(journal.lines):
+        if line["at"] > taken:
+            break
+        if line["line"] == "attempt":
+            whats[line["n"]] = line["what"]
+        made = whats[line["n"]] in ("mint", "rotate", "create", "list")
+        if line["line"] == "acknowledged" and made and line["at"] > begun:
+            line = dict(n=line["n"], line="unknown", at=line["at"])
+        part.lines.append(line)
+    return part
+
+
+def test_every_copy_that_was_finished_can_be_put_back(own_daemon, tmp_path):
+    site = Site(own_daemon("storage-bdb", storage=LIGHT, level="notice"), tmp_path)
+    found, slowest, copies = [], 0, []
+    try:
+        for n in range(COPIES):
+            copies.append(site.copy(n))
+    finally:
+        join(site.pool, site.actors)
+    for n, (begun, taken, copy, beside) in enumerate(copies):
+        d, ran = restored(copy, beside, tmp_path / f"r{n}")
+        assert ran.returncode == 0, ran.stderr
+        begin = time.monotonic()
+        d.start(60)
+        slowest = max(slowest, time.monotonic() - begin)
+        wrong = looked_at(d, known(site.pool.journal, begun, taken), site.pool.accounts)
+        found += [(n, w) for w in wrong]
+        assert d.stop() == 0
+        d.remove()
+    found += looked_at(site.d, site.pool.journal, site.pool.accounts)
+    refused, damages = damaged(site, copies, tmp_path)
+    figures("copies under load", copies=len(copies), put_back=len(copies), violations=len(found),
+            damaged=damages, of_them_refused=refused,
+            acknowledged_mints=site.pool.journal.count("mint"),
+            revocations=site.pool.journal.count("revoke"), s_to_start_at_most=slowest)
+    assert not found, f"seed {SEED}: {len(found)}, the first: {found[:5]}"
+    assert refused == damages and site.d.stop() == 0
+
+
+def damaged(site, copies, folder):
+    """One byte of one file, anywhere: such a copy is put in nobody's place."""
+    chance, refused = random.Random(SEED), 0
+    for n in range(DAMAGES):
+        _, _, copy, beside = copies[n % len(copies)]
+        file = chance.choice(sorted(f for f in copy.iterdir() if f.stat().st_size))
+        data = bytearray(file.read_bytes())
+        at = chance.randrange(len(data))
+        data[at] ^= 1 << chance.randrange(8)
+        file.write_bytes(data)
+        d, ran = restored(copy, beside, folder / f"d{n}")
+        refused += ran.returncode == os.EX_DATAERR and not (d.state / "db").exists()
+        d.remove()
+    return refused, DAMAGES
+
+
+def test_a_kill_while_a_copy_is_made(own_daemon, tmp_path):
+    d = own_daemon("storage-bdb", storage=LIGHT, level="notice")
+    site, chance = Site(d, tmp_path), random.Random(SEED)
+    whole = kills = 0
+    try:
+        for n in range(KILLS):
+            copy = tmp_path / f"copy{n}"
+            ctl = subprocess.Popen([KAITENCTL, "--socket", d.socket_path, "backup", copy],
+                                   stderr=subprocess.PIPE)
+            time.sleep(chance.uniform(0, 0.15))  # the instant of the kill is what is random
+            kills += ctl.poll() is None
+            site.pool.up.clear()
+            d.kill()
+            said = ctl.communicate(timeout=60)
+            d.start(60)
+            site.pool.up.set()
+            assert not (d.state / "backup").exists(), "half a copy is left"
+            if ctl.returncode == 0:
+                whole += 1
+            else:
+                assert said[1]
+                other, ran = restored(copy, d.state, tmp_path / f"k{n}") if copy.exists() \
+                    else (None, None)
+                assert ran is None or ran.returncode == os.EX_DATAERR, ran
+                if other:
+                    other.remove()
+    finally:
+        join(site.pool, site.actors)
+    found = looked_at(d, site.pool.journal, site.pool.accounts)
+    figures("kill -9 while a copy is made", kills=KILLS, in_the_midst=kills, finished=whole,
+            violations=len(found))
+    assert not found, f"seed {SEED}: {len(found)}, the first: {found[:5]}"
+    assert d.stop() == 0
+
+
+# --- formats --------------------------------------------------------------------------------------
+
+def set_format(d, number):
+    subprocess.run([FORMAT, d.state / "db", str(number)], check=True, capture_output=True)
+
+
+def get_format(d):
+    ran = subprocess.run([FORMAT, d.state / "db"], check=True, capture_output=True, text=True)
+    return int(ran.stdout)
+
+
+@no_tsan
+def test_a_kill_while_the_format_is_brought_up_to_date(template, tmp_path):
+    control = Shared(tmp_path / "control", DISK)
+    every = ON_WRITE | ON_SYNC | ON_OPEN | ON_NAME
+    found, killed = [], 0
+
+    def start(n):
+        """The nth call is the last one; 0: none is. Returns how many there were."""
+        nonlocal killed
+        d, journal = template.copy(tmp_path / f"f{n}")
+        now = get_format(d)
+        set_format(d, now - 1)
+        control.arm(n, False, kinds=every, error=0)
+        try:
+            start_or_end(d, env=disk(d, control))
+            count = control.count
+            d.kill()
+        except Ended as e:
+            count = control.count
+            killed += e.code == -signal.SIGKILL
+        control.disarm()
+        start_or_end(d)
+        found.extend((n, w) for w in looked_at(d, journal, template.accounts))
+        assert d.stop() == 0
+        if get_format(d) != now:
+            found.append((n, "the format is still the older one"))
+        d.remove()
+        return count
+
+    count = start(0)
+    steps = sorted(random.Random(SEED).sample(range(1, count + 1), min(STEPS, count)))
+    for n in steps:
+        start(n)
+    figures("kill -9 while the format is changed", points=len(steps), killed=killed,
+            calls_of_such_a_start=count, violations=len(found))
+    assert not found, f"seed {SEED}: {len(found)}, the first: {found[:5]}"
+    assert killed >= len(steps) // 2
+
+
+def test_a_newer_format_is_refused_and_left_alone(template, tmp_path):
+    d, journal = template.copy(tmp_path / "newer")
+    now = get_format(d)
+    set_format(d, now + 1)
+    for _ in range(2):
+        with pytest.raises(Ended) as e:
+            start_or_end(d)
+        assert f"format {now + 1}" in e.value.words and e.value.code > 0
+    assert get_format(d) == now + 1
+    set_format(d, now)
+    d.start(60)
+    assert not looked_at(d, journal, template.accounts)
+    assert d.stop() == 0
+    d.remove()
