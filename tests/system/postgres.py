@@ -54,7 +54,7 @@ class Server:
         self.log = self.dir / "log"
         self.process = None
         self.databases = 0
-        self.template_made = False
+        self.role_made = self.template_made = False
         self.extra = {}  # more of the environment of the server itself
         self.user = {}
         if os.geteuid() == 0:  # a server refuses to be root
@@ -69,6 +69,8 @@ class Server:
             self.configure(["listen_addresses = ''", "max_connections = 200",
                             "shared_buffers = 64MB", "autovacuum_naptime = 5s",
                             f"fsync = {'on' if durable else 'off'}", *settings])
+            hba = self.data / "pg_hba.conf"  # one role needs its password
+            hba.write_text("local all locked scram-sha-256\n" + hba.read_text())
 
     def copy(self, primary):
         """Becomes a standby of another server, whatever was here before."""
@@ -124,6 +126,13 @@ class Server:
         self.stop(signal.SIGQUIT)
         shutil.rmtree(self.dir, ignore_errors=True)
 
+    def make_role(self):
+        """The daemon's; database() does it, too."""
+        if not self.role_made:
+            self.sql(f"CREATE ROLE {ROLE} LOGIN")
+        self.role_made = True
+        return self
+
     def sql(self, text, database="postgres", user=OWNER, check=True):
         """What psql prints for a statement, unaligned, or its whole outcome with check=False."""
         done = self.run("psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", self.dir,
@@ -151,8 +160,8 @@ class Server:
 
     def database(self):
         """The name of a fresh database with an empty store."""
+        self.make_role()
         if not self.template_made:
-            self.sql(f"CREATE ROLE {ROLE} LOGIN")
             self.sql("CREATE DATABASE kaiten_template")
             self.init_store("kaiten_template")
             self.template_made = True
@@ -185,7 +194,7 @@ auth = auth-token
 @functools.lru_cache(maxsize=None)
 def shared():
     """The server of this run, for tests that leave it alone."""
-    server = Server().start()
+    server = Server().start().make_role()
     atexit.register(server.remove)
     return server
 

@@ -1,0 +1,450 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the kaiten authors
+"""storage-postgres beyond what any store does: making it, rights, passwords, lost answers, outages."""
+
+import contextlib
+import os
+import pathlib
+import select
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import uuid
+
+import postgres
+import pytest
+from conftest import BUILD, KAITEND, PLUGIN_DIR, done, wait_for
+from postgres import OWNER, ROLE
+
+pytestmark = [
+    pytest.mark.skipif(not (BUILD / "plugins/.libs/storage-postgres.so").exists(),
+                       reason="storage-postgres was not built"),
+    pytest.mark.skipif(not postgres.programs(), reason=postgres.MISSING),
+]
+
+
+@pytest.fixture
+def server():
+    return postgres.shared()
+
+
+@pytest.fixture
+def own_server():
+    """One that may be stopped."""
+    server = postgres.Server().start().make_role()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def make(own_daemon):
+    """A daemon on a connection string."""
+    return lambda connection, storage="timeout = 20s", **more: own_daemon(
+        "storage-postgres", storage=f"connection = {connection}\n{storage}\n", **more)
+
+
+@pytest.fixture
+def init(tmp_path):
+    """Runs kaitend --init-store; returns its exit code and what it has logged."""
+    def run(connection, init_connection, more=""):
+        conf = tmp_path / "init.conf"
+        conf.write_text(f"""[kaitend]
+state_dir = {tmp_path}
+plugin_dir = {PLUGIN_DIR}
+storage = storage-postgres
+[storage-postgres]
+connection = {connection}
+init_connection = {init_connection}
+{more}
+[socket]
+path = {tmp_path}/rpc.sock
+auth = auth-token
+""")
+        done = subprocess.run([KAITEND, "-c", conf, "--init-store"], capture_output=True, text=True,
+                              timeout=120)
+        return done.returncode, done.stderr
+    return run
+
+
+def refuses_to_start(daemon):
+    daemon.spawn()
+    assert daemon.process.wait(60) == 75
+    return daemon.tail()
+
+
+# --- making the store -----------------------------------------------------------------------------
+
+
+def test_without_a_schema_the_start_says_what_to_run(server, make, init):
+    server.sql("CREATE DATABASE bare")
+    text = refuses_to_start(make(server.connection("bare")))
+    assert "there is no schema kaiten in database bare: make it with kaitend --init-store" in text
+
+    code, text = init(server.connection("bare", "stranger"), server.connection("bare", OWNER))
+    assert code != 0 and "the role stranger, as which kaitend connects, is missing" in text
+    assert server.sql("SELECT count(*) FROM pg_namespace WHERE nspname = 'kaiten'", "bare") == "0"
+
+    code, text = init(server.connection("bare"), server.connection("bare", OWNER))
+    assert code == 0 and "format 1, made; role kaitend" in text
+    code, text = init(server.connection("bare"), server.connection("bare", OWNER))
+    assert code == 0 and "format 1, as before" in text
+    assert make(server.connection("bare")).start().stop() == 0
+
+
+def test_a_newer_format_is_refused(server, make, init):
+    name = server.database()
+    server.sql("UPDATE kaiten.meta SET format = 99", name)
+    assert "format 99; this kaitend knows formats up to 1" in refuses_to_start(
+        make(server.connection(name)))
+    code, text = init(server.connection(name), server.connection(name, OWNER))
+    assert code != 0 and "format 99; this kaitend knows formats up to 1" in text
+
+
+def test_without_rights_nothing_is_made(server, init):
+    server.sql("CREATE DATABASE foreign_one")
+    code, text = init(server.connection("foreign_one"), server.connection("foreign_one"))
+    assert code != 0 and "permission denied" in text
+
+
+@pytest.mark.parametrize("statement", [
+    "CREATE TABLE kaiten.more (x int)", "CREATE SCHEMA more", "DROP TABLE kaiten.row",
+    "ALTER TABLE kaiten.row ADD x int", "TRUNCATE kaiten.row", "CREATE TABLE public.more (x int)",
+    "CREATE FUNCTION kaiten.f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "CREATE ROLE more",
+    "DROP FUNCTION kaiten.apply", "SELECT * FROM pg_authid", "SELECT pg_read_file('/etc/passwd')",
+    "SELECT setval('kaiten.revision', 1)",
+    "SELECT kaiten.admit('kaitend')", "INSERT INTO kaiten.meta (format) VALUES (1)",
+    "DELETE FROM kaiten.meta",
+])
+def test_the_daemon_s_role_may_read_and_write_rows_and_nothing_else(server, daemon_role, statement):
+    refused = server.sql(statement, daemon_role, ROLE, check=False)
+    assert refused.returncode != 0
+    assert "permission denied" in refused.stderr or "must be owner" in refused.stderr
+
+
+@pytest.fixture(scope="module")
+def daemon_role():
+    return postgres.shared().database()
+
+
+@pytest.mark.parametrize("setting, text", [
+    ("synchronous_commit = off", "synchronous_commit is off"),
+])
+def test_commits_that_may_be_lost_are_warned_of(server, make, setting, text):
+    name = server.database()
+    server.sql(f"ALTER DATABASE {name} SET {setting}")
+    d = make(server.connection(name)).start()
+    assert text in d.log.read_text()
+    assert "fsync is off" in d.log.read_text()  # of this server
+    assert d.stop() == 0
+
+
+# --- passwords ------------------------------------------------------------------------------------
+
+
+def write_secret(path, text):
+    path.write_text(text)
+    path.chmod(0o600)
+
+
+def test_a_password_is_read_anew_for_each_connection_and_never_logged(server, make, tmp_path):
+    name = server.database()
+    server.sql("CREATE ROLE locked LOGIN PASSWORD 'first-2cc9d1'")
+    server.sql("SELECT kaiten.admit('locked')", name)
+    secret = tmp_path / "password"
+    write_secret(secret, "wrong-77aa01\n")
+    connection = server.connection(name, "locked")
+    storage = f"timeout = 20s\npassword_file = {secret}"
+    d = make(connection, storage)
+    assert "password authentication failed" in refuses_to_start(d)
+    write_secret(secret, "first-2cc9d1\n")
+    d.start()
+    assert done(d.http(), d.http().call("account.create", name="One"), 201)
+
+    server.sql("ALTER ROLE locked PASSWORD 'second-91e0aa'")
+    write_secret(secret, "second-91e0aa\n")
+    server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'locked'")
+    wait_for(lambda: d.http().call("account.create", name="Two").status == 201, "the new password",
+             30)
+    assert d.stop() == 0
+    log = d.log.read_text()
+    for password in ("wrong-77aa01", "first-2cc9d1", "second-91e0aa"):
+        assert password not in log
+
+
+def test_a_password_in_the_connection_string_is_refused(server, make):
+    d = make(server.connection("postgres") + " password=hunter2-5590")
+    text = refuses_to_start(d)
+    assert "connection: has a password; accepted: password_file" in text
+    assert "hunter2" not in d.log.read_text()
+
+
+# --- connections ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def works():
+    def check(d):
+        client = d.http()
+        slug = done(client, client.call("account.create", name="Build Farm"), 201)["slug"]
+        token = client.call("token.create", serviceAccountSlug=slug, name="deploy",
+                            scopes=["read:instances"])
+        assert token.status == 201
+        assert d.http(token.body["token"]).call("token.validate").status == 200
+        return slug, token.body["token"]
+    return check
+
+
+def test_session_settings(server, make, works):
+    name = server.database()
+    d = make(server.connection(name), "connections = 3\nreaders = 2\ntimeout = 3s").start()
+    works(d)
+    wait_for(lambda: server.sql("SELECT count(*) FROM pg_stat_activity WHERE application_name ="
+                                f" 'kaitend' AND datname = '{name}'") == "6", "3 + 2 + 1 connections")
+    assert d.stop() == 0
+
+
+def test_through_a_pooler_nothing_is_set(server, make, works):
+    name = server.database()
+    d = make(server.connection(name), "timeout = 20s\npooler = yes").start()
+    works(d)
+    assert server.sql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%LISTEN%'"
+                      f" AND datname = '{name}'") == "0"
+    assert d.stop() == 0
+
+
+def test_of_several_hosts_the_one_that_takes_writes_is_used(server, make, works, tmp_path):
+    name = server.database()
+    silent = socket.socket(socket.AF_UNIX)  # takes connections and never answers
+    silent.bind(str(tmp_path / ".s.PGSQL.5432"))
+    silent.listen(20)
+    hosts = f"/nonexistent,{tmp_path},{server.dir}"
+    d = make(f"host={hosts} dbname={name} user={ROLE}").start(60)
+    works(d)
+    assert d.stop() == 0
+    silent.close()
+
+
+# --- answers that are lost ------------------------------------------------------------------------
+
+
+class Proxy:
+    """Between the daemon and the server. Once armed, it spoils the next change that comes along:
+    answer: lets it happen and loses the answer; unreachable: and every other connection as well;
+    request: loses the request; late: cuts the connection and lets the request through afterwards."""
+
+    def __init__(self, server):
+        self.server = server
+        self.dir = tempfile.mkdtemp(prefix="kpx.")
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(f"{self.dir}/.s.PGSQL.5432")
+        self.listener.listen(100)
+        self.armed = None
+        self.refusing = False
+        self.open = []
+        self.spoilt = threading.Event()
+        self.late = threading.Event()  # a late request has been let through and answered
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            if self.refusing:
+                client.close()
+                continue
+            self.open.append(client)
+            threading.Thread(target=self.serve, args=(client,), daemon=True).start()
+
+    def serve(self, client):
+        upstream = socket.socket(socket.AF_UNIX)
+        with contextlib.suppress(OSError), client, upstream:
+            upstream.connect(f"{self.server.dir}/.s.PGSQL.5432")
+            while True:
+                ready, _, _ = select.select([client, upstream], [], [])
+                for side in ready:
+                    data = side.recv(1 << 16)
+                    if not data:
+                        return
+                    if side is upstream:
+                        client.sendall(data)
+                    elif self.armed and b"kaiten.apply(" in data:
+                        self.spoil(self.armed, client, upstream, data)
+                        return
+                    else:
+                        upstream.sendall(data)
+
+    def spoil(self, how, client, upstream, data):
+        self.armed = None
+        if how in ("answer", "unreachable"):
+            upstream.sendall(data)
+            self.wait_for_answer(upstream)
+        if how == "unreachable":
+            self.refusing = True
+            for other in self.open:
+                with contextlib.suppress(OSError):
+                    other.shutdown(socket.SHUT_RDWR)
+        client.close()
+        self.spoilt.set()
+        if how == "late":
+            time.sleep(1)  # not to win a race: the look-up has long been answered then, or waits
+            upstream.sendall(data)
+            self.wait_for_answer(upstream)
+            self.late.set()
+
+    @staticmethod
+    def wait_for_answer(upstream):
+        seen = b""
+        while not seen.endswith(b"Z\0\0\0\x05I"):
+            seen += upstream.recv(1 << 16)
+
+    def close(self):
+        self.listener.close()
+
+
+@pytest.fixture
+def through_proxy(server, make):
+    """(proxy, database, daemon) with one connection for writing."""
+    made = []
+
+    def start(storage="timeout = 20s"):
+        proxy = Proxy(server)
+        made.append(proxy)
+        name = server.database()
+        d = make(f"host={proxy.dir} dbname={name} user={ROLE}", f"{storage}\nconnections = 1").start()
+        return proxy, name, d
+    yield start
+    for proxy in made:
+        proxy.close()
+
+
+def tokens_in(server, name):
+    return server.sql("SELECT count(*) FROM kaiten.row WHERE substr(key, 1, 1) = 't'", name)
+
+
+@pytest.mark.parametrize("how", ["answer", "request", "late"])
+def test_a_lost_answer_is_looked_up(server, through_proxy, works, how):
+    proxy, name, d = through_proxy()
+    slug, _ = works(d)
+    assert tokens_in(server, name) == "1"
+    proxy.armed = how
+    answer = d.http().call("token.create", serviceAccountSlug=slug, name="once",
+                           scopes=["read:instances"])
+    assert proxy.spoilt.is_set()
+    assert answer.status == 201
+    assert d.http(answer.body["token"]).call("token.validate").status == 200
+    if how == "late":
+        assert proxy.late.wait(20)
+    assert tokens_in(server, name) == "2"
+    assert d.stop() == 0
+
+
+def apply(op, key):
+    return (f"SELECT kaiten.apply('{op}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}',"
+            f" ARRAY['{key}'::bytea], ARRAY['1'::bytea], '{{}}', false)")
+
+
+def test_an_operation_that_was_looked_up_in_vain_never_happens(server):
+    name, op = server.database(), uuid.uuid4()
+    assert server.sql(f"SELECT kaiten.resolve('{op}')", name, ROLE) == "0"
+    assert server.sql(apply(op, "late"), name, ROLE) == "0"
+    assert server.sql("SELECT count(*) FROM kaiten.row", name) == "0"
+    assert server.sql(f"SELECT kaiten.resolve('{op}')", name, ROLE) == "0"
+
+
+def test_a_look_up_waits_for_an_operation_that_is_under_way(server):
+    name, op = server.database(), uuid.uuid4()
+    slow = threading.Thread(target=server.sql, args=(
+        f"BEGIN; {apply(op, 'slow')}; SELECT pg_sleep(2); COMMIT", name, ROLE))
+    slow.start()
+    wait_for(lambda: server.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+                                f" AND datname = '{name}'") == "1", "the operation to begin")
+    assert server.sql("SELECT count(*) FROM kaiten.row", name) == "0"
+    revision = server.sql(f"SELECT kaiten.resolve('{op}')", name, ROLE)
+    assert revision == server.sql("SELECT revision FROM kaiten.row WHERE key = 'slow'", name)
+    slow.join()
+
+
+def test_what_cannot_be_looked_up_is_unavailable_and_gives_no_secret(server, through_proxy, works):
+    proxy, name, d = through_proxy("timeout = 3s")
+    slug, _ = works(d)
+    proxy.armed = "unreachable"
+    answer = d.http().call("token.create", serviceAccountSlug=slug, name="lost",
+                           scopes=["read:instances"])
+    assert proxy.spoilt.is_set()
+    assert answer.status == 503
+    assert "token" not in answer.body
+    assert tokens_in(server, name) == "2"  # it did happen
+    proxy.refusing = False
+    wait_for(lambda: d.http().call("token.create", serviceAccountSlug=slug, name="next",
+                                   scopes=["read:instances"]).status == 201, "the connection", 30)
+    assert d.stop() == 0
+
+
+# --- outages --------------------------------------------------------------------------------------
+
+
+def mint(d, slug, name):
+    return d.http().call("token.create", serviceAccountSlug=slug, name=name,
+                         scopes=["read:instances"])
+
+
+@pytest.mark.parametrize("how", ["SIGQUIT", "SIGINT", "SIGSTOP"])
+def test_while_the_server_is_away_changes_are_unavailable_and_then_done(own_server, make, works, how):
+    d = make(own_server.connection(own_server.database()), "timeout = 1800ms").start()
+    slug, _ = wait_for(lambda: works(d), "a first token")
+    if how == "SIGSTOP":
+        own_server.signal_all(signal.SIGSTOP)
+    else:
+        own_server.stop(getattr(signal, how))
+    for i in range(8):  # one after the other: they do not pile up
+        began = time.monotonic()
+        assert mint(d, slug, f"away {i}").status == 503
+        assert time.monotonic() - began < 15
+    if how == "SIGSTOP":
+        own_server.signal_all(signal.SIGCONT)
+    else:
+        own_server.start()
+    wait_for(lambda: mint(d, slug, "back").status in (201, 409), "the server", 30)
+    assert d.stop() == 0
+
+
+def test_connections_that_were_killed_are_not_noticed(server, make, works):
+    name = server.database()
+    d = make(server.connection(name)).start()
+    slug, _ = works(d)
+    for i in range(5):
+        server.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+        assert mint(d, slug, f"token {i}").status == 201
+    assert d.stop() == 0
+
+
+# --- tidying up -----------------------------------------------------------------------------------
+
+
+def test_old_operations_and_deletions_are_forgotten(server, make, works):
+    name = server.database()
+    d = make(server.connection(name)).start()
+    slug, _ = works(d)
+    assert done(d.http(), d.http().call("account.delete", serviceAccountSlug=slug), 204) == b""
+    assert d.stop() == 0
+    count = "SELECT (SELECT count(*) FROM kaiten.op), (SELECT count(*) FROM kaiten.gone)"
+    ops, gone = map(int, server.sql(count, name).split("|"))
+    assert ops > 0 and gone > 0
+    purge = "SELECT kaiten.purge(1000)"
+    assert server.sql(purge, name, ROLE) == "0"  # too young
+    server.sql("UPDATE kaiten.op SET at = at - interval '6 minutes';"
+               "UPDATE kaiten.meta SET gone_since = gone_since - interval '1 minute';"
+               "UPDATE kaiten.gone SET at = at - interval '2 hours'", name)
+    assert int(server.sql(purge, name, ROLE)) == ops
+    assert server.sql("SELECT gone_until > max FROM kaiten.meta,"
+                      " (SELECT written AS max FROM kaiten.gone ORDER BY written DESC LIMIT 1) AS m",
+                      name) == "t"
+    assert server.sql(count, name) == f"0|{gone}"  # announced, not yet removed
+    server.sql("UPDATE kaiten.meta SET gone_since = gone_since - interval '1 minute'", name)
+    assert int(server.sql(purge, name, ROLE)) == gone
+    assert server.sql(count, name) == "0|0"
