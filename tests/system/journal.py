@@ -184,9 +184,10 @@ def check_list(c, mints, revokes, ends):
     """c.tokens: slug -> (id, whether it is revoked), of one account, whole. mints by slug, revokes
     by token; ends are those of all tokens."""
     born = {m.token: m.end for asked in mints.values() for m in asked if m.done}
-    # A mint may have happened long before its answer was read: what ended everything in between
-    # explains the end of its token.
-    begun = {m.token: m.start for asked in mints.values() for m in asked if m.done}
+    # A mint may have happened long before its answer was read, and when it was asked for first, if
+    # that answer was lost: what ended everything in between explains the end of its token.
+    begun = {m.token: min(a.start for a in asked)
+             for asked in mints.values() for m in asked if m.done}
     for slug in mints.keys() | c.tokens.keys():
         seen = c.tokens.get(slug)
         asked = mints.get(slug, ())

@@ -221,3 +221,15 @@ def test_all_seeds_at_once():
 
 def test_what_nobody_excused_is_found():
     assert clean().check() == ["unexplained"]
+
+
+def test_the_end_of_what_was_asked_for_twice_is_explained():
+    """The first answer was lost, then all were revoked, then the second answer named the token."""
+    s = Story()
+    s.mint("one", line="unknown")
+    s.call("revoke_all", account="a")
+    s.mint("one")
+    s.verify("one", False, code="revoked")
+    s.call("revoke", line="refused", told=dict(status=404, code="x"), token="id-one")
+    s.call("list", told=dict(tokens={"one": ("id-one", True)}), account="a")
+    assert s.check() == []
