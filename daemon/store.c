@@ -13,8 +13,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* A sealed value: format, tag of the key that sealed it, MAC over key, tag and payload, payload. */
-enum { SEAL_FORMAT = 1, SEAL_TAG = 4, SEAL_HEAD = 1 + SEAL_TAG + DIGEST_MAC_BYTES };
+/* A sealed value: format, tag of the key that sealed it, MAC over key, tag and payload, payload.
+ * The tag tells which key to try, nothing depends on it; in format 1 it was longer. */
+enum {
+    SEAL_FORMAT = 2,
+    SEAL_TAG = 1,
+    SEAL_TAG_1 = 4,
+    SEAL_HEAD = 1 + SEAL_TAG + DIGEST_MAC_BYTES,
+    SEAL_HEAD_1 = 1 + SEAL_TAG_1 + DIGEST_MAC_BYTES
+};
 
 /* How long nobody is sent to a store that has just failed, before somebody tries again. */
 enum { GATE_MS = 250 };
@@ -128,10 +135,10 @@ tag_of(const struct digest_keys *keys, size_t i)
 }
 
 static void
-seal_mac(const struct digest_keys *keys, size_t i, struct kt_str key, struct kt_str payload,
-         unsigned char mac[DIGEST_MAC_BYTES])
+seal_mac(const struct digest_keys *keys, size_t i, size_t tag, struct kt_str key,
+         struct kt_str payload, unsigned char mac[DIGEST_MAC_BYTES])
 {
-    const struct kt_str parts[] = { key, { tag_of(keys, i), SEAL_TAG }, payload };
+    const struct kt_str parts[] = { key, { tag_of(keys, i), tag }, payload };
     digest_record_mac(keys, i, parts, 3, mac);
 }
 
@@ -144,7 +151,7 @@ seal(const struct digest_keys *keys, struct kt_arena *arena, struct kt_str key,
         return (struct kt_str){ NULL, 0 };
     p[0] = SEAL_FORMAT;
     memcpy(p + 1, tag_of(keys, 0), SEAL_TAG);
-    seal_mac(keys, 0, key, payload, p + 1 + SEAL_TAG);
+    seal_mac(keys, 0, SEAL_TAG, key, payload, p + 1 + SEAL_TAG);
     memcpy(p + SEAL_HEAD, payload.p, payload.n);
     return (struct kt_str){ (const char *)p, SEAL_HEAD + payload.n };
 }
@@ -154,15 +161,17 @@ unseal_with(const struct digest_keys *keys, struct kt_str key, struct kt_str sea
             struct kt_str *ret_payload, size_t *ret_key)
 {
     const unsigned char *p = (const unsigned char *)sealed.p;
-    if (sealed.n < SEAL_HEAD || p[0] != SEAL_FORMAT)
+    bool old = sealed.n > 0 && p[0] == 1;
+    size_t tag = old ? SEAL_TAG_1 : SEAL_TAG, head = old ? SEAL_HEAD_1 : SEAL_HEAD;
+    if (sealed.n < head || (!old && p[0] != SEAL_FORMAT))
         return false;
-    struct kt_str payload = { sealed.p + SEAL_HEAD, sealed.n - SEAL_HEAD };
+    struct kt_str payload = { sealed.p + head, sealed.n - head };
     for (size_t i = 0; i < digest_keys_count(keys); i++) {
-        if (memcmp(p + 1, tag_of(keys, i), SEAL_TAG) != 0)
+        if (memcmp(p + 1, tag_of(keys, i), tag) != 0)
             continue;
         unsigned char mac[DIGEST_MAC_BYTES];
-        seal_mac(keys, i, key, payload, mac);
-        if (!digest_equal(mac, p + 1 + SEAL_TAG, sizeof mac))
+        seal_mac(keys, i, tag, key, payload, mac);
+        if (!digest_equal(mac, p + 1 + tag, sizeof mac))
             continue;
         *ret_payload = payload;
         *ret_key = i;

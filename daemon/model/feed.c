@@ -336,7 +336,7 @@ static bool
 is_revoked(struct call *call, const struct store_row *row)
 {
     struct token_record t;
-    return row->value.p && token_decode(call->arena, row->value, &t) && t.revoked_ms != 0;
+    return row->value.p && token_decode(call->arena, row->key, row->value, &t) && t.revoked_ms != 0;
 }
 
 static void

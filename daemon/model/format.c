@@ -5,16 +5,19 @@
 #include "daemon/model/format.h"
 
 #include "daemon/log.h"
+#include "daemon/model/migrate.h"
 #include "daemon/model/record.h"
 #include "daemon/service.h"
 #include "daemon/store.h"
 
-enum { STORE_FORMAT = 1 };
+/* Format 1 had longer rows of tokens, and claims under their whole texts. */
+enum { STORE_FORMAT = 2 };
 
 static const struct kt_str format_key = KT_LIT("mformat");
 
+/* old: the row that is written over, or NULL when there is none. */
 static int
-write_format(struct call *call)
+write_format(struct call *call, const struct store_row *old)
 {
     struct kt_buf value;
     char why[256];
@@ -24,7 +27,10 @@ write_format(struct call *call)
     struct batch *b = batch_new(call->arena);
     if (!b)
         return fail_memory(call);
-    batch_if_absent(b, format_key, (struct refusal){ .kind = KT_OK });
+    if (old)
+        batch_if_at(b, old);
+    else
+        batch_if_absent(b, format_key, (struct refusal){ .kind = KT_OK });
     batch_set(b, format_key, kt_arena_str(call->arena, kt_buf_str(&value)));
     kt_buf_done(&value);
     struct kaiten_outcome outcome;
@@ -35,6 +41,18 @@ write_format(struct call *call)
     if (status == KAITEN_DONE && outcome.status == KAITEN_CONFLICT)
         return KT_CONFLICT;
     return fail_cause(call, KT_UNAVAILABLE, NULL, "the store cannot be written: %s", why);
+}
+
+/* The number is written last: until then an interrupted change of the rows begins again. */
+static int
+bring_up(struct call *call, uint32_t format)
+{
+    struct store_row row;
+    log_line(LOG_LEVEL_NOTICE, "store.format", "from=%u to=%d", format, STORE_FORMAT);
+    int status = migrate_tokens(call);
+    if (status == KT_OK)
+        status = store_get(call, call->svc->store, &format_key, 1, &row);
+    return status == KT_OK ? write_format(call, &row) : status;
 }
 
 static int
@@ -49,12 +67,14 @@ check(struct call *call, const char *key_file)
         return status;
     }
     if (!row.value.p)
-        return write_format(call);
+        return write_format(call, NULL);
     struct record_in in;
     record_open(&in, row.value);
     uint32_t format = record_u32(&in);
     if (in.ok && format == STORE_FORMAT)
         return KT_OK;
+    if (in.ok && format == 1)
+        return bring_up(call, format);
     log_line(LOG_LEVEL_ERROR, "start.failed", "message=%s format=%u known=%d",
              "the store has a format that this version does not know", format, STORE_FORMAT);
     return KT_INTERNAL;

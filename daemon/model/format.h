@@ -6,9 +6,10 @@
 
 #include "daemon/call.h"
 
-/* Reads the record, or writes it into an empty store. Refuses a newer format and a store that was
- * made with a key we do not have; the log says which, and names key_file, where the keys came from.
- * Before the committer starts. */
+/* Reads the record, or writes it into an empty store; brings the rows of an older format up to
+ * date, which blocks for long, and may be interrupted and done again. Refuses a newer format and a
+ * store that was made with a key we do not have; the log says which, and names key_file, where the
+ * keys came from. Before the committer starts. */
 int format_check(struct call *, const char *key_file);
 
 #endif

@@ -161,7 +161,7 @@ look_at_dead(struct loading *l, const struct dead dead[], size_t n)
     for (size_t i = 0; i < n && status == KT_OK; i++) {
         if (!rows[i].value.p)
             continue;
-        if (!token_decode(l->call->arena, rows[i].value, &t))
+        if (!token_decode(l->call->arena, keys[i], rows[i].value, &t))
             return account_bad_record(l->call, 't');
         if (t.revoked_ms != 0 || (!dead[i].whole && !token_has_secret(&t, dead[i].digest)))
             continue;

@@ -41,6 +41,8 @@ token_load(struct call *call, const struct account_record *a, struct kt_str slug
     int status = token_row_holder(call, key, &claim, &id);
     if (status == KT_OK)
         status = token_row_load(call, a, &id, ret, ret_row);
+    if (status == KT_OK && !kt_str_eq(ret->slug, slug))
+        return KT_NOT_FOUND; /* the claim knows the slug by a hash */
     if (status != KT_OK || !ended_with_epoch(a, ret))
         return status;
     status = account_epoch_end(call, a, ret->epoch, &end);
@@ -60,7 +62,7 @@ scan_row(void *ctx, const struct store_row *row)
 {
     struct scan *s = ctx;
     struct token_record t;
-    if (!token_decode(s->call->arena, row->value, &t))
+    if (!token_decode(s->call->arena, row->key, row->value, &t))
         return account_bad_record(s->call, 't');
     return s->each(s->ctx, &t);
 }

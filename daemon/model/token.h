@@ -4,7 +4,8 @@
  *
  * Keys (organization, account and token are 16 bytes each):
  *   t org account token  the token, in the order of minting
- *   c org account text   the token's id, for the slug (…\0s) and the name (…\0n): together
+ *   c account text       the token's id, for the slug and the name: 16 bytes, mostly of a hash over
+ *                        organization, account and text (token_row.c)
  *   h digest             the whole verdict, which the index is filled from at start. The one key
  *                        without an organization: the digest is the secret's
  *   u digest             when the secret was last used (16 bytes of the digest): never written for
@@ -113,8 +114,10 @@ int token_purge(struct call *, const struct token_secret *, bool ended, int64_t 
 int token_scan(struct call *, const struct account_record *, const struct cursor *below,
                uint64_t limit, int (*each)(void *ctx, const struct token_record *), void *ctx);
 
-/* Texts are views into value, lists of them are in the arena. False: another form. */
-bool token_decode(struct kt_arena *, struct kt_str value, struct token_record *ret);
+/* Texts are views into value, lists of them are in the arena; scopes may be constants. False:
+ * another form. */
+bool token_decode(struct kt_arena *, struct kt_str key, struct kt_str value,
+                  struct token_record *ret);
 
 /* As it is answered; everything is copied to the call's arena. False: no memory. */
 bool token_view(struct call *, const struct token_record *, struct kt_token *ret);

@@ -7,7 +7,10 @@
 #include "daemon/model/record.h"
 #include "daemon/service.h"
 
-enum { TOKEN_FORMAT_1 = 1, TOKEN_FORMAT = 2, RECORD_MAX = 60 * 1024 };
+#include <sodium.h>
+
+enum { TOKEN_FORMAT = 3, RECORD_MAX = 60 * 1024 };
+enum { EXPIRES = 1, REVOKED = 2, HAS_OLD = 4, HAS_KEY = 8, HAS_FORMER = 16, FLAGS = 31 };
 
 /* --- keys --------------------------------------------------------------------------------- */
 
@@ -34,13 +37,50 @@ token_row_key(struct kt_arena *arena, const struct uuid *org, const struct uuid 
     return token_row_key_of(arena, 't', org, account, token->b, sizeof token->b);
 }
 
-/* kind: s for a slug, n for a name. */
+/* The beginning of a text, in two bytes: texts that begin alike give the same, whatever their case
+ * and what stands between letters and digits. A hash of FNV-1a's kind. */
+static uint32_t
+begins_with(struct kt_str text)
+{
+    uint32_t hash = 2166136261u;
+    for (size_t i = 0, n = 0; i < text.n && n < 8; i++) {
+        unsigned char c = (unsigned char)text.p[i];
+        if (c >= 'A' && c <= 'Z')
+            c = (unsigned char)(c - 'A' + 'a');
+        if (!(c >= 'a' && c <= 'z') && !(c >= '0' && c <= '9'))
+            continue;
+        hash = (hash ^ c) * 16777619u;
+        n++;
+    }
+    return hash ^ hash >> 16;
+}
+
+/* There are two of these for each token, so that their keys are short: no more than decides whether
+ * a text is taken. Claims of one account stand together, and among them those of a name and of the
+ * slug that was made from it, which is one page to change instead of two. */
 struct kt_str
 token_row_claim(struct kt_arena *arena, const struct uuid *org, const struct uuid *account,
-          struct kt_str text, char kind)
+                struct kt_str text, char kind)
 {
-    struct kt_str rest = key_text(arena, text, kind);
-    return rest.p ? token_row_key_of(arena, 'c', org, account, rest.p, rest.n) : rest;
+    enum { ACCOUNT = 4, BEGIN = 2, HASH = 10 };
+    crypto_generichash_state state;
+    unsigned char hash[crypto_generichash_BYTES_MIN];
+    unsigned char *p = kt_arena_alloc(arena, 1 + ACCOUNT + BEGIN + HASH);
+    if (!p)
+        return (struct kt_str){ NULL, 0 };
+    crypto_generichash_init(&state, NULL, 0, sizeof hash);
+    crypto_generichash_update(&state, org->b, sizeof org->b);
+    crypto_generichash_update(&state, account->b, sizeof account->b);
+    crypto_generichash_update(&state, (const unsigned char *)&kind, 1);
+    crypto_generichash_update(&state, (const unsigned char *)text.p, text.n);
+    crypto_generichash_final(&state, hash, sizeof hash);
+    uint32_t begin = begins_with(text);
+    p[0] = 'c';
+    memcpy(p + 1, account->b + sizeof account->b - ACCOUNT, ACCOUNT);
+    p[1 + ACCOUNT] = (unsigned char)(begin >> 8);
+    p[2 + ACCOUNT] = (unsigned char)begin;
+    memcpy(p + 1 + ACCOUNT + BEGIN, hash, HASH);
+    return (struct kt_str){ (const char *)p, 1 + ACCOUNT + BEGIN + HASH };
 }
 
 struct kt_str
@@ -71,42 +111,48 @@ static void
 put_actor(struct kt_buf *buf, const struct actor *actor)
 {
     record_put_uuid(buf, &actor->id);
-    record_put_str(buf, actor->name);
+    record_put_text(buf, actor->name);
 }
 
 static struct actor
 get_actor(struct record_in *in)
 {
     struct actor a = { .id = record_uuid(in) };
-    a.name = record_str(in);
+    a.name = record_text(in);
     return a;
 }
 
+/* What the key says is not said again; a slug that is the name is left out. */
 struct kt_str
 token_row_encode(struct kt_arena *arena, const struct token_record *t)
 {
     struct kt_buf buf;
+    int flags = (t->expires_ms ? EXPIRES : 0) | (t->revoked_ms ? REVOKED : 0) |
+                (t->has_old ? HAS_OLD : 0) | (t->key ? HAS_KEY : 0) |
+                (t->nformer ? HAS_FORMER : 0);
     kt_buf_init(&buf, RECORD_MAX);
     record_put_u8(&buf, TOKEN_FORMAT);
-    record_put_uuid(&buf, &t->id);
-    record_put_uuid(&buf, &t->account);
-    record_put_str(&buf, t->name);
-    record_put_str(&buf, t->slug);
-    record_put_strs(&buf, t->scopes, t->nscopes);
-    record_put_i64(&buf, t->created_ms);
+    record_put_u8(&buf, (uint8_t)flags);
+    record_put_text(&buf, t->name);
+    record_put_text(&buf, kt_str_eq(t->slug, t->name) ? (struct kt_str){ NULL, 0 } : t->slug);
+    record_put_scopes(&buf, t->scopes, t->nscopes);
     put_actor(&buf, &t->created_by);
-    record_put_i64(&buf, t->expires_ms);
-    record_put_i64(&buf, t->revoked_ms);
-    put_actor(&buf, &t->revoked_by);
-    record_put_u32(&buf, t->epoch);
+    record_put_number(&buf, t->epoch);
     record_put_bytes(&buf, t->digest, sizeof t->digest);
-    record_put_u8(&buf, t->has_old);
+    if (t->expires_ms)
+        record_put_number(&buf, (uint64_t)t->expires_ms);
+    if (t->revoked_ms) {
+        record_put_number(&buf, (uint64_t)t->revoked_ms);
+        put_actor(&buf, &t->revoked_by);
+    }
     if (t->has_old) {
         record_put_bytes(&buf, t->old_digest, sizeof t->old_digest);
-        record_put_i64(&buf, t->old_expires_ms);
+        record_put_number(&buf, (uint64_t)t->old_expires_ms);
     }
-    record_put_u32(&buf, t->key);
-    record_put_u8(&buf, (unsigned char)t->nformer);
+    if (t->key)
+        record_put_u32(&buf, t->key);
+    if (t->nformer)
+        record_put_u8(&buf, (unsigned char)t->nformer);
     for (size_t i = 0; i < t->nformer; i++) {
         record_put_u8(&buf, t->former[i].old);
         record_put_bytes(&buf, t->former[i].digest, DIGEST_BYTES);
@@ -114,12 +160,24 @@ token_row_encode(struct kt_arena *arena, const struct token_record *t)
     return record_finish(arena, &buf);
 }
 
+/* Organization, account, id. */
+static bool
+decode_key(struct kt_str key, struct token_record *t)
+{
+    const size_t head = 1 + sizeof(struct uuid);
+    if (key.n != head + sizeof t->account.b + sizeof t->id.b)
+        return false;
+    memcpy(t->account.b, key.p + head, sizeof t->account.b);
+    memcpy(t->id.b, key.p + head + sizeof t->account.b, sizeof t->id.b);
+    t->created_ms = uuid_time_ms(&t->id);
+    return true;
+}
+
 static bool
 get_formers(struct record_in *in, struct token_record *t)
 {
-    t->key = record_u32(in);
     t->nformer = record_u8(in);
-    if (t->nformer > DIGEST_KEYS_MAX)
+    if (t->nformer == 0 || t->nformer > DIGEST_KEYS_MAX)
         return false;
     for (size_t i = 0; i < t->nformer; i++) {
         t->former[i].old = record_u8(in) != 0;
@@ -129,34 +187,40 @@ get_formers(struct record_in *in, struct token_record *t)
 }
 
 bool
-token_decode(struct kt_arena *arena, struct kt_str value, struct token_record *ret)
+token_decode(struct kt_arena *arena, struct kt_str key, struct kt_str value,
+             struct token_record *ret)
 {
     struct record_in in;
     struct token_record t = { .has_old = false };
     record_open(&in, value);
-    unsigned format = record_u8(&in);
-    if (format != TOKEN_FORMAT && format != TOKEN_FORMAT_1)
+    if (!decode_key(key, &t) || record_u8(&in) != TOKEN_FORMAT)
         return false;
-    t.id = record_uuid(&in);
-    t.account = record_uuid(&in);
-    t.name = record_str(&in);
-    t.slug = record_str(&in);
-    t.scopes = record_strs(&in, arena, TOKEN_SCOPES_MAX, &t.nscopes);
-    t.created_ms = record_i64(&in);
+    uint8_t flags = record_u8(&in);
+    t.name = record_text(&in);
+    t.slug = record_text(&in);
+    if (!t.slug.p)
+        t.slug = t.name;
+    t.scopes = record_scopes(&in, arena, TOKEN_SCOPES_MAX, &t.nscopes);
     t.created_by = get_actor(&in);
-    t.expires_ms = record_i64(&in);
-    t.revoked_ms = record_i64(&in);
-    t.revoked_by = get_actor(&in);
-    t.epoch = record_u32(&in);
+    uint64_t epoch = record_number(&in);
+    t.epoch = (uint32_t)epoch;
     record_bytes(&in, t.digest, sizeof t.digest);
-    t.has_old = record_u8(&in) != 0;
+    if (flags & EXPIRES)
+        t.expires_ms = (int64_t)record_number(&in);
+    if (flags & REVOKED) {
+        t.revoked_ms = (int64_t)record_number(&in);
+        t.revoked_by = get_actor(&in);
+    }
+    t.has_old = (flags & HAS_OLD) != 0;
     if (t.has_old) {
         record_bytes(&in, t.old_digest, sizeof t.old_digest);
-        t.old_expires_ms = record_i64(&in);
+        t.old_expires_ms = (int64_t)record_number(&in);
     }
-    if (format == TOKEN_FORMAT && !get_formers(&in, &t))
+    if ((flags & HAS_KEY) != 0)
+        t.key = record_u32(&in);
+    if ((flags & HAS_FORMER) != 0 && !get_formers(&in, &t))
         return false;
-    if (!record_done(&in))
+    if (!record_done(&in) || flags > FLAGS || epoch > UINT32_MAX)
         return false;
     *ret = t;
     return true;
@@ -177,7 +241,7 @@ token_row_load(struct call *call, const struct account_record *a, const struct u
         return status;
     if (!row.value.p)
         return KT_NOT_FOUND;
-    if (!token_decode(call->arena, row.value, ret))
+    if (!token_decode(call->arena, row.key, row.value, ret))
         return account_bad_record(call, 't');
     *ret_row = row;
     return KT_OK;

@@ -5,7 +5,7 @@
 #include "config.h"
 
 #include "daemon/model/account.h"
-#include "daemon/model/token.h"
+#include "daemon/model/token_row.h"
 #include "daemon/model/verdict.h"
 
 #include <stdlib.h>
@@ -33,15 +33,25 @@ check_account(struct kt_str value)
 static void
 check_token(struct kt_arena *arena, struct kt_str value)
 {
-    struct token_record t;
-    if (!token_decode(arena, value, &t))
+    static const struct kt_str key = KT_LIT("t0123456789abcdef0123456789abcdef0123456789abcdef");
+    struct token_record t, back;
+    if (!token_decode(arena, key, value, &t))
         return;
     within(t.name, value);
     within(t.slug, value);
     if (t.nscopes > TOKEN_SCOPES_MAX)
         abort();
+    size_t known = 0;
     for (size_t i = 0; i < t.nscopes; i++)
-        within(t.scopes[i], value);
+        known += t.scopes[i].n;
+    if (known > 64 * t.nscopes + value.n)
+        abort();
+    struct kt_str again = token_row_encode(arena, &t);
+    if (!again.p || !token_decode(arena, key, again, &back) || back.epoch != t.epoch ||
+        back.expires_ms != t.expires_ms || back.revoked_ms != t.revoked_ms ||
+        back.has_old != t.has_old || back.key != t.key || back.nformer != t.nformer || !kt_str_eq(back.name, t.name) ||
+        !kt_str_eq(back.slug, t.slug) || back.nscopes != t.nscopes)
+        abort();
 }
 
 /* What was read is written back as the same bytes. */

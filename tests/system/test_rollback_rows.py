@@ -117,13 +117,13 @@ def test_a_store_and_a_journal_without_each_other_are_no_first_start(site):
     assert site.says(token) == site.says(dead) == "revoked"
 
 
-@pytest.mark.parametrize("space, part", [("h", ""), ("t", ""), ("c", "kept\0s")])
-def test_a_row_that_somebody_changed_is_refused(site, space, part):
+@pytest.mark.parametrize("space", ["h", "t", "c"])
+def test_a_row_that_somebody_changed_is_refused(site, space):
     token = site.mint(slug="kept")
     site.d.stop()
-    key, value = next((k, v) for k, v in site.read().items()
-                      if k.startswith(space.encode().hex()) and part.encode().hex() in k)
-    site.write({key: f"{value[:-2]}{int(value[-2:], 16) ^ 1:02x}"})
+    rows = {k: v for k, v in site.read().items() if k.startswith(space.encode().hex())}
+    assert rows
+    site.write({k: f"{v[:-2]}{int(v[-2:], 16) ^ 1:02x}" for k, v in rows.items()})
     if space == "h":  # what is read at the start
         site.d.spawn()
         assert site.d.process.wait(20) == 75

@@ -11,11 +11,14 @@
 
 #include <cmocka.h>
 
-static const struct kt_str list[] = { KT_LIT("read:tokens"), KT_LIT(""), { NULL, 0 },
-                                      KT_LIT("write:*") };
+/* With a number, without one, and nearly with one. */
+static const struct kt_str list[] = { KT_LIT("read:tokens"), KT_LIT(""), KT_LIT("read:x"),
+                                      KT_LIT("write:*"), KT_LIT("read:token") };
+static const uint64_t numbers[] = { 0, 1, 0x7f, 0x80, 0x3fff, 0x4000, UINT32_MAX,
+                                    1795701600000, INT64_MAX, UINT64_MAX };
 static const struct uuid id = { { 1, 2, 3, 0xff, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0 } };
 
-enum { LIST = sizeof list / sizeof list[0] };
+enum { LIST = sizeof list / sizeof list[0], NUMBERS = sizeof numbers / sizeof numbers[0] };
 
 static void
 put_all(struct kt_buf *buf)
@@ -31,8 +34,13 @@ put_all(struct kt_buf *buf)
     record_put_str(buf, KT_LIT(""));
     record_put_str(buf, (struct kt_str){ NULL, 0 });
     record_put_bytes(buf, "\0\1\2", 3);
-    record_put_strs(buf, list, LIST);
-    record_put_strs(buf, NULL, 0);
+    record_put_text(buf, KT_LIT("K\xc3\xb6ln"));
+    record_put_text(buf, KT_LIT(""));
+    record_put_text(buf, (struct kt_str){ NULL, 0 });
+    for (size_t i = 0; i < NUMBERS; i++)
+        record_put_number(buf, numbers[i]);
+    record_put_scopes(buf, list, LIST);
+    record_put_scopes(buf, NULL, 0);
     assert_false(buf->failed);
 }
 
@@ -42,6 +50,8 @@ struct all {
     int64_t least, minus, most;
     struct uuid id;
     struct kt_str text, empty, absent;
+    struct kt_str short_text, short_empty, short_absent;
+    uint64_t numbers[NUMBERS];
     char bytes[3];
     const struct kt_str *list, *none;
     size_t nlist, nnone;
@@ -62,8 +72,13 @@ get_all(struct kt_str bytes, struct kt_arena *arena, struct all *all)
     all->empty = record_str(&in);
     all->absent = record_str(&in);
     record_bytes(&in, all->bytes, sizeof all->bytes);
-    all->list = record_strs(&in, arena, 8, &all->nlist);
-    all->none = record_strs(&in, arena, 8, &all->nnone);
+    all->short_text = record_text(&in);
+    all->short_empty = record_text(&in);
+    all->short_absent = record_text(&in);
+    for (size_t i = 0; i < NUMBERS; i++)
+        all->numbers[i] = record_number(&in);
+    all->list = record_scopes(&in, arena, 8, &all->nlist);
+    all->none = record_scopes(&in, arena, 8, &all->nnone);
     return record_done(&in);
 }
 
@@ -88,11 +103,14 @@ what_was_put_comes_back(void **state)
     assert_int_equal(all.empty.n, 0);
     assert_null(all.absent.p);
     assert_memory_equal(all.bytes, "\0\1\2", 3);
+    assert_true(kt_str_is(all.short_text, "K\xc3\xb6ln"));
+    assert_non_null(all.short_empty.p);
+    assert_int_equal(all.short_empty.n, 0);
+    assert_null(all.short_absent.p);
+    assert_memory_equal(all.numbers, numbers, sizeof numbers);
     assert_int_equal(all.nlist, LIST);
-    for (size_t i = 0; i < LIST; i++) {
+    for (size_t i = 0; i < LIST; i++)
         assert_true(kt_str_eq(all.list[i], list[i]));
-        assert_int_equal(all.list[i].p == NULL, list[i].p == NULL);
-    }
     assert_int_equal(all.nnone, 0);
     kt_arena_done(&arena);
     kt_buf_done(&buf);
@@ -159,7 +177,7 @@ after_a_defect_all_reads_as_zero(void **state)
     assert_true(uuid_is_zero(&none));
     record_bytes(&in, bytes, sizeof bytes);
     assert_memory_equal(bytes, "\0\0\0\0", 4);
-    record_strs(&in, &arena, 4, &n);
+    record_scopes(&in, &arena, 4, &n);
     assert_int_equal(n, 0);
     assert_false(record_done(&in));
     kt_arena_done(&arena);
@@ -175,13 +193,20 @@ lists_are_bounded(void **state)
         size_t max;
         bool fits;
     } cases[] = {
-        { "none", KT_LIT("\0\0\0\0"), 0, true },
-        { "as many as may be", KT_LIT("\0\0\0\1\0\0\0\1x"), 1, true },
-        { "one more", KT_LIT("\0\0\0\1\0\0\0\1x"), 0, false },
-        { "more than there is memory for", KT_LIT("\x7f\xff\xff\xff"), SIZE_MAX, false },
-        { "the largest number", KT_LIT("\xff\xff\xff\xff"), 256, false },
-        { "announced, not there", KT_LIT("\0\0\0\2\0\0\0\1x"), 2, false },
-        { "a text of the largest length", KT_LIT("\0\0\0\1\xff\xff\xff\xfe"), 2, false },
+        { "none", KT_LIT("\0"), 0, true },
+        { "as many as may be", KT_LIT("\1\2x"), 1, true },
+        { "one more", KT_LIT("\1\2x"), 0, false },
+        { "more than there is memory for", KT_LIT("\xff\xff\xff\xff\x7f"), SIZE_MAX, false },
+        { "the largest number", KT_LIT("\xff\xff\xff\xff\xff\xff\xff\xff\xff\1"), 256, false },
+        { "a larger one", KT_LIT("\xff\xff\xff\xff\xff\xff\xff\xff\xff\2"), 256, false },
+        { "a number without an end", KT_LIT("\x81\x80\x80\x80\x80\x80\x80\x80\x80\x80\0"), 256,
+          false },
+        { "announced, not there", KT_LIT("\2\2x"), 2, false },
+        { "the largest text",
+          KT_LIT("\1\xfe\xff\xff\xff\xff\xff\xff\xff\xff\1"), 2, false },
+        { "the first with a number", KT_LIT("\1\1"), 2, true },
+        { "the last with a number", KT_LIT("\1\x6b"), 2, true },
+        { "no such number", KT_LIT("\1\x6d"), 2, false },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct record_in in;
@@ -189,11 +214,32 @@ lists_are_bounded(void **state)
         size_t n = 77;
         kt_arena_init(&arena, 64 * 1024);
         record_open(&in, cases[i].bytes);
-        record_strs(&in, &arena, cases[i].max, &n);
+        record_scopes(&in, &arena, cases[i].max, &n);
         if (record_done(&in) != cases[i].fits)
             fail_msg("%s", cases[i].what);
         assert_true(n <= cases[i].max || n == 0);
         kt_arena_done(&arena);
+    }
+}
+
+/* Stores have these numbers: what they mean must never change. */
+static void
+scopes_keep_their_numbers(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *scope, *bytes;
+    } cases[] = { { "read:*", "\1\1" },         { "write:*", "\1\3" },
+                  { "read:instances", "\1\7" }, { "read:tokens", "\1\15" },
+                  { "delete:addons", "\1\x6b" } };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct kt_buf buf;
+        const struct kt_str scope = kt_str(cases[i].scope);
+        kt_buf_init(&buf, 64);
+        record_put_scopes(&buf, &scope, 1);
+        assert_int_equal(buf.n, 2);
+        assert_memory_equal(buf.p, cases[i].bytes, 2);
+        kt_buf_done(&buf);
     }
 }
 
@@ -219,6 +265,7 @@ main(void)
         cmocka_unit_test(what_is_left_over_is_refused),
         cmocka_unit_test(after_a_defect_all_reads_as_zero),
         cmocka_unit_test(lists_are_bounded),
+        cmocka_unit_test(scopes_keep_their_numbers),
         cmocka_unit_test(bytes_are_big_endian),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

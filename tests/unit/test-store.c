@@ -164,8 +164,32 @@ values_are_not_stored_bare(void **state)
     struct raw raw;
     assert_int_equal(set(core.svc.store, "aone", KT_LIT("payload")), KAITEN_DONE);
     raw_get("aone", &raw);
-    assert_int_equal(raw.n, 1 + 4 + DIGEST_MAC_BYTES + 7);
-    assert_int_equal(raw.bytes[0], 1);
+    assert_int_equal(raw.n, 1 + 1 + DIGEST_MAC_BYTES + 7);
+    assert_int_equal(raw.bytes[0], 2);
+}
+
+/* A row that was sealed before the tag became shorter. */
+static void
+seals_of_the_first_format_are_good(void **state)
+{
+    (void)state;
+    struct store_row row;
+    unsigned char raw[1 + 4 + DIGEST_MAC_BYTES + 7] = { 1 };
+    memcpy(raw + 1, digest_keys_fingerprint(core.svc.keys, 0), 4);
+    const struct kt_str parts[] = { KT_LIT("aone"), { (const char *)raw + 1, 4 },
+                                    KT_LIT("payload") };
+    digest_record_mac(core.svc.keys, 0, parts, 3, raw + 1 + 4);
+    memcpy(raw + sizeof raw - 7, "payload", 7);
+    raw_set("aone", raw, sizeof raw);
+    assert_int_equal(get(core.svc.store, "aone", &row), KT_OK);
+    assert_true(kt_str_is(row.value, "payload"));
+    for (size_t i = 0; i < sizeof raw; i++) {
+        raw[i] ^= 1;
+        raw_set("aone", raw, sizeof raw);
+        if (get(core.svc.store, "aone", &row) != KT_INTERNAL)
+            fail_msg("byte %zu was changed", i);
+        raw[i] ^= 1;
+    }
 }
 
 static void
@@ -426,8 +450,8 @@ a_batch_that_is_too_large_has_failed(void **state)
     (void)state;
     static char big[KAITEN_VALUE_MAX + 1];
     const struct kt_str key = { big, KAITEN_KEY_MAX }, long_key = { big, KAITEN_KEY_MAX + 1 };
-    const struct kt_str most = { big, KAITEN_VALUE_MAX - 21 };
-    const struct kt_str more = { big, KAITEN_VALUE_MAX - 20 };
+    const struct kt_str most = { big, KAITEN_VALUE_MAX - 18 };
+    const struct kt_str more = { big, KAITEN_VALUE_MAX - 17 };
     const struct refusal again = { .kind = KT_OK };
     const struct kt_str none = { NULL, 0 };
     struct batch *b = batch_new(&arena);
@@ -678,6 +702,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(rows_come_back, setup, teardown),
         cmocka_unit_test_setup_teardown(values_are_not_stored_bare, setup, teardown),
+        cmocka_unit_test_setup_teardown(seals_of_the_first_format_are_good, setup, teardown),
         cmocka_unit_test_setup_teardown(an_edited_value_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(a_value_is_good_under_its_own_key_only, setup, teardown),
         cmocka_unit_test_setup_teardown(keys_may_be_retired_but_not_exchanged, setup, teardown),

@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* A store of format 1 becomes one of format 2, whenever that is interrupted. */
+#include "config.h"
+
+#include "daemon/model/format.h"
+#include "daemon/model/record.h"
+#include "daemon/model/token_row.h"
+#include "daemon/model/verdict.h"
+#include "tests/unit/core.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+
+enum { TOKENS = 150, LONG_NAME = 250 };
+
+static struct core core;
+static struct kt_arena arena;
+static struct call call;
+static struct account_record account;
+static const struct kt_str scopes[] = { KT_LIT("read:instances"), KT_LIT("write:harvest") };
+static const struct kt_str format_key = KT_LIT("mformat");
+
+static void
+begin(void)
+{
+    core_open(&core, NULL);
+    core_call(&core, &arena, &call);
+    account = (struct account_record){ .id = uuid_v7(call.now_ms), .org = uuid_v7(1), .epoch = 1 };
+}
+
+static void
+end(void)
+{
+    kt_arena_done(&arena);
+    core_close(&core);
+}
+
+/* --- as format 1 was ---------------------------------------------------------------------- */
+
+static void
+put_scopes(struct kt_buf *buf, const struct token_record *t)
+{
+    record_put_u32(buf, (uint32_t)t->nscopes);
+    for (size_t i = 0; i < t->nscopes; i++)
+        record_put_str(buf, t->scopes[i]);
+}
+
+static struct kt_str
+old_token(const struct token_record *t)
+{
+    struct kt_buf buf;
+    kt_buf_init(&buf, 4096);
+    record_put_u8(&buf, t->key ? 2 : 1);
+    record_put_uuid(&buf, &t->id);
+    record_put_uuid(&buf, &t->account);
+    record_put_str(&buf, t->name);
+    record_put_str(&buf, t->slug);
+    put_scopes(&buf, t);
+    record_put_i64(&buf, t->created_ms);
+    record_put_uuid(&buf, &t->created_by.id);
+    record_put_str(&buf, t->created_by.name);
+    record_put_i64(&buf, t->expires_ms);
+    record_put_i64(&buf, t->revoked_ms);
+    record_put_uuid(&buf, &t->revoked_by.id);
+    record_put_str(&buf, t->revoked_by.name);
+    record_put_u32(&buf, t->epoch);
+    record_put_bytes(&buf, t->digest, sizeof t->digest);
+    record_put_u8(&buf, t->has_old);
+    if (t->has_old) {
+        record_put_bytes(&buf, t->old_digest, sizeof t->old_digest);
+        record_put_i64(&buf, t->old_expires_ms);
+    }
+    if (t->key) {
+        record_put_u32(&buf, t->key);
+        record_put_u8(&buf, (uint8_t)t->nformer);
+        for (size_t i = 0; i < t->nformer; i++) {
+            record_put_u8(&buf, t->former[i].old);
+            record_put_bytes(&buf, t->former[i].digest, DIGEST_BYTES);
+        }
+    }
+    return record_finish(&arena, &buf);
+}
+
+static struct kt_str
+old_verdict(const struct token_record *t)
+{
+    struct kt_buf buf;
+    kt_buf_init(&buf, 4096);
+    record_put_u8(&buf, t->key ? 2 : 1);
+    record_put_u8(&buf, t->revoked_ms != 0);
+    record_put_uuid(&buf, &account.org);
+    record_put_uuid(&buf, &t->account);
+    record_put_uuid(&buf, &t->id);
+    record_put_i64(&buf, t->expires_ms);
+    record_put_u32(&buf, t->epoch);
+    put_scopes(&buf, t);
+    if (t->key)
+        record_put_u32(&buf, t->key);
+    return record_finish(&arena, &buf);
+}
+
+static struct kt_str
+old_claim(struct kt_str text, char kind)
+{
+    struct kt_str rest = key_text(&arena, text, kind);
+    return token_row_key_of(&arena, 'c', &account.org, &account.id, rest.p, rest.n);
+}
+
+/* Every third one is revoked, and its name is the next one's. */
+static bool
+is_revoked(size_t i)
+{
+    return i % 3 == 0;
+}
+
+static struct kt_str
+name_of(size_t i)
+{
+    char text[LONG_NAME + 1];
+    memset(text, 'x', sizeof text);
+    int n = snprintf(text, sizeof text, "Name %zu", is_revoked(i) ? i + 1 : i);
+    text[n] = i % 10 == 1 ? 'x' : '\0'; /* some are longer than a key */
+    text[LONG_NAME] = '\0';
+    return kt_arena_str(&arena, kt_str(text));
+}
+
+static struct token_record
+token_of(size_t i)
+{
+    struct token_record t = {
+        .id = { { 0x01, 0x9a, 0, 0, 0, (unsigned char)i, 0x70, 0, 0x80, 0, 0, 0, 0, 0, 0, 1 } },
+        .account = account.id,
+        .name = name_of(i),
+        .scopes = scopes,
+        .nscopes = i % 3,
+        .created_by = { .name = i % 7 ? KT_LIT("ann") : (struct kt_str){ NULL, 0 } },
+        .expires_ms = i % 4 ? 0 : 1795701600000 + (int64_t)i,
+        .epoch = (uint32_t)(1 + i % 2),
+        .has_old = i % 5 == 0,
+        .key = i % 2 ? 0xfedcba98 : 0, /* known from the second form of the rows on */
+        .nformer = i % 4 == 3 ? 2 : 0,
+    };
+    t.slug = i % 2 ? t.name : kt_arena_printf(&arena, "slug-%zu", i);
+    t.created_ms = uuid_time_ms(&t.id);
+    memset(t.digest, (int)i, sizeof t.digest);
+    t.digest[1] = 0;
+    for (size_t k = 0; k < t.nformer; k++) {
+        memset(t.former[k].digest, (int)(0xa0 + k), sizeof t.former[k].digest);
+        t.former[k].old = k == 1;
+    }
+    if (is_revoked(i)) {
+        t.revoked_ms = 1795701600123;
+        t.revoked_by = (struct actor){ .id = t.id, .name = KT_LIT("bob") };
+    }
+    if (t.has_old) {
+        memset(t.old_digest, 0xf0, sizeof t.old_digest);
+        t.old_expires_ms = 77;
+    }
+    return t;
+}
+
+static void
+apply(struct batch *b)
+{
+    char why[128];
+    struct kaiten_outcome outcome;
+    assert_false(b->failed);
+    assert_int_equal(store_apply(core.svc.store, &b, 1, &outcome, why, sizeof why), 0);
+    assert_int_equal(outcome.status, KAITEN_DONE);
+}
+
+static void
+put_old_store(void)
+{
+    struct batch *b = batch_new(&arena);
+    batch_set(b, format_key, KT_LIT("\0\0\0\1\0\0\0\0\0\0\0\0"));
+    apply(b);
+    for (size_t i = 0; i < TOKENS; i++) {
+        struct token_record t = token_of(i);
+        struct kt_str id = kt_arena_str(&arena, (struct kt_str){ (const char *)t.id.b, 16 });
+        b = batch_new(&arena);
+        batch_set(b, token_row_key(&arena, &account.org, &account.id, &t.id), old_token(&t));
+        batch_set(b, token_row_digest(&arena, t.digest), old_verdict(&t));
+        batch_set(b, old_claim(t.slug, 's'), id);
+        if (!is_revoked(i))
+            batch_set(b, old_claim(t.name, 'n'), id);
+        apply(b);
+    }
+}
+
+/* --- as it is now ------------------------------------------------------------------------- */
+
+static void
+assert_token(size_t i)
+{
+    struct token_record t = token_of(i), got;
+    struct verdict_record v;
+    struct store_row row, holder;
+    struct uuid id;
+    assert_int_equal(token_load(&call, &account, t.slug, &got, &row), KT_OK);
+    assert_int_equal(uuid_compare(&got.id, &t.id), 0);
+    assert_int_equal(uuid_compare(&got.account, &t.account), 0);
+    assert_true(kt_str_eq(got.name, t.name) && kt_str_eq(got.slug, t.slug));
+    assert_true(got.created_ms == t.created_ms && got.expires_ms == t.expires_ms);
+    assert_true(got.revoked_ms == t.revoked_ms && got.epoch == t.epoch);
+    assert_true(kt_str_eq(got.created_by.name, t.created_by.name));
+    assert_true(kt_str_eq(got.revoked_by.name, t.revoked_by.name));
+    assert_int_equal(got.nscopes, t.nscopes);
+    for (size_t k = 0; k < t.nscopes; k++)
+        assert_true(kt_str_eq(got.scopes[k], t.scopes[k]));
+    assert_memory_equal(got.digest, t.digest, sizeof t.digest);
+    assert_int_equal(got.has_old, t.has_old);
+    assert_memory_equal(got.old_digest, t.old_digest, sizeof t.old_digest);
+    assert_true(got.old_expires_ms == t.old_expires_ms && got.key == t.key);
+    assert_int_equal(got.nformer, t.nformer);
+    assert_memory_equal(got.former, t.former, sizeof t.former);
+
+    struct kt_str key = token_row_digest(&arena, t.digest);
+    assert_int_equal(store_get(&call, core.svc.store, &key, 1, &row), KT_OK);
+    assert_true(verdict_decode(&arena, row.value, &v));
+    assert_int_equal(uuid_compare(&v.org, &account.org), 0);
+    assert_int_equal(uuid_compare(&v.token, &t.id), 0);
+    assert_true(v.expires_ms == t.expires_ms && v.epoch == t.epoch && v.nscopes == t.nscopes);
+    assert_true(v.key == t.key);
+    assert_int_equal(v.revoked, is_revoked(i));
+    if (is_revoked(i))
+        return;
+    key = token_row_claim(&arena, &account.org, &account.id, t.name, 'n');
+    assert_int_equal(token_row_holder(&call, key, &holder, &id), KT_OK);
+    assert_int_equal(uuid_compare(&id, &t.id), 0);
+}
+
+static int
+count_row(void *ctx, const struct store_row *row)
+{
+    assert_int_equal(row->key.n, 17);
+    ++*(size_t *)ctx;
+    return KT_OK;
+}
+
+static void
+assert_new_store(void)
+{
+    size_t claims = 0;
+    struct store_row row;
+    account.epoch = 1; /* of the tokens, none has ended with its epoch */
+    for (size_t i = 0; i < TOKENS; i++)
+        assert_token(i);
+    const struct store_range range = { KT_LIT("c"), KT_LIT("d"), false, 0 };
+    assert_int_equal(store_scan(&call, core.svc.store, &range, count_row, &claims), KT_OK);
+    assert_int_equal(claims, TOKENS + TOKENS - TOKENS / 3);
+    assert_int_equal(store_get(&call, core.svc.store, &format_key, 1, &row), KT_OK);
+    assert_memory_equal(row.value.p, "\0\0\0\2", 4);
+}
+
+static size_t applies_left;
+
+static void
+count_down(struct disk *disk)
+{
+    if (applies_left == 0)
+        disk_fail(disk, KAITEN_FAILED, KAITEN_FAILED, 0, -1);
+    else
+        applies_left--;
+}
+
+/* The first of them writes nothing of it, the last one all but the number. */
+static void
+an_interruption_is_made_good(void **state)
+{
+    (void)state;
+    for (size_t let = 0;; let++) {
+        begin();
+        put_old_store();
+        core.disk->before_apply = count_down;
+        applies_left = let;
+        int status = format_check(&call, "key");
+        core.disk->before_apply = NULL;
+        disk_mend(core.disk);
+        if (status != KT_OK)
+            assert_int_equal(format_check(&call, "key"), KT_OK);
+        assert_new_store();
+        end();
+        if (status == KT_OK) {
+            assert_int_equal(let, 2 * ((TOKENS + 63) / 64) + 1);
+            return;
+        }
+    }
+}
+
+static void
+what_is_new_is_left_alone(void **state)
+{
+    (void)state;
+    begin();
+    put_old_store();
+    assert_int_equal(format_check(&call, "key"), KT_OK);
+    size_t batches = atomic_load(&core.disk->batches);
+    assert_int_equal(format_check(&call, "key"), KT_OK);
+    assert_int_equal(atomic_load(&core.disk->batches), batches);
+    end();
+}
+
+/* Once the number says that there are none, a row of format 1 was put there by somebody. */
+static void
+an_old_row_in_a_new_store_is_refused(void **state)
+{
+    (void)state;
+    struct token_record t = { .nscopes = 0 }, got;
+    struct store_row row;
+    begin();
+    put_old_store();
+    assert_int_equal(format_check(&call, "key"), KT_OK);
+    t = token_of(2);
+    struct batch *b = batch_new(&arena);
+    batch_set(b, token_row_key(&arena, &account.org, &account.id, &t.id), old_token(&t));
+    apply(b);
+    assert_int_equal(token_load(&call, &account, t.slug, &got, &row), KT_INTERNAL);
+    end();
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_interruption_is_made_good),
+        cmocka_unit_test(what_is_new_is_left_alone),
+        cmocka_unit_test(an_old_row_in_a_new_store_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
