@@ -214,6 +214,7 @@ changes_complete(struct check *c)
     for (unsigned i = 0; i < WRITERS; i++) {
         pthread_join(threads[i], NULL);
         check_close(&writers[i].c);
+        check_free(&writers[i].c);
         EXPECT(writers[i].good);
     }
     EXPECT(note_rows(c, &at, seen));

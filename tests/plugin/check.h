@@ -67,8 +67,11 @@ bool check_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
             return check_fail("%s:%d: not so: %s", __FILE__, __LINE__, #what); \
     } while (0)
 
-/* Memory that lives as long as the case. Never fails. Main thread only. */
+/* Memory that lives as long as the case. Never fails. One thread for each struct. */
 void *check_alloc(struct check *, size_t n);
+
+/* Frees it, which is done for the struct that a case is called with. */
+void check_free(struct check *);
 
 /* Sets where the store lies. Cases with NEED_DIRECTORY. */
 void check_path(struct check *, const char *path);

@@ -58,8 +58,8 @@ check_alloc(struct check *c, size_t n)
     return chunk + 1;
 }
 
-static void
-memory_free(struct check *c)
+void
+check_free(struct check *c)
 {
     while (c->memory) {
         struct chunk *next = c->memory->next;
@@ -382,7 +382,7 @@ case_body(struct check *c, const struct check_case *one)
     bool passed = one->run(c);
     if (c->store)
         check_close(c);
-    memory_free(c);
+    check_free(c);
     pthread_rwlock_destroy(&c->lock);
     return passed;
 }
