@@ -188,8 +188,9 @@ bdb_base_run(void *arg)
 {
     struct bdb *bdb = arg;
     unsigned pause = 0, told = 0;
+    int64_t wait = bdb->base_due ? 0 : LOOK_EVERY_MS;
     setpriority(PRIO_PROCESS, 0, NICE); /* of this thread */
-    while (bdb_wait(bdb, LOOK_EVERY_MS)) {
+    for (; bdb_wait(bdb, wait); wait = LOOK_EVERY_MS) {
         bdb_room_take(bdb);
         told = told > 0 ? told - 1 : 0;
         if (pause > 0 && pause--)

@@ -20,7 +20,7 @@ from journal import Journal, Pool
 
 pytestmark = [durable, no_tsan]
 
-STATES = 1000 if FULL else 36
+STATES = 1000 if FULL else 24
 LIVES = 3 if FULL else 2          # of the daemon in one trace
 SECONDS = 1.0 if FULL else 0.4    # of load in each
 SELF_CHECKS = 50 if FULL else 10
