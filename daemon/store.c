@@ -23,8 +23,8 @@ enum {
     SEAL_HEAD_1 = 1 + SEAL_TAG_1 + DIGEST_MAC_BYTES
 };
 
-/* How long nobody is sent to a store that has just failed, before somebody tries again. */
-enum { GATE_MS = 250 };
+/* How long nobody is sent to a store that has failed so often in a row, before somebody tries. */
+enum { GATE_MS = 250, GATE_FAILURES = 2 };
 
 struct store {
     struct kaiten_storage plugin;
@@ -37,7 +37,8 @@ struct store {
     /* Of the one thread that applies. Not on its stack, which compilers are told to clear. */
     struct kaiten_batch list[KAITEN_APPLY_BATCHES_MAX];
     unsigned char ids[KAITEN_APPLY_BATCHES_MAX][sizeof(((struct kaiten_batch *)0)->id)];
-    _Atomic int64_t closed_until_ms; /* monotonic; 0: the last read went well */
+    _Atomic int64_t closed_until_ms; /* monotonic; 0: it is not closed */
+    _Atomic unsigned failed;         /* look-ups in a row */
 };
 
 struct store *
@@ -222,14 +223,19 @@ may_ask(struct store *s)
 }
 
 static void
-note_read(struct store *s, enum kaiten_status status)
+note_get(struct store *s, enum kaiten_status status)
 {
     if (!store_has_outsiders(s))
         return;
-    if (status == KAITEN_RETRY)
-        atomic_store(&s->closed_until_ms, clock_mono_ms() + GATE_MS);
-    else if (atomic_load(&s->closed_until_ms) != 0)
+    if (status == KAITEN_RETRY) {
+        if (atomic_fetch_add(&s->failed, 1) + 1 >= GATE_FAILURES)
+            atomic_store(&s->closed_until_ms, clock_mono_ms() + GATE_MS);
+        return;
+    }
+    if (atomic_load(&s->failed) != 0) {
+        atomic_store(&s->failed, 0);
         atomic_store(&s->closed_until_ms, 0);
+    }
 }
 
 static int
@@ -301,7 +307,7 @@ store_get(struct call *call, struct store *s, const struct kt_str keys[], size_t
     enum kaiten_status status = s->plugin.get(s->instance, asked, n, &emit.base, &err);
     unlock(s);
     host_set_deadline(0);
-    note_read(s, status);
+    note_get(s, status);
     if (emit.result != KT_OK)
         return emit.result;
     return status == KAITEN_DONE ? KT_OK : refuse(call, status, "get", err.text);
@@ -340,7 +346,8 @@ scan(struct call *call, struct store *s, const struct store_range *range, struct
         .backward = range->backward,
         .limit = range->limit,
     };
-    if (!may_ask(s))
+    /* Whether it may be tried again is found out by look-ups, which take no time of their own. */
+    if (atomic_load(&s->closed_until_ms) > clock_mono_ms())
         return refuse_closed(call);
     struct kaiten_err err = { "" };
     host_set_deadline(call->deadline_ms);
@@ -349,7 +356,6 @@ scan(struct call *call, struct store *s, const struct store_range *range, struct
     enum kaiten_status status = s->plugin.scan(s->instance, &r, emit, &err);
     unlock(s);
     host_set_deadline(0);
-    note_read(s, status);
     return status == KAITEN_DONE ? KT_OK : refuse(call, status, "scan", err.text);
 }
 

@@ -73,6 +73,7 @@ goes_red threads 'threads: readers beside a writer see whole rows'
 goes_red crash 'KAITEN_DELETE: the key has no row'
 goes_red backup 'backup: a copy of the store, as it was at one moment of the call'
 goes_red backup 'verify: whether the directory is, byte for byte, what backup() has left'
+goes_red changes 'changes: each row as it is now; a key whose row is gone comes with value.p NULL'
 goes_red identify 'identify: garbage gets a listed verdict'
 goes_red principal 'identify: what the sink refuses is never KAITEN_KNOWN'
 

@@ -136,6 +136,7 @@ class Store:
         elif name == "rows":
             return [k.hex() for k in self.keys if k.startswith(order["prefix"].encode())]
         elif name == "drop":
+            self.revision += 1
             for key in [k for k in self.keys if k.startswith(order["prefix"].encode())]:
                 self.write(DELETE, key, None)
         return {"revision": self.revision, "history": self.history, "counts": self.counts}

@@ -357,6 +357,51 @@ def test_a_store_that_has_stopped(cluster):
     pair.close()
 
 
+def test_a_store_that_is_slow_to_say(pair):
+    """The bound holds without any answer: from then on the store is asked about each token."""
+    token = mint(pair.door_a, pair.account, "one")
+    settle(pair, token)
+    pair.store.set(c=3, notices=False)
+    revoke(pair, token)
+    acknowledged = last = time.monotonic()
+    while True:
+        asked = time.monotonic()
+        if verdict(pair.rpc_b, token["token"]) != "live":
+            break
+        last = asked
+    print(f"accepted for {1000 * (last - acknowledged):.0f} ms")
+    assert last - acknowledged <= 1
+    assert verdict(pair.rpc_b, token["token"]) == "revoked"
+
+
+def test_strangers_leave_room(pair):
+    """Made-up tokens, each of which costs a question, do not keep others from being served."""
+    made_up = mint(pair.door_a, pair.account, "one")["token"]
+    pair.store.order("drop", prefix="h")
+    wait_for(lambda: verdict(pair.rpc_b, made_up) == "unknown", "it to be unknown")
+    pair.store.set(g=0.03)
+    crowd = [pair.b.rpc() for _ in range(4)]
+    for client in crowd:
+        for _ in range(120):
+            client.send("token.verify", {"token": made_up})
+    answer = pair.door_b.call("account.list")
+    assert answer.ok, answer
+    refused = sum(client.receive()[2] is not None for client in crowd for _ in range(120))
+    assert 0 < refused < 480
+    for client in crowd:
+        client.close()
+
+
+def test_the_plugin_keeps_its_promises():
+    """What the tests here stand on is a store like any other."""
+    store = Shared()
+    done = subprocess.run([BUILD / "tests/plugin/kaiten-plugin-check", PLUGIN,
+                           f"socket={store.path}"], capture_output=True, text=True, timeout=300)
+    store.remove()
+    assert done.returncode == 0, done.stdout
+    assert " - changes: no write is left out" in done.stdout, done.stdout
+
+
 # --- when the store forgets -----------------------------------------------------------------------
 
 def test_a_history_without_the_last_writes(pair):
