@@ -4,6 +4,9 @@
 
 #include "daemon/backup.h"
 
+#include "daemon/commit.h"
+#include "daemon/export.h"
+#include "daemon/log.h"
 #include "daemon/service.h"
 #include "daemon/store.h"
 
@@ -112,13 +115,47 @@ note_file(struct backup *b, int dir, const char *name)
     return true;
 }
 
+/* What a copy is made of; 0 or a kind. */
+typedef int fill_fn(struct call *, const struct backup *);
+
 static int
-make(struct call *call, struct backup *b)
+fill_copy(struct call *call, const struct backup *b)
+{
+    return store_backup(call, call->svc->store, b->folder);
+}
+
+/* The committer rests, so that it is of one instant. */
+static int
+fill_export(struct call *call, const struct backup *b)
+{
+    uint64_t records = 0;
+    int dir = open(b->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    int fd = dir < 0 ? -1 : openat(dir, "export", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    int status = KT_OK, saved = errno;
+    if (fd < 0)
+        status = fail_cause(call, KT_UNAVAILABLE, NULL, "%s: %s", b->folder, strerror(saved));
+    else if (!committer_pause(call->svc->committer, call->deadline_ms))
+        status = fail(call, KT_UNAVAILABLE, "Server.Busy", "the store is busy, please retry");
+    if (status == KT_OK) {
+        status = export_write(call, fd, &records);
+        committer_go_on(call->svc->committer);
+    }
+    if (fd >= 0)
+        close(fd);
+    if (dir >= 0)
+        close(dir);
+    if (status == KT_OK)
+        log_line(LOG_LEVEL_INFO, "exported", "records=%llu", (unsigned long long)records);
+    return status;
+}
+
+static int
+make(struct call *call, struct backup *b, fill_fn *fill)
 {
     unsigned char id[(BACKUP_ID_MAX - 1) / 2];
     if (!clear(b) || mkdir(b->folder, 0700) != 0)
         return fail_cause(call, KT_UNAVAILABLE, NULL, "%s: %s", b->folder, strerror(errno));
-    int status = store_backup(call, call->svc->store, b->folder);
+    int status = fill(call, b);
     if (status != KT_OK)
         return status;
     b->files = calloc(BACKUP_FILES_MAX, sizeof *b->files);
@@ -142,18 +179,33 @@ tell(struct call *call, const struct backup *b, struct backup_made *ret)
     return KT_OK;
 }
 
-int
-backup_make(struct call *call, struct backup *b, struct backup_made *ret)
+static int
+make_and_tell(struct call *call, struct backup *b, fill_fn *fill, struct backup_made *ret)
 {
     if (pthread_mutex_trylock(&b->lock) != 0)
         return fail(call, KT_CONFLICT, "Store.Busy", "another copy is being made or fetched");
-    int status = make(call, b);
+    int status = make(call, b, fill);
     if (status == KT_OK)
         status = tell(call, b, ret);
     else
         (void)clear(b);
     pthread_mutex_unlock(&b->lock);
     return status;
+}
+
+int
+backup_make(struct call *call, struct backup *b, struct backup_made *ret)
+{
+    return make_and_tell(call, b, fill_copy, ret);
+}
+
+int
+backup_export(struct call *call, struct backup *b, struct backup_made *ret)
+{
+    if (store_has_outsiders(call->svc->store))
+        return fail(call, KT_METHOD, "Store.Unable",
+                    "other daemons write this store: stop all of them, and see kaitend --export");
+    return make_and_tell(call, b, fill_export, ret);
 }
 
 /* --- handing out -------------------------------------------------------------------------- */

@@ -38,6 +38,10 @@ void backup_free(struct backup *);
  * as long as the store is large. */
 int backup_make(struct call *, struct backup *, struct backup_made *ret);
 
+/* The same with one file, which any storage plugin can be filled from. Nothing is changed in the
+ * store meanwhile; KT_UNAVAILABLE when that cannot be had by the deadline. */
+int backup_export(struct call *, struct backup *, struct backup_made *ret);
+
 /* A piece of at most BACKUP_PIECE bytes, in the call's arena; empty at the end of the file.
  * KT_NOT_FOUND: no such copy or file. */
 int backup_read(struct call *, struct backup *, struct kt_str id, int64_t file, int64_t offset,

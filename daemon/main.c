@@ -237,7 +237,8 @@ print_usage(FILE *f)
     fputs("usage: kaitend [-c FILE] [--check | --dump-config | --dump-options |\n"
           "                          --accept-rollback keep|revoke | --accept-clock |\n"
           "                          --accept-signing-key |\n"
-          "                          --restore DIR [--replace] | --init-store]\n"
+          "                          --restore DIR [--replace] | --init-store |\n"
+          "                          --export FILE | --import FILE]\n"
           "       kaitend --dump-plugin NAME | --version | --help\n"
           "\n"
           "  -c, --config FILE   configuration (default " SYSCONFDIR "/kaitend/kaitend.conf)\n"
@@ -246,6 +247,8 @@ print_usage(FILE *f)
           "                      where there is a store, which is kept aside\n"
           "  --init-store        make the store or bring it to this version's format, then end;\n"
           "                      only stores that the daemon itself may not make need it\n"
+          "  --export FILE       write the store as a stream for any storage plugin, then end\n"
+          "  --import FILE       fill an empty store from such a stream, then end; -: a pipe\n"
           "  --accept-rollback keep|revoke\n"
           "                      accept a store that was put back to an older state, then end\n"
           "  --accept-clock      accept the clock although later times have passed, then end\n"
@@ -321,16 +324,16 @@ dump_config(struct parts *p)
     return EX_OK;
 }
 
-/* Puts a copy in place, of which only what stands before the store in the table is needed. */
+/* Work on the store alone, for which only what stands before that step in the table is needed. */
 static int
-restore(struct parts *p)
+work_before(struct parts *p, int (*step)(struct parts *), int (*work)(struct parts *))
 {
     size_t i = 0;
     int code = EX_OK;
-    while (table[i].start != parts_open_storage && code == EX_OK)
+    while (table[i].start != step && code == EX_OK)
         code = table[i++].start(p);
     if (code == EX_OK)
-        code = parts_restore(p);
+        code = work(p);
     while (i-- > 0)
         if (table[i].stop)
             table[i].stop(p);
@@ -354,6 +357,20 @@ init_store(struct parts *p)
     return code;
 }
 
+static int
+serve_or_work(struct parts *p)
+{
+    if (p->init_store)
+        return init_store(p);
+    if (p->restore_from)
+        return work_before(p, parts_open_storage, parts_restore);
+    if (p->export_to)
+        return work_before(p, parts_open_journal, parts_export);
+    if (p->import_from)
+        return work_before(p, parts_open_keys, parts_import);
+    return serve(p);
+}
+
 enum mode { MODE_SERVE, MODE_CHECK, MODE_DUMP_CONFIG };
 
 static int
@@ -364,7 +381,7 @@ run(struct parts *p, const char *path, enum mode mode)
         return parts_fail(EX_CONFIG, err.text);
     int code = EX_OK;
     if (mode == MODE_SERVE) {
-        code = p->init_store ? init_store(p) : p->restore_from ? restore(p) : serve(p);
+        code = serve_or_work(p);
     } else {
         code = parts_load_plugins(p);
         if (code == EX_OK && mode == MODE_CHECK)
@@ -393,7 +410,7 @@ main(int argc, char **argv)
 {
     enum {
         DUMP_CONFIG = 256, DUMP_OPTIONS, DUMP_PLUGIN, ACCEPT_ROLLBACK, ACCEPT_CLOCK, ACCEPT_SIGNER,
-        RESTORE, REPLACE, INIT_STORE
+        RESTORE, REPLACE, INIT_STORE, EXPORT, IMPORT
     };
     static const struct option longs[] = {
         { "config", required_argument, NULL, 'c' },
@@ -401,6 +418,8 @@ main(int argc, char **argv)
         { "accept-rollback", required_argument, NULL, ACCEPT_ROLLBACK },
         { "restore", required_argument, NULL, RESTORE },
         { "replace", no_argument, NULL, REPLACE },
+        { "export", required_argument, NULL, EXPORT },
+        { "import", required_argument, NULL, IMPORT },
         { "init-store", no_argument, NULL, INIT_STORE },
         { "accept-clock", no_argument, NULL, ACCEPT_CLOCK },
         { "accept-signing-key", no_argument, NULL, ACCEPT_SIGNER },
@@ -425,6 +444,8 @@ main(int argc, char **argv)
             break;
         case RESTORE: parts.restore_from = optarg; break;
         case REPLACE: parts.restore_replace = true; break;
+        case EXPORT: parts.export_to = optarg; break;
+        case IMPORT: parts.import_from = optarg; break;
         case INIT_STORE: parts.init_store = true; break;
         case ACCEPT_CLOCK: parts.accept_clock = true; break;
         case ACCEPT_SIGNER: parts.accept_signer = true; break;

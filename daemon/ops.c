@@ -30,6 +30,7 @@ const struct op ops[KT_OP_COUNT] = {
     [KT_OP_DOCS_STYLE] = { OP_PUBLIC | OP_INLINE, NULL, document_style },
     [KT_OP_STORE_CHECK] = { OP_PUBLIC | OP_ADMIN, NULL, store_op_check },
     [KT_OP_STORE_BACKUP] = { OP_PUBLIC | OP_ADMIN, NULL, store_op_backup },
+    [KT_OP_STORE_EXPORT] = { OP_PUBLIC | OP_ADMIN, NULL, store_op_export },
     [KT_OP_STORE_READ] = { OP_PUBLIC | OP_ADMIN, NULL, store_op_read },
     [KT_OP_STORE_DROP] = { OP_PUBLIC | OP_ADMIN, NULL, store_op_drop },
     [KT_OP_KEY_LIST] = { OP_PUBLIC | OP_ADMIN, NULL, key_list },

@@ -68,6 +68,7 @@ int meta_describe(struct request *);
 /* daemon/ops/admin.c */
 int store_op_check(struct request *);
 int store_op_backup(struct request *);
+int store_op_export(struct request *);
 int store_op_read(struct request *);
 int store_op_drop(struct request *);
 

@@ -48,6 +48,7 @@ struct parts {
     struct endings *endings; /* what the journal said, until the index is filled */
     const char *restore_from; /* folder of a copy to be put in place; then end */
     bool restore_replace;
+    const char *export_to, *import_from; /* a file, "-" for the standard one; then end */
     bool init_store; /* have the plugin make it; then end */
     int state_lock;
     struct timeguard guard;
@@ -93,6 +94,8 @@ int parts_open_signer(struct parts *);
 void parts_close_signer(struct parts *);
 int parts_restore(struct parts *);
 int parts_init_store(struct parts *);
+int parts_export(struct parts *); /* parts_move.c */
+int parts_import(struct parts *); /* reads the keys, too */
 int parts_open_backup(struct parts *);
 void parts_close_backup(struct parts *);
 int parts_begin_following(struct parts *); /* before the index is filled */

@@ -329,6 +329,7 @@ void
 parts_close_keys(struct parts *p)
 {
     digest_keys_free(p->svc.keys);
+    p->svc.keys = NULL;
 }
 
 void

@@ -197,6 +197,14 @@ unseal(const struct store *s, struct kt_str key, struct kt_str sealed, struct kt
     return true;
 }
 
+bool
+store_is_authentic(const struct store *s, struct kt_str key, struct kt_str stored,
+                   struct kt_str *ret_payload)
+{
+    size_t sealed_by;
+    return unseal(s, key, stored, ret_payload, &sealed_by);
+}
+
 /* --- reading ------------------------------------------------------------------------------ */
 
 /* The plugin's status as one of our kinds. */
@@ -327,7 +335,7 @@ scan_row(struct kaiten_emit *base, struct kaiten_bytes key, struct kaiten_bytes 
          uint64_t revision)
 {
     struct scan_emit *e = (struct scan_emit *)base;
-    struct store_row row = { .key = as_str(key), .revision = revision };
+    struct store_row row = { .key = as_str(key), .revision = revision, .stored = as_str(value) };
     if (unseal(e->store, row.key, as_str(value), &row.value, &row.sealed_by))
         e->result = e->each(e->ctx, &row);
     else
@@ -451,7 +459,7 @@ store_lacks(struct call *call, struct store *s, const char *spaces, bool *ret_la
 int
 store_is_empty(struct call *call, struct store *s, bool *ret_empty)
 {
-    return store_lacks(call, s, "acehimrstux", ret_empty);
+    return store_lacks(call, s, STORE_SPACES, ret_empty);
 }
 
 bool
@@ -542,8 +550,9 @@ batch_if_absent(struct batch *b, struct kt_str key, struct refusal refuse_with)
 static void
 add_write(struct batch *b, enum kaiten_write_type type, struct kt_str key, struct kt_str value)
 {
+    size_t most = b->sealed ? KAITEN_VALUE_MAX : KAITEN_VALUE_MAX - SEAL_HEAD;
     bool fits = b->nwrites < BATCH_WRITES_MAX && key.p && key.n <= KAITEN_KEY_MAX &&
-                value.n <= KAITEN_VALUE_MAX - SEAL_HEAD && (type == KAITEN_DELETE || value.p);
+                value.n <= most && (type == KAITEN_DELETE || value.p);
     if (!fits) {
         b->failed = true;
         return;

@@ -35,11 +35,15 @@ struct store_row {
     struct kt_str key, value; /* value.p NULL: there is no such row. In the call's arena. */
     uint64_t revision;
     size_t sealed_by; /* with which of the keys in force; 0: the current one */
+    struct kt_str stored; /* of a scan: the value as the plugin has it, sealed */
 };
 
 /* Looks up n keys; rows[i] belongs to keys[i]. Blocks. 0, KT_UNAVAILABLE or KT_INTERNAL. */
 int store_get(struct call *, struct store *, const struct kt_str keys[], size_t n,
               struct store_row rows[]) __attribute__((warn_unused_result));
+
+/* First bytes of keys. */
+#define STORE_SPACES "acehimrstux"
 
 struct store_range {
     struct kt_str from, to; /* from <= key < to */
@@ -61,6 +65,10 @@ int store_scan(struct call *, struct store *, const struct store_range *,
 int store_changes(struct call *, struct store *, const struct kaiten_position *since,
                   const char *spaces, int (*each)(void *ctx, const struct store_row *), void *ctx,
                   struct kaiten_position *ret_now) __attribute__((warn_unused_result));
+
+/* Whether a value as the plugin would have it authenticates; *ret_payload is a view into it. */
+bool store_is_authentic(const struct store *, struct kt_str key, struct kt_str stored,
+                        struct kt_str *ret_payload);
 
 /* Whether there is not a single row in these spaces (first bytes of keys); readable without keys.
  * Blocks. 0 or a kind. */
@@ -147,7 +155,7 @@ struct batch {
     size_t neffects;
     bool urgent; /* a revocation, or what it needs: also written when the disk is full */
     bool failed;
-    bool sealed; /* by store_seal */
+    bool sealed; /* by store_seal, or its values came so */
     /* What its digests were made with, and its values are sealed with. NULL: not decided yet. Once
      * others are in force the committer has the operation run again. */
     const struct digest_keys *keys;

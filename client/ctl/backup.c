@@ -98,10 +98,11 @@ fetch_into(struct fetching *f, int64_t file, int64_t size, int fd, const char *n
         at += (int64_t)n;
     } while (n != 0);
     if (at != size)
-        return ctl_fail(CTL_SERVER, NULL, "%s has %lld bytes, not %lld", name, (long long)at,
-                        (long long)size);
+        return ctl_fail(CTL_SERVER, NULL, "%s has %lld bytes, not %lld",
+                        name ? name : f->directory, (long long)at, (long long)size);
     f->bytes += size;
-    return fsync(fd) == 0 ? CTL_OK : fail_at(f, name);
+    /* A pipe cannot be synced. */
+    return fsync(fd) == 0 || errno == EINVAL ? CTL_OK : fail_at(f, name);
 }
 
 static int
@@ -199,6 +200,50 @@ backup_fetch(struct door *door, const char *directory, bool errors_as_json)
     else
         remove_begun(&f);
     close(f.dir);
+    answer_release(&f.made);
+    return code;
+}
+
+/* --- one portable file -------------------------------------------------------------------- */
+
+static int
+fetch_export(struct fetching *f, int fd)
+{
+    const struct kt_value *id = kt_value_get(&f->made.value, "backup");
+    const struct kt_value *files = kt_value_get(&f->made.value, "files");
+    if (!id || id->type != KT_V_STR || !files || files->type != KT_V_ARRAY ||
+        files->array.n != 1)
+        return ctl_fail(CTL_SERVER, NULL, "the answer is no export");
+    f->id = *id;
+    const struct kt_value *size = kt_value_get(&files->array.v[0], "size");
+    if (!size || size->type != KT_V_INT)
+        return ctl_fail(CTL_SERVER, NULL, "the answer is no export");
+    return fetch_into(f, 0, size->i, fd, NULL);
+}
+
+int
+export_fetch(struct door *door, const char *file, bool errors_as_json)
+{
+    struct fetching f = { .door = door, .directory = file, .dir = -1, .json = errors_as_json };
+    const struct kt_value nothing = { .type = KT_V_MAP };
+    bool own = strcmp(file, "-") != 0;
+    int fd = own ? open(file, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600)
+                 : STDOUT_FILENO;
+    if (fd < 0)
+        return fail_at(&f, NULL);
+    int code = CTL_OK;
+    if (door_call(door, kt_op_specs[KT_OP_STORE_EXPORT].name, &nothing, &f.made) != 0)
+        code = door_complain(door, &f.made, errors_as_json);
+    else
+        code = fetch_export(&f, fd);
+    drop(&f);
+    if (own && close(fd) != 0 && code == CTL_OK)
+        code = fail_at(&f, NULL);
+    if (code == CTL_OK)
+        ctl_note("%s: %lld bytes. The digest key is not in it, nor is the revocation journal.",
+                 file, (long long)f.bytes);
+    else if (own)
+        (void)unlink(file);
     answer_release(&f.made);
     return code;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright the kaiten authors */
-/* Fetching a copy of the store into a folder. */
+/* Fetching a copy of the store. */
 #ifndef CTL_BACKUP_H
 #define CTL_BACKUP_H
 
@@ -10,5 +10,9 @@
  * there yet, and syncs it. What was begun and failed is removed. Says what went wrong and returns
  * the exit code. */
 int backup_fetch(struct door *, const char *directory, bool errors_as_json);
+
+/* The same with a portable copy into a file, which is made (0600) and must not be there yet; "-":
+ * standard output. */
+int export_fetch(struct door *, const char *file, bool errors_as_json);
 
 #endif

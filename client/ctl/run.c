@@ -467,6 +467,8 @@ run(const struct args *args)
     int code = prepare(&c);
     if (code == 0 && (args->verb->flags & VERB_BACKUP))
         code = backup_fetch(c.door, args->words[args->used], errors_as_json(&c));
+    else if (code == 0 && (args->verb->flags & VERB_EXPORT))
+        code = export_fetch(c.door, args->words[args->used], errors_as_json(&c));
     else if (code == 0 && has(args, ARG_ALL))
         code = run_pages(&c);
     else if (code == 0)

@@ -9,6 +9,7 @@
 #define ACCOUNT "serviceAccountSlug"
 #define TOKEN "tokenSlug"
 #define DIRECTORY "directory" /* stays here */
+#define FILE_NAME "file" /* stays here, too */
 #define SAME(id) .op = (id), .http_op = (id)
 
 const struct verb verbs[] = {
@@ -38,6 +39,8 @@ const struct verb verbs[] = {
     { NULL, "ping", .op = KT_OP_PING, .http_op = KT_OP_HEALTHZ },
     { NULL, "backup", .op = KT_OP_STORE_BACKUP, .http_op = -1,
       .flags = VERB_BACKUP | VERB_LONG, .words = { DIRECTORY } },
+    { NULL, "export", .op = KT_OP_STORE_EXPORT, .http_op = -1,
+      .flags = VERB_EXPORT | VERB_LONG, .words = { FILE_NAME } },
     { "storage", "check", .op = KT_OP_STORE_CHECK, .http_op = -1, .flags = VERB_LONG },
     { "key", "list", .op = KT_OP_KEY_LIST, .http_op = -1, .flags = VERB_LONG },
     { "key", "rotate", .op = KT_OP_KEY_ROTATE, .http_op = -1, .words = { "kind" } },
@@ -131,6 +134,8 @@ verb_word_label(const struct verb *verb, size_t word)
         return "KIND";
     if (strcmp(member, "key") == 0)
         return "KEY";
+    if (strcmp(member, FILE_NAME) == 0)
+        return "FILE";
     if (strcmp(member, DIRECTORY) == 0)
         return "DIR";
     if (strcmp(member, ACCOUNT) == 0)

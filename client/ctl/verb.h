@@ -12,7 +12,8 @@ enum verb_flag {
     VERB_CALL = 1 << 2,   /* any method, by name */
     VERB_RAW = 1 << 3,    /* JSON unless another form is asked for */
     VERB_BACKUP = 1 << 4, /* fetches a copy of the store into a folder */
-    VERB_LONG = 1 << 5    /* takes as long as the store is large */
+    VERB_LONG = 1 << 5,   /* takes as long as the store is large */
+    VERB_EXPORT = 1 << 6  /* fetches a portable copy of the store into a file */
 };
 
 enum { VERB_WORDS_MAX = 2 };

@@ -671,6 +671,10 @@ const struct kt_op_spec kt_op_specs[KT_OP_COUNT] = {
         .name = "store.backup", .socket = true, .in = &in_nothing, .loose = true,
         .doc = "Make a copy of the store, to be fetched; root and the daemon's user.",
     },
+    [KT_OP_STORE_EXPORT] = {
+        .name = "store.export", .socket = true, .in = &in_nothing, .loose = true,
+        .doc = "Make a copy for any storage plugin, to be fetched; root and the daemon's user.",
+    },
     [KT_OP_STORE_READ] = {
         .name = "store.read", .socket = true, .in = &in_store_read, .loose = true,
         .doc = "Fetch a piece of that copy, as base64url; root and the daemon's user.",

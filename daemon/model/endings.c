@@ -20,10 +20,31 @@ enum {
 
 /* --- the mark ----------------------------------------------------------------------------- */
 
+static const struct kt_str mark_only = KT_LIT("mjournal"); /* its key; with others, with its id */
+
+bool
+endings_is_mark(struct kt_str key)
+{
+    return key.n >= mark_only.n && memcmp(key.p, mark_only.p, mark_only.n) == 0;
+}
+
+bool
+endings_mark_name(const struct store *store, struct kt_str value,
+                  char room[ENDINGS_MARK_NAME_MAX], struct kt_str *ret)
+{
+    if (value.n < 1 + JOURNAL_ID_BYTES || value.p[0] != MARK_FORMAT)
+        return false;
+    memcpy(room, mark_only.p, mark_only.n);
+    memcpy(room + mark_only.n, value.p + 1, JOURNAL_ID_BYTES);
+    size_t n = mark_only.n + (store_has_outsiders(store) ? JOURNAL_ID_BYTES : 0);
+    *ret = (struct kt_str){ room, n };
+    return true;
+}
+
 static struct kt_str
 mark_key(struct kt_arena *arena, const struct store *store, const struct journal *j)
 {
-    static const struct kt_str only = KT_LIT("mjournal");
+    const struct kt_str only = mark_only;
     if (!store_has_outsiders(store))
         return only;
     char *p = kt_arena_alloc(arena, only.n + JOURNAL_ID_BYTES);

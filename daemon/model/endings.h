@@ -24,6 +24,13 @@ struct endings_mark {
  * kind. */
 int endings_read_mark(struct call *, const struct journal *, struct endings_mark *ret);
 
+/* Whether this is the key of such a row; and what it is called in this store, by its value, in
+ * room. False: it is none. */
+enum { ENDINGS_MARK_NAME_MAX = 32 };
+bool endings_is_mark(struct kt_str key);
+bool endings_mark_name(const struct store *, struct kt_str value, char room[ENDINGS_MARK_NAME_MAX],
+                       struct kt_str *ret);
+
 /* Has the batch write it. Failure is the batch's. */
 void endings_put_mark(struct batch *, const struct store *, const struct journal *);
 

@@ -56,6 +56,19 @@ bring_up(struct call *call, uint32_t format)
 }
 
 static int
+refuse_unfinished(struct call *call)
+{
+    struct store_row row;
+    const struct kt_str key = KT_LIT(FORMAT_IMPORT_KEY);
+    int status = store_get(call, call->svc->store, &key, 1, &row);
+    if (status != KT_OK || !row.value.p)
+        return status;
+    log_line(LOG_LEVEL_ERROR, "start.failed", "message=%s",
+             "an import into the store was not finished; run it again: kaitend --import");
+    return KT_UNAVAILABLE;
+}
+
+static int
 check(struct call *call, const char *key_file)
 {
     struct store_row row;
@@ -66,6 +79,9 @@ check(struct call *call, const char *key_file)
                  "changed; restore the key file that belongs to this store");
         return status;
     }
+    status = refuse_unfinished(call);
+    if (status != KT_OK)
+        return status;
     if (!row.value.p)
         return write_format(call, NULL);
     struct record_in in;

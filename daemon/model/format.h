@@ -6,10 +6,13 @@
 
 #include "daemon/call.h"
 
+/* Of the row that is there while an import fills the store. */
+#define FORMAT_IMPORT_KEY "mimport"
+
 /* Reads the record, or writes it into an empty store; brings the rows of an older format up to
- * date, which blocks for long, and may be interrupted and done again. Refuses a newer format and a
- * store that was made with a key we do not have; the log says which, and names key_file, where the
- * keys came from. Before the committer starts. */
+ * date, which blocks for long, and may be interrupted and done again. Refuses a newer format, a
+ * store that an import has not filled, and one that was made with a key we do not have; the log
+ * says which, and names key_file, where the keys came from. Before the committer starts. */
 int format_check(struct call *, const char *key_file);
 
 #endif

@@ -14,8 +14,6 @@
 
 enum { ROWS = RESEAL_BATCHES_MAX * BATCH_CONDS_MAX };
 
-static const char all_spaces[] = "acehimrstux";
-
 /* Not the kept answers, which are sealed once more inside with a key of the same time. */
 static const char spaces[] = "acehmrstux";
 
@@ -140,7 +138,7 @@ reseal_count(struct call *call, struct reseal_needs ret[], size_t n)
     own.arena = &arena;
     own.deadline_ms = INT64_MAX;
     int status = KT_OK;
-    for (const char *space = all_spaces; *space && status == KT_OK; space++) {
+    for (const char *space = STORE_SPACES; *space && status == KT_OK; space++) {
         const char end = (char)(*space + 1);
         const struct store_range range = { { space, 1 }, { &end, 1 }, false, 0 };
         status = store_scan(&own, call->svc->store, &range, count_row, &c);

@@ -39,29 +39,43 @@ store_op_check(struct request *rq)
     return status;
 }
 
-int
-store_op_backup(struct request *rq)
+static int
+tell_made(struct request *rq, int status, const struct backup_made *made)
 {
-    struct backup_made made;
     struct kt_arena *arena = rq->call.arena;
-    int status = backup_make(&rq->call, rq->call.svc->backup, &made);
     if (status != KT_OK)
         return status;
-    struct kt_value *files = kt_arena_calloc(arena, made.n + 1, sizeof *files);
-    struct kt_member *m = kt_arena_calloc(arena, 2 + 2 * made.n, sizeof *m);
-    struct kt_str id = kt_arena_str(arena, kt_str(made.id));
+    struct kt_value *files = kt_arena_calloc(arena, made->n + 1, sizeof *files);
+    struct kt_member *m = kt_arena_calloc(arena, 2 + 2 * made->n, sizeof *m);
+    struct kt_str id = kt_arena_str(arena, kt_str(made->id));
     if (!files || !m || !id.p)
         return fail_memory(&rq->call);
-    for (size_t i = 0; i < made.n; i++) {
+    for (size_t i = 0; i < made->n; i++) {
         struct kt_member *of = m + 2 + 2 * i;
-        of[0] = (struct kt_member){ KT_LIT("name"), text(kt_str(made.files[i].name)) };
-        of[1] = (struct kt_member){ KT_LIT("size"), number(made.files[i].size) };
+        of[0] = (struct kt_member){ KT_LIT("name"), text(kt_str(made->files[i].name)) };
+        of[1] = (struct kt_member){ KT_LIT("size"), number(made->files[i].size) };
         files[i] = (struct kt_value){ .type = KT_V_MAP, .map = { of, 2 } };
     }
     m[0] = (struct kt_member){ KT_LIT("backup"), text(id) };
     m[1] = (struct kt_member){ KT_LIT("files"),
-                               { .type = KT_V_ARRAY, .array = { files, made.n } } };
+                               { .type = KT_V_ARRAY, .array = { files, made->n } } };
     return answer(rq, m, 2);
+}
+
+int
+store_op_backup(struct request *rq)
+{
+    struct backup_made made = { .n = 0 };
+    int status = backup_make(&rq->call, rq->call.svc->backup, &made);
+    return tell_made(rq, status, &made);
+}
+
+int
+store_op_export(struct request *rq)
+{
+    struct backup_made made = { .n = 0 };
+    int status = backup_export(&rq->call, rq->call.svc->backup, &made);
+    return tell_made(rq, status, &made);
 }
 
 int

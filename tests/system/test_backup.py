@@ -172,7 +172,7 @@ def test_only_root_and_its_own_user_may_have_it(own_daemon):
     d = own_daemon("storage-bdb", rules=(rule,)).start()
     script = ("import os, sys; os.setresgid(4711, 4711, 4711); os.setresuid(4711, 4711, 4711); "
               "os.execv(sys.argv[1], sys.argv[1:])")
-    for method, args in (("store.check", "{}"), ("store.backup", "{}"),
+    for method, args in (("store.check", "{}"), ("store.backup", "{}"), ("store.export", "{}"),
                          ("store.drop", '{"backup":"x"}'), ("key.list", "{}"),
                          ("key.rotate", '{"kind":"digest"}'), ("key.retire", '{"key":"x"}')):
         ran = subprocess.run(["/usr/bin/python3", "-c", script, KAITENCTL, "--socket",

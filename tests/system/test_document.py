@@ -181,7 +181,7 @@ def test_document_has_every_method_of_the_socket_that_is_on_http(daemon, documen
     listed = {op["x-kaiten-operation"] for _, _, op in operations(document).values()}
     assert set(described) - listed == {"token.verify", "token.verifyMany", "kaiten.ping",
                                        "kaiten.hello", "kaiten.describe", "store.check",
-                                       "store.backup", "store.read", "store.drop",
+                                       "store.backup", "store.export", "store.read", "store.drop",
                                        "key.list", "key.rotate", "key.retire"}
 
 

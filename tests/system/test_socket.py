@@ -41,6 +41,7 @@ EXAMPLES = {
     "readyz": {},
     "store.check": {},
     "store.backup": {},
+    "store.export": {},
     "store.read": {"backup": "x", "file": 0, "offset": 0},
     "store.drop": {"backup": "x"},
     "key.list": {},

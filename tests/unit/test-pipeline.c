@@ -559,7 +559,8 @@ no_more_accounts_are_known_than_there_is_room_for(void **state)
     struct call call;
     static char text[ACCOUNT_CACHE_ROW_MAX], slug[16];
     struct account_cache *cache = account_cache_new();
-    struct store_row row = { KT_LIT("a key"), KT_LIT("a value"), 7, 0 }, got;
+    struct store_row row = { .key = KT_LIT("a key"), .value = KT_LIT("a value"), .revision = 7 };
+    struct store_row got;
     const struct uuid one = { { 1 } }, two = { { 2 } };
     size_t known = 0;
     core_call(&core, &arena, &call);

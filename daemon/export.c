@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "daemon/export.h"
+
+#include "daemon/model/endings.h"
+#include "daemon/model/format.h"
+#include "daemon/service.h"
+#include "daemon/store.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
+
+enum {
+    TOGETHER = 256,             /* batches of one sync */
+    BYTES = 4 * 1024 * 1024     /* and about so many bytes */
+};
+
+static const struct kt_str begun = KT_LIT(FORMAT_IMPORT_KEY); /* there while records are written */
+
+/* --- out ---------------------------------------------------------------------------------- */
+
+struct writing {
+    struct call *call;
+    struct portable_out *out;
+};
+
+static int
+put_row(void *ctx, const struct store_row *row)
+{
+    struct writing *w = ctx;
+    if (kt_str_eq(row->key, begun) || portable_put(w->out, row->key, row->stored))
+        return KT_OK;
+    return fail_cause(w->call, KT_UNAVAILABLE, NULL, "the export cannot be written: %s",
+                      strerror(errno));
+}
+
+int
+export_write(struct call *call, int fd, uint64_t *ret_records)
+{
+    struct call own = *call;
+    struct writing w = { call, portable_begin(fd, call->svc->keys) };
+    int status = w.out ? KT_OK : fail_memory(call);
+    own.deadline_ms = INT64_MAX;
+    for (const char *space = STORE_SPACES; *space && status == KT_OK; space++) {
+        const char end = (char)(*space + 1);
+        const struct store_range range = { { space, 1 }, { &end, 1 }, false, 0 };
+        status = store_scan(&own, call->svc->store, &range, put_row, &w);
+    }
+    if (status == KT_OK && !portable_end(w.out, ret_records))
+        return fail_cause(call, KT_UNAVAILABLE, NULL, "the export cannot be written: %s",
+                          strerror(errno));
+    if (status != KT_OK)
+        portable_abandon(w.out);
+    return status;
+}
+
+/* --- in ----------------------------------------------------------------------------------- */
+
+struct filling {
+    struct call *call;
+    struct batch *batches[TOGETHER];
+    size_t n, bytes;
+    size_t marks; /* of revocation journals */
+    int status;
+};
+
+static int
+apply(struct filling *f)
+{
+    struct kaiten_outcome outcomes[TOGETHER];
+    char why[256] = "";
+    enum kaiten_status status = KAITEN_DONE;
+    if (f->n != 0)
+        status = store_apply(f->call->svc->store, f->batches, f->n, outcomes, why, sizeof why);
+    for (size_t i = 0; i < f->n && status == KAITEN_DONE; i++)
+        status = outcomes[i].status;
+    f->n = f->bytes = 0;
+    kt_arena_reset(f->call->arena);
+    if (status == KAITEN_DONE)
+        return KT_OK;
+    return fail_cause(f->call, KT_UNAVAILABLE, NULL, "the store cannot be written: %s", why);
+}
+
+/* The batch that the next row goes into. NULL: f->status. */
+static struct batch *
+batch_for(struct filling *f, bool sealed)
+{
+    struct batch *last = f->n == 0 ? NULL : f->batches[f->n - 1];
+    if (last && last->sealed == sealed && last->nwrites < BATCH_WRITES_MAX)
+        return last;
+    if (f->n == TOGETHER || f->bytes > BYTES)
+        f->status = apply(f);
+    struct batch *b = f->status == KT_OK ? batch_new(f->call->arena) : NULL;
+    if (!b) {
+        f->status = fail_memory(f->call);
+        return NULL;
+    }
+    b->sealed = sealed;
+    f->batches[f->n++] = b;
+    return b;
+}
+
+static bool
+set_row(struct filling *f, bool sealed, struct kt_str key, struct kt_str value)
+{
+    struct batch *b = batch_for(f, sealed);
+    struct kt_str k = b ? kt_arena_str(b->arena, key) : key;
+    struct kt_str v = b && k.p ? kt_arena_str(b->arena, value) : value;
+    if (!b)
+        return false;
+    if (k.p && v.p)
+        batch_set(b, k, v);
+    if (!k.p || !v.p || b->failed)
+        f->status = fail_memory(f->call);
+    f->bytes += key.n + value.n;
+    return f->status == KT_OK;
+}
+
+static bool
+check_row(void *ctx, struct kt_str key, struct kt_str value)
+{
+    struct filling *f = ctx;
+    struct kt_str payload;
+    if (!kt_str_eq(key, begun) && memchr(STORE_SPACES, key.p[0], sizeof STORE_SPACES - 1) &&
+        store_is_authentic(f->call->svc->store, key, value, &payload))
+        return true;
+    f->status = KT_VALIDATION;
+    return false;
+}
+
+/* The row of a journal's mark has another name where several daemons write the store. */
+static bool
+fill_mark(struct filling *f, struct kt_str key, struct kt_str value)
+{
+    char room[ENDINGS_MARK_NAME_MAX];
+    struct kt_str payload, name;
+    struct store *store = f->call->svc->store;
+    f->marks++;
+    if (!store_is_authentic(store, key, value, &payload) ||
+        !endings_mark_name(store, payload, room, &name)) {
+        f->status = KT_VALIDATION;
+        return false;
+    }
+    if (f->marks == 1 || store_has_outsiders(store))
+        return set_row(f, false, name, payload);
+    /* Of several none is the one: the operator says what shall be when the daemon starts. */
+    struct batch *b = batch_for(f, false);
+    name = b ? kt_arena_str(b->arena, name) : name;
+    if (b && name.p)
+        batch_delete(b, name);
+    return b && name.p && !b->failed;
+}
+
+static bool
+fill_row(void *ctx, struct kt_str key, struct kt_str value)
+{
+    struct filling *f = ctx;
+    if (endings_is_mark(key))
+        return fill_mark(f, key, value);
+    return set_row(f, true, key, value);
+}
+
+/* --- the row that says so ----------------------------------------------------------------- */
+
+static int
+set_begun(struct call *call, bool is_begun)
+{
+    struct filling f = { .call = call };
+    struct batch *b = batch_for(&f, false);
+    if (!b)
+        return f.status;
+    if (is_begun)
+        batch_set(b, begun, KT_LIT("1"));
+    else
+        batch_delete(b, begun);
+    return apply(&f);
+}
+
+int
+import_is_unfinished(struct call *call, bool *ret)
+{
+    struct store_row row;
+    int status = store_get(call, call->svc->store, &begun, 1, &row);
+    *ret = status == KT_OK && row.value.p;
+    return status;
+}
+
+static int
+delete_row(void *ctx, const struct store_row *row)
+{
+    struct filling *f = ctx;
+    struct batch *b = kt_str_eq(row->key, begun) ? NULL : f->batches[f->n - 1];
+    struct kt_str key = b ? kt_arena_str(b->arena, row->key) : row->key;
+    if (!b)
+        return KT_OK;
+    if (!key.p)
+        return fail_memory(f->call);
+    batch_delete(b, key);
+    f->marks++;
+    if (b->nwrites < BATCH_WRITES_MAX)
+        return KT_OK;
+    f->batches[f->n] = batch_new(f->call->arena);
+    return f->batches[f->n++] ? KT_OK : fail_memory(f->call);
+}
+
+/* Everything but the row that says so. */
+static int
+empty(struct call *call)
+{
+    int status = KT_OK;
+    for (const char *space = STORE_SPACES; *space && status == KT_OK;) {
+        struct filling f = { .call = call, .n = 1 };
+        const char end = (char)(*space + 1);
+        const struct store_range range = { { space, 1 }, { &end, 1 }, false,
+                                           (TOGETHER - 1) * BATCH_WRITES_MAX };
+        kt_arena_reset(call->arena);
+        f.batches[0] = batch_new(call->arena);
+        if (!f.batches[0])
+            return fail_memory(call);
+        status = store_scan(call, call->svc->store, &range, delete_row, &f);
+        bool more = f.marks != 0;
+        if (status == KT_OK)
+            status = apply(&f);
+        space += !more;
+    }
+    return status;
+}
+
+/* --- both passes -------------------------------------------------------------------------- */
+
+static ssize_t
+read_file(void *ctx, void *bytes, size_t n)
+{
+    ssize_t got;
+    do
+        got = read(*(const int *)ctx, bytes, n);
+    while (got < 0 && errno == EINTR);
+    return got;
+}
+
+static int
+check_stream(struct call *call, int fd, uint64_t *ret_records, char *err)
+{
+    struct filling f = { .call = call };
+    if (portable_read(call->svc->keys, read_file, &fd, check_row, &f, ret_records, err))
+        return KT_OK;
+    if (f.status != KT_OK)
+        snprintf(err, PORTABLE_ERROR_MAX, "record %llu does not authenticate: a key is missing "
+                 "that was in force once, or it was changed", (unsigned long long)*ret_records);
+    return KT_VALIDATION;
+}
+
+static int
+check_store(struct call *call, char *err)
+{
+    bool is_empty, unfinished;
+    int status = import_is_unfinished(call, &unfinished);
+    if (status == KT_OK)
+        status = store_is_empty(call, call->svc->store, &is_empty);
+    snprintf(err, PORTABLE_ERROR_MAX, "the store cannot be read");
+    if (status != KT_OK || is_empty)
+        return status;
+    if (unfinished)
+        return empty(call);
+    snprintf(err, PORTABLE_ERROR_MAX, "the store is not empty");
+    return KT_CONFLICT;
+}
+
+static int
+fill(struct call *call, int fd, char *err)
+{
+    struct filling f = { .call = call };
+    uint64_t records;
+    int status = set_begun(call, true);
+    bool whole = status == KT_OK && portable_read(call->svc->keys, read_file, &fd, fill_row, &f,
+                                                  &records, err);
+    if (status == KT_OK)
+        status = f.status;
+    if (status == KT_OK)
+        status = whole ? apply(&f) : KT_VALIDATION;
+    return status == KT_OK ? set_begun(call, false) : status;
+}
+
+int
+import_read(struct call *call, int fd, uint64_t *ret_records, char err[PORTABLE_ERROR_MAX])
+{
+    int status = check_store(call, err);
+    if (status == KT_OK)
+        status = check_stream(call, fd, ret_records, err);
+    if (status != KT_OK)
+        return status;
+    snprintf(err, PORTABLE_ERROR_MAX, "the store cannot be written");
+    status = lseek(fd, 0, SEEK_SET) == 0 ? fill(call, fd, err) : KT_UNAVAILABLE;
+    if (status != KT_OK && empty(call) == KT_OK)
+        (void)set_begun(call, false);
+    return status;
+}
