@@ -193,7 +193,7 @@ open_store(struct parts *p, const char *conf)
 {
     static int (*const steps[])(struct parts *) = { parts_load_plugins, parts_make_state_dir,
                                                     parts_open_storage, parts_open_keys,
-                                                    parts_check_keys };
+                                                    parts_check_keys, parts_open_journal };
     struct conf_error err;
     if (!settings_read(conf, &p->settings, &err))
         die("configuration", err.text);
@@ -206,6 +206,7 @@ open_store(struct parts *p, const char *conf)
 static void
 close_store(struct parts *p)
 {
+    parts_close_journal(p);
     parts_close_keys(p);
     parts_close_storage(p);
     parts_free_options(p);
