@@ -16,7 +16,8 @@
 
 enum {
     SIGNATURE_TEXT_MAX = KEY_RSA_MAX / 8 * 4 / 3 + 4,
-    DER_MAX = 160 /* an ECDSA signature on P-521 takes 139 */
+    DER_MAX = 160, /* an ECDSA signature on P-521 takes 139 */
+    MEMORY_PROBE = 256 /* bytes */
 };
 
 static enum jws_outcome
@@ -164,15 +165,30 @@ set_pss(EVP_PKEY_CTX *ctx)
            EVP_PKEY_CTX_set_rsa_pss_saltlen(ctx, RSA_PSS_SALTLEN_DIGEST) == 1;
 }
 
-/* Whether OpenSSL failed for want of memory, which says nothing about the signature. */
 static bool
-is_out_of_memory(void)
+memory_is_out(void)
+{
+    void *p = OPENSSL_malloc(MEMORY_PROBE);
+    OPENSSL_free(p);
+    return !p;
+}
+
+/* Whether OpenSSL failed for want of memory, which says nothing about the signature. It does not
+ * always say so: but what it says of every wrong signature of an RSA key it has not said then, and
+ * an ECDSA signature, of which the form is ours, is wrong with 0 and never with less. Where even
+ * that is silent, memory is tried. */
+static bool
+is_out_of_memory(const struct key *key, int rc)
 {
     unsigned long error;
-    while ((error = ERR_get_error()) != 0)
+    bool rsa = key->alg->family == KEY_RSA || key->alg->family == KEY_PSS;
+    bool wrong = !rsa && (rc == 0 || key->alg->family != KEY_EC);
+    while ((error = ERR_get_error()) != 0) {
         if (ERR_GET_REASON(error) == ERR_R_MALLOC_FAILURE)
             return true;
-    return false;
+        wrong |= rsa && ERR_GET_LIB(error) == ERR_LIB_RSA;
+    }
+    return !wrong || memory_is_out();
 }
 
 static enum jws_outcome
@@ -189,7 +205,7 @@ verify_evp(const struct key *key, const struct jws *jws, const unsigned char *si
     EVP_MD_CTX_free(ctx);
     if (rc == 1)
         return JWS_GOOD;
-    return is_out_of_memory() ? JWS_BROKEN : JWS_REFUSED;
+    return is_out_of_memory(key, rc) ? JWS_BROKEN : JWS_REFUSED;
 }
 
 /* RFC 7518 section 3.4: r and s side by side, full size; OpenSSL wants them in DER. */
@@ -211,7 +227,7 @@ verify_ec(const struct key *key, const struct claim *c)
     int nder = i2d_ECDSA_SIG(pair, NULL);
     bool fits = nder > 0 && nder <= DER_MAX && i2d_ECDSA_SIG(pair, &end) == nder;
     ECDSA_SIG_free(pair);
-    return fits ? verify_evp(key, c->jws, der, (size_t)nder) : JWS_REFUSED;
+    return fits ? verify_evp(key, c->jws, der, (size_t)nder) : JWS_BROKEN; /* no memory */
 }
 
 static enum jws_outcome

@@ -47,6 +47,7 @@ memory_ended(void)
 
 MEMORY_WRAP(void *, malloc, (size_t n), (n))
 MEMORY_WRAP(void *, calloc, (size_t n, size_t size), (n, size))
+MEMORY_WRAP(void *, realloc, (void *p, size_t n), (p, n))
 MEMORY_WRAP(void *, reallocarray, (void *p, size_t n, size_t size), (p, n, size))
 MEMORY_WRAP(char *, strdup, (const char *s), (s))
 MEMORY_WRAP(char *, strndup, (const char *s, size_t n), (s, n))
