@@ -44,6 +44,7 @@ report() { # name, passed, failed, skipped, log file
     if [ "$3" -eq 0 ]; then
         printf '  ok    %s (%d)\n' "$1" "$2"
         [ "$4" -eq 0 ] || grep -iE '# skip.*missing|^SKIPPED' "$5" | sed 's/^/        /'
+        grep '^figures ' "$5" | sed 's/^/        /'
         return
     fi
     printf '  FAIL  %s (%d of %d), %s:\n' "$1" "$3" $(($2 + $3)) "$5"
@@ -52,6 +53,7 @@ report() { # name, passed, failed, skipped, log file
     else
         grep -vE "$pytest_progress" "$5"
     fi | tail -n 120 | sed 's/^/        /'
+    grep '^figures ' "$5" | sed 's/^/        /'
     culprits=$culprits$(grep -E '^(not ok |FAILED |ERROR |SKIPPED .*missing|exit status)' "$5" |
         cut -c 1-200 | sed "s|^|  FAIL  $1: |")$'\n'
 }
@@ -142,7 +144,6 @@ run_pytest() { # name, options and directory...
         skips=$((skips - absent))
     fi
     report "$name" "$good" "$bad" "$skips" "$file"
-    grep '^figures ' "$file" | sed 's/^/        /'
 }
 
 # What fails under the daemon: a plugin of pytest brings the daemon and the journal along.

@@ -47,6 +47,13 @@ def figures(what, **numbers):
     said.append(f"{what}: {facts}; seed {SEED}")
 
 
+def pytest_runtest_logreport(report):
+    """A test that belongs to another suite prints its line."""
+    if report.when == "call":
+        said.extend(line[len("figures  "):] for line in report.capstdout.splitlines()
+                    if line.startswith("figures  "))
+
+
 def pytest_terminal_summary(terminalreporter):
     for line in said:
         terminalreporter.write_line("figures  " + line)

@@ -324,6 +324,7 @@ killed() { # what, damage, command...
     { echo "killed $deaths times"; cat "$work/killed"; cat "$work/losses"; } >"$work/out" 2>/dev/null
     [ $deaths -gt 5 ] && [ $losses = 0 ]
     report "$what: nothing is lost when it is killed ($deaths times)" $?
+    echo "figures  kill -9 in $what: $deaths steps, $losses losses"
     rm -f "$work/losses"
 }
 # Writes fail from one on, until one is past the last commit.
