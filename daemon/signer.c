@@ -23,8 +23,8 @@ enum {
     COORDINATE = SIGNER_COORDINATE,
     JWT_MAX = 64 * 1024,
     REUSE_MS = 60 * 1000,     /* how long the signed form of a token may be used again */
-    SLOTS = 16384,            /* signed forms kept by one thread */
-    WAYS = 4                  /* slots that a token may have its form in */
+    SETS = 4096,              /* of one thread; with WAYS signed forms each */
+    WAYS = 8                  /* slots that a token may have its form in */
 };
 
 /* One signed form. Only bytes are kept: whether the token is good is asked anew every time. */
@@ -33,6 +33,14 @@ struct slot {
     int64_t token_expires_ms, made_ms;
     char *jwt;
     size_t n;
+};
+
+/* Those that the same tokens may have. Half full on average, one in a thousand is too small; with
+ * fewer ways tokens would throw each other out all the time, and a signature takes as long as
+ * answering three requests. The tags, of the digests, spare a look at most of the slots. */
+struct set {
+    uint32_t tags[WAYS];
+    struct slot slots[WAYS];
 };
 
 /* Immutable once in force. */
@@ -132,10 +140,10 @@ slot_clear(struct slot *slot)
 static void
 free_slots(void *memory)
 {
-    struct slot *slots = memory;
-    for (size_t i = 0; i < SLOTS; i++)
-        slot_clear(&slots[i]);
-    free(slots);
+    struct set *sets = memory;
+    for (size_t i = 0; i < SETS * WAYS; i++)
+        slot_clear(&sets[i / WAYS].slots[i % WAYS]);
+    free(sets);
 }
 
 static struct signing *
@@ -410,28 +418,31 @@ make_jwt(const struct signer *s, const struct index_hit *hit, int64_t token_expi
     return !out->failed;
 }
 
-/* The slot of the token, or the one whose form is the oldest of those that it may have. With one
- * slot each, a quarter of ten thousand tokens would throw each other out all the time. */
+/* The slot of the token, or the one whose form is the oldest of those that it may have; its tag is
+ * the token's from then on. */
 static struct slot *
 slot_of(struct signer *s, const struct index_record *record)
 {
-    struct slot *slots = pthread_getspecific(s->slots);
-    if (!slots) {
-        slots = calloc(SLOTS, sizeof *slots);
-        if (!slots)
+    struct set *sets = pthread_getspecific(s->slots);
+    if (!sets) {
+        sets = calloc(SETS, sizeof *sets);
+        if (!sets)
             return NULL;
-        pthread_setspecific(s->slots, slots);
+        pthread_setspecific(s->slots, sets);
     }
-    uint32_t n;
-    memcpy(&n, record->digest, sizeof n);
-    struct slot *set = &slots[n % (SLOTS / WAYS) * WAYS], *oldest = set;
-    for (size_t i = 0; i < WAYS; i++) {
-        if (set[i].jwt && memcmp(set[i].digest, record->digest, sizeof set[i].digest) == 0)
-            return &set[i];
-        if (set[i].made_ms < oldest->made_ms)
-            oldest = &set[i];
-    }
-    return oldest;
+    uint32_t n[2];
+    memcpy(n, record->digest, sizeof n);
+    struct set *set = &sets[n[0] % SETS];
+    size_t oldest = 0;
+    for (size_t i = 0; i < WAYS; i++)
+        if (set->tags[i] == n[1] && set->slots[i].jwt &&
+            memcmp(set->slots[i].digest, record->digest, sizeof record->digest) == 0)
+            return &set->slots[i];
+    for (size_t i = 1; i < WAYS; i++)
+        if (set->slots[i].made_ms < set->slots[oldest].made_ms)
+            oldest = i;
+    set->tags[oldest] = n[1];
+    return &set->slots[oldest];
 }
 
 /* Half of the lifetime at the most, so that what is handed out is good for a while; and never after
