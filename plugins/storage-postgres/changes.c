@@ -102,43 +102,75 @@ watch(struct pg *pg, struct kaiten_bytes spaces, int64_t until, struct pg_why *w
     return status;
 }
 
+/* One kind of change on its way, in pages: what has piled up may be too much for one statement. */
 struct feed {
     struct pg *pg;
     struct kaiten_emit *emit;
+    uint64_t since;
+    unsigned char after[KAITEN_KEY_MAX];
+    size_t after_n;
+    uint64_t seen; /* of the page */
     bool stopped;
 };
 
 static bool
 feed_row(void *ctx, const PGresult *result)
 {
-    struct feed *feed = ctx;
-    struct kaiten_bytes value = pg_bytes(result, 0, 1);
+    struct feed *f = ctx;
+    struct kaiten_bytes key = pg_bytes(result, 0, 1), value = pg_bytes(result, 0, 2);
+    if (key.n > sizeof f->after)
+        return false;
+    f->since = (uint64_t)pg_int8(result, 0, 0);
+    memcpy(f->after, key.p, f->after_n = key.n);
+    f->seen++;
     if (value.p && value.n == 0)
         value.p = ""; /* no null */
-    feed->stopped = !feed->pg->host.row(feed->emit, pg_bytes(result, 0, 0), value,
-                                        (uint64_t)pg_int8(result, 0, 2));
-    return !feed->stopped;
+    f->stopped = !f->pg->host.row(f->emit, key, value, (uint64_t)pg_int8(result, 0, 3));
+    return !f->stopped;
 }
 
 static enum kaiten_status
-feed_rows(struct pg *pg, uint64_t since, struct kaiten_bytes spaces, struct kaiten_emit *emit,
-          int64_t until, struct pg_why *why)
+feed_page(struct feed *f, const char *sql, struct kaiten_bytes spaces, struct pg_why *why)
 {
-    struct feed feed = { pg, emit, false };
+    struct pg *pg = f->pg;
     struct pg_params params = { .data = NULL };
+    int64_t until = pg_until(pg);
     struct pg_slot *slot = pg_take(pg, false, until, why);
     if (!slot)
         return KAITEN_RETRY;
-    pg_put_xid8(&params, since);
+    f->seen = 0;
+    pg_put_xid8(&params, f->since);
+    pg_put_bytes(&params, (struct kaiten_bytes){ f->after, f->after_n });
     pg_put_bytes(&params, spaces);
+    pg_put_int8(&params, PG_PAGE_MAX);
     enum kaiten_status status =
-        pg_stream(slot->pq, "SELECT c.key, c.value, c.revision FROM kaiten.changes($1, $2) AS c",
-                  &params, pg->options.timeout, feed_row, &feed, why);
+        pg_stream(slot->pq, sql, &params, until - pg_now(), feed_row, f, why);
     pg_params_done(&params);
     pg_give(pg, slot, status == KAITEN_UNKNOWN);
     if (why->silent)
         pg_silent(pg);
     return status == KAITEN_UNKNOWN ? KAITEN_RETRY : status;
+}
+
+/* Rows first: a row that is deleted between the two is told as gone, and one that comes back has a
+ * later transaction than the position that the caller goes on from. */
+static enum kaiten_status
+feed_all(struct pg *pg, uint64_t since, struct kaiten_bytes spaces, struct kaiten_emit *emit,
+         struct pg_why *why)
+{
+    static const char *const sqls[] = {
+        "SELECT c.written, c.key, c.value, c.revision FROM kaiten.changes($1, $2, $3, $4) AS c",
+        "SELECT g.written, g.key, g.value, g.revision FROM kaiten.gone($1, $2, $3, $4) AS g",
+    };
+    for (size_t i = 0; i < sizeof sqls / sizeof *sqls; i++) {
+        struct feed f = { .pg = pg, .emit = emit, .since = since };
+        do {
+            enum kaiten_status status = feed_page(&f, sqls[i], spaces, why);
+            if (status != KAITEN_DONE || f.stopped)
+                return status;
+        } while (f.seen == PG_PAGE_MAX);
+    }
+    return KAITEN_DONE;
 }
 
 /* Whether what was told up to since can be gone on from. */
@@ -173,7 +205,7 @@ changes(struct pg *pg, const struct kaiten_position *since, struct kaiten_bytes 
         pg_why(why, "the last position was of another history of the store, or too long ago");
         status = KAITEN_CONFLICT;
     } else if (since && !same) {
-        status = feed_rows(pg, since->at, spaces, emit, until, why);
+        status = feed_all(pg, since->at, spaces, emit, why);
     }
     if (status != KAITEN_DONE && status != KAITEN_CONFLICT)
         return status;

@@ -152,7 +152,8 @@ session_options(const struct pg_target *t)
     if (asprintf(&text,
                  "%s -c search_path= -c statement_timeout=%lld -c lock_timeout=%lld"
                  " -c idle_in_transaction_session_timeout=5000 -c enable_seqscan=off -c jit=off"
-                 " -c plan_cache_mode=force_generic_plan",
+                 " -c plan_cache_mode=force_generic_plan"
+                 " -c default_transaction_isolation=read\\ committed",
                  own ? own : "", (long long)t->statement_ms, (long long)t->lock_ms) < 0)
         text = NULL;
     PQconninfoFree(parsed);

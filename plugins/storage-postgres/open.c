@@ -103,6 +103,26 @@ format_check(PGconn *pq, int64_t until, struct pg_why *why)
     return KAITEN_FAILED;
 }
 
+/* Conditions hold under any isolation, but who waited for kaiten.watch() must see what it did. Our
+ * sessions set it; those of a pooler are the role's. */
+static enum kaiten_status
+isolation_check(PGconn *pq, int64_t until, struct pg_why *why)
+{
+    PGresult *result;
+    enum kaiten_status status = pg_query(
+        pq, "SELECT current_setting('transaction_isolation') = 'read committed'", NULL, until,
+        &result, why);
+    if (status != KAITEN_DONE)
+        return status;
+    bool fine = PQntuples(result) == 1 && pg_bool(result, 0, 0);
+    PQclear(result);
+    if (fine)
+        return KAITEN_DONE;
+    pg_why(why, "default_transaction_isolation of role %s is not read committed: set it with"
+                " ALTER ROLE", PQuser(pq));
+    return KAITEN_FAILED;
+}
+
 /* Settings under which a commit that was acknowledged may be lost. */
 static enum kaiten_status
 warn(struct pg *pg, PGconn *pq, int64_t until, struct pg_why *why)
@@ -187,7 +207,9 @@ open_store(struct pg *pg, struct pg_why *why)
     PGconn *pq = pg_connect(&pg->target, until, why);
     if (!pq)
         return KAITEN_RETRY;
-    enum kaiten_status status = format_check(pq, until, why);
+    enum kaiten_status status = isolation_check(pq, until, why);
+    if (status == KAITEN_DONE)
+        status = format_check(pq, until, why);
     if (status == KAITEN_DONE)
         status = warn(pg, pq, until, why);
     if (status != KAITEN_DONE) {

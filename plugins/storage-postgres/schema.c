@@ -126,19 +126,30 @@ static const char resolve[] =
     "  RETURN found_revision;"
     "END $$;";
 
-/* changes(): what transactions from since on have left in the spaces; a deleted key has no value.
+/* changes(), gone(): rows, and keys of deleted rows, that transactions from since on have left in
+ * the spaces, in pages: in the order of transactions and keys, beginning after a key of the first
+ * transaction. A key that has a row again is not gone.
  * watch(): the spaces are watched from now on. It waits until nobody is writing, and whoever writes
  * after it knows of them. */
 static const char feed[] =
-    "CREATE FUNCTION kaiten.changes(since xid8, spaces bytea)"
-    "    RETURNS TABLE (key bytea, value bytea, revision bigint)"
+    "CREATE FUNCTION kaiten.changes(since xid8, after bytea, spaces bytea, most bigint)"
+    "    RETURNS TABLE (written xid8, key bytea, value bytea, revision bigint)"
     "  LANGUAGE plpgsql STABLE SET search_path = '' SET enable_seqscan = off SET jit = off AS $$"
     "BEGIN"
-    "  RETURN QUERY SELECT r.key, r.value, r.revision FROM kaiten.row AS r"
-    "    WHERE r.written >= since AND position(substr(r.key, 1, 1) IN spaces) > 0;"
-    "  RETURN QUERY SELECT DISTINCT g.key, NULL::bytea, 0::bigint FROM kaiten.gone AS g"
-    "    WHERE g.written >= since AND position(substr(g.key, 1, 1) IN spaces) > 0"
-    "      AND NOT EXISTS (SELECT FROM kaiten.row AS r WHERE r.key = g.key);"
+    "  RETURN QUERY SELECT r.written, r.key, r.value, r.revision FROM kaiten.row AS r"
+    "    WHERE r.written >= since AND (r.written > since OR r.key > after)"
+    "      AND position(substr(r.key, 1, 1) IN spaces) > 0"
+    "    ORDER BY r.written, r.key LIMIT most;"
+    "END $$;"
+    "CREATE FUNCTION kaiten.gone(since xid8, after bytea, spaces bytea, most bigint)"
+    "    RETURNS TABLE (written xid8, key bytea, value bytea, revision bigint)"
+    "  LANGUAGE plpgsql STABLE SET search_path = '' SET enable_seqscan = off SET jit = off AS $$"
+    "BEGIN"
+    "  RETURN QUERY SELECT g.written, g.key, NULL::bytea, 0::bigint FROM kaiten.gone AS g"
+    "    WHERE g.written >= since AND (g.written > since OR g.key > after)"
+    "      AND position(substr(g.key, 1, 1) IN spaces) > 0"
+    "      AND NOT EXISTS (SELECT FROM kaiten.row AS r WHERE r.key = g.key)"
+    "    ORDER BY g.written, g.key LIMIT most;"
     "END $$;"
     "CREATE FUNCTION kaiten.watch(spaces bytea) RETURNS void"
     "  LANGUAGE plpgsql SET search_path = '' AS $$"
@@ -189,7 +200,7 @@ static const char admit[] =
     "  EXECUTE format('GRANT SELECT, UPDATE ON kaiten.meta TO %I', role);"
     "  EXECUTE format('GRANT USAGE ON SEQUENCE kaiten.revision TO %I', role);"
     "  EXECUTE format('GRANT EXECUTE ON FUNCTION kaiten.apply, kaiten.resolve, kaiten.changes,"
-    " kaiten.watch, kaiten.purge TO %I', role);"
+    " kaiten.gone, kaiten.watch, kaiten.purge TO %I', role);"
     "END $$;"
     "REVOKE ALL ON ALL FUNCTIONS IN SCHEMA kaiten FROM PUBLIC;";
 

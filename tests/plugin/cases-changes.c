@@ -139,6 +139,51 @@ changes_history(struct check *c)
     return true;
 }
 
+enum { MANY = 160 * KAITEN_BATCH_WRITES_MAX };
+
+static bool
+write_many(struct check *c, bool set)
+{
+    for (uint64_t i = 0; i < MANY;) {
+        struct kaiten_batch *batch = check_batch(c);
+        for (size_t n = 0; n < KAITEN_BATCH_WRITES_MAX; n++, i++) {
+            if (set)
+                check_set(batch, check_key_number(c, "m", i), check_text("1"));
+            else
+                check_delete(batch, check_key_number(c, "m", i));
+        }
+        EXPECT(check_apply_one(c, batch).status == KAITEN_DONE);
+    }
+    return true;
+}
+
+/* Far more than a plugin reads in one go. */
+static bool
+changes_many(struct check *c)
+{
+    static bool seen[MANY];
+    struct kaiten_position at;
+    EXPECT(changes_begin(c, "c", &at));
+    for (int set = 1; set >= 0; set--) {
+        struct kaiten_emit emit;
+        EXPECT(write_many(c, set));
+        EXPECT(changes_call(c, &at, "c", &emit, &at) == KAITEN_DONE);
+        memset(seen, 0, sizeof seen);
+        for (size_t i = 0; i < emit.n; i++) {
+            struct kaiten_bytes key = emit.rows[i].key;
+            if (key.n != sizeof c->prefix + 13 || memcmp(key.p, c->prefix, sizeof c->prefix) != 0)
+                continue;
+            char digits[13] = "";
+            memcpy(digits, (const char *)key.p + sizeof c->prefix + 1, 12);
+            seen[strtoul(digits, NULL, 10)] = (emit.rows[i].value.p != NULL) == set;
+        }
+        for (size_t i = 0; i < MANY; i++)
+            EXPECT(seen[i]);
+        fake_emit_done(&emit);
+    }
+    return true;
+}
+
 /* Two instances write, each from a thread of its own; the third side asks all the time. */
 
 enum { WRITERS = 2, GROUPS = 60, GROUP = 8 };
@@ -254,6 +299,7 @@ const struct check_case cases_changes[] = {
     { "changes: written into the spaces", changes_spaces, NEED_STORE | NEED_CHANGES },
     { "changes: KAITEN_CONFLICT: since is of another history; nothing was emitted, *ret_now is set",
       changes_history, NEED_STORE | NEED_CHANGES },
+    { "changes: emits every one of very many", changes_many, NEED_STORE | NEED_CHANGES },
     { "changes: no write is left out, in whatever order commits happen", changes_complete,
       NEED_STORE | NEED_CHANGES },
     { "KAITEN_STORAGE_NOTICES: calls host->changed() for foreign writes", changes_notices,

@@ -215,6 +215,15 @@ def test_through_a_pooler_nothing_is_set(server, make, works):
     assert d.stop() == 0
 
 
+def test_the_isolation_level_is_the_daemon_s(server, make, works):
+    name = server.database()
+    server.sql(f"ALTER DATABASE {name} SET default_transaction_isolation = serializable")
+    assert "is not read committed" in refuses_to_start(make(server.connection(name), "pooler = yes"))
+    d = make(server.connection(name)).start()
+    works(d)
+    assert d.stop() == 0
+
+
 def test_of_several_hosts_the_one_that_takes_writes_is_used(server, make, works, tmp_path):
     name = server.database()
     silent = socket.socket(socket.AF_UNIX)  # takes connections and never answers
