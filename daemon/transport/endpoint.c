@@ -188,7 +188,9 @@ take_lock(const char *path, struct endpoint *end, char *err, size_t errlen)
     return true;
 }
 
-/* Nobody may connect before mode and group are right, hence the mask and the other name. */
+/* Nobody may connect before mode and group are right, hence the mask and the other name; and who
+ * waits for the path to appear finds a socket that listens. The price is that the kernel remembers
+ * the name it was bound to: getpeername(2) and ss(8) show it with the suffix. */
 static bool
 bind_hidden(int fd, const char *hidden, char *err, size_t errlen)
 {

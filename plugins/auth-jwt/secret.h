@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright the kaiten authors */
-/* Is a secret one that others can guess? Judges its form, and whether it was published: a bad secret
- * may pass, but one that came out of a random generator is never refused. */
+/* Is a secret one that others can guess? Judges its form, and whether it was published: a bad one
+ * may pass, but what came out of a random generator is never refused. */
 #ifndef AUTH_JWT_SECRET_H
 #define AUTH_JWT_SECRET_H
 

@@ -4,6 +4,7 @@
 attackers make of them, the unit tests the same in every piece."""
 
 import json
+import re
 import socket
 import time
 
@@ -72,6 +73,21 @@ def test_rule_01_target_is_up_to_8000_bytes(door):
     NEXT.replace(b"a\r\n", b"a\r\r\n"), b"\r" + NEXT])
 def test_rule_02_lines_end_with_crlf(door, data):
     refusal(door, data + NEXT)
+
+
+WHOLE = smuggle(CHUNKED, b"A: b", body=b"3;x=y\r\nabc\r\n2\r\nde\r\n0;z\r\nT: u\r\nV: w\r\n\r\n")
+
+
+@pytest.mark.parametrize("end", [b"\n", b" \n", b"\t\n", b"\r", b"\n\r", b"\r\r\n", b"\n\n", b"\r \n",
+                                 b"\r\0\n", b"\x0b\n", b"\xc2\x85\n", b"\0\n"])
+def test_rule_02_every_line_of_a_message_ends_with_crlf(door, end):
+    """Request line, headers, empty line, chunk sizes with and without extensions, data, the last
+    chunk, trailers and what ends them."""
+    assert statuses(door, WHOLE + NEXT) == [401, 200]
+    places = [m.start() for m in re.finditer(b"\r\n", WHOLE)]
+    assert len(places) == 13
+    for at in places:
+        refusal(door, WHOLE[:at] + end + WHOLE[at + 2:] + NEXT)
 
 
 def test_rule_03_one_empty_line_may_stand_before(door):
