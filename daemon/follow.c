@@ -286,8 +286,12 @@ note_outcome(struct follower *f, int status)
         int64_t next = f->backoff_ms == 0 ? f->options.poll_ms : 2 * f->backoff_ms;
         f->backoff_ms = next < BACKOFF_MAX_MS ? next : BACKOFF_MAX_MS;
     }
-    if (status != KT_OK && !f->failing)
-        log_line(LOG_LEVEL_WARNING, "follow.failed", "message=%.*s", KT_FMT(f->call.err.detail));
+    if (status != KT_OK && !f->failing) {
+        struct kt_str why = f->call.err.detail;
+        if (!why.p) /* the committer has said it */
+            why = KT_LIT("the store could not be read again");
+        log_line(LOG_LEVEL_WARNING, "follow.failed", "message=%.*s", KT_FMT(why));
+    }
     if (status == KT_OK && f->failing)
         log_line(LOG_LEVEL_NOTICE, "follow.again", "message=%s", "the store answers again");
     if (status == KT_OK)

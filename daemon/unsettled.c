@@ -38,22 +38,24 @@ unsettled_free(struct unsettled *u)
     free(u);
 }
 
-static bool
-is_known(const struct unsettled *u, const struct journal_entry *entry)
+/* The place of what is about the same, or a free one; NULL: there is none. */
+static struct item *
+place_of(struct unsettled *u, const struct journal_entry *entry)
 {
     for (size_t i = 0; i < u->n; i++)
         if (u->v[i].entry.type == entry->type &&
             memcmp(u->v[i].entry.id, entry->id, sizeof entry->id) == 0)
-            return true;
-    return false;
+            return &u->v[i];
+    return u->n < UNSETTLED_MAX ? &u->v[u->n++] : NULL;
 }
 
 void
 unsettled_add(struct unsettled *u, const struct journal_entry *entry, int64_t mono_ms)
 {
     pthread_mutex_lock(&u->lock);
-    if (u->n < UNSETTLED_MAX && !is_known(u, entry))
-        u->v[u->n++] = (struct item){ *entry, mono_ms, mono_ms + FIRST_MS };
+    struct item *at = place_of(u, entry);
+    if (at) /* of two ends of one thing the later one says more */
+        *at = (struct item){ *entry, mono_ms, mono_ms + FIRST_MS };
     pthread_mutex_unlock(&u->lock);
 }
 

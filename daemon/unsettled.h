@@ -21,7 +21,7 @@ struct unsettled;
 struct unsettled *unsettled_new(void); /* NULL: no memory */
 void unsettled_free(struct unsettled *); /* NULL allowed */
 
-/* The entry as the journal has it; nothing happens when it is known. Any thread. */
+/* The entry as the journal has it; it takes the place of one about the same. Any thread. */
 void unsettled_add(struct unsettled *, const struct journal_entry *, int64_t mono_ms);
 
 /* Those that are to be looked at now, at most max of them, each less and less often. Any thread. */
