@@ -85,6 +85,9 @@ const char *conf_list_item(const struct conf_values *, const char *name, size_t 
 /* Whether the file says it (a default does not count). Any type. */
 bool conf_is_set(const struct conf_values *, const char *name);
 
+/* Whether both, of one table, have the same value there, from the file or by default. */
+bool conf_is_same(const struct conf_values *, const struct conf_values *, const char *name);
+
 /* "file:line" of the i-th value; the section's when it is not set, the file's when there is no
  * section. */
 const char *conf_where(const struct conf_values *, const char *name, size_t i);

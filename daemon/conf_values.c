@@ -274,6 +274,19 @@ conf_is_set(const struct conf_values *values, const char *name)
     return row_of(values, name, &o)->is_set;
 }
 
+bool
+conf_is_same(const struct conf_values *a, const struct conf_values *b, const char *name)
+{
+    const struct kaiten_option *o;
+    const struct value *one = row_of(a, name, &o), *other = row_of(b, name, &o);
+    bool same = one->n == other->n && one->number == other->number;
+    for (size_t i = 0; same && i < one->n; i++) {
+        const char *x = one->items[i].text, *y = other->items[i].text;
+        same = x == y || (x && y && strcmp(x, y) == 0);
+    }
+    return same;
+}
+
 const char *
 conf_where(const struct conf_values *values, const char *name, size_t i)
 {

@@ -62,6 +62,7 @@ struct keeper {
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t wake;
     size_t flying; /* jobs at the committer */
+    struct keeper_options wanted; /* become options when the thread begins its next turn */
     bool quiet;    /* every loop has gone round */
     bool stop;
 };
@@ -494,9 +495,25 @@ drop_signing_keys(struct keeper *k)
 
 /* --- the thread --------------------------------------------------------------------------- */
 
+/* What is shorter now is not waited for as long as it was. */
+static void
+take_options(struct keeper *k)
+{
+    pthread_mutex_lock(&k->lock);
+    bool other = memcmp(&k->options, &k->wanted, sizeof k->options) != 0;
+    k->options = k->wanted;
+    pthread_mutex_unlock(&k->lock);
+    int64_t now = clock_mono_ms();
+    if (other && k->used_at > now + k->options.used_ms)
+        k->used_at = now + k->options.used_ms;
+    if (other && k->pass_at > now + pass_interval(k))
+        k->pass_at = now + pass_interval(k);
+}
+
 static void
 work(struct keeper *k)
 {
+    take_options(k);
     int64_t now = clock_mono_ms();
     bool uses = now >= k->used_at, pass = now >= k->pass_at;
     look_at_clock(k);
@@ -558,7 +575,7 @@ keeper_new(struct service *svc, struct loop *const *loops, const struct keeper_o
         return NULL;
     k->svc = svc;
     k->loops = loops;
-    k->options = *options;
+    k->options = k->wanted = *options;
     k->guard = *guard;
     clock_boot(k->boot);
     k->used_at = clock_mono_ms() + options->used_ms;
@@ -574,6 +591,14 @@ keeper_new(struct service *svc, struct loop *const *loops, const struct keeper_o
         return k;
     free(k);
     return NULL;
+}
+
+void
+keeper_set_options(struct keeper *k, const struct keeper_options *options)
+{
+    pthread_mutex_lock(&k->lock);
+    k->wanted = *options;
+    pthread_mutex_unlock(&k->lock);
 }
 
 void

@@ -26,6 +26,9 @@ struct keeper_options {
 struct keeper *keeper_new(struct service *, struct loop *const *loops,
                           const struct keeper_options *, const struct timeguard *);
 
+/* Other options from now on. Any thread. */
+void keeper_set_options(struct keeper *, const struct keeper_options *);
+
 /* Writes down the last uses and the mark, ends and joins. Before the committer and the loops end.
  * NULL allowed. */
 void keeper_free(struct keeper *);

@@ -74,13 +74,17 @@ start_threads(struct parts *p)
     return errno == 0 ? EX_OK : parts_fail_errno(EX_OSERR, "following the store");
 }
 
+struct keeper_options
+parts_keeper_options(const struct settings *s)
+{
+    return (struct keeper_options){ { s->retention_ms, s->audit_retention_ms }, s->last_used_ms };
+}
+
 /* Nothing is changed in quarantine, by nobody. */
 static int
 start_keeper(struct parts *p)
 {
-    const struct settings *s = p->settings;
-    const struct keeper_options options = { { s->retention_ms, s->audit_retention_ms },
-                                            s->last_used_ms };
+    const struct keeper_options options = parts_keeper_options(p->settings);
     if (p->svc.quarantine)
         return EX_OK;
     p->keeper = keeper_new(&p->svc, p->loops, &options, &p->guard);
@@ -190,6 +194,8 @@ on_reopen(struct parts *p, int sig)
 {
     log_reopen();
     if (sig != SIGHUP)
+        return;
+    if (!parts_reload(p))
         return;
     parts_reload_tls(p);
     reload_auths(p);
@@ -377,6 +383,7 @@ static int
 run(struct parts *p, const char *path, enum mode mode)
 {
     struct conf_error err;
+    p->conf_path = path;
     if (!settings_read(path, &p->settings, &err))
         return parts_fail(EX_CONFIG, err.text);
     int code = EX_OK;

@@ -6,6 +6,7 @@
 #define PARTS_H
 
 #include "daemon/authn.h"
+#include "daemon/keeper.h"
 #include "daemon/service.h"
 #include "daemon/settings.h"
 #include "daemon/timeguard.h"
@@ -30,6 +31,7 @@ enum parts_rollback {
 
 /* Everything that lives from start to end. */
 struct parts {
+    const char *conf_path;
     struct settings *settings;
     struct service svc;
     struct documents *documents;
@@ -102,6 +104,11 @@ int parts_begin_following(struct parts *); /* before the index is filled */
 void parts_end_following(struct parts *);
 int parts_fill_index(struct parts *);
 void parts_close_index(struct parts *);
+
+/* parts_reload.c: the configuration once more, all of it or nothing. False: it is broken, the log
+ * says where, and nothing has changed. */
+bool parts_reload(struct parts *);
+struct keeper_options parts_keeper_options(const struct settings *); /* main.c */
 
 /* parts_doors.c: who is let in, and through which doors. */
 int parts_load_tls(struct parts *);

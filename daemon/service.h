@@ -72,10 +72,11 @@ struct service {
     struct metrics *metrics; /* NULL: nothing is counted (tests) */
     const struct documents *documents;
     struct scope_modules modules;
-    int64_t lifetime_max_ms;      /* the longest token anybody may mint; 0: no limit */
-    int64_t journal_keep_ms;      /* how long the journal keeps what does not expire; 0: for ever */
-    int64_t request_ms;           /* how long a request may take */
-    bool scopes_unbounded;        /* tokens may hold more than their creator */
+    _Atomic int64_t lifetime_max_ms; /* the longest token anybody may mint; 0: no limit */
+    /* How long the journal keeps what does not expire; 0: for ever. */
+    _Atomic int64_t journal_keep_ms;
+    _Atomic int64_t request_ms;   /* how long a request may take */
+    _Atomic bool scopes_unbounded; /* tokens may hold more than their creator */
     size_t embedded_tokens_max;   /* tokens inside an account's answer */
     size_t page_default;
     _Atomic int state;            /* enum service_state */

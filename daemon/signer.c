@@ -56,7 +56,7 @@ struct signing {
 struct signer {
     char *path;
     char *issuer, *audience;
-    int64_t lifetime_ms;
+    _Atomic int64_t lifetime_ms;
     pthread_key_t slots; /* of each thread */
     pthread_mutex_t lock; /* held by whoever makes others */
     struct signing *_Atomic now;
@@ -318,6 +318,12 @@ signer_kid(const struct signer *s)
     return signer_keys(s)->publics[0].kid;
 }
 
+void
+signer_set_lifetime(struct signer *s, int64_t lifetime_ms)
+{
+    s->lifetime_ms = lifetime_ms;
+}
+
 /* --- signing ------------------------------------------------------------------------------ */
 
 static void
@@ -451,7 +457,7 @@ static bool
 is_reusable(const struct signer *s, const struct slot *slot, const struct index_record *record,
             int64_t token_expires_ms, int64_t now_ms)
 {
-    int64_t most = s->lifetime_ms / 2 < REUSE_MS ? s->lifetime_ms / 2 : REUSE_MS;
+    int64_t half = s->lifetime_ms / 2, most = half < REUSE_MS ? half : REUSE_MS;
     return slot->jwt && slot->token_expires_ms == token_expires_ms && now_ms >= slot->made_ms &&
            now_ms - slot->made_ms < most &&
            memcmp(slot->digest, record->digest, sizeof slot->digest) == 0;

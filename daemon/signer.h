@@ -36,6 +36,9 @@ void signer_free(struct signer *);
  * kept per thread and used again for a short while. p NULL: signing failed. Any thread. */
 struct kt_str signer_jwt(struct signer *, const struct index_hit *, int64_t now_ms);
 
+/* Of JWTs that are signed from now on; at most SIGNER_LIFETIME_MAX_MS. Any thread. */
+void signer_set_lifetime(struct signer *, int64_t lifetime_ms);
+
 /* The public keys as a JWK Set (RFC 7517 section 5): the current one, then retired ones. Lives as
  * long as the signer. Any thread. */
 const struct kt_value *signer_jwks(const struct signer *);

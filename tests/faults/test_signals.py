@@ -87,7 +87,7 @@ def test_sighup_under_load(own_daemon, tmp_path):
     authority, port = Authority(tmp_path), free_port()
     cert, key = authority.issue("server")
     d = own_daemon("storage-bdb", level="notice", extra=door(port, cert, key)).start()
-    good = cert.read_bytes()
+    good, conf = cert.read_bytes(), d.conf.read_text()
     pool = Pool(d, Journal(), accounts_of(d))
     newcomer = Newcomer(port, authority, pool.jwt)
     actors = actors_of(pool, 2, Reader)
@@ -100,9 +100,10 @@ def test_sighup_under_load(own_daemon, tmp_path):
                 before = descriptors(d), resident(d)
             broken = i % 10 == 0
             put(cert, b"this is no certificate" if broken else good)
-            n = said(d, "tls.renewed", "tls.kept")
+            d.conf.write_text(conf + "this is no option\n" * (i % 10 == 5))
+            n = said(d, "tls.renewed", "tls.kept", "config.kept")
             d.process.send_signal(signal.SIGHUP)
-            wait_for(lambda: said(d, "tls.renewed", "tls.kept") > n, "the reload")
+            wait_for(lambda: said(d, "tls.renewed", "tls.kept", "config.kept") > n, "the reload")
         # What was closed by others a moment ago is still open here.
         wait_for(lambda: descriptors(d) - before[0] <= 4, "connections to go: files do not come")
         after = descriptors(d), resident(d)
@@ -112,12 +113,12 @@ def test_sighup_under_load(own_daemon, tmp_path):
         join(pool, actors)
     found = looked_at(d, pool.journal, pool.accounts)
     lost = pool.journal.count(line="unknown") + pool.journal.count(line="refused")
-    figures("SIGHUP", reloads=RELOADS, with_broken_files=said(d, "tls.kept"),
+    figures("SIGHUP", reloads=RELOADS, with_broken_files=said(d, "tls.kept", "config.kept"),
             requests=pool.journal.count() + newcomer.asked, failed=lost + len(newcomer.failed),
             violations=len(found), descriptors_more=after[0] - before[0],
             MiB_more=round((after[1] - before[1]) / (1 << 20), 1))
     assert not found and not newcomer.failed and lost == 0, (found[:3], newcomer.failed[:3], lost)
-    assert said(d, "tls.kept") == RELOADS // 10
+    assert said(d, "tls.kept") == said(d, "config.kept") == RELOADS // 10
     assert ASAN or TSAN or after[1] - before[1] < 16 << 20
     assert d.stop() == 0
 
