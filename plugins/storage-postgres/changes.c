@@ -10,25 +10,11 @@
  * wrote was visible then, whatever order they ended in. Numbers of rows would not do: they are
  * taken before the commit, and commits overtake each other. */
 
-/* Columns of the moment. */
+/* Columns of kaiten.moment(). */
 enum { OLDEST, NEXT, MOVED, GONE_UNTIL, WATCHED, HISTORY };
 
-/* MOVED is how many transactions have ended: it grows with each, in whatever order. HISTORY is of
- * the cluster, its timeline (a standby that took over begins another one), this store, and the very
- * table, which a dump that is put back makes anew; and of the server's start when a crash may take
- * the last commits along. */
-static const char moment_sql[] =
-    "SELECT pg_snapshot_xmin(s.now)::text::bigint, pg_snapshot_xmax(s.now)::text::bigint,"
-    " pg_snapshot_xmax(s.now)::text::bigint - (SELECT count(*) FROM pg_snapshot_xip(s.now)),"
-    " m.gone_until::text::bigint, m.watched,"
-    " hashtextextended(concat_ws('/', c.system_identifier,"
-    "   substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), m.store, t.oid,"
-    "   pg_relation_filenode(t.oid), d.oid,"
-    "   CASE WHEN current_setting('fsync') = 'off' OR current_setting('synchronous_commit') = 'off'"
-    "        THEN pg_postmaster_start_time() END), 0)"
-    " FROM pg_current_snapshot() AS s(now), kaiten.meta AS m, pg_control_system() AS c,"
-    "  (SELECT 'kaiten.row'::regclass::oid) AS t(oid), pg_database AS d"
-    " WHERE d.datname = current_database()";
+static const char moment_sql[] = "SELECT m.oldest, m.next, m.moved, m.gone_until, m.watched,"
+                                 " m.history FROM kaiten.moment() AS m";
 
 struct moment {
     uint64_t oldest, next, moved, gone_until, history;

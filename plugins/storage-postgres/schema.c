@@ -126,6 +126,31 @@ static const char resolve[] =
     "  RETURN found_revision;"
     "END $$;";
 
+/* How far transactions are; asked for all the time, hence a function, whose plan is kept. moved is
+ * how many have ended: it grows with each, in whatever order. history is a number for the cluster,
+ * its timeline (a standby that takes over begins another one), this store, and the very database and
+ * table, which a dump that is put back makes anew; and for the server's start when a crash may take
+ * the last commits along. */
+static const char moment[] =
+    "CREATE FUNCTION kaiten.moment() RETURNS TABLE (oldest bigint, next bigint, moved bigint,"
+    "    gone_until bigint, watched bytea, history bigint)"
+    "  LANGUAGE plpgsql STABLE SET search_path = '' AS $$"
+    "BEGIN"
+    "  RETURN QUERY SELECT pg_snapshot_xmin(s.now)::text::bigint,"
+    "    pg_snapshot_xmax(s.now)::text::bigint,"
+    "    pg_snapshot_xmax(s.now)::text::bigint - (SELECT count(*) FROM pg_snapshot_xip(s.now)),"
+    "    m.gone_until::text::bigint, m.watched,"
+    "    hashtextextended(concat_ws('/', c.system_identifier,"
+    "      substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), m.store, t.oid,"
+    "      pg_relation_filenode(t.oid), d.oid,"
+    "      CASE WHEN current_setting('fsync') = 'off'"
+    "             OR current_setting('synchronous_commit') = 'off'"
+    "           THEN pg_postmaster_start_time() END), 0)"
+    "  FROM pg_current_snapshot() AS s(now), kaiten.meta AS m, pg_control_system() AS c,"
+    "    (SELECT 'kaiten.row'::regclass::oid) AS t(oid), pg_database AS d"
+    "  WHERE m.one AND d.datname = current_database();"
+    "END $$;";
+
 /* changes(), gone(): rows, and keys of deleted rows, that transactions from since on have left in
  * the spaces, in pages: in the order of transactions and keys, beginning after a key of the first
  * transaction. A key that has a row again is not gone.
@@ -199,11 +224,11 @@ static const char admit[] =
     " ON kaiten.row, kaiten.gone, kaiten.op TO %I', role);"
     "  EXECUTE format('GRANT SELECT, UPDATE ON kaiten.meta TO %I', role);"
     "  EXECUTE format('GRANT USAGE ON SEQUENCE kaiten.revision TO %I', role);"
-    "  EXECUTE format('GRANT EXECUTE ON FUNCTION kaiten.apply, kaiten.resolve, kaiten.changes,"
-    " kaiten.gone, kaiten.watch, kaiten.purge TO %I', role);"
+    "  EXECUTE format('GRANT EXECUTE ON FUNCTION kaiten.apply, kaiten.resolve, kaiten.moment,"
+    " kaiten.changes, kaiten.gone, kaiten.watch, kaiten.purge TO %I', role);"
     "END $$;"
     "REVOKE ALL ON ALL FUNCTIONS IN SCHEMA kaiten FROM PUBLIC;";
 
-static const char *const format_1[] = { tables, apply, resolve, feed, purge, admit, NULL };
+static const char *const format_1[] = { tables, apply, resolve, moment, feed, purge, admit, NULL };
 
 const char *const *const pg_schema_steps[PG_FORMAT] = { format_1 };
