@@ -10,6 +10,7 @@ import platform
 import subprocess
 import sys
 
+import cluster  # noqa: F401 (registers its figures)
 import figures
 import kaiten
 import scale
@@ -26,6 +27,8 @@ class Bench:
     million = 100_000 if QUICK else 1_000_000
     many = 300_000 if QUICK else 10_000_000
     idle = 2_000 if QUICK else 10_000
+    hundred_thousand = 10_000 if QUICK else 100_000
+    revocations = 50 if QUICK else 200
 
     def __init__(self):
         self.build = os.environ["abs_top_builddir"]
@@ -43,6 +46,10 @@ class Bench:
         if not self.made_keys:
             self.made_keys = kaiten.Keys(self)
         return self.made_keys.dir
+
+    @staticmethod
+    def run(*command):
+        subprocess.run([str(word) for word in command], stderr=subprocess.DEVNULL, check=True)
 
     def begin(self, speech, *args, quiet=False):
         command = [os.environ.get("BENCH_LOAD") or f"{self.build}/tests/bench/load", speech]
