@@ -2,8 +2,8 @@
 # Copyright the kaiten authors
 """A throw-away PostgreSQL: in a temporary folder, as an unprivileged user, on a Unix socket only.
 
-As a program: postgres.py COMMAND... runs the command with one more argument, connection=STRING, of a
-store that kaitend --init-store has made on a server of its own."""
+As a program: postgres.py COMMAND... runs the command with the options, as NAME=VALUE, of a store that
+kaitend --init-store has made on a server of its own."""
 
 import atexit
 import contextlib
@@ -212,7 +212,8 @@ def main():
     server = Server().start()  # nothing here survives a crash of the server, or is meant to
     try:
         store = "connection=" + server.connection(server.database())
-        return subprocess.run([*sys.argv[1:], store]).returncode
+        # A long time-out: the machine may be slow, and nothing is tested of an outage here.
+        return subprocess.run([*sys.argv[1:], store, "timeout=20s"]).returncode
     finally:
         server.remove()
 
