@@ -230,10 +230,14 @@ reread(struct follower *f, const struct kaiten_position *now)
     int64_t began = clock_mono_ms();
     f->history_changed = now->history != f->position.history;
     atomic_store(&f->fresh.as_of_ms, INT64_MIN);
+    if (f->history_changed)
+        atomic_store(&f->fresh.unexplained, true);
     atomic_fetch_add(&f->rereads, 1);
     log_line(LOG_LEVEL_WARNING, "follow.reread", "message=%s",
              f->history_changed ? "the store has another history" : "the last look was long ago");
     int status = commit(f, begin_reread);
+    if (status == KT_OK)
+        atomic_store(&f->fresh.unexplained, false);
     for (const char *space = FEED_SPACES; *space && status == KT_OK; space++)
         status = reread_space(f, *space);
     if (status == KT_OK)

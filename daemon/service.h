@@ -40,6 +40,9 @@ struct freshness {
     /* CLOCK_BOOTTIME before the last look at the store was sent whose outcome the index has; what
      * was committed before is in it. INT64_MIN: nobody knows. */
     _Atomic int64_t as_of_ms;
+    /* The store has another history, and has not been told yet what the journal knows to have
+     * ended: it decides nothing either. */
+    atomic_bool unexplained;
     int64_t max_ms; /* older than this it decides nothing any more */
 };
 

@@ -235,6 +235,8 @@ ask_store(struct call *call, const struct token_digest *digest, struct index_hit
     int status = read_rows(call, digest, &f);
     if (status != KT_OK)
         return status;
+    if (atomic_load(&call->svc->fresh->unexplained))
+        return fail(call, KT_UNAVAILABLE, NULL, "temporarily unavailable, please retry");
     *ret_said = f.token.value.p ? judge_rows(&f, call->now_ms) : TOKEN_UNKNOWN;
     if (*ret_said == TOKEN_UNKNOWN)
         return KT_OK;

@@ -433,6 +433,24 @@ def test_a_history_without_the_last_writes(pair):
     wait_for(lambda: verdict(pair.rpc_b, two["token"]) == "revoked", "the refusal")
 
 
+def test_a_history_that_is_not_explained_yet(pair):
+    """Until the store has been told again what it has lost, it is not believed either."""
+    one, two = mint(pair.door_a, pair.account, "one"), mint(pair.door_a, pair.account, "two")
+    settle(pair, one, two)
+    pair.store.order("save")
+    revoke(pair, one)
+    wait_for(lambda: verdict(pair.rpc_b, one["token"]) == "revoked", "the refusal")
+    pair.store.set(a="fail")
+    pair.store.order("restore")
+    wait_for(lambda: verdict(pair.rpc_b, two["token"]) == 503, "nothing to be decided")
+    for _ in range(20):
+        assert verdict(pair.rpc_b, one["token"]) == "revoked"
+        assert verdict(pair.rpc_b, two["token"]) == 503
+    pair.store.set(a=None)
+    wait_for(lambda: verdict(pair.rpc_b, two["token"]) == "live", "it to be explained")
+    assert verdict(pair.rpc_b, one["token"]) == "revoked"
+
+
 def test_only_one_knows_what_was_lost(cluster):
     """Who was away when it was revoked hears of it from the journal of the one who was not."""
     c = cluster(2)
