@@ -131,9 +131,9 @@ static const char resolve[] =
 
 /* How far transactions are; asked for all the time, hence a function, whose plan is kept. moved is
  * how many have ended: it grows with each, in whatever order. history is a number for the cluster,
- * its timeline (a standby that takes over begins another one), this store, and the very database and
- * table, which a dump that is put back makes anew; and for the server's start when a crash may take
- * the last commits along. */
+ * its timeline (a standby that takes over begins another one), this store, and the very database
+ * and table, which a dump that is put back makes anew; and for the server's start when a crash may
+ * take the last commits along. */
 static const char moment[] =
     "CREATE FUNCTION kaiten.moment() RETURNS TABLE (oldest bigint, next bigint, moved bigint,"
     "    gone_until bigint, watched bytea, history bigint)"
