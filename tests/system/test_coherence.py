@@ -6,6 +6,7 @@ the configuration states, or nobody is answered."""
 import concurrent.futures
 import http.client
 import os
+import shlex
 import shutil
 import subprocess
 import time
@@ -13,7 +14,7 @@ import time
 import pytest
 
 import postgres
-from conftest import BUILD, KAITEND, STORES, Daemon, wait_for
+from conftest import BUILD, KAITEND, SOURCE, STORES, Daemon, wait_for
 from metrics import scrape
 from shared_store import Shared
 
@@ -673,3 +674,28 @@ def test_one_purges(cluster):
         wait_for(lambda: verdict(rpc, token["token"]) == "unknown", "it to be forgotten")
         rpc.close()
     door.close()
+
+
+# --- what cannot be served ------------------------------------------------------------------------
+
+def test_a_store_of_many_that_does_not_say_what_they_do(own_daemon, tmp_path):
+    """Memory could not be kept up to date: such a plugin is refused at the start."""
+    source = tmp_path / "careless.c"
+    source.write_text('#include "tests/plugin/broken.h"\n'
+                      "BROKEN_PLUGIN(.caps = KAITEN_STORAGE_OUTSIDE_WRITERS);\n")
+    compiler = shlex.split(os.environ.get("CC", "cc"))
+    subprocess.run([*compiler, "-std=gnu11", "-fPIC", "-shared", f"-I{BUILD}", f"-I{SOURCE}",
+                    f"-Wl,--version-script={SOURCE}/plugins/plugin.map", source,
+                    "-o", tmp_path / "storage-careless.so"], check=True)
+    tmp_path.chmod(0o755)
+    d = own_daemon("storage-careless")
+    d.spawn(env=dict(os.environ, KAITEND_PLUGIN_DIR=str(tmp_path)))
+    assert d.process.wait(60) == os.EX_CONFIG
+    assert "others may write its store, but it has no changes()" in d.log.read_text()
+
+
+def test_a_bound_that_cannot_be_held(own_daemon):
+    d = own_daemon("storage-memory", daemon="store_poll = 600ms\nmax_staleness = 1s")
+    done = subprocess.run([KAITEND, "-c", d.conf, "--check"], capture_output=True, text=True)
+    assert done.returncode == os.EX_CONFIG
+    assert "max_staleness: 1000 ms is less than twice store_poll (600 ms)" in done.stderr
