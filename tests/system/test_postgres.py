@@ -354,7 +354,7 @@ def test_a_lost_answer_is_looked_up(server, through_proxy, works, how):
 
 def apply(op, key):
     return (f"SELECT kaiten.apply('{op}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}',"
-            f" ARRAY['{key}'::bytea], ARRAY['1'::bytea], '{{}}', false)")
+            f" ARRAY['{key}'::bytea], ARRAY['1'::bytea], '{{}}', false, false)")
 
 
 def test_an_operation_that_was_looked_up_in_vain_never_happens(server):
