@@ -439,6 +439,21 @@ heal_epoch(void *ctx, const struct store_row *row)
     return fail_cause(h->call, KT_UNAVAILABLE, NULL, "there is no room for the journal");
 }
 
+/* What has expired since is dead in every copy of the store: the journal has dropped it for that,
+ * and would otherwise be given it back at every start, for good. */
+static int
+heal_digest(struct healing *h, const unsigned char digest[32])
+{
+    struct journal_entry entry = { .type = JOURNAL_DIGEST, .at_ms = h->call->now_ms };
+    memcpy(entry.id, digest, sizeof entry.id);
+    kt_arena_reset(h->call->arena);
+    int status = token_expiry(h->call, digest, &entry.until_ms);
+    bool over = entry.until_ms != 0 && entry.until_ms <= h->call->now_ms;
+    if (status != KT_OK || over || write_down(h, &entry))
+        return status;
+    return fail_cause(h->call, KT_UNAVAILABLE, NULL, "there is no room for the journal");
+}
+
 int
 endings_heal(struct call *call, struct endings *e, struct journal *j, size_t *ret_healed)
 {
@@ -448,12 +463,8 @@ endings_heal(struct call *call, struct endings *e, struct journal *j, size_t *re
     int status = store_scan(call, call->svc->store, &tombstones, heal_account, &h);
     if (status == KT_OK)
         status = store_scan(call, call->svc->store, &epochs, heal_epoch, &h);
-    for (size_t i = 0; status == KT_OK && i < e->nlacking; i++) {
-        struct journal_entry entry = { .type = JOURNAL_DIGEST, .at_ms = call->now_ms };
-        memcpy(entry.id, e->lacking[i], sizeof entry.id);
-        if (!write_down(&h, &entry))
-            status = fail_cause(call, KT_UNAVAILABLE, NULL, "there is no room for the journal");
-    }
+    for (size_t i = 0; status == KT_OK && i < e->nlacking; i++)
+        status = heal_digest(&h, e->lacking[i]);
     journal_sync(j);
     *ret_healed = h.n;
     return status;

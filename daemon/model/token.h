@@ -84,6 +84,10 @@ bool token_has_secret(const struct token_record *, const unsigned char digest[DI
 struct journal_entry;
 int token_replay(struct call *, const struct journal_entry *, struct batch **ret);
 
+/* When the token of this digest ends by itself, which its revoked secret's row does not say; 0:
+ * never, or its row is gone. 0 or a kind. */
+int token_expiry(struct call *, const unsigned char digest[DIGEST_BYTES], int64_t *ret_ms);
+
 /* Notes that the token was used, for whoever has just found it live. Any thread that may read the
  * index. */
 void token_note_use(const struct service *, const struct index_hit *, int64_t now_ms);

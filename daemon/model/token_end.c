@@ -124,6 +124,26 @@ token_replay(struct call *call, const struct journal_entry *entry, struct batch 
     return status;
 }
 
+int
+token_expiry(struct call *call, const unsigned char digest[DIGEST_BYTES], int64_t *ret_ms)
+{
+    struct store_row row, token_row;
+    struct verdict_record v;
+    struct token_record t;
+    struct kt_str key = token_row_digest(call->arena, digest);
+    *ret_ms = 0;
+    int status = key.p ? store_get(call, call->svc->store, &key, 1, &row) : fail_memory(call);
+    if (status != KT_OK || !row.value.p)
+        return status;
+    if (!verdict_decode(call->arena, row.value, &v))
+        return account_bad_record(call, 'h');
+    const struct account_record a = { .id = v.account, .org = v.org };
+    status = token_row_load(call, &a, &v.token, &t, &token_row);
+    if (status == KT_OK)
+        *ret_ms = t.expires_ms;
+    return status == KT_NOT_FOUND ? KT_OK : status;
+}
+
 /* --- purging ------------------------------------------------------------------------------ */
 
 static void

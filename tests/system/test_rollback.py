@@ -5,6 +5,7 @@ accepted until the operator has said so."""
 
 import shutil
 import subprocess
+import time
 
 import pytest
 
@@ -308,3 +309,32 @@ def test_a_token_that_was_rotated_and_then_revoked_cannot_be_rotated_again(site,
     assert body["revokedBy"]["name"] == "revocation journal"
     assert site.call("token.rotate", serviceAccountSlug="farm", tokenSlug="both").status == 404
     assert site.mint(slug="other")
+
+
+def test_what_has_expired_is_not_given_back_to_the_journal(own_daemon):
+    """The journal drops it once it has expired; the store has it as revoked for much longer."""
+    d = own_daemon("storage-bdb").start()
+    rpc = d.rpc()
+    assert rpc.call("account.create", name="farm", slug="farm").ok
+    ends = time.time() + 4
+    for i in range(6):
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ends + 1)) if i < 5 else None
+        more = {"expiresAt": at} if at else {}
+        assert rpc.call("token.create", serviceAccountSlug="farm", name=f"t{i}", slug=f"t{i}",
+                        scopes=["read:tokens"], **more).ok
+        assert rpc.call("token.revoke", serviceAccountSlug="farm", tokenSlug=f"t{i}").ok
+    rpc.close()
+    journal = d.state / "revocations.log"
+
+    def entries():
+        data = journal.read_bytes()
+        return sum(any(data[i:i + 8]) for i in range(128, len(data), 128))
+
+    assert entries() >= 7
+    wait_for(lambda: time.time() > ends + 2, "the tokens to expire", 30)
+    for _ in range(3):
+        assert d.stop() == 0
+        d.start()
+        assert "event=journal.healed" not in d.log.read_text()
+        assert entries() <= 3
+    assert d.stop() == 0
