@@ -10,7 +10,7 @@ import ssl
 
 import pytest
 
-from conftest import Daemon, Http, Rpc, free_port, refused, wait_for
+from conftest import PATIENCE, Daemon, Http, Rpc, free_port, refused, wait_for
 
 pytest.importorskip("cryptography.x509", reason="python3-cryptography is missing")
 from test_tls import V12, V13, Authority, ask, connect, context, log_lines, put, reload  # noqa: E402
@@ -164,7 +164,7 @@ def test_a_session_of_one_is_none_of_another(house):
 def test_each_counts_its_own_connections(house):
     """One that is full is full for itself."""
     inside = [socket.create_connection(("127.0.0.1", house.ports["tight"])) for _ in range(2)]
-    with socket.create_connection(("127.0.0.1", house.ports["tight"]), timeout=10) as third:
+    with socket.create_connection(("127.0.0.1", house.ports["tight"]), timeout=PATIENCE) as third:
         assert third.recv(1) == b""
     only = Rpc(house.second_socket)
     with pytest.raises((EOFError, OSError)):
@@ -175,7 +175,7 @@ def test_each_counts_its_own_connections(house):
     first = Rpc(house.d.socket_path)
     assert first.call("whoami").ok and only.call("kaiten.ping").ok
     for s in inside:  # and this one alone has no patience with silence
-        s.settimeout(10)
+        s.settimeout(PATIENCE)
         assert s.recv(1) == b""
         s.close()
     assert tls.request("GET", "/whoami").status == 200
@@ -235,7 +235,7 @@ def test_every_loop_resumes_what_another_began(house, version):
             assert ask(held[-1])[0] == 200 and held[-1].session_reused
         return all(b > a + 4 for a, b in zip(before, turns()))
 
-    wait_for(round_of_clients, "every loop to have served", 30)
+    wait_for(round_of_clients, "every loop to have served")
     for s in held:
         s.close()
 
@@ -256,7 +256,7 @@ def test_each_is_named_when_something_is_wrong_with_it(own_daemon):
                            "tls_min_version = 1.3\n")
     d.write_conf()
     d.spawn()
-    assert d.process.wait(20) == 78
+    assert d.process.wait(PATIENCE) == 78
     line = next(n for n, text in enumerate(d.conf.read_text().splitlines(), 1)
                 if "tls_min_version" in text)
     assert f"{d.conf}:{line}: [http] tls_min_version: it needs tls_certificate" in d.tail()
@@ -267,7 +267,7 @@ def test_two_doors_with_one_address_do_not_start(own_daemon):
     d.settings["extra"] = f"[http again]\nlisten = 127.0.0.1:{d.port}\nauth = auth-token\n"
     d.write_conf()
     d.spawn()
-    assert d.process.wait(20) == 69
+    assert d.process.wait(PATIENCE) == 69
     assert f"127.0.0.1:{d.port}" in d.tail()
 
 
@@ -281,7 +281,7 @@ def test_all_of_them_drain(own_daemon, tmp_path):
     rpcs = [Rpc(h.d.socket_path), Rpc(h.second_socket)]
     try:
         h.d.process.send_signal(signal.SIGTERM)
-        assert h.d.process.wait(20) == 0
+        assert h.d.process.wait(PATIENCE) == 0
         for rpc in rpcs:
             with pytest.raises((EOFError, OSError)):
                 rpc.call("kaiten.ping")

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from conftest import Http, free_port, refused, wait_for
+from conftest import PATIENCE, Http, free_port, refused, wait_for
 from metrics import scrape
 
 OPEN = ""  # no token
@@ -138,7 +138,7 @@ def test_each_listener_says_who_may_read(own_daemon):
 
 def test_a_wrong_word_refuses_the_start(own_daemon):
     own = own_daemon("storage-memory", http="metrics = some").spawn()
-    assert own.process.wait(20) == 78
+    assert own.process.wait(PATIENCE) == 78
     assert 'metrics: \\"some\\"; accepted: any, known, none' in own.tail()
 
 

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from conftest import BUILD, PLUGIN_DIR, STORES, wait_for
+from conftest import BUILD, PATIENCE, PLUGIN_DIR, STORES, wait_for
 from test_rollback import Site, quarantined
 
 pytestmark = pytest.mark.skipif("storage-bdb" not in STORES, reason="no durable store was built")
@@ -126,7 +126,7 @@ def test_a_row_that_somebody_changed_is_refused(site, space):
     site.write({k: f"{v[:-2]}{int(v[-2:], 16) ^ 1:02x}" for k, v in rows.items()})
     if space == "h":  # what is read at the start
         site.d.spawn()
-        assert site.d.process.wait(20) == 75
+        assert site.d.process.wait(PATIENCE) == 75
     else:
         site.d.start()
         assert site.says(token) == "valid"
