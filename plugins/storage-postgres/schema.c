@@ -130,10 +130,14 @@ static const char resolve[] =
     "END $$;";
 
 /* How far transactions are; asked for all the time, hence a function, whose plan is kept. moved is
- * how many have ended: it grows with each, in whatever order. history is a number for the cluster,
- * its timeline (a standby that takes over begins another one), this store, and the very database
- * and table, which a dump that is put back makes anew; and for the server's start when a crash may
- * take the last commits along. */
+ * how many have ended: it grows with each, in whatever order.
+ *
+ * history is a number for the cluster, its timeline (a standby that takes over begins another one),
+ * this store, and the very database and table, which a dump that is put back makes anew. And it is
+ * one for each time that the server has begun: after a crash it gives numbers of transactions again
+ * that had never reached the disk, and what is written under them lies before positions that were
+ * given out. When one of its processes crashes the server does not start anew, but its statistics
+ * do. */
 static const char moment[] =
     "CREATE FUNCTION kaiten.moment() RETURNS TABLE (oldest bigint, next bigint, moved bigint,"
     "    gone_until bigint, watched bytea, history bigint)"
@@ -146,10 +150,9 @@ static const char moment[] =
     "    hashtextextended(concat_ws('/', c.system_identifier,"
     "      substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), m.store, t.oid,"
     "      pg_relation_filenode(t.oid), d.oid,"
-    "      CASE WHEN current_setting('fsync') = 'off'"
-    "             OR current_setting('synchronous_commit') = 'off'"
-    "           THEN pg_postmaster_start_time() END), 0)"
+    "      extract(epoch FROM pg_postmaster_start_time()), extract(epoch FROM w.stats_reset)), 0)"
     "  FROM pg_current_snapshot() AS s(now), kaiten.meta AS m, pg_control_system() AS c,"
+    "    pg_stat_wal AS w,"
     "    (SELECT 'kaiten.row'::regclass::oid) AS t(oid), pg_database AS d"
     "  WHERE m.one AND d.datname = current_database();"
     "END $$;";
