@@ -7,7 +7,7 @@
 #include "client/proto/file.h"
 #include "client/proto/wipe.h"
 #include "daemon/model/digest.h"
-#include "plugins/kaiten-storage.h"
+#include "daemon/store.h"
 
 #include <errno.h>
 #include <sodium.h>
