@@ -15,7 +15,7 @@ from faultlib import FULL, SEED, accounts_of, actors_of, durable, figures, join,
 from journal import LOST, Journal, Pool, check, sweep
 from test_kill import kill_and_start
 
-CYCLES = int(os.environ.get("KAITEN_ROTATE_CYCLES", 300 if FULL else 8))
+CYCLES = int(os.environ.get("KAITEN_ROTATE_CYCLES", 300 if FULL else 5))
 
 pytestmark = durable
 

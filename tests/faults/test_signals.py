@@ -7,12 +7,14 @@ import datetime
 import http.client
 import os
 import pathlib
+import shutil
 import signal
 import ssl
+import subprocess
 import threading
 import time
 
-from conftest import PATIENCE, brief_life, free_port, wait_for
+from conftest import KAITEND, PATIENCE, brief_life, free_port, wait_for
 from faultlib import (ASAN, CLOCK, FULL, TSAN, Shared, accounts_of, actors_of, durable, figures,
                       join, looked_at, no_tsan, preload)
 from journal import LOST, Actor, Journal, Pool
@@ -198,4 +200,40 @@ def test_the_clock_is_set(own_daemon, tmp_path):
     assert c.mint(account).ok
     figures("the clock", jumps=len(jumps) + len(AHEAD) + 1, restarts=1, expired_that_came_back=back)
     assert back == 0
+    assert d.stop() == 0
+
+
+@no_tsan
+def test_the_operator_accepts_the_clock(own_daemon, tmp_path):
+    """A clock that was ahead when the store was made, and is right now."""
+    d = own_daemon("storage-bdb", level="info")
+    c = Clocked(d, tmp_path)
+    d.kill()
+    shutil.rmtree(d.state / "db")
+    (d.state / "revocations.log").unlink()
+
+    def begin(hours):
+        c.control.offset = int(hours * HOUR * 1e9)
+        d.start(env=c.env)
+        c.rpc = d.rpc()
+
+    def accept():
+        return subprocess.run([KAITEND, "-c", d.conf, "--accept-clock"], env=c.env, timeout=60,
+                              capture_output=True, text=True, check=False).returncode
+
+    begin(3)
+    account = accounts_of(d, 1)[0]
+    ever = c.mint(account).body["token"]
+    brief = c.mint(account, 3).body["token"]
+    wait_for(lambda: not c.valid(brief), "the end of a token", 30)
+    assert d.stop() == 0
+    begin(0)
+    refused = c.mint(account)
+    assert (refused.status, refused.code) == (503, "Server.ClockBehind"), refused
+    assert c.valid(ever) and not c.valid(brief), "what has expired stays so"
+    assert accept() == 75  # the daemon is running
+    assert d.stop() == 0
+    assert accept() == 0
+    begin(0)
+    assert c.mint(account).ok and c.valid(ever) and c.valid(brief), "as the manual says"
     assert d.stop() == 0

@@ -14,7 +14,7 @@ from conftest import STORES, wait_for
 from test_backup import kaitend
 
 FULL = os.environ.get("KAITEN_FAULTS") == "full"
-MUTATIONS = 200 if FULL else 40
+MUTATIONS = 200 if FULL else 25
 SEED = int(os.environ.get("KAITEN_SEED", 1))
 
 pytestmark = pytest.mark.skipif("storage-bdb" not in STORES, reason="no durable store was built")
