@@ -15,6 +15,17 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+enum {
+    TOGETHER_IN_INDEX = 128,  /* tokens that a thread adds in one go */
+    PART_ARENA_MAX = 64 << 20 /* the largest lists of scopes that so many can have */
+};
+
+/* The row of a digest, with texts that outlive it. */
+struct found {
+    unsigned char digest[DIGEST_BYTES];
+    struct verdict_record verdict;
+};
+
 /* Reading, authenticating and decoding rows is most of the work and goes on side by side; the index
  * has one writer at a time. */
 struct loading {
@@ -23,6 +34,8 @@ struct loading {
     struct endings *endings; /* NULL: there is no journal */
     pthread_mutex_t *lock;   /* of the two above */
     bool shared;             /* others write the store */
+    struct found *found;     /* room for TOGETHER_IN_INDEX */
+    size_t nfound;
     struct dead *dead;       /* tokens that the journal has dead */
     size_t ndead, dead_room;
 };
@@ -108,21 +121,62 @@ compare(struct loading *l, const unsigned char *digest, const struct verdict_rec
     return add_dead(l, digest, v, said == ENDINGS_REVOKED);
 }
 
+/* Under the lock. */
+static bool
+add_found(struct loading *l, const struct found *f)
+{
+    uint32_t number;
+    if (l->shared && !index_account_find(l->index, &f->verdict.account, &number))
+        return true;
+    return add(l, f->digest, &f->verdict) &&
+           (!l->endings || compare(l, f->digest, &f->verdict));
+}
+
+/* Where one of them goes in the table is as good as anywhere: the memory for all of them is fetched
+ * before the first is added, and the lock is taken once. */
+static int
+add_all_found(struct loading *l)
+{
+    bool added = true;
+    pthread_mutex_lock(l->lock);
+    for (size_t i = 0; i < l->nfound; i++)
+        index_prefetch(l->index, l->found[i].digest);
+    for (size_t i = 0; i < l->nfound && added; i++)
+        added = add_found(l, &l->found[i]);
+    pthread_mutex_unlock(l->lock);
+    l->nfound = 0;
+    kt_arena_reset(l->call->arena);
+    return added ? KT_OK : fail_memory(l->call);
+}
+
+/* Most scopes are constants, and all others views into the row. */
+static bool
+keep_scopes(struct kt_arena *arena, struct kt_str row, struct verdict_record *v)
+{
+    struct kt_str *own = kt_arena_calloc(arena, v->nscopes, sizeof *own);
+    for (size_t i = 0; own && i < v->nscopes; i++) {
+        uintptr_t at = (uintptr_t)v->scopes[i].p, from = (uintptr_t)row.p;
+        bool view = at >= from && at < from + row.n;
+        own[i] = view ? kt_arena_str(arena, v->scopes[i]) : v->scopes[i];
+        if (!own[i].p)
+            return false;
+    }
+    v->scopes = own;
+    return own != NULL;
+}
+
 static int
 load_digest(void *ctx, const struct store_row *row)
 {
     struct loading *l = ctx;
-    struct verdict_record v;
-    kt_arena_reset(l->call->arena);
-    uint32_t number;
-    if (row->key.n != 1 + DIGEST_BYTES || !verdict_decode(l->call->arena, row->value, &v))
+    struct found *f = &l->found[l->nfound];
+    if (row->key.n != 1 + DIGEST_BYTES ||
+        !verdict_decode(l->call->arena, row->value, &f->verdict))
         return account_bad_record(l->call, 'h');
-    const unsigned char *digest = (const unsigned char *)row->key.p + 1;
-    pthread_mutex_lock(l->lock);
-    bool left_out = l->shared && !index_account_find(l->index, &v.account, &number);
-    bool added = left_out || (add(l, digest, &v) && (!l->endings || compare(l, digest, &v)));
-    pthread_mutex_unlock(l->lock);
-    return added ? KT_OK : fail_memory(l->call);
+    if (!keep_scopes(l->call->arena, row->value, &f->verdict))
+        return fail_memory(l->call);
+    memcpy(f->digest, row->key.p + 1, DIGEST_BYTES);
+    return ++l->nfound == TOGETHER_IN_INDEX ? add_all_found(l) : KT_OK;
 }
 
 /* What belongs to no digest says nothing. */
@@ -202,7 +256,11 @@ load_part(void *arg)
     const struct store_range range = { { from, p->first == 0 ? 1 : 2 },
                                        p->last == 256 ? KT_LIT("i") : (struct kt_str){ to, 2 },
                                        false, 0 };
+    struct found found[TOGETHER_IN_INDEX];
+    p->loading.found = found;
     p->status = store_scan(&p->call, p->call.svc->store, &range, load_digest, &p->loading);
+    if (p->status == KT_OK)
+        p->status = add_all_found(&p->loading);
     int looked = look_at_all_dead(&p->loading);
     if (p->status == KT_OK)
         p->status = looked;
@@ -213,7 +271,7 @@ static void
 begin_part(struct part *p, const struct loading *l, size_t i, size_t n)
 {
     *p = (struct part){ .loading = *l, .call = *l->call };
-    kt_arena_init(&p->arena, l->call->arena->cap);
+    kt_arena_init(&p->arena, PART_ARENA_MAX);
     p->call.arena = &p->arena;
     p->loading.call = &p->call;
     p->first = (unsigned)(i * 256 / n);

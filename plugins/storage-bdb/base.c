@@ -22,7 +22,9 @@ enum {
     LOOK_EVERY_MS = 500,
     NICE = 10,
     PAUSE_LOOKS = 120,  /* after a copy that failed */
-    HOUR_LOOKS = 7200   /* between two lines about a disk that is too small */
+    HOUR_LOOKS = 7200,  /* between two lines about a disk that is too small */
+    LARGE = 64 << 20,   /* bytes of databases */
+    START_LOOKS = 60    /* before the first copy of so many */
 };
 
 static bool
@@ -183,11 +185,19 @@ base_look(struct bdb *bdb, bool tell)
     return PAUSE_LOOKS;
 }
 
+/* A start reads a good part of a large store, and should have the disk to itself. */
+static unsigned
+looks_at_first(const struct bdb *bdb)
+{
+    bool large = bdb_databases_size(bdb->options.path) >= LARGE;
+    return large && !bdb->base_due ? START_LOOKS : 0;
+}
+
 void *
 bdb_base_run(void *arg)
 {
     struct bdb *bdb = arg;
-    unsigned pause = 0, told = 0;
+    unsigned pause = looks_at_first(bdb), told = 0;
     int64_t wait = bdb->base_due ? 0 : LOOK_EVERY_MS;
     setpriority(PRIO_PROCESS, 0, NICE); /* of this thread */
     for (; bdb_wait(bdb, wait); wait = LOOK_EVERY_MS) {
