@@ -7,6 +7,7 @@ absolute numbers say more about the machine than about the servers. Nothing is a
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 
@@ -101,7 +102,7 @@ def machine():
     return {
         "cores": os.cpu_count(),
         "cpu": models[0] if models else platform.machine(),
-        "kernel": f"{platform.system()} {platform.release()}",
+        "kernel": f"{platform.system()} {platform.release().partition('-')[0]}",
     }
 
 
@@ -146,6 +147,7 @@ def main():
     unknown = [name for name in wanted if name not in figures.ALL]
     if unknown:
         sys.exit(f"bench: no figure {unknown[0]}; there are: {' '.join(figures.ALL)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no server is left behind
     bench = Bench()
     about = {"machine": machine(), "quick": QUICK, "ms": bench.ms}
     try:

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 
+PATIENCE = 300  # seconds that a start may take
 SLUG = 11  # characters of an account's slug, as tests/bench/fill makes them
 
 # What any installation has: both doors, every way to say who calls, and everything else by default
@@ -165,11 +166,16 @@ class Kaitend:
         with open(f"{self.dir}/stderr", "w", encoding="utf-8") as err:
             child = subprocess.Popen(self.command, stderr=err)
         self.pid = child.pid
-        while subprocess.run(self.ctl("health"), capture_output=True, check=False).returncode:
+        patience = time.monotonic() + PATIENCE
+        while True:
+            asked = subprocess.run(self.ctl("health"), capture_output=True, text=True, check=False)
+            if asked.returncode == 0:
+                return True
             if child.poll() is not None:
                 return False
+            if time.monotonic() > patience:
+                raise SystemExit(f"bench: kaitend is not ready: {asked.stderr.strip()}")
             time.sleep(0.05)
-        return True
 
     def stop(self, how=signal.SIGTERM):
         os.kill(self.pid, how)
