@@ -36,6 +36,7 @@ struct committer {
     uint64_t marked; /* what the store knows of the journal; the thread's own, as its neighbours */
     bool unsure;     /* the journal has an ending of which nobody knows whether the store has it */
     struct kt_arena arena;
+    struct group *group; /* the thread's own */
 };
 
 /* Finished requests, in order. */
@@ -552,17 +553,12 @@ static void *
 committer_main(void *arg)
 {
     struct committer *c = arg;
-    struct group *g = calloc(1, sizeof *g);
-    if (!g) {
-        log_line(LOG_LEVEL_ERROR, "committer", "message=%s", "no memory");
-        abort();
-    }
+    struct group *g = c->group;
     while (take_group(c, g)) {
         run_errands(g->errands);
         if (g->n != 0)
             commit_group(c, g);
     }
-    free(g);
     return NULL;
 }
 
@@ -572,8 +568,13 @@ committer_new(struct service *svc, void (*again)(struct request *),
 {
     pthread_condattr_t monotonic;
     struct committer *c = calloc(1, sizeof *c);
-    if (!c)
+    struct group *group = calloc(1, sizeof *group);
+    if (!c || !group) {
+        free(group);
+        free(c);
         return NULL;
+    }
+    c->group = group;
     c->svc = svc;
     c->again = again;
     c->done = done;
@@ -591,6 +592,7 @@ committer_new(struct service *svc, void (*again)(struct request *),
         pthread_setname_np(c->thread, "committer");
         return c;
     }
+    free(group);
     free(c);
     return NULL;
 }
@@ -695,5 +697,6 @@ committer_free(struct committer *c)
     pthread_cond_destroy(&c->wake);
     pthread_cond_destroy(&c->rested);
     kt_arena_done(&c->arena);
+    free(c->group);
     free(c);
 }
