@@ -11,6 +11,7 @@
 #include "daemon/model/token_row.h"
 #include "daemon/model/verdict.h"
 #include "daemon/service.h"
+#include "daemon/used.h"
 
 #include <stdlib.h>
 
@@ -274,5 +275,7 @@ token_note_asked(const struct call *call, const struct token_digest *digest)
     pthread_rwlock_rdlock(svc->index_guard);
     if (index_find(svc->index, digest->bytes, call->now_ms, &hit) != INDEX_UNKNOWN)
         token_note_use(svc, &hit, call->now_ms);
+    else /* it is on its way there, and this may be its only use */
+        used_add(svc->used, digest->bytes, (uint32_t)(call->now_ms / 1000));
     pthread_rwlock_unlock(svc->index_guard);
 }

@@ -455,6 +455,38 @@ what_ends_meanwhile_is_not_revived(void **state)
     core.svc.fresh = NULL;
 }
 
+static size_t
+count_notes(void)
+{
+    size_t n, all = 0;
+    for (size_t list = 0; list < USED_LISTS; list++) {
+        free(used_take(core.svc.used, list, &n));
+        all += n;
+    }
+    return all;
+}
+
+/* The only use of a token may be the one that the store was asked for. */
+static void
+what_was_asked_for_counts_as_used(void **state)
+{
+    (void)state;
+    struct freshness fresh = { .max_ms = 1000 };
+    struct kt_arena own;
+    struct call call;
+    begin_story();
+    forget(KEPT);
+    core.svc.fresh = &fresh;
+    (void)count_notes();
+    core_call(&core, &own, &call);
+    const struct kt_secret_view view = { secrets[KEPT], strlen(secrets[KEPT]) };
+    const struct token_digest digest = token_digest(&core.svc, view);
+    token_note_asked(&call, &digest);
+    assert_int_equal(count_notes(), 1);
+    kt_arena_done(&own);
+    core.svc.fresh = NULL;
+}
+
 int
 main(void)
 {
@@ -465,6 +497,7 @@ main(void)
         cmocka_unit_test_setup_teardown(bad_rows_are_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(the_store_is_asked, setup, teardown),
         cmocka_unit_test_setup_teardown(what_ends_meanwhile_is_not_revived, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_was_asked_for_counts_as_used, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
