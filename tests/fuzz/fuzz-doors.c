@@ -271,6 +271,13 @@ hang_up(struct line *line)
     close(line->fd);
 }
 
+/* Threads and files go, too. */
+static void
+close_at_exit(void)
+{
+    core_close(&core);
+}
+
 static void
 open_once(void)
 {
@@ -280,6 +287,7 @@ open_once(void)
     lines[0].ops = &http_ops;
     lines[1].ops = &socket_ops;
     core_open(&core, &options);
+    atexit(close_at_exit);
 }
 
 int

@@ -89,6 +89,13 @@ ask_one(char **rest)
     ask_done(&a);
 }
 
+/* Threads and files go, too. */
+static void
+close_at_exit(void)
+{
+    core_close(&core);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -98,6 +105,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!core.loops) {
         log_set_level(LOG_LEVEL_ERROR);
         core_open(&core, NULL);
+        atexit(close_at_exit);
     }
     if (size > 0)
         memcpy(text, data, size);
