@@ -24,6 +24,7 @@ open_once(void)
     bench.describes = 1000;
     if (!bench_open())
         abort();
+    atexit(bench_close);
 }
 
 static void
