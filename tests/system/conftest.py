@@ -13,6 +13,7 @@ import os
 import pathlib
 import random
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -36,6 +37,13 @@ PLUGIN_DIR = BUILD / "plugins/.libs"
 STORES = os.environ.get("KAITEN_TEST_STORES", "storage-bdb storage-memory").split()
 # Seconds after which what should have come at once is given up: the machine may be slow and busy.
 PATIENCE = 60.0
+# Descriptors, which programs of the tests inherit: some hold a thousand connections.
+DESCRIPTORS = min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 65536)
+if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < DESCRIPTORS:
+    resource.setrlimit(resource.RLIMIT_NOFILE,
+                       (DESCRIPTORS, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+thousand = pytest.mark.skipif(DESCRIPTORS < 4096, reason="a thousand connections need more "
+                              "descriptors than the limit here, see ulimit -Hn")
 # LeakSanitizer stops a program that ends from a second one, which cannot be done now and then on a
 # busy machine, and that is an exit status of 1. The units look for leaks, and so do daemons: class
 # Process. Of the thousands of programs that run for a moment only the answers count.
@@ -151,6 +159,7 @@ key = {self.public} alg=RS256
 {s["jwt"]}
 {s["extra"]}
 """)
+        self.conf.chmod(0o644)  # other uids of the tests read it, whatever the umask
 
     def spawn(self, **kwargs):
         self.process = Process([KAITEND, "-c", self.conf], self.log, **kwargs)

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from conftest import PATIENCE, Daemon
+from conftest import PATIENCE, Daemon, thousand
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become other users")
 
@@ -215,6 +215,7 @@ sys.stdin.read()
 """
 
 
+@thousand
 def test_one_uid_with_too_many_connections_disturbs_nobody(own_daemon):
     d = own_daemon("storage-memory", rules=RULES, sock="max_connections_per_peer = 1000",
                    level="info").start()

@@ -12,7 +12,7 @@ import sys
 import msgpack
 import pytest
 
-from conftest import PATIENCE, Daemon
+from conftest import PATIENCE, Daemon, thousand
 from wire import connect_to, read_to_the_end as read_all
 
 TOKEN = "ksh_" + "A" * 32
@@ -97,15 +97,22 @@ def test_a_message_that_is_cut_short_is_never_answered(quiet, method):
 @pytest.mark.parametrize("method", EXAMPLES)
 def test_a_message_may_come_in_two_parts_or_byte_by_byte(quiet, method):
     message, rpc = message_of(method), quiet.rpc()
+
+    def answer():
+        reply = rpc.receive()
+        if reply[2] is None and reply[3]:
+            reply[3].pop("backup", None)  # each has a name of its own
+        return reply
+
     rpc.socket.sendall(message)
-    whole = rpc.receive()
+    whole = answer()
     for n in range(1, len(message)):
         rpc.socket.sendall(message[:n])
         rpc.socket.sendall(message[n:])
-        assert rpc.receive() == whole, n
+        assert answer() == whole, n
     for i in range(len(message)):
         rpc.socket.sendall(message[i:i + 1])
-    assert rpc.receive() == whole
+    assert answer() == whole
 
 
 # --- the wrong direction --------------------------------------------------------------------------
@@ -230,6 +237,7 @@ def p99_us(d, token, rounds=3):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become other users")
+@thousand
 def test_a_thousand_connections_of_one_user_leave_another_its_pace(own_daemon):
     rules = (f"uid={CROWD} org=crowd subject=crowd scopes=read:*",
              f"uid={OTHER} org=acme subject=other scopes=read:* verify=any",

@@ -543,7 +543,8 @@ def test_folder_that_cannot_be_written(own_daemon):
     for path in daemon.state.iterdir():
         os.chown(path, 4001, 4001)
     locked = daemon.dir / "locked"
-    locked.mkdir(mode=0o755)
+    locked.mkdir()
+    locked.chmod(0o755)
     spoil(daemon, f"state_dir = {daemon.state}", f"state_dir = {locked}/state")
     daemon.state.chmod(0o755)
     message = refuses(CANTCREAT, "-c", daemon.conf, user=4001, group=4001, extra_groups=[])
