@@ -4,6 +4,7 @@
 
 import contextlib
 import os
+import os
 import pathlib
 import select
 import signal
@@ -420,6 +421,25 @@ def test_while_the_server_is_away_changes_are_unavailable_and_then_done(own_serv
         own_server.start()
     wait_for(lambda: mint(d, slug, "back").status in (201, 409), "the server", 30)
     assert d.stop() == 0
+
+
+def test_after_a_crash_of_the_server_its_history_is_another_one(own_server):
+    name = own_server.database()
+
+    def history():
+        answer = own_server.sql("SELECT history FROM kaiten.moment()", name, ROLE, check=False)
+        return answer.stdout.strip() if answer.returncode == 0 else None
+
+    first = history()
+    assert first and history() == first
+    one = own_server.sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'")
+    os.kill(int(one), signal.SIGKILL)  # the server goes on, everything in its memory begins anew
+    second = wait_for(lambda: history() not in (None, first) and history(), "another history", 30)
+    own_server.stop(signal.SIGQUIT)
+    own_server.start()
+    third = history()
+    assert third not in (None, first, second)
+    assert history() == third
 
 
 def test_connections_that_were_killed_are_not_noticed(server, make, works):
