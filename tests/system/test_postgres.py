@@ -7,6 +7,7 @@ import os
 import os
 import pathlib
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -314,6 +315,7 @@ class Proxy:
 
     def close(self):
         self.listener.close()
+        shutil.rmtree(self.dir, ignore_errors=True)
 
 
 @pytest.fixture
