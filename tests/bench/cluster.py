@@ -31,7 +31,7 @@ class Node(kaiten.Kaitend):
         self.socket = f"{self.dir}/rpc.sock"
         os.mkdir(self.dir, mode=0o700)
 
-    def configure(self, loops, storage=""):
+    def configure(self, loops, storage="timeout = 20s"):
         super().configure(loops)
         path = f"{self.dir}/kaitend.conf"
         with open(path, encoding="utf-8") as f:
