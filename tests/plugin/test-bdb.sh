@@ -455,7 +455,7 @@ if mount -t tmpfs -o size=24M,mode=0700 tmpfs "$work/small" 2>"$work/out"; then
     ballast() { [ "$(find "$store" -name ballast -size +0)" != '' ]; }
     "$tool" "$plugin" "$store" wait=1 >"$work/out" 2>&1 &
     waiting=$!
-    for _ in $(seq 300); do
+    for _ in $(seq 1200); do
         ballast && break
         sleep 0.1
     done
