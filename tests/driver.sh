@@ -166,7 +166,7 @@ run_plugin_check() { # plugin
         skip "plugin/$1" "a Python with msgpack and pytest"
     else # the store has to be made first, and its server
         PYTHONDONTWRITEBYTECODE=1 run "plugin/$1" "$PYTHON" \
-            "$abs_top_srcdir/tests/system/postgres.py" "${check[@]}" timeout=20s
+            "$abs_top_srcdir/tests/system/postgres.py" "${check[@]}"
     fi
 }
 
