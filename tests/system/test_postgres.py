@@ -199,12 +199,17 @@ def works():
     return check
 
 
+def connections(server, name):
+    return server.sql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'kaitend'"
+                      f" AND datname = '{name}'")
+
+
+
 def test_session_settings(server, make, works):
     name = server.database()
     d = make(server.connection(name), "connections = 3\nreaders = 2\ntimeout = 3s").start()
     works(d)
-    wait_for(lambda: server.sql("SELECT count(*) FROM pg_stat_activity WHERE application_name ="
-                                f" 'kaitend' AND datname = '{name}'") == "6", "3 + 2 + 1 connections")
+    wait_for(lambda: connections(server, name) == "6", "3 + 2 + 1 connections")
     assert d.stop() == 0
 
 
@@ -296,9 +301,10 @@ class Proxy:
             self.wait_for_answer(upstream)
         if how == "unreachable":
             self.refusing = True
-            for other in self.open:
+            for other in self.open:  # before this one, or its loss is looked up over another
                 with contextlib.suppress(OSError):
-                    other.shutdown(socket.SHUT_RDWR)
+                    if other is not client:
+                        other.shutdown(socket.SHUT_RDWR)
         client.close()
         self.spoilt.set()
         if how == "late":
@@ -328,6 +334,8 @@ def through_proxy(server, make):
         made.append(proxy)
         name = server.database()
         d = make(f"host={proxy.dir} dbname={name} user={ROLE}", f"{storage}\nconnections = 1").start()
+        # One that is still being made would escape the proxy.
+        wait_for(lambda: connections(server, name) == "6", "1 + 4 + 1 connections")
         return proxy, name, d
     yield start
     for proxy in made:
