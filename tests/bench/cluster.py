@@ -116,14 +116,15 @@ def pg_mint(bench, name):
     if not peers.Postgres.is_there():
         return None
     ours = cluster(bench, 1, 0)
-    theirs = bench.server("postgres-pg", lambda: peers.Postgres(bench, ours.slugs))
+    bench.stop("postgres")  # it has the accounts of another store
+    theirs = bench.server("postgres", lambda: peers.Postgres(bench, ours.slugs))
     how = ("--connections", figures.clients_of(name), "--ms", bench.ms)
     node = ours.nodes[0]
     made = bench.alternate(
         lambda: node.load("kaiten-mint", *node.accounts, *how),
         lambda: theirs.load("postgres-mint", *node.accounts, *how),
     )
-    bench.stop("postgres-pg")
+    bench.stop("postgres")
     return row("mints/s", *made, "PostgreSQL insert, synchronous commit")
 
 
