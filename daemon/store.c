@@ -321,7 +321,7 @@ store_get(struct call *call, struct store *s, const struct kt_str keys[], size_t
     return status == KAITEN_DONE ? KT_OK : refuse(call, status, "get", err.text);
 }
 
-struct scan_emit {
+struct row_emit {
     struct kaiten_emit base;
     struct store *store;
     struct call *call;
@@ -334,7 +334,7 @@ static bool
 scan_row(struct kaiten_emit *base, struct kaiten_bytes key, struct kaiten_bytes value,
          uint64_t revision)
 {
-    struct scan_emit *e = (struct scan_emit *)base;
+    struct row_emit *e = (struct row_emit *)base;
     struct store_row row = { .key = as_str(key), .revision = revision, .stored = as_str(value) };
     if (unseal(e->store, row.key, as_str(value), &row.value, &row.sealed_by))
         e->result = e->each(e->ctx, &row);
@@ -371,26 +371,17 @@ int
 store_scan(struct call *call, struct store *s, const struct store_range *range,
            int (*each)(void *, const struct store_row *), void *ctx)
 {
-    struct scan_emit emit = { { scan_row }, s, call, each, ctx, KT_OK };
+    struct row_emit emit = { { scan_row }, s, call, each, ctx, KT_OK };
     int status = scan(call, s, range, &emit.base);
     return emit.result != KT_OK ? emit.result : status;
 }
-
-struct change_emit {
-    struct kaiten_emit base;
-    struct store *store;
-    struct call *call;
-    int (*each)(void *ctx, const struct store_row *);
-    void *ctx;
-    int result;
-};
 
 /* The follower says itself what it has to say: a store that is away would fill the log. */
 static bool
 change_row(struct kaiten_emit *base, struct kaiten_bytes key, struct kaiten_bytes value,
            uint64_t revision)
 {
-    struct change_emit *e = (struct change_emit *)base;
+    struct row_emit *e = (struct row_emit *)base;
     struct store_row row = { .key = as_str(key), .revision = revision };
     if (!value.p || unseal(e->store, row.key, as_str(value), &row.value, &row.sealed_by))
         e->result = e->each(e->ctx, &row);
@@ -405,7 +396,7 @@ store_changes(struct call *call, struct store *s, const struct kaiten_position *
               const char *spaces, int (*each)(void *, const struct store_row *), void *ctx,
               struct kaiten_position *ret_now)
 {
-    struct change_emit emit = { { change_row }, s, call, each, ctx, KT_OK };
+    struct row_emit emit = { { change_row }, s, call, each, ctx, KT_OK };
     const struct kaiten_bytes wanted = { spaces, strlen(spaces) };
     struct kaiten_err err = { "" };
     host_set_deadline(call->deadline_ms);
