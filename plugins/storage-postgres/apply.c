@@ -2,11 +2,7 @@
 /* Copyright the kaiten authors */
 /* A group of batches: each one statement and one transaction, in a pipeline over every connection
  * for writing that is free. Together they would be one transaction, and groups of different daemons
- * would wait for each other's rows in circles.
- *
- * One sync for all that a connection is given: commits do not wait for the disk, but for one that
- * comes last and writes nothing. The server's log is one, so what is before it is then on the disk
- * (and on synchronous standbys), and nothing counts as done until it has answered. */
+ * would wait for each other's rows in circles. */
 #include "config.h"
 
 #include "plugins/storage-postgres/pg.h"
@@ -25,16 +21,12 @@ enum {
 enum progress {
     WAITING = 0, /* not sent; also: did not happen */
     SENT,
-    WRITTEN, /* and perhaps not on the disk yet */
-    LOST,    /* sent, and its answer, or that of the sync, will not come */
+    LOST, /* sent, and its answer will not come */
     ENDED
 };
 
-#define SYNC UINT32_MAX /* in a queue: the commit that waits for the disk */
-
 struct piece {
     enum progress progress;
-    bool later; /* the commit does not wait for the disk */
     unsigned tries;
     unsigned char id[16];
     size_t bytes; /* of its parameters */
@@ -42,7 +34,7 @@ struct piece {
 
 struct lane {
     struct pg_slot *slot; /* NULL: lost */
-    unsigned *queue;      /* numbers of batches, in order; the last may be SYNC */
+    unsigned *queue;      /* numbers of batches, in order */
     unsigned n, sent, answered;
     size_t bytes;         /* under way */
     /* Of the batch that is being read: the answer, unless it failed. It counts once the sync behind
@@ -64,7 +56,7 @@ struct pg_group {
     unsigned chains[KAITEN_APPLY_BATCHES_MAX];
     unsigned lane_of[KAITEN_APPLY_BATCHES_MAX]; /* by chain; UINT32_MAX: none yet */
     bool urgent[KAITEN_APPLY_BATCHES_MAX];      /* by chain: there is a revocation in it */
-    unsigned queues[PG_SLOTS_MAX][KAITEN_APPLY_BATCHES_MAX + 1];
+    unsigned queues[PG_SLOTS_MAX][KAITEN_APPLY_BATCHES_MAX];
     struct lane lanes[PG_SLOTS_MAX];
     unsigned nlanes;
     /* Until when statements are sent, answers are waited for, and lost ones are looked up. */
@@ -115,15 +107,6 @@ again(struct pg_group *g, unsigned i, enum kaiten_status status)
 
 /* --- lanes ---------------------------------------------------------------------------------- */
 
-/* What is there of the first becomes the second. */
-static void
-lane_turn(struct pg_group *g, const struct lane *lane, enum progress from, enum progress to)
-{
-    for (unsigned i = 0; i < lane->sent; i++)
-        if (lane->queue[i] != SYNC && g->pieces[lane->queue[i]].progress == from)
-            g->pieces[lane->queue[i]].progress = to;
-}
-
 /* The connection is of no use any more. What was sent may have happened. */
 static void
 lane_lose(struct pg_group *g, struct lane *lane)
@@ -133,32 +116,20 @@ lane_lose(struct pg_group *g, struct lane *lane)
     pg_why(&g->why, "%s", PQerrorMessage(lane->slot->pq));
     pg_give(g->pg, lane->slot, true);
     lane->slot = NULL;
-    lane_turn(g, lane, SENT, LOST);
-    lane_turn(g, lane, WRITTEN, LOST);
-}
-
-/* A message to nobody: the least that makes a commit wait. */
-static bool
-lane_sync(struct pg_group *g, struct lane *lane)
-{
-    static const char sql[] = "SELECT pg_catalog.pg_logical_emit_message(true, 'kaiten', '')";
-    pg_params_reset(&g->params);
-    return pg_send(lane->slot->pq, sql, &g->params) && PQpipelineSync(lane->slot->pq);
+    for (unsigned i = 0; i < lane->sent; i++)
+        if (g->pieces[lane->queue[i]].progress == SENT)
+            g->pieces[lane->queue[i]].progress = LOST;
 }
 
 static bool
 lane_send(struct pg_group *g, struct lane *lane, unsigned i)
 {
     static const char sql[] =
-        "SELECT kaiten.apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
-    if (i == SYNC)
-        return lane_sync(g, lane);
+        "SELECT kaiten.apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
     struct piece *piece = &g->pieces[i];
     PGconn *pq = lane->slot->pq;
     pg_params_reset(&g->params);
-    const bool urgent = g->batches[i].flags & KAITEN_BATCH_URGENT;
-    piece->later = !urgent && lane->queue[lane->n - 1] == SYNC;
-    pg_put_batch(&g->params, &g->batches[i], piece->id, piece->later);
+    pg_put_batch(&g->params, &g->batches[i], piece->id);
     if (g->params.failed) {
         pg_why(&g->why, "out of memory");
         end(g, i, (struct kaiten_outcome){ .status = KAITEN_FAILED });
@@ -171,28 +142,16 @@ lane_send(struct pg_group *g, struct lane *lane, unsigned i)
     return pg_send(pq, sql, &g->params) && PQpipelineSync(pq);
 }
 
-/* It is too late for the rest of the queue; what was sent is still synced. */
-static void
-lane_cut(struct lane *lane)
-{
-    bool sync = lane->sent > 0 && lane->queue[lane->n - 1] == SYNC;
-    lane->n = lane->sent;
-    if (sync)
-        lane->queue[lane->n++] = SYNC;
-}
-
 static void
 lane_fill(struct pg_group *g, struct lane *lane)
 {
-    if (lane->sent < lane->n && pg_now() >= g->send_until)
-        lane_cut(lane);
     while (lane->slot && lane->sent < lane->n && lane->sent - lane->answered < WINDOW &&
-           lane->bytes < WINDOW_BYTES) {
+           lane->bytes < WINDOW_BYTES && pg_now() < g->send_until) {
         unsigned i = lane->queue[lane->sent];
         if (!lane_send(g, lane, i)) {
             lane->sent++;
             lane_lose(g, lane);
-        } else if (i == SYNC || g->pieces[i].progress == SENT) {
+        } else if (g->pieces[i].progress == SENT) {
             lane->sent++;
         } else { /* it never will be: out of the queue */
             memmove(&lane->queue[lane->sent], &lane->queue[lane->sent + 1],
@@ -217,37 +176,18 @@ lane_answer(struct pg_group *g, struct lane *lane, const PGresult *result)
 }
 
 static void
-lane_on_disk(struct pg_group *g, struct lane *lane)
+lane_synced(struct pg_group *g, struct lane *lane)
 {
-    bool done = lane->has_answer && !lane->has_failed;
-    lane_turn(g, lane, WRITTEN, done ? ENDED : LOST);
-}
-
-static void
-lane_committed(struct pg_group *g, struct lane *lane, unsigned i)
-{
-    struct piece *piece = &g->pieces[i];
-    lane->bytes -= piece->bytes;
+    unsigned i = lane->queue[lane->answered++];
+    lane->bytes -= g->pieces[i].bytes;
     if (lane->has_failed && lane->is_transient)
         again(g, i, lane->failure);
     else if (lane->has_failed && lane->failure != KAITEN_UNKNOWN)
         end(g, i, (struct kaiten_outcome){ .status = lane->failure });
     else if (lane->has_failed || !lane->has_answer)
-        piece->progress = LOST;
+        g->pieces[i].progress = LOST;
     else if (!end_answered(g, i, lane->answer))
         again(g, i, KAITEN_RETRY);
-    else if (piece->later && g->outcomes[i].status == KAITEN_DONE)
-        piece->progress = WRITTEN;
-}
-
-static void
-lane_synced(struct pg_group *g, struct lane *lane)
-{
-    unsigned i = lane->queue[lane->answered++];
-    if (i == SYNC)
-        lane_on_disk(g, lane);
-    else
-        lane_committed(g, lane, i);
     lane->has_answer = lane->has_failed = false;
 }
 
@@ -271,11 +211,11 @@ lane_read(struct pg_group *g, struct lane *lane)
         lane_lose(g, lane);
 }
 
-/* Whether anything is under way or still to be sent. */
+/* Whether anything is under way or can still be sent. */
 static bool
-lane_is_busy(const struct lane *lane)
+lane_is_busy(const struct lane *lane, bool sending)
 {
-    return lane->slot && lane->answered < lane->n;
+    return lane->slot && (lane->answered < lane->sent || (sending && lane->sent < lane->n));
 }
 
 /* Waits for any lane; late ones are given up. */
@@ -309,11 +249,11 @@ static void
 lanes_run(struct pg_group *g)
 {
     for (;;) {
-        bool busy = false;
+        bool busy = false, sending = pg_now() < g->send_until;
         for (unsigned i = 0; i < g->nlanes; i++) {
             if (g->lanes[i].slot)
                 lane_fill(g, &g->lanes[i]);
-            busy |= lane_is_busy(&g->lanes[i]);
+            busy |= lane_is_busy(&g->lanes[i], sending);
         }
         if (!busy)
             return;
@@ -370,15 +310,6 @@ share(struct pg_group *g, bool urgent)
     }
 }
 
-/* A single commit waits for the disk by itself. */
-static void
-share_sync(struct pg_group *g)
-{
-    for (unsigned i = 0; i < g->nlanes; i++)
-        if (g->lanes[i].n > 1)
-            g->lanes[i].queue[g->lanes[i].n++] = SYNC;
-}
-
 static unsigned
 count(const struct pg_group *g, enum progress progress)
 {
@@ -403,7 +334,6 @@ run_waiting(struct pg_group *g)
         g->lane_of[i] = UINT32_MAX;
     share(g, true);
     share(g, false);
-    share_sync(g);
     g->why.silent = false;
     lanes_run(g);
     lanes_give(g);

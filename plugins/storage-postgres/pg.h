@@ -31,7 +31,7 @@ enum {
     PG_FORMAT = 1,
     PG_HOSTS_MAX = 16,      /* of one connection string */
     PG_SLOTS_MAX = 64 + 64, /* connections for writing, and for reading */
-    PG_PARAMS_MAX = 13,     /* of a statement */
+    PG_PARAMS_MAX = 12,     /* of a statement */
     PG_PAGE_MAX = 4096,     /* rows of a scan that one statement fetches */
     PG_PASSWORD_MAX = 1024  /* bytes of a password file */
 };
@@ -259,9 +259,8 @@ uint64_t pg_hash(struct kaiten_bytes);
 /* memcmp's order, a shorter key before its extensions. */
 int pg_compare(struct kaiten_bytes, struct kaiten_bytes);
 
-/* The parameters of kaiten.apply(). later: its commit need not wait for the disk. */
-void pg_put_batch(struct pg_params *, const struct kaiten_batch *, const unsigned char id[16],
-                  bool later);
+/* The parameters of kaiten.apply(). */
+void pg_put_batch(struct pg_params *, const struct kaiten_batch *, const unsigned char id[16]);
 
 /* --- apply.c -------------------------------------------------------------------------------- */
 

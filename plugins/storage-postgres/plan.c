@@ -263,8 +263,7 @@ put_fresh(struct pg_params *p, const struct ordered *o)
 }
 
 void
-pg_put_batch(struct pg_params *p, const struct kaiten_batch *batch, const unsigned char id[16],
-             bool later)
+pg_put_batch(struct pg_params *p, const struct kaiten_batch *batch, const unsigned char id[16])
 {
     struct ordered o;
     order(&o, batch);
@@ -282,5 +281,4 @@ pg_put_batch(struct pg_params *p, const struct kaiten_batch *batch, const unsign
     for (size_t i = 0; i < o.ndeletes; i++)
         pg_add_bytes(p, o.deletes[i]->key);
     pg_put_bool(p, batch->flags & KAITEN_BATCH_URGENT);
-    pg_put_bool(p, later);
 }

@@ -53,15 +53,13 @@ static const char tables[] =
  * How its statements are planned is a setting of the session, see connect.c: one of the function
  * costs as much as one of the statements.
  *
- * later: the commit does not wait for the disk, since one that comes after it does.
- *
  * Above 0: done, the revision. 0: somebody has declared the operation dead. Below: condition
  * -1 - number did not hold. */
 static const char apply[] =
     "CREATE FUNCTION kaiten.apply(op uuid, locks bigint[], lock_alone boolean[],"
     "    cond_keys bytea[], cond_wants bigint[], cond_numbers integer[], cond_alone boolean[],"
     "    fresh bytea[], set_keys bytea[], set_values bytea[], delete_keys bytea[],"
-    "    urgent boolean, later boolean) RETURNS bigint"
+    "    urgent boolean) RETURNS bigint"
     "  LANGUAGE plpgsql SET search_path = '' AS $$"
     "DECLARE"
     "  failed integer; have bigint; done bigint; n bigint;"
@@ -109,7 +107,6 @@ static const char apply[] =
     "  IF n < cardinality(set_keys) THEN"
     "    RAISE EXCEPTION 'a key that had to be absent came meanwhile' USING ERRCODE = 'KT001';"
     "  END IF;"
-    "  IF later THEN PERFORM set_config('synchronous_commit', 'off', true); END IF;"
     "  IF urgent THEN PERFORM pg_notify('kaiten', ''); END IF;"
     "  RETURN done;"
     "END $$;";

@@ -365,7 +365,7 @@ def test_a_lost_answer_is_looked_up(server, through_proxy, works, how):
 
 def apply(op, key):
     return (f"SELECT kaiten.apply('{op}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}',"
-            f" ARRAY['{key}'::bytea], ARRAY['1'::bytea], '{{}}', false, false)")
+            f" ARRAY['{key}'::bytea], ARRAY['1'::bytea], '{{}}', false)")
 
 
 def test_an_operation_that_was_looked_up_in_vain_never_happens(server):
@@ -387,6 +387,36 @@ def test_a_look_up_waits_for_an_operation_that_is_under_way(server):
     revision = server.sql(f"SELECT kaiten.resolve('{op}')", name, ROLE)
     assert revision == server.sql("SELECT revision FROM kaiten.row WHERE key = 'slow'", name)
     slow.join()
+
+
+def test_nobody_sees_what_is_not_as_durable_as_an_answer(make, works):
+    """Else another daemon could hand out, for an idempotency key, a secret that is lost in a crash.
+    A standby that does not exist keeps every commit waiting; a group of mints is under way."""
+    alone = postgres.Server(durable=True).start()
+    try:
+        name = alone.database()
+        d = make(alone.connection(name), "timeout = 3s\nconnections = 1").start()
+        slug, _ = works(d)
+        standbys(alone, "nobody")
+        crowd = [d.rpc() for _ in range(8)]
+        for i, client in enumerate(crowd):
+            client.send("token.create", dict(serviceAccountSlug=slug, name=f"t{i}", scopes=[]))
+        for client in crowd:  # one of them was a group of its own, the others are another one
+            while not select.select([client.socket], [], [], 0.05)[0]:
+                assert tokens_in(alone, name) == "1"
+            assert client.receive()[2] is not None
+        standbys(alone, "")
+        wait_for(lambda: d.http().call("token.create", serviceAccountSlug=slug, name="after",
+                                       scopes=[]).ok, "the standby not to be missed")
+        assert d.stop() == 0
+    finally:
+        alone.remove()
+
+
+def standbys(server, names):
+    server.sql(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'")
+    server.sql("SELECT pg_reload_conf()")
+    wait_for(lambda: server.sql("SHOW synchronous_standby_names") == names, "the setting")
 
 
 def test_what_cannot_be_looked_up_is_unavailable_and_gives_no_secret(server, through_proxy, works):
