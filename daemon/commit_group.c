@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "daemon/commit_group.h"
+
+#include "daemon/commit_index.h"
+#include "daemon/index.h"
+#include "daemon/journal.h"
+#include "daemon/service.h"
+#include "daemon/timeguard.h"
+
+#include <stdlib.h>
+
+void
+finished_add(struct finished *done, struct request *rq)
+{
+    if (rq->landed) {
+        rq->landed(rq);
+        return;
+    }
+    rq->next = NULL;
+    *done->last = rq;
+    done->last = &rq->next;
+}
+
+/* Whoever has read the world before it changed does so again; work of our own is done later. */
+static void
+look_again(struct commit_group *g, struct request *rq)
+{
+    if (!rq->landed) {
+        g->again(rq);
+        return;
+    }
+    fail(&rq->call, KT_CONFLICT, NULL, "the world has changed");
+    finished_add(&g->done, rq);
+}
+
+/* Made with keys that have retired since: once they are not in force any more, nothing that comes
+ * to depend on them gets into the store. */
+static bool
+is_stale(const struct commit_group *g, const struct batch *b)
+{
+    return b->keys && b->keys != store_keys(g->svc->store);
+}
+
+static void
+refuse_unprepared(struct commit_group *g)
+{
+    size_t kept = 0;
+    bool room = index_reserve(g->svc->index, g->n * BATCH_EFFECTS_MAX) == INDEX_OK;
+    for (size_t i = 0; i < g->n; i++) {
+        struct request *rq = g->requests[i];
+        if (is_stale(g, rq->batch)) {
+            look_again(g, rq);
+            continue;
+        }
+        if (room && commit_index_prepare(g->svc->index, rq->batch)) {
+            g->batches[kept] = rq->batch;
+            g->requests[kept++] = rq;
+            continue;
+        }
+        fail_memory(&rq->call);
+        finished_add(&g->done, rq);
+    }
+    g->n = kept;
+}
+
+/* Counts them; what is beyond the room of one group has to wait for another one. */
+static void
+take_endings(struct commit_group *g)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < g->n; i++) {
+        size_t n = commit_journal_count(g->batches[i]);
+        if (g->nendings + n > JOURNAL_ROOM) {
+            look_again(g, g->requests[i]);
+            continue;
+        }
+        g->nendings += n;
+        g->batches[kept] = g->batches[i];
+        g->requests[kept++] = g->requests[i];
+    }
+    g->n = kept;
+}
+
+/* An ending that could not be written down would come back with an old copy of the store. */
+static void
+refuse_unwritable(struct commit_group *g)
+{
+    size_t kept = 0;
+    g->nendings = 0;
+    if (!g->svc->journal)
+        return;
+    take_endings(g);
+    if (g->nendings == 0 || journal_reserve(g->svc->journal, g->nendings))
+        return;
+    g->nendings = 0;
+    for (size_t i = 0; i < g->n; i++) {
+        struct request *rq = g->requests[i];
+        if (commit_journal_count(g->batches[i]) == 0) {
+            g->batches[kept] = g->batches[i];
+            g->requests[kept++] = rq;
+            continue;
+        }
+        fail_cause(&rq->call, KT_UNAVAILABLE, "Storage.Full", "no room for the journal");
+        finished_add(&g->done, rq);
+    }
+    g->n = kept;
+}
+
+/* --- what became of it -------------------------------------------------------------------- */
+
+static enum kaiten_status
+status_of(const struct commit_group *g, enum kaiten_status all, size_t i)
+{
+    return all == KAITEN_DONE ? g->outcomes[i].status : all;
+}
+
+static bool
+has_unknown(const struct commit_group *g, enum kaiten_status all)
+{
+    for (size_t i = 0; i < g->n; i++)
+        if (status_of(g, all, i) == KAITEN_UNKNOWN)
+            return true;
+    return false;
+}
+
+/* After the store, before the index and the answers. What may or may not be in the store is written
+ * down too: from now on it counts as ended. */
+static void
+write_down(struct commit_group *g, enum kaiten_status all)
+{
+    const int64_t now_ms = clock_now_ms(clock_mono_ms());
+    bool room = has_unknown(g, all) && g->svc->journal &&
+                journal_reserve(g->svc->journal, JOURNAL_ROOM);
+    for (size_t i = 0; i < g->n; i++) {
+        enum kaiten_status status = status_of(g, all, i);
+        if (g->nendings != 0 && (status == KAITEN_DONE || status == KAITEN_UNKNOWN))
+            commit_journal_write(&g->journal, g->batches[i], now_ms);
+        if (status == KAITEN_UNKNOWN)
+            commit_journal_unsettled(&g->journal, g->requests[i], room, now_ms);
+    }
+    if (g->svc->journal)
+        journal_sync(g->svc->journal);
+}
+
+static void
+refuse_conflict(struct commit_group *g, struct request *rq, size_t which)
+{
+    const struct refusal *r = which < rq->batch->nconds ? &rq->batch->refusals[which] : NULL;
+    if (r && r->kind == KT_OK) {
+        look_again(g, rq);
+        return;
+    }
+    if (r)
+        fail(&rq->call, r->kind, r->code, "%s%.*s%s", r->before, KT_FMT(r->name),
+             r->after ? r->after : "");
+    else
+        fail_cause(&rq->call, KT_INTERNAL, NULL, "storage names condition %zu, which is not there",
+                   which);
+    finished_add(&g->done, rq);
+}
+
+static void
+conclude(struct commit_group *g, size_t i, enum kaiten_status status,
+         const char *why)
+{
+    struct request *rq = g->requests[i];
+    switch (status) {
+    case KAITEN_DONE:
+        commit_index_publish(g->svc, rq->batch);
+        finished_add(&g->done, rq);
+        return;
+    case KAITEN_CONFLICT:
+        refuse_conflict(g, rq, g->outcomes[i].failed);
+        return;
+    case KAITEN_UNKNOWN:
+        commit_index_publish_ends(g->svc, rq->batch);
+        fail_cause(&rq->call, KT_UNAVAILABLE, NULL, "storage cannot say what it has done: %s", why);
+        break;
+    case KAITEN_RETRY:
+        fail_cause(&rq->call, KT_UNAVAILABLE, NULL, "storage apply: %s", why);
+        break;
+    case KAITEN_FULL:
+        fail_cause(&rq->call, KT_UNAVAILABLE, "Storage.Full", "storage is full: %s", why);
+        break;
+    default:
+        fail_cause(&rq->call, KT_INTERNAL, NULL, "storage apply failed (status %d): %s",
+                   (int)status, why);
+        break;
+    }
+    finished_add(&g->done, rq);
+}
+
+void
+commit_group_run(struct commit_group *g)
+{
+    char why[512] = "";
+    g->done.last = &g->done.first;
+    g->done.first = NULL;
+    refuse_unprepared(g);
+    refuse_unwritable(g);
+    enum kaiten_status all = KAITEN_DONE;
+    struct batch *mark = g->nendings != 0 ? commit_journal_mark(&g->journal) : NULL;
+    g->batches[g->n] = mark;
+    size_t n = g->n + (mark ? 1 : 0);
+    if (n != 0)
+        all = store_apply(g->svc->store, g->batches, n, g->outcomes, why, sizeof why);
+    if (mark && all == KAITEN_DONE && g->outcomes[g->n].status == KAITEN_DONE)
+        commit_journal_marked(&g->journal);
+    write_down(g, all);
+    for (size_t i = 0; i < g->n; i++)
+        conclude(g, i, status_of(g, all, i), why);
+    if (g->done.first)
+        g->done_with(g->done.first);
+    commit_journal_shrink(&g->journal);
+}
+
+struct commit_group *
+commit_group_new(struct service *svc, void (*again)(struct request *),
+                 void (*done)(struct request *list))
+{
+    struct commit_group *g = calloc(1, sizeof *g);
+    if (!g)
+        return NULL;
+    g->svc = svc;
+    g->again = again;
+    g->done_with = done;
+    commit_journal_init(&g->journal, svc);
+    return g;
+}
+
+void
+commit_group_free(struct commit_group *g)
+{
+    if (!g)
+        return;
+    commit_journal_done(&g->journal);
+    free(g);
+}

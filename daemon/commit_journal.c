@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "daemon/commit_journal.h"
+
+#include "daemon/journal.h"
+#include "daemon/log.h"
+#include "daemon/model/account.h"
+#include "daemon/model/endings.h"
+#include "daemon/service.h"
+#include "daemon/store.h"
+#include "daemon/timeguard.h"
+#include "daemon/unsettled.h"
+
+#include <errno.h>
+
+enum { ARENA_MAX = 64 * 1024 };
+
+void
+commit_journal_init(struct commit_journal *j, struct service *svc)
+{
+    *j = (struct commit_journal){ .svc = svc };
+    kt_arena_init(&j->arena, ARENA_MAX);
+}
+
+void
+commit_journal_done(struct commit_journal *j)
+{
+    kt_arena_done(&j->arena);
+}
+
+static bool
+is_ending(const struct effect *e)
+{
+    return e->type == EFFECT_ACCOUNT_END || e->type == EFFECT_ACCOUNT_EPOCH ||
+           e->type == EFFECT_REVOKE || e->type == EFFECT_EXPIRY;
+}
+
+size_t
+commit_journal_count(const struct batch *b)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < b->neffects; i++)
+        n += is_ending(&b->effects[i]) ? 1 + b->effects[i].nformer : 0;
+    return n;
+}
+
+static struct journal_entry
+entry_of(const struct effect *e, int64_t now_ms)
+{
+    struct journal_entry entry = { .type = JOURNAL_DIGEST, .at_ms = now_ms,
+                                   .until_ms = e->until_ms };
+    if (e->type == EFFECT_ACCOUNT_END || e->type == EFFECT_ACCOUNT_EPOCH) {
+        entry.type = e->type == EFFECT_ACCOUNT_END ? JOURNAL_ACCOUNT : JOURNAL_EPOCH;
+        entry.epoch = e->epoch;
+        entry.org = e->account->org;
+        memcpy(entry.id, e->account->id.b, sizeof e->account->id.b);
+        return entry;
+    }
+    if (e->type == EFFECT_EXPIRY) {
+        entry.type = JOURNAL_CAP;
+        entry.ends_ms = e->expires_ms;
+    }
+    memcpy(entry.id, e->digest, sizeof entry.id);
+    if (e->type == EFFECT_REVOKE && e->whole) {
+        entry.type = JOURNAL_REVOKED;
+        entry.org = e->account->org;
+        entry.account = e->account->id;
+        memcpy(entry.id + JOURNAL_DIGEST_KEPT, e->token.b, sizeof e->token.b);
+    }
+    return entry;
+}
+
+void
+commit_journal_write(struct commit_journal *j, const struct batch *b, int64_t now_ms)
+{
+    for (size_t i = 0; i < b->neffects; i++) {
+        if (!is_ending(&b->effects[i]))
+            continue;
+        const struct effect *e = &b->effects[i];
+        struct journal_entry entry = entry_of(e, now_ms);
+        journal_add(j->svc->journal, &entry);
+        for (size_t k = 0; k < e->nformer; k++) {
+            memcpy(entry.id, e->former[k],
+                   entry.type == JOURNAL_REVOKED ? JOURNAL_DIGEST_KEPT : sizeof entry.id);
+            journal_add(j->svc->journal, &entry);
+        }
+    }
+}
+
+/* A secret that is not handed out, because nobody knows whether it is there: with a key it can be
+ * had by asking again, otherwise it is to be gone. Of a rotation only the secret. Work of our own
+ * makes no secrets. */
+static bool
+is_orphan(const struct request *rq, const struct effect *e)
+{
+    return e->type == EFFECT_TOKEN && !rq->idempotency_key.p && !rq->landed;
+}
+
+void
+commit_journal_unsettled(struct commit_journal *j, const struct request *rq, bool room,
+                         int64_t now_ms)
+{
+    const struct batch *b = rq->batch;
+    const size_t endings = commit_journal_count(b);
+    for (size_t i = 0; i < b->neffects; i++) {
+        const struct effect *e = &b->effects[i];
+        if (!is_ending(e) && !is_orphan(rq, e))
+            continue;
+        struct journal_entry entry = entry_of(e, now_ms);
+        if (e->type == EFFECT_TOKEN) {
+            entry.type = endings == 0 ? JOURNAL_TOKEN : JOURNAL_DIGEST;
+            entry.until_ms = e->expires_ms;
+            if (room)
+                journal_add(j->svc->journal, &entry);
+        }
+        if (j->svc->unsettled)
+            unsettled_add(j->svc->unsettled, &entry, clock_mono_ms());
+        j->unsure = true;
+    }
+}
+
+/* When the journal has grown to twice of what was left the last time. Not while the next start may
+ * need what would go. */
+void
+commit_journal_shrink(struct commit_journal *j)
+{
+    struct journal *file = j->svc->journal;
+    if (!file || j->unsure || journal_entries(file) < JOURNAL_MANY ||
+        journal_entries(file) < 2 * j->shrunk)
+        return;
+    if (!journal_compact(file, clock_sure_ms(), j->svc->journal_keep_ms))
+        log_line(LOG_LEVEL_WARNING, "journal.compact", "message=%s", strerror(errno));
+    j->shrunk = journal_entries(file);
+}
+
+/* What the journal had synced before this group goes into the store with it, when there is
+ * something new to say and the journal grows anyway. Once an ending may be missing from the store
+ * the mark stays below it, so that the next start does it again. NULL: not now. */
+struct batch *
+commit_journal_mark(struct commit_journal *j)
+{
+    if (j->unsure || journal_last(j->svc->journal) == j->marked)
+        return NULL;
+    kt_arena_reset(&j->arena);
+    struct batch *b = batch_new(&j->arena);
+    if (b)
+        endings_put_mark(b, j->svc->store, j->svc->journal);
+    j->marking = journal_last(j->svc->journal);
+    return b && !b->failed ? b : NULL;
+}
+
+void
+commit_journal_marked(struct commit_journal *j)
+{
+    j->marked = j->marking;
+}

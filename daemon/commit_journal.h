@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* What the committer tells the revocation journal: after the store, before the index and the
+ * answers. On the committer's thread, whose the journal is. */
+#ifndef COMMIT_JOURNAL_H
+#define COMMIT_JOURNAL_H
+
+#include "daemon/request.h"
+
+struct batch;
+struct service;
+
+struct commit_journal {
+    struct service *svc;
+    size_t shrunk;   /* records of the journal when it was last made smaller */
+    uint64_t marked; /* what the store knows of the journal */
+    uint64_t marking;
+    bool unsure;     /* the journal has an ending of which nobody knows whether the store has it */
+    struct kt_arena arena;
+};
+
+void commit_journal_init(struct commit_journal *, struct service *);
+void commit_journal_done(struct commit_journal *);
+
+/* How many records the endings of a batch take. */
+size_t commit_journal_count(const struct batch *);
+
+/* Adds them to the group that journal_sync() writes; their room is reserved. */
+void commit_journal_write(struct commit_journal *, const struct batch *, int64_t now_ms);
+
+/* Nobody knows whether the store has the batch: what it ends, and secrets that nobody was handed,
+ * are done again in the background until it has. room: the journal has some for the latter. */
+void commit_journal_unsettled(struct commit_journal *, const struct request *, bool room,
+                              int64_t now_ms);
+
+/* What the journal had synced before a group that ends something goes into the store with it;
+ * marked(): it has. NULL: not now. */
+struct batch *commit_journal_mark(struct commit_journal *);
+void commit_journal_marked(struct commit_journal *);
+
+/* Makes a journal smaller that has grown much. */
+void commit_journal_shrink(struct commit_journal *);
+
+#endif
