@@ -160,6 +160,18 @@ committer_run(struct committer *c, struct errand *e)
 }
 
 bool
+committer_take_index(struct committer *c, size_t n)
+{
+    return commit_group_take_index(c->group, n);
+}
+
+void
+committer_give_index(struct committer *c)
+{
+    commit_group_give_index(c->group);
+}
+
+bool
 committer_pause(struct committer *c, int64_t deadline_ms)
 {
     struct timespec until;

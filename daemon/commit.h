@@ -19,14 +19,22 @@ struct committer *committer_new(struct service *, void (*again)(struct request *
  * the store. Once the committer was stopped they are refused by way of done(). Any thread. */
 void committer_push(struct committer *, struct request *list);
 
-/* Something else to do on the committer's thread, which alone may write the index and the journal:
- * before the batches that wait, after the group that is at work. Memory is the caller's until run()
- * is called, which may free it. Any thread. */
+/* Something else to do on the committer's thread, which alone may write the journal: before the
+ * batches that wait, after the group that is at work. Memory is the caller's until run() is called,
+ * which may free it. Any thread. */
 struct errand {
     struct errand *next;
     void (*run)(struct errand *);
 };
 void committer_run(struct committer *, struct errand *);
+
+/* The index, for a moment, to whoever has something to write there: what the committer does with it
+ * has to end first, and what the store does does not, so that an ending is not kept waiting by a
+ * group of mints. n: tokens that the caller may add, beside those that the group at work was
+ * promised room for. False: it may add none. In any case the index is the caller's until
+ * committer_give_index(). Any thread but an event loop. */
+bool committer_take_index(struct committer *, size_t n);
+void committer_give_index(struct committer *);
 
 /* Has the thread rest between two groups until committer_go_on(): nothing is applied meanwhile, and
  * what is the thread's own, the journal for one, is the caller's. One caller at a time has that,

@@ -44,11 +44,25 @@ is_stale(const struct commit_group *g, const struct batch *b)
     return b->keys && b->keys != store_keys(g->svc->store);
 }
 
+bool
+commit_group_take_index(struct commit_group *g, size_t n)
+{
+    pthread_mutex_lock(&g->index);
+    return n == 0 || index_reserve(g->svc->index, g->promised + n) == INDEX_OK;
+}
+
+void
+commit_group_give_index(struct commit_group *g)
+{
+    pthread_mutex_unlock(&g->index);
+}
+
 static void
 refuse_unprepared(struct commit_group *g)
 {
     size_t kept = 0;
-    bool room = index_reserve(g->svc->index, g->n * BATCH_EFFECTS_MAX) == INDEX_OK;
+    bool room = commit_group_take_index(g, g->n * BATCH_EFFECTS_MAX);
+    g->promised = g->n * BATCH_EFFECTS_MAX;
     for (size_t i = 0; i < g->n; i++) {
         struct request *rq = g->requests[i];
         if (is_stale(g, rq->batch)) {
@@ -64,6 +78,7 @@ refuse_unprepared(struct commit_group *g)
         finished_add(&g->done, rq);
     }
     g->n = kept;
+    commit_group_give_index(g);
 }
 
 /* Counts them; what is beyond the room of one group has to wait for another one. */
@@ -210,8 +225,11 @@ commit_group_run(struct commit_group *g)
     if (mark && all == KAITEN_DONE && g->outcomes[g->n].status == KAITEN_DONE)
         commit_journal_marked(&g->journal);
     write_down(g, all);
+    (void)commit_group_take_index(g, 0);
     for (size_t i = 0; i < g->n; i++)
         conclude(g, i, status_of(g, all, i), why);
+    g->promised = 0;
+    commit_group_give_index(g);
     if (g->done.first)
         g->done_with(g->done.first);
     commit_journal_shrink(&g->journal);
@@ -228,6 +246,7 @@ commit_group_new(struct service *svc, void (*again)(struct request *),
     g->again = again;
     g->done_with = done;
     commit_journal_init(&g->journal, svc);
+    pthread_mutex_init(&g->index, NULL);
     return g;
 }
 
@@ -237,5 +256,6 @@ commit_group_free(struct commit_group *g)
     if (!g)
         return;
     commit_journal_done(&g->journal);
+    pthread_mutex_destroy(&g->index);
     free(g);
 }

@@ -9,6 +9,8 @@
 #include "daemon/request.h"
 #include "daemon/store.h"
 
+#include <pthread.h>
+
 enum { COMMIT_GROUP_MAX = 512 }; /* batches of one sync; below KAITEN_APPLY_BATCHES_MAX */
 
 /* Finished requests, in order. */
@@ -29,12 +31,18 @@ struct commit_group {
     size_t n, nendings;
     struct finished done;
     struct commit_journal journal;
+    pthread_mutex_t index; /* of whoever writes there, while nothing else is waited for */
+    size_t promised; /* tokens of the group that the store is at work on; guarded by index */
 };
 
 /* again() and done() as of committer_new(). NULL: no memory. */
 struct commit_group *commit_group_new(struct service *, void (*again)(struct request *),
                                void (*done)(struct request *list));
 void commit_group_free(struct commit_group *); /* NULL allowed */
+
+/* As of committer_take_index(). Any thread. */
+bool commit_group_take_index(struct commit_group *, size_t n);
+void commit_group_give_index(struct commit_group *);
 
 /* Applies the batches of the n requests, at least one, and sends every one of them on. */
 void commit_group_run(struct commit_group *);

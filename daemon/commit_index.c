@@ -50,7 +50,7 @@ rename_account(struct index *index, uint32_t number, const struct account_record
 }
 
 static void
-publish_token(struct index *index, const struct effect *e)
+publish_token(struct index *index, const struct effect *e, bool followed)
 {
     const struct index_token token = { .id = e->token,
                                        .account = e->number,
@@ -61,7 +61,8 @@ publish_token(struct index *index, const struct effect *e)
     /* One that was refused may have brought an older name. */
     rename_account(index, e->number, e->account);
     enum index_status status = index_add(index, e->digest, &token);
-    if (status != INDEX_OK)
+    /* Who follows the store may have seen it there before us, and perhaps its end as well. */
+    if (status != INDEX_OK && !(status == INDEX_PRESENT && followed))
         log_line(LOG_LEVEL_ERROR, "index.add", "status=%d", (int)status);
 }
 
@@ -111,7 +112,7 @@ commit_index_publish(struct service *svc, const struct batch *b)
         case EFFECT_ACCOUNT: publish_account(index, e); break;
         case EFFECT_ACCOUNT_EPOCH: publish_account_epoch(index, e); break;
         case EFFECT_ACCOUNT_END: publish_account_end(index, e); break;
-        case EFFECT_TOKEN: publish_token(index, e); break;
+        case EFFECT_TOKEN: publish_token(index, e, svc->fresh != NULL); break;
         case EFFECT_REVOKE: index_revoke(index, e->digest); break;
         case EFFECT_REMOVE: index_remove(index, e->digest); break;
         case EFFECT_QUIESCED: index_quiesced(index); break;

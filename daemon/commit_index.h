@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright the kaiten authors */
-/* What the verification index learns of a batch. On the committer's thread, which alone writes the
- * index. */
+/* What the verification index learns of a batch. By whoever has the index from
+ * committer_take_index(). */
 #ifndef COMMIT_INDEX_H
 #define COMMIT_INDEX_H
 

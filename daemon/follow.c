@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -46,6 +47,8 @@ struct follower {
     struct call call;
     struct feed feed;
     struct kt_arena commit_arena; /* for what the committer does */
+    struct errand telling_errand;
+    struct feed told; /* the committer's while it is told */
     bool history_changed;
     bool failing; /* and it was said */
     int64_t backoff_ms;
@@ -55,7 +58,7 @@ struct follower {
     bool started;
     pthread_mutex_t lock; /* guards what follows, and done of a task */
     pthread_cond_t wake;
-    bool stop, hinted;
+    bool stop, hinted, telling;
 };
 
 /* --- on the committer's thread ------------------------------------------------------------ */
@@ -84,18 +87,15 @@ commit(struct follower *f, int (*run)(struct follower *))
     return t.status;
 }
 
-static int
-apply_feed(struct follower *f)
+static void
+run_telling(struct errand *e)
 {
-    feed_apply(f->svc, &f->feed);
-    return KT_OK;
-}
-
-static int
-write_down_feed(struct follower *f)
-{
-    feed_write_down(f->svc, &f->feed);
-    return KT_OK;
+    struct follower *f = (struct follower *)((char *)e - offsetof(struct follower, telling_errand));
+    feed_write_down(f->svc, &f->told);
+    pthread_mutex_lock(&f->lock);
+    f->telling = false;
+    pthread_cond_broadcast(&f->wake);
+    pthread_mutex_unlock(&f->lock);
 }
 
 /* What the journal knows to have ended must have ended in the store before anybody believes it. */
@@ -125,16 +125,20 @@ static int
 begin_reread(struct follower *f)
 {
     int status = f->history_changed && f->svc->journal ? explain_history(f) : KT_OK;
+    (void)committer_take_index(f->svc->committer, 0);
     atomic_fetch_add(&f->svc->ends, 1);
     index_sweep_begin(f->svc->index);
+    committer_give_index(f->svc->committer);
     return status;
 }
 
 static int
 end_reread(struct follower *f)
 {
+    (void)committer_take_index(f->svc->committer, 0);
     f->swept = index_sweep(f->svc->index);
     atomic_fetch_add(&f->svc->ends, 1);
+    committer_give_index(f->svc->committer);
     return KT_OK;
 }
 
@@ -156,15 +160,40 @@ begin_feed(struct follower *f)
     f->feed.ends = atomic_load(&f->svc->ends);
 }
 
-/* The index knows already, and whoever asks it. */
+/* Not by way of the committer, which may be waiting for the store to write a group. */
+static void
+apply_feed(struct follower *f)
+{
+    bool room = committer_take_index(f->svc->committer, f->feed.n);
+    feed_apply(f->svc, &f->feed, room);
+    committer_give_index(f->svc->committer);
+}
+
+/* Whether the committer may be given more to write down: it is not still at it. When there is too
+ * much of it, or at the end, it is waited for. */
+static bool
+may_tell(struct follower *f)
+{
+    pthread_mutex_lock(&f->lock);
+    while (f->telling && (f->stop || feed_news(&f->feed) >= FEED_NEWS_MAX))
+        pthread_cond_wait(&f->wake, &f->lock);
+    bool free = !f->telling;
+    pthread_mutex_unlock(&f->lock);
+    return free;
+}
+
+/* The index knows already, and whoever asks it; the store is not asked later for that. */
 static void
 write_down(struct follower *f)
 {
-    if (!f->svc->journal || !feed_has_news(&f->feed))
+    if (!f->svc->journal || feed_news(&f->feed) == 0 || !may_tell(f))
         return;
     feed_look(&f->call, &f->feed);
-    commit(f, write_down_feed);
-    feed_clear(&f->feed);
+    feed_move_news(&f->feed, &f->told);
+    pthread_mutex_lock(&f->lock);
+    f->telling = true;
+    pthread_mutex_unlock(&f->lock);
+    committer_run(f->svc->committer, &f->telling_errand);
 }
 
 struct reading {
@@ -213,13 +242,11 @@ reread_space(struct follower *f, char space)
         begin_feed(f);
         int status = is_stopping(f) ? KT_UNAVAILABLE
                                     : store_scan(&f->call, f->svc->store, &copy, take_row, &r);
-        if (status == KT_OK && f->feed.n != 0)
-            status = commit(f, apply_feed);
-        n = f->feed.n;
-        if (status == KT_OK)
-            write_down(f);
         if (status != KT_OK)
             return status;
+        apply_feed(f);
+        n = f->feed.n;
+        write_down(f);
     } while (n == PIECE);
     return KT_OK;
 }
@@ -270,7 +297,7 @@ poll_store(struct follower *f)
     if (status == KT_CONFLICT)
         status = reread(f, &now);
     else if (status == KT_OK && n != 0)
-        status = commit(f, apply_feed);
+        apply_feed(f);
     if (status != KT_OK)
         return status;
     f->position = now;
@@ -349,6 +376,8 @@ follower_main(void *arg)
         began = clock_mono_ms();
         note_outcome(f, poll_store(f));
     } while (rest(f, began));
+    write_down(f);
+    (void)may_tell(f);
     return NULL;
 }
 
@@ -360,12 +389,14 @@ follower_new(struct service *svc, const struct follow_options *options)
     if (!f)
         return NULL;
     f->svc = svc;
+    f->telling_errand.run = run_telling;
     f->options = *options;
     f->fresh.max_ms = options->staleness_ms;
     atomic_init(&f->fresh.as_of_ms, INT64_MIN);
     kt_arena_init(&f->arena, ARENA_MAX);
     kt_arena_init(&f->commit_arena, ARENA_MAX);
     feed_init(&f->feed);
+    feed_init(&f->told);
     pthread_mutex_init(&f->lock, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -426,6 +457,7 @@ follower_free(struct follower *f)
         return;
     follower_stop(f);
     feed_done(&f->feed);
+    feed_done(&f->told);
     kt_arena_done(&f->arena);
     kt_arena_done(&f->commit_arena);
     pthread_mutex_destroy(&f->lock);

@@ -3,7 +3,7 @@
 /* The follower: one thread that keeps the index up to date with a store that others write, too.
  *
  * It asks the store every few milliseconds what has changed (a notice of the plugin makes it ask at
- * once), has the committer tell the index, and then says how old the view is at most: everything
+ * once), tells the index, and then says how old the view is at most: everything
  * that was committed before the question was sent is in the index. Whoever judges a token looks at
  * that, see token_judge_digest(). A lost notice costs one interval; a store that does not answer
  * costs the view, and never a wrong answer.

@@ -3,9 +3,10 @@
 /* Every token that can be accepted, in memory: digest -> verdict, without a lock, without a system
  * call, without the store.
  *
- * Writer: the one thread that may change the index (the committer; whoever loads it before the
- * loops start). Reader: a thread that the owner of the index takes into account when it decides
- * that a quiescent point has been passed; it holds nothing of a struct index_hit beyond that. */
+ * Writer: one thread at a time may change the index (whoever has it from committer_take_index();
+ * whoever loads it before the loops start). Reader: a thread that the owner of the index takes into
+ * account when it decides that a quiescent point has been passed; it holds nothing of a struct
+ * index_hit beyond that. */
 #ifndef INDEX_H
 #define INDEX_H
 
@@ -169,7 +170,7 @@ size_t index_sweep(struct index *);
  * INDEX_ABSENT: no such digest. */
 enum index_status index_revoke(struct index *, const unsigned char digest[INDEX_DIGEST_BYTES]);
 
-/* 0: never. A revoked token stays revoked. */
+/* It ends then, unless it ends earlier anyway; 0: nothing changes. Revoked stays revoked. */
 enum index_status index_set_expiry(struct index *, const unsigned char digest[INDEX_DIGEST_BYTES],
                                    int64_t expires_ms);
 

@@ -114,7 +114,8 @@ index_set_expiry(struct index *index, const unsigned char digest[INDEX_DIGEST_BY
     struct index_record *r = index_lookup(index, table_of(index), digest, NULL);
     if (r == NULL)
         return INDEX_ABSENT;
-    atomic_store_explicit(&r->expires_ms, expires_ms, memory_order_release);
+    if (is_earlier(expires_ms, atomic_load_explicit(&r->expires_ms, memory_order_relaxed)))
+        atomic_store_explicit(&r->expires_ms, expires_ms, memory_order_release);
     return INDEX_OK;
 }
 

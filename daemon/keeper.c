@@ -440,7 +440,9 @@ static void
 run_quiesced(struct errand *e)
 {
     struct keeper *k = (struct keeper *)((char *)e - offsetof(struct keeper, errand));
+    (void)committer_take_index(k->svc->committer, 0);
     index_quiesced(k->svc->index);
+    committer_give_index(k->svc->committer);
     on_quiet(k);
 }
 

@@ -189,7 +189,9 @@ static void
 run_fill(struct errand *e)
 {
     struct fill *fill = (struct fill *)e;
-    feed_apply(fill->svc, &fill->feed);
+    bool room = committer_take_index(fill->svc->committer, fill->feed.n);
+    feed_apply(fill->svc, &fill->feed, room);
+    committer_give_index(fill->svc->committer);
     feed_write_down(fill->svc, &fill->feed);
     fill_free(fill);
 }

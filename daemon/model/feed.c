@@ -52,7 +52,20 @@ void
 feed_clear(struct feed *f)
 {
     kt_arena_reset(&f->arena);
-    f->n = f->nnews = 0;
+    f->n = 0;
+}
+
+void
+feed_move_news(struct feed *from, struct feed *to)
+{
+    struct feed_news *v = to->news;
+    size_t room = to->news_room;
+    to->news = from->news;
+    to->news_room = from->news_room;
+    to->nnews = from->nnews;
+    from->news = v;
+    from->news_room = room;
+    from->nnews = 0;
 }
 
 void
@@ -161,6 +174,7 @@ struct applying {
     int64_t now_ms;
     size_t ends;
     bool may_add; /* nothing has ended since the rows were read */
+    bool room;    /* for all that is new */
 };
 
 /* What finds no memory, or no room in the journal later, is written down at the next start, which
@@ -272,7 +286,7 @@ apply_token(struct applying *a, const struct feed_change *c)
     a->ends += v->revoked;
     if (!index_account_find(a->index, &v->account, &token.account))
         return;
-    if (!a->may_add && !v->revoked &&
+    if ((!a->room || (!a->may_add && !v->revoked)) &&
         index_find(a->index, c->digest, a->now_ms, NULL) == INDEX_UNKNOWN)
         return;
     if (index_scopes_put(a->index, v->scopes, v->nscopes, &token.scopes) == INDEX_NO_MEMORY) {
@@ -307,9 +321,9 @@ is_account(const struct feed_change *c)
 }
 
 void
-feed_apply(struct service *svc, struct feed *f)
+feed_apply(struct service *svc, struct feed *f, bool room)
 {
-    struct applying a = { .index = svc->index, .feed = f,
+    struct applying a = { .index = svc->index, .feed = f, .room = room,
                           .may_add = atomic_load(&svc->ends) == f->ends,
                           .now_ms = clock_now_ms(clock_mono_ms()) };
     for (size_t i = 0; i < f->n; i++)
@@ -324,10 +338,10 @@ feed_apply(struct service *svc, struct feed *f)
 
 /* --- into the journal --------------------------------------------------------------------- */
 
-bool
-feed_has_news(const struct feed *f)
+size_t
+feed_news(const struct feed *f)
 {
-    return f->nnews != 0;
+    return f->nnews;
 }
 
 enum { TOGETHER = KAITEN_BATCH_WRITES_MAX };

@@ -16,7 +16,10 @@ struct feed_news;
 /* Spaces that the index is made from; the changes of these are followed. */
 #define FEED_SPACES "ahu"
 
-enum { FEED_ARENA_MAX = 512 * 1024 * 1024 }; /* bytes of the rows of one feed */
+enum {
+    FEED_ARENA_MAX = 512 * 1024 * 1024, /* bytes of the rows of one feed */
+    FEED_NEWS_MAX = 16 * 1024           /* endings that wait for the journal */
+};
 
 /* One thread at a time. */
 struct feed {
@@ -29,8 +32,11 @@ struct feed {
 };
 
 void feed_init(struct feed *);
-void feed_clear(struct feed *); /* keeps its memory */
+void feed_clear(struct feed *); /* keeps its memory, and news */
 void feed_done(struct feed *);
+
+/* The news go to another feed, which has none. */
+void feed_move_news(struct feed *from, struct feed *to);
 
 /* Takes a copy of a row, or of its absence, of one of the FEED_SPACES; call is for what is wrong
  * with it. 0 or a kind, of which the log knows nothing yet. */
@@ -42,12 +48,13 @@ int feed_add_ended(struct call *, struct feed *, const struct uuid *org,
 
 /* Tells the index all of it, accounts first. Tokens of accounts that the index does not know are
  * left out, and so is what lives and the index does not know, when something has ended since the
- * store was asked (svc->ends): it may be just that. Whoever asks for one of them asks the store. On
- * the committer's thread. */
-void feed_apply(struct service *, struct feed *);
+ * store was asked (svc->ends): it may be just that. Whoever asks for one of them asks the store.
+ * room: committer_take_index() says that all of it can be added; else nothing is. By whoever has
+ * the index from there. */
+void feed_apply(struct service *, struct feed *, bool room);
 
-/* Whether there is something for the journal. */
-bool feed_has_news(const struct feed *);
+/* How much there is for the journal. */
+size_t feed_news(const struct feed *);
 
 /* Finds out of the secrets that have died whether their tokens have, too; what cannot be found out
  * is not so. Blocks. */

@@ -302,6 +302,28 @@ def test_how_late_a_revocation_is_without_notices(pair):
     assert found[-1] <= 1000
 
 
+def test_an_ending_waits_for_no_mint(cluster):
+    """While the store is long at work on what a daemon mints, the daemon hears what others end."""
+    pair = Pair(cluster(2, daemon="max_staleness = 1h", storage="timeout = 30s"))
+    token = mint(pair.door_a, pair.account, "one")
+    settle(pair, token)
+
+    def applies():
+        return pair.store.order("count")["counts"].get("a", 0)
+
+    before = applies()
+    pair.store.set(a=10)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(pair.door_b.call, "token.create", serviceAccountSlug=pair.account,
+                           name="slow", scopes=[])
+        wait_for(lambda: applies() > before, "the store to be at work")
+        pair.store.set(a=None)
+        revoke(pair, token)
+        wait_for(lambda: verdict(pair.rpc_b, token["token"]) == "revoked", "the other to refuse it")
+        assert not slow.done()
+    pair.close()
+
+
 def test_a_store_that_does_not_say_what_changes(pair):
     """Memory decides nothing once it is too old; the store does."""
     one, two = mint(pair.door_a, pair.account, "one"), mint(pair.door_a, pair.account, "two")

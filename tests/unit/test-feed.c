@@ -97,7 +97,7 @@ apply(struct service *svc, const struct store_row rows[], size_t n)
     feed.ends = atomic_load(&svc->ends);
     for (size_t i = 0; i < n; i++)
         assert_int_equal(feed_add(&call, &feed, &rows[i]), KT_OK);
-    feed_apply(svc, &feed);
+    feed_apply(svc, &feed, true);
     feed_done(&feed);
 }
 
@@ -284,10 +284,10 @@ what_was_read_before_an_end_adds_nothing(void **state)
     for (size_t i = 0; i < rows.n; i++)
         assert_int_equal(feed_add(&call, &feed, &rows.v[i]), KT_OK);
     atomic_fetch_add(&svc.ends, 1);
-    feed_apply(&svc, &feed);
+    feed_apply(&svc, &feed, true);
     assert_int_equal(judge(&svc, KEPT), TOKEN_UNKNOWN);
     feed.ends = atomic_load(&svc.ends);
-    feed_apply(&svc, &feed);
+    feed_apply(&svc, &feed, true);
     assert_int_equal(judge(&svc, KEPT), TOKEN_LIVE);
     feed_done(&feed);
     index_free(svc.index);
