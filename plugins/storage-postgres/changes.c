@@ -10,8 +10,8 @@
  * wrote was visible then, whatever order they ended in. Numbers of rows would not do: they are
  * taken before the commit, and commits overtake each other. */
 
-/* Columns of kaiten.moment(). */
-enum { OLDEST, NEXT, MOVED, GONE_UNTIL, WATCHED, HISTORY };
+/* Columns of kaiten.moment(), and those that kaiten.news() has behind them. */
+enum { OLDEST, NEXT, MOVED, GONE_UNTIL, WATCHED, HISTORY, KEY, VALUE, REVISION };
 
 static const char moment_sql[] = "SELECT m.oldest, m.next, m.moved, m.gone_until, m.watched,"
                                  " m.history FROM kaiten.moment() AS m";
@@ -22,14 +22,11 @@ struct moment {
     size_t nwatched;
 };
 
+/* From the first row. */
 static enum kaiten_status
-moment_read(struct pg *pg, int64_t until, struct moment *m, struct pg_why *why)
+moment_take(const PGresult *result, struct moment *m, struct pg_why *why)
 {
-    PGresult *result;
-    enum kaiten_status status = pg_read(pg, moment_sql, NULL, until, &result, why);
-    if (status != KAITEN_DONE)
-        return status;
-    bool whole = PQntuples(result) == 1 && PQgetlength(result, 0, WATCHED) <= 256;
+    bool whole = PQntuples(result) >= 1 && PQgetlength(result, 0, WATCHED) <= 256;
     if (whole) {
         struct kaiten_bytes watched = pg_bytes(result, 0, WATCHED);
         *m = (struct moment){
@@ -41,12 +38,22 @@ moment_read(struct pg *pg, int64_t until, struct moment *m, struct pg_why *why)
             .nwatched = watched.n,
         };
         memcpy(m->watched, watched.p, watched.n);
-    }
-    PQclear(result);
-    if (whole)
         return KAITEN_DONE;
+    }
     pg_why(why, "kaiten.meta is not what kaitend has made");
     return KAITEN_CORRUPT;
+}
+
+static enum kaiten_status
+moment_read(struct pg *pg, int64_t until, struct moment *m, struct pg_why *why)
+{
+    PGresult *result;
+    enum kaiten_status status = pg_read(pg, moment_sql, NULL, until, &result, why);
+    if (status != KAITEN_DONE)
+        return status;
+    status = moment_take(result, m, why);
+    PQclear(result);
+    return status;
 }
 
 enum kaiten_status
@@ -159,6 +166,61 @@ feed_all(struct pg *pg, uint64_t since, struct kaiten_bytes spaces, struct kaite
     return KAITEN_DONE;
 }
 
+/* --- the question that is asked all the time ------------------------------------------------ */
+
+/* The moment, and what has changed since; *ret_rows is for the caller to clear, with the moment as
+ * its first row. */
+static enum kaiten_status
+news_read(struct pg *pg, const struct kaiten_position *since, struct kaiten_bytes spaces,
+          int64_t until, struct moment *m, PGresult **ret_rows, struct pg_why *why)
+{
+    static const char sql[] =
+        "SELECT n.oldest, n.next, n.moved, n.gone_until, n.watched, n.history, n.key, n.value,"
+        " n.revision FROM kaiten.news($1, $2, $3, $4, $5) AS n";
+    struct pg_params params = { .data = NULL };
+    PGresult *result;
+    bool told = pg->told.history == since->history && pg->told.at == since->at &&
+                pg->told_spaces == pg_hash(spaces);
+    pg_put_xid8(&params, since->at);
+    pg_put_int8(&params, told ? (int64_t)pg->told_moved : -1);
+    pg_put_int8(&params, (int64_t)since->history);
+    pg_put_bytes(&params, spaces);
+    pg_put_int8(&params, PG_NEWS_MAX);
+    enum kaiten_status status = pg_read(pg, sql, &params, until, &result, why);
+    pg_params_done(&params);
+    if (status != KAITEN_DONE)
+        return status;
+    status = moment_take(result, m, why);
+    if (status == KAITEN_DONE)
+        *ret_rows = result;
+    else
+        PQclear(result);
+    return status;
+}
+
+/* Whether there may be more of one kind than came. */
+static bool
+is_cut(const PGresult *rows)
+{
+    size_t gone = 0, all = (size_t)PQntuples(rows) - 1;
+    for (int i = 1; i < PQntuples(rows); i++)
+        gone += PQgetisnull(rows, i, VALUE) != 0;
+    return gone >= PG_NEWS_MAX || all - gone >= PG_NEWS_MAX;
+}
+
+static void
+emit_news(struct pg *pg, const PGresult *rows, struct kaiten_emit *emit)
+{
+    bool wanted = true;
+    for (int i = 1; i < PQntuples(rows) && wanted; i++) {
+        struct kaiten_bytes value = pg_bytes(rows, i, VALUE);
+        if (value.p && value.n == 0)
+            value.p = ""; /* no null */
+        wanted = pg->host.row(emit, pg_bytes(rows, i, KEY), value,
+                              (uint64_t)pg_int8(rows, i, REVISION));
+    }
+}
+
 /* Whether what was told up to since can be gone on from. */
 static bool
 is_continued(const struct moment *m, const struct kaiten_position *since, bool watched)
@@ -173,28 +235,27 @@ changes(struct pg *pg, const struct kaiten_position *since, struct kaiten_bytes 
 {
     int64_t until = pg_until(pg);
     struct moment m;
-    enum kaiten_status status = moment_read(pg, until, &m, why);
-    if (status != KAITEN_DONE)
-        return status;
-    bool watched = is_watched(&m, spaces);
-    if (!watched) {
+    PGresult *rows = NULL;
+    enum kaiten_status status = since ? news_read(pg, since, spaces, until, &m, &rows, why)
+                                      : moment_read(pg, until, &m, why);
+    bool watched = status == KAITEN_DONE && is_watched(&m, spaces);
+    if (status == KAITEN_DONE && !watched) {
         status = watch(pg, spaces, until, why);
         if (status == KAITEN_DONE)
             status = moment_read(pg, until, &m, why);
-        if (status != KAITEN_DONE)
-            return status;
     }
-    struct kaiten_position now = { m.history, m.oldest };
-    bool same = since && pg->told.history == since->history && pg->told.at == since->at &&
-                pg->told_moved == m.moved && pg->told_spaces == pg_hash(spaces);
-    if (since && !is_continued(&m, since, watched)) {
+    if (status == KAITEN_DONE && since && !is_continued(&m, since, watched)) {
         pg_why(why, "the last position was of another history of the store, or too long ago");
         status = KAITEN_CONFLICT;
-    } else if (since && !same) {
+    } else if (status == KAITEN_DONE && since && is_cut(rows)) {
         status = feed_all(pg, since->at, spaces, emit, why);
+    } else if (status == KAITEN_DONE && since) {
+        emit_news(pg, rows, emit);
     }
+    PQclear(rows);
     if (status != KAITEN_DONE && status != KAITEN_CONFLICT)
         return status;
+    struct kaiten_position now = { m.history, m.oldest };
     pg->told = now;
     pg->told_moved = m.moved;
     pg->told_spaces = pg_hash(spaces);

@@ -28,11 +28,12 @@
 #include <stdatomic.h>
 
 enum {
-    PG_FORMAT = 1,
+    PG_FORMAT = 2,
     PG_HOSTS_MAX = 16,      /* of one connection string */
     PG_SLOTS_MAX = 64 + 64, /* connections for writing, and for reading */
     PG_PARAMS_MAX = 12,     /* of a statement */
     PG_PAGE_MAX = 4096,     /* rows of a scan that one statement fetches */
+    PG_NEWS_MAX = 256,      /* rows of each kind that come with the question for changes */
     PG_PASSWORD_MAX = 1024  /* bytes of a password file */
 };
 

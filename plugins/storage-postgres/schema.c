@@ -234,4 +234,46 @@ static const char admit[] =
 
 static const char *const format_1[] = { tables, apply, resolve, moment, feed, purge, admit, NULL };
 
-const char *const *const pg_schema_steps[PG_FORMAT] = { format_1 };
+/* moment(), and behind its row, when anything has ended since the last answer (told_moved, and
+ * told_history as the daemon has it), what changes() and gone() say up to a page of each. One
+ * question for all of it: of the time until a daemon knows of a revocation most is spent waiting
+ * for a processor of the server. Everything is of one snapshot, which is the statement's. */
+static const char news[] =
+    "CREATE FUNCTION kaiten.news(since xid8, told_moved bigint, told_history bigint, spaces bytea,"
+    "    most bigint)"
+    "    RETURNS TABLE (oldest bigint, next bigint, moved bigint, gone_until bigint, watched bytea,"
+    "    history bigint, key bytea, value bytea, revision bigint)"
+    "  LANGUAGE plpgsql STABLE SET search_path = '' AS $$"
+    "DECLARE"
+    "  m record;"
+    "BEGIN"
+    "  SELECT * INTO m FROM kaiten.moment();"
+    "  RETURN QUERY SELECT m.oldest, m.next, m.moved, m.gone_until, m.watched, m.history,"
+    "    NULL::bytea, NULL::bytea, 0::bigint;"
+    "  IF m.moved = told_moved OR (m.history | 1) <> told_history"
+    "     OR since::text::bigint < m.gone_until OR since::text::bigint > m.next THEN"
+    "    RETURN;"
+    "  END IF;"
+    "  RETURN QUERY SELECT 0::bigint, 0::bigint, 0::bigint, 0::bigint, NULL::bytea, 0::bigint,"
+    "    c.key, c.value, c.revision FROM kaiten.changes(since, '', spaces, most) AS c;"
+    "  RETURN QUERY SELECT 0::bigint, 0::bigint, 0::bigint, 0::bigint, NULL::bytea, 0::bigint,"
+    "    g.key, g.value, g.revision FROM kaiten.gone(since, '', spaces, most) AS g;"
+    "END $$;";
+
+static const char admit_2[] =
+    "CREATE OR REPLACE FUNCTION kaiten.admit(role name) RETURNS void"
+    "  LANGUAGE plpgsql SET search_path = '' AS $$"
+    "BEGIN"
+    "  EXECUTE format('GRANT USAGE ON SCHEMA kaiten TO %I', role);"
+    "  EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE"
+    " ON kaiten.row, kaiten.gone, kaiten.op TO %I', role);"
+    "  EXECUTE format('GRANT SELECT, UPDATE ON kaiten.meta TO %I', role);"
+    "  EXECUTE format('GRANT USAGE ON SEQUENCE kaiten.revision TO %I', role);"
+    "  EXECUTE format('GRANT EXECUTE ON FUNCTION kaiten.apply, kaiten.resolve, kaiten.moment,"
+    " kaiten.changes, kaiten.gone, kaiten.news, kaiten.watch, kaiten.purge TO %I', role);"
+    "END $$;"
+    "REVOKE ALL ON ALL FUNCTIONS IN SCHEMA kaiten FROM PUBLIC;";
+
+static const char *const format_2[] = { news, admit_2, NULL };
+
+const char *const *const pg_schema_steps[PG_FORMAT] = { format_1, format_2 };
