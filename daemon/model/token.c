@@ -268,21 +268,52 @@ token_propose_create(struct call *call, const struct account_record *a,
     return KT_OK;
 }
 
+/* Row and secret of one instant: the token's row is looked at before and after. */
+int
+token_current_load(struct call *call, const struct token_record *t, const struct store_row *row,
+                   struct token_current *ret)
+{
+    struct store *store = call->svc->store;
+    struct verdict_record v;
+    struct store_row again;
+    struct kt_str key = token_row_digest(call->arena, t->digest);
+    int status = key.p ? store_get(call, store, &key, 1, &ret->row) : fail_memory(call);
+    if (status != KT_OK)
+        return status;
+    if (ret->row.value.p) {
+        if (!verdict_decode(call->arena, ret->row.value, &v))
+            return account_bad_record(call, 'h');
+        ret->ends_ms = v.revoked ? call->now_ms : v.expires_ms;
+        return KT_OK;
+    }
+    status = store_get(call, store, &row->key, 1, &again);
+    if (status != KT_OK)
+        return status;
+    if (!again.value.p || again.revision != row->revision)
+        return KT_NOT_FOUND;
+    return fail_cause(call, KT_INTERNAL, NULL,
+                      "the row of a token is older than the store: it names a secret that is not "
+                      "there; revokeAll of its account ends the one that is");
+}
+
 /* The secret that is being replaced: dead now, or at the end of the grace, never later than it
  * would have been. */
 static void
 retire_digest(struct call *call, struct batch *b, const struct uuid *org,
-              const struct token_record *t, int64_t grace_ms, struct token_record *next)
+              const struct token_record *t, const struct token_current *now, int64_t grace_ms,
+              struct token_record *next)
 {
-    next->has_old = grace_ms > 0;
-    next->nformer = 0;
-    if (!next->has_old) {
-        revoke_digest(call, b, org, t, t->digest, t->expires_ms);
-        return;
-    }
     int64_t end = call->now_ms + grace_ms;
     if (t->expires_ms != 0 && t->expires_ms < end)
         end = t->expires_ms;
+    if (now->ends_ms != 0 && now->ends_ms < end)
+        end = now->ends_ms;
+    next->has_old = end > call->now_ms;
+    next->nformer = 0;
+    if (!next->has_old) {
+        revoke_digest(call, b, org, t, t->digest, end);
+        return;
+    }
     memcpy(next->old_digest, t->digest, DIGEST_BYTES);
     next->old_expires_ms = end;
     put_verdict(call, b, org, t, t->digest, end, false);
@@ -302,8 +333,9 @@ retire_digest(struct call *call, struct batch *b, const struct uuid *org,
 int
 token_propose_rotate(struct call *call, const struct account_record *a,
                      const struct store_row *account_row, const struct token_record *t,
-                     const struct store_row *row, int64_t grace_ms, struct batch **ret_batch,
-                     struct token_record *ret, struct kt_secret **ret_secret)
+                     const struct store_row *row, const struct token_current *now,
+                     int64_t grace_ms, struct batch **ret_batch, struct token_record *ret,
+                     struct kt_secret **ret_secret)
 {
     struct token_record next = *t;
     struct batch *b = batch_new(call->arena);
@@ -315,10 +347,11 @@ token_propose_rotate(struct call *call, const struct account_record *a,
     b->urgent = true; /* it ends a secret */
     batch_if_at(b, account_row); /* a secret of an account that is gone would be good for nothing */
     batch_if_at(b, row);
+    batch_if_at(b, &now->row); /* what the journal ends again it ends in this row alone */
     /* Also when it has expired: nobody remembers it from here on, and a clock may be set back. */
     if (t->has_old)
         revoke_digest(call, b, &a->org, t, t->old_digest, t->old_expires_ms);
-    retire_digest(call, b, &a->org, t, grace_ms, &next);
+    retire_digest(call, b, &a->org, t, now, grace_ms, &next);
     add_digest(call, b, account, &next, token_last_used(call->svc, t));
     batch_set(b, row->key, token_row_encode(call->arena, &next));
     audit_put(call, b, "token.rotate", &a->id, &t->id);

@@ -65,11 +65,24 @@ int token_propose_create(struct call *, const struct account_record *, const str
                          const struct token_wish *, struct batch **ret_batch,
                          struct token_record *ret, struct kt_secret **ret_secret);
 
-/* A new secret for the same token; the old one ends after grace_ms, one from before is dead. */
+/* The row of the secret that the token has, and when it ends (0: never): perhaps before the token's
+ * row says so, after the journal had to end it again. Both rows are always written together, so
+ * that a token's row without one is of an older time, and KT_INTERNAL: its change would spare the
+ * secret that is in use. KT_NOT_FOUND without a refusal: it has just changed; load it again. */
+struct token_current {
+    struct store_row row;
+    int64_t ends_ms;
+};
+int token_current_load(struct call *, const struct token_record *, const struct store_row *,
+                       struct token_current *ret);
+
+/* A new secret for the same token; the old one ends after grace_ms, never later than it would have;
+ * one from before is dead. */
 int token_propose_rotate(struct call *, const struct account_record *,
                          const struct store_row *account_row, const struct token_record *,
-                         const struct store_row *, int64_t grace_ms, struct batch **ret_batch,
-                         struct token_record *ret, struct kt_secret **ret_secret);
+                         const struct store_row *, const struct token_current *, int64_t grace_ms,
+                         struct batch **ret_batch, struct token_record *ret,
+                         struct kt_secret **ret_secret);
 
 /* All of its secrets die; its name is free again, its slug is not. */
 int token_propose_revoke(struct call *, const struct account_record *,

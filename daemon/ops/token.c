@@ -214,6 +214,7 @@ struct found {
     struct account_record account;
     struct token_record token;
     struct store_row account_row, row;
+    struct token_current now; /* for a change */
 };
 
 static int
@@ -238,14 +239,24 @@ token_get(struct request *rq)
 
 /* --- rotate and revoke -------------------------------------------------------------------- */
 
+enum { LOOKS_MAX = 5 }; /* each one more only after somebody else's change */
+
 /* A token that was revoked is, for whoever wants to change it, not there. */
 static int
 find_live(struct request *rq, struct found *f)
 {
-    int status = find(rq, f);
-    if (status != KT_OK)
+    int status = KT_NOT_FOUND;
+    for (int looks = 0; looks < LOOKS_MAX && status == KT_NOT_FOUND; looks++) {
+        status = find(rq, f);
+        if (status != KT_OK)
+            return status;
+        if (f->token.revoked_ms != 0)
+            return not_found(rq);
+        status = token_current_load(&rq->call, &f->token, &f->row, &f->now);
+    }
+    if (status != KT_NOT_FOUND)
         return status;
-    return f->token.revoked_ms == 0 ? KT_OK : not_found(rq);
+    return fail_cause(&rq->call, KT_UNAVAILABLE, NULL, "others change this token all the time");
 }
 
 static int
@@ -276,8 +287,8 @@ token_rotate(struct request *rq)
         return status;
     int64_t grace = in->grace_seconds == KT_NO_INT ? 0 : in->grace_seconds * 1000;
     const int64_t used_s = token_last_used(rq->call.svc, &f.token);
-    status = token_propose_rotate(&rq->call, &f.account, &f.account_row, &f.token, &f.row, grace,
-                                  &rq->batch, &next, &rq->secret);
+    status = token_propose_rotate(&rq->call, &f.account, &f.account_row, &f.token, &f.row, &f.now,
+                                  grace, &rq->batch, &next, &rq->secret);
     if (status == KT_OK)
         status = answer_secret(rq, &next);
     /* The new secret is not yet known to be the token's. */

@@ -311,6 +311,28 @@ def test_a_token_that_was_rotated_and_then_revoked_cannot_be_rotated_again(site,
     assert site.mint(slug="other")
 
 
+@pytest.mark.parametrize("grace", [0, 1])
+def test_another_rotation_does_not_revive_what_the_first_one_ended(site, grace):
+    """The copy has the replaced secret as the token's own, and a grace would let it live on."""
+    token = site.mint(slug="twice")
+    site.save()
+    assert site.call("token.rotate", serviceAccountSlug="farm", tokenSlug="twice",
+                     gracePeriodSeconds=grace).ok
+    wait_for(lambda: site.says(token) != "valid", "the end of the grace")
+    site.put_back()
+    site.d.start()
+    ended = site.says(token)
+    assert ended == ("expired" if grace else "revoked")
+    fresh = done(site.d.rpc(), site.call("token.rotate", serviceAccountSlug="farm",
+                                         tokenSlug="twice", gracePeriodSeconds=3600))["token"]
+    for _ in range(2):
+        assert (site.says(fresh), site.says(token)) == ("valid", "revoked")
+        site.d.stop()
+        site.d.start()
+    assert site.call("token.revoke", serviceAccountSlug="farm", tokenSlug="twice").ok
+    assert (site.says(fresh), site.says(token)) == ("revoked", "revoked")
+
+
 def test_what_has_expired_is_not_given_back_to_the_journal(own_daemon):
     """The journal drops it once it has expired; the store has it as revoked for much longer."""
     d = own_daemon("storage-bdb").start()
