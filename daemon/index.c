@@ -73,6 +73,17 @@ verdict(const struct index_record *r, const struct index_account *account, int64
     return expires != 0 && expires <= now_ms ? INDEX_EXPIRED : INDEX_LIVE;
 }
 
+void
+index_each_live(const struct index *index, int64_t now_ms,
+                void (*each)(void *, const struct index_record *), void *ctx)
+{
+    for (uint32_t i = 0; i < index->next_record; i++) {
+        const struct index_record *r = record_at(index, i);
+        if (verdict(r, account_at(index, r->account), now_ms) == INDEX_LIVE)
+            each(ctx, r);
+    }
+}
+
 enum index_verdict
 index_find(const struct index *index, const unsigned char digest[INDEX_DIGEST_BYTES],
            int64_t now_ms, struct index_hit *ret)

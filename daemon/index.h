@@ -182,6 +182,10 @@ enum index_status index_set_used(struct index *, const unsigned char digest[INDE
 /* Forgets the digest (its row was purged); from then on it is unknown. */
 enum index_status index_remove(struct index *, const unsigned char digest[INDEX_DIGEST_BYTES]);
 
+/* Every token that is live at now_ms, in no order. Slow: it looks at all that there are. */
+void index_each_live(const struct index *, int64_t now_ms,
+                     void (*each)(void *ctx, const struct index_record *), void *ctx);
+
 /* Says that every reader has passed a quiescent point since the previous call. What was removed
  * before that previous call may now be used for new tokens. Never calling it costs only memory. */
 void index_quiesced(struct index *);

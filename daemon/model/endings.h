@@ -71,8 +71,8 @@ int64_t endings_of_digest(const struct endings *, const unsigned char digest[32]
 /* And of an account: the first epoch that is not dead; UINT32_MAX: it is gone. */
 uint32_t endings_of_account(const struct endings *, const struct uuid *account);
 
-/* Notes that a row, which authenticates, has something alive that the journal has dead: it was put
- * back from an older time. */
+/* Notes that a row, which authenticates, has something alive that the journal has dead, or does not
+ * know what came after it: it was put back from an older time. */
 void endings_note_risen(struct endings *);
 
 /* How many of them. */

@@ -7,6 +7,7 @@
 #include "daemon/model/account.h"
 #include "daemon/model/digest.h"
 #include "daemon/model/endings.h"
+#include "daemon/model/idmap.h"
 #include "daemon/model/record.h"
 #include "daemon/model/token_row.h"
 #include "daemon/model/verdict.h"
@@ -26,28 +27,40 @@ struct found {
     struct verdict_record verdict;
 };
 
+/* Tokens whose rows name a secret that was replaced. */
+struct stale {
+    struct stale_row {
+        unsigned char digest[DIGEST_BYTES], old_digest[DIGEST_BYTES];
+    } *rows;
+    size_t n, room;
+    struct idmap by_token;
+};
+
 /* Reading, authenticating and decoding rows is most of the work and goes on side by side; the index
  * has one writer at a time. */
 struct loading {
     struct call *call;
     struct index *index;
     struct endings *endings; /* NULL: there is no journal */
-    pthread_mutex_t *lock;   /* of the two above */
+    struct stale *stale;
+    pthread_mutex_t *lock;   /* of the three above */
     bool shared;             /* others write the store */
     struct found *found;     /* room for TOGETHER_IN_INDEX */
     size_t nfound;
-    struct dead *dead;       /* tokens that the journal has dead */
+    struct dead *dead;       /* secrets that have ended, or shall */
     size_t ndead, dead_room;
 };
 
 struct dead {
     struct uuid org, account, token;
     unsigned char digest[DIGEST_BYTES];
-    bool whole; /* whatever secrets the token's row knows */
+    int64_t said; /* of it by the journal */
+    bool revoked; /* so says its row */
 };
 
 static bool
-add_dead(struct loading *l, const unsigned char *digest, const struct verdict_record *v, bool whole)
+add_dead(struct loading *l, const unsigned char *digest, const struct verdict_record *v,
+         int64_t said)
 {
     if (l->ndead == l->dead_room) {
         size_t room = l->dead_room == 0 ? 1024 : 2 * l->dead_room;
@@ -58,7 +71,7 @@ add_dead(struct loading *l, const unsigned char *digest, const struct verdict_re
         l->dead_room = room;
     }
     struct dead *dead = &l->dead[l->ndead++];
-    *dead = (struct dead){ v->org, v->account, v->token, { 0 }, whole };
+    *dead = (struct dead){ v->org, v->account, v->token, { 0 }, said, v->revoked };
     memcpy(dead->digest, digest, sizeof dead->digest);
     return true;
 }
@@ -116,9 +129,7 @@ compare(struct loading *l, const unsigned char *digest, const struct verdict_rec
     int64_t said = endings_of_digest(l->endings, digest);
     if (!v->revoked && said < end)
         endings_note_risen(l->endings);
-    if (!v->revoked || said > ENDINGS_TOKEN)
-        return true;
-    return add_dead(l, digest, v, said == ENDINGS_REVOKED);
+    return (!v->revoked && said == ENDINGS_NOTHING) || add_dead(l, digest, v, said);
 }
 
 /* Under the lock. */
@@ -194,11 +205,63 @@ load_use(void *ctx, const struct store_row *row)
     return KT_OK;
 }
 
-/* --- tokens whose end the journal knows ---------------------------------------------------- */
+/* --- tokens of secrets that have ended ------------------------------------------------------ */
 
 enum { TOGETHER = 64 };
 
-/* Whether their own rows say so, too: an older one would let the token have a new secret. */
+static bool
+add_stale(struct stale *s, const struct token_record *t)
+{
+    if (s->n == s->room) {
+        size_t room = s->room == 0 ? 64 : 2 * s->room;
+        struct stale_row *more = reallocarray(s->rows, room, sizeof *more);
+        if (!more)
+            return false;
+        s->rows = more;
+        s->room = room;
+    }
+    int64_t *at = idmap_add(&s->by_token, t->id.b, (int64_t)s->n);
+    if (!at || *at != (int64_t)s->n)
+        return at != NULL;
+    struct stale_row *row = &s->rows[s->n++];
+    memcpy(row->digest, t->digest, sizeof row->digest);
+    memcpy(row->old_digest, t->has_old ? t->old_digest : t->digest, sizeof row->old_digest);
+    return true;
+}
+
+/* What the token's own row says. One that has the token alive was put back from an older time, and
+ * would let it have a new secret. One that names a secret that was replaced may be of such a time,
+ * too. */
+static bool
+compare_token(struct loading *l, const struct dead *dead, const struct token_record *t)
+{
+    bool added = true;
+    bool current = memcmp(t->digest, dead->digest, DIGEST_BYTES) == 0;
+    bool its = current || token_has_secret(t, dead->digest);
+    if (t->revoked_ms != 0)
+        return true;
+    pthread_mutex_lock(l->lock);
+    if (dead->said == ENDINGS_REVOKED || (dead->said == ENDINGS_TOKEN && its))
+        endings_note_risen(l->endings);
+    else if (dead->revoked ? its : current)
+        added = add_stale(l->stale, t);
+    pthread_mutex_unlock(l->lock);
+    return added;
+}
+
+/* A secret that its token's row does not know is the one that came after those. Without it the row
+ * was once put back with its whole store, and what was replaced since has ended again. */
+static void
+look_at_live(void *ctx, const struct index_record *r)
+{
+    struct loading *l = ctx;
+    const int64_t *at = idmap_find(&l->stale->by_token, r->token.b);
+    const struct stale_row *row = at ? &l->stale->rows[*at] : NULL;
+    if (row && memcmp(r->digest, row->digest, sizeof r->digest) != 0 &&
+        memcmp(r->digest, row->old_digest, sizeof r->digest) != 0)
+        endings_note_risen(l->endings);
+}
+
 static int
 look_at_dead(struct loading *l, const struct dead dead[], size_t n)
 {
@@ -217,11 +280,8 @@ look_at_dead(struct loading *l, const struct dead dead[], size_t n)
             continue;
         if (!token_decode(l->call->arena, keys[i], rows[i].value, &t))
             return account_bad_record(l->call, 't');
-        if (t.revoked_ms != 0 || (!dead[i].whole && !token_has_secret(&t, dead[i].digest)))
-            continue;
-        pthread_mutex_lock(l->lock);
-        endings_note_risen(l->endings);
-        pthread_mutex_unlock(l->lock);
+        if (!compare_token(l, &dead[i], &t))
+            return fail_memory(l->call);
     }
     return status;
 }
@@ -305,13 +365,19 @@ int
 load_index(struct call *call, struct index *index, struct endings *endings, size_t threads)
 {
     pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    struct stale stale = { .n = 0 };
     struct loading l = { .call = call, .index = index, .endings = endings, .lock = &lock,
+                         .stale = &stale,
                          .shared = store_has_outsiders(call->svc->store) };
     const struct store_range accounts = { KT_LIT("a"), KT_LIT("b"), false, 0 };
     int status = store_scan(call, call->svc->store, &accounts, load_account, &l);
     if (status != KT_OK)
         return status;
     status = load_digests(&l, threads < LOAD_THREADS_MAX ? threads : LOAD_THREADS_MAX);
+    if (status == KT_OK && stale.n != 0)
+        index_each_live(index, call->now_ms, look_at_live, &l);
+    free(stale.rows);
+    idmap_done(&stale.by_token);
     const struct store_range uses = { KT_LIT("u"), KT_LIT("v"), false, 0 };
     return status == KT_OK ? store_scan(call, call->svc->store, &uses, load_use, &l) : status;
 }

@@ -101,6 +101,113 @@ def test_a_single_row_that_is_put_back_is_noticed(site):
     assert site.says(site.mint("gone", "later")) == "valid"
 
 
+# Graces of the rotations before the row is kept, and after.
+CHAINS = [([], [0]), ([], [3600]), ([], [0, 0]), ([0], [0]), ([0], [3600]), ([3600], [0]),
+          ([3600], [3600]), ([], [1])]
+
+
+def test_a_token_from_before_its_rotation_is_noticed(site):
+    """Its row names a secret that was replaced: to revoke it would spare the one that is in use."""
+    slugs = [f"t{i}" for i in range(len(CHAINS))]
+    firsts = [site.mint(slug=slug) for slug in slugs]
+    for slug, (before, _) in zip(slugs, CHAINS):
+        for grace in before:
+            rotate(site, slug, grace)
+    site.d.stop()
+    old = site.read()
+    site.d.start()
+    for slug, (_, after) in zip(slugs, CHAINS):
+        for grace in after:
+            rotate(site, slug, grace)
+    wait_for(lambda: site.says(firsts[-1]) == "expired", "the end of the grace")
+    site.d.stop()
+    now = site.read()
+    changed = {key: value for key, value in old.items()
+               if key[:2] == T and now.get(key) != value}
+    assert len(changed) == len(CHAINS)
+    for key, value in changed.items():
+        site.write({key: value})
+        assert "rows of the store are older" in site.says_why(), key
+        site.write({key: now[key]})
+    site.d.start()
+    assert [site.says(token) for token in firsts] == [
+        "valid" if 3600 in (before[-1:] + after)[-1:] and not before else "revoked"
+        for before, after in CHAINS[:-1]] + ["expired"]
+
+
+@pytest.fixture
+def short(own_daemon):
+    s = Rows(own_daemon("storage-bdb", daemon="retention = 1s\nlast_used_interval = 1s\n").start())
+    assert s.call("account.create", name="farm", slug="farm").ok
+    return s
+
+
+def purged(site, token):
+    """Waits until the secret is gone from the store, which knows of all endings; what it has then."""
+    wait_for(lambda: site.says(token) == "unknown", "the purge", 60)
+    site.d.stop()
+    site.d.start()
+    site.d.stop()
+    return site.read()
+
+
+def test_what_was_purged_and_is_put_back_is_noticed(short):
+    site = short
+    kept, dead = site.mint(slug="kept"), site.mint(slug="dead")
+    site.d.stop()
+    old = site.read()
+    site.d.start()
+    site.revoke("dead")
+    now = purged(site, dead)
+    back = {key: value for key, value in old.items() if key[:2] in (H, T) and key not in now}
+    assert collections.Counter(key[:2] for key in back) == {H: 1, T: 1}
+    for rows in ({k: v for k, v in back.items() if k[:2] == H}, back):
+        site.write(rows)
+        assert "rows of the store are older" in site.says_why()
+        site.write({key: "" for key in back})
+    site.write(back)
+    assert site.accept("keep").returncode == 0
+    site.d.start()
+    assert (site.says(kept), site.says(dead) == "valid") == ("valid", False)
+
+
+def test_a_token_is_not_changed_that_names_a_secret_which_is_gone(short):
+    """The secret that was replaced is purged, so that nothing tells at the start; the token that is
+    put back from before then knows another secret than the one that is in use."""
+    site = short
+    first = site.mint(slug="moved")
+    site.d.stop()
+    old = site.read()
+    site.d.start()
+    fresh = site.call("token.rotate", serviceAccountSlug="farm", tokenSlug="moved").body["token"]
+    purged(site, first)
+    site.write({key: value for key, value in old.items() if key[:2] == T})
+    site.d.start()
+    assert site.says(fresh) == "valid"
+    for method in ("token.revoke", "token.rotate"):
+        assert site.call(method, serviceAccountSlug="farm", tokenSlug="moved").status == 500
+    assert "the row of a token is older than the store" in site.d.log.read_text()
+    assert site.call("token.revokeAll", serviceAccountSlug="farm").ok
+    assert site.says(fresh) == "revoked"
+
+
+def test_no_row_from_before_a_key_that_is_gone_is_believed(site):
+    """What the journal has forgotten is still told by the key of that time."""
+    token = site.mint(slug="kept")
+    site.d.stop()
+    old = site.read()
+    site.d.start()
+    key = site.call("key.list").body["items"][0]["id"]
+    assert site.call("key.rotate", kind="digest").ok
+    wait_for(lambda: site.says(token) == "valid" and site.call("key.retire", key=key).ok,
+             "the key to be of no more use", 60)
+    site.d.stop()
+    site.write({key: value for key, value in old.items() if key[:2] == H})
+    site.d.spawn()
+    assert site.d.process.wait(PATIENCE) == 75
+    assert "space 'h' does not authenticate" in site.d.log.read_text()
+
+
 def test_a_store_and_a_journal_without_each_other_are_no_first_start(site):
     token, dead = site.mint(slug="kept"), site.mint(slug="dead")
     site.d.stop()
