@@ -46,7 +46,7 @@ product() {
 # The files of the project, also where there is no git; corpora are data.
 text() {
     find . \( -name .git -o -name build-aux -o -name autom4te.cache -o -name corpus \
-        -o -name 'build-*' -o -path ./tests/log -o -path ./tests/lint -o -name .deps \
+        -o -name 'build-*' -o -path ./tests/log -o -path ./tests/sdk -o -path ./tests/lint -o -name .deps \
         -o -name .libs -o -name __pycache__ \) -prune -o -type f \
         \( -name '*.[ch137858]' -o -name '*.py' -o -name '*.sh' -o -name '*.md' -o -name '*.am' \
         -o -name '*.ac' -o -name '*.inc' -o -name '*.in' -o -name '*.conf' -o -name NEWS \
@@ -54,8 +54,8 @@ text() {
 }
 
 scripts() {
-    find . \( -name .git -o -name build-aux -o -name 'build-*' \) -prune -o -type f \
-        \( -name '*.sh' -o -name run \) -print | sort
+    find . \( -name .git -o -name build-aux -o -name 'build-*' -o -path ./tests/sdk \) -prune \
+        -o -type f \( -name '*.sh' -o -name run \) -print | sort
 }
 
 banned() { # what, extended regular expression, hint

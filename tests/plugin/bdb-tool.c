@@ -10,7 +10,7 @@
  *     mixed=N    a group: a new row, an urgent write to row N, a new row
  *     drop=N     deletes every row but each N-th
  *     count=N    there are N rows, numbered without a gap, and each is as it was written
- *     base=1     waits for a new base copy
+ *     base=1     waits for a base copy that is newer than this process
  *     backup=DIR, verify=DIR, check=1, health=1
  *     split=1    one batch of a group cannot be written; the others are, the urgent one first
  *     rows=abc   prints each row of these spaces: "row", key and value in hexadecimal digits
@@ -39,8 +39,17 @@ struct tool {
     const char *directory;
     void *store;
     unsigned long rows;
+    struct stat base; /* the manifest of the base copy that was there at first */
     struct kaiten_err err;
 };
+
+static bool
+base_stat(const struct tool *t, struct stat *ret)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/base/manifest", t->directory);
+    return stat(path, ret) == 0;
+}
 
 static struct kaiten_write
 row_write(char key[KEY], char value[VALUE], unsigned long number)
@@ -191,12 +200,11 @@ count(struct tool *t, unsigned long wanted)
 static bool
 base_wait(struct tool *t)
 {
-    char path[4096];
-    struct stat st, before = { 0 };
-    snprintf(path, sizeof path, "%s/base/manifest", t->directory);
-    stat(path, &before);
+    struct stat st;
     for (int i = 0; i < BASE_WAIT_S * 20; i++) {
-        if (stat(path, &st) == 0 && st.st_ino != before.st_ino) {
+        if (base_stat(t, &st) && (st.st_ino != t->base.st_ino ||
+                                  st.st_mtim.tv_sec != t->base.st_mtim.tv_sec ||
+                                  st.st_mtim.tv_nsec != t->base.st_mtim.tv_nsec)) {
             printf("base: done\n");
             return true;
         }
@@ -358,6 +366,7 @@ main(int argc, char **argv)
     setvbuf(stdout, NULL, _IOLBF, 0);
     fake_host_verbose(true);
     t.directory = argv[2];
+    (void)base_stat(&t, &t.base);
     struct kaiten_config *config = fake_config_new(t.s->options);
     fake_config_set(config, "path", argv[2]);
     int at = 3;

@@ -3,18 +3,24 @@
 """The reference's own Python SDK (kaitencloud, from PyPI), unmodified, against kaitend: all that it
 does with service accounts, in both of its forms, and every error that it tells apart.
 
-Skipped where the SDK is not installed; `pip install kaitencloud` brings it."""
+tests/sdk.sh fetches it."""
 
 import asyncio
 import contextlib
 import datetime
 import inspect
+import os
+import pathlib
+import sys
 
 import pytest
 
-kaitencloud = pytest.importorskip("kaitencloud", reason="kaitencloud (PyPI) is not installed")
+from conftest import BUILD, Daemon
 
-from conftest import Daemon  # noqa: E402
+SDK = pathlib.Path(os.environ.get("KAITEN_SDK", BUILD / "tests/sdk"))
+sys.path[:0] = map(str, SDK.glob("lib/python3*/site-packages"))
+kaitencloud = pytest.importorskip("kaitencloud", reason="the reference's Python SDK is missing, "
+                                  "see tests/sdk.sh")
 
 UTC = datetime.timezone.utc
 
