@@ -146,7 +146,7 @@ commit_journal_mark(struct commit_journal *j)
     kt_arena_reset(&j->arena);
     struct batch *b = batch_new(&j->arena);
     if (b)
-        endings_put_mark(b, j->svc->store, j->svc->journal);
+        endings_put_mark(b, j->svc->store, j->svc->journal, clock_now_ms(clock_mono_ms()));
     j->marking = journal_last(j->svc->journal);
     return b && !b->failed ? b : NULL;
 }

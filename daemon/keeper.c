@@ -291,6 +291,24 @@ pass_interval(const struct keeper *k)
     return ms < PASS_MIN_MS ? PASS_MIN_MS : ms;
 }
 
+/* So that the others see that we live, and rows of those that do not live any more go. */
+static void
+tidy_marks(struct keeper *k, bool others)
+{
+    struct batch *batches[TOGETHER];
+    size_t n = 0, dropped = 0;
+    if (!is_shared(k) || !k->svc->journal)
+        return;
+    begin(k);
+    if (endings_tidy_marks(&k->call, k->svc->journal, others, clock_sure_ms(), batches, TOGETHER,
+                           &n, &dropped) != KT_OK)
+        return; /* the log says why */
+    size_t missed = commit(k, batches, n);
+    if (dropped != 0 && missed == 0)
+        log_line(LOG_LEVEL_NOTICE, "journal.forgotten", "journals=%zu message=%s", dropped,
+                 "of daemons that nobody has heard of for long");
+}
+
 /* One of the daemons of a store purges it, whoever comes first when it is due. */
 static bool
 is_our_pass(struct keeper *k)
@@ -529,8 +547,10 @@ work(struct keeper *k)
     /* Before a purge too: what is noted of a token must not be written when it is gone. */
     flush_uses(k);
     if (pass) {
-        if (is_our_pass(k))
+        bool ours = is_our_pass(k);
+        if (ours)
             purge(k);
+        tidy_marks(k, ours);
         k->pass_at = clock_mono_ms() + pass_interval(k);
     }
     k->removed |= is_shared(k); /* perhaps by others */

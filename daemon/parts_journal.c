@@ -49,13 +49,14 @@ write_mark(struct call *call, const struct journal *j)
     struct endings_mark mark;
     int known = endings_read_mark(call, j, &mark);
     bool same = mark.is_there && memcmp(mark.journal, journal_id(j), sizeof mark.journal) == 0;
-    if (known != KT_OK || (same && mark.number == journal_last(j)))
+    if (known != KT_OK || (same && mark.number == journal_last(j) &&
+                           endings_mark_is_fresh(call->svc->store, &mark, call->now_ms)))
         return known;
     struct batch *b = batch_new(call->arena);
     if (!b)
         return fail_memory(call);
     b->urgent = true; /* as are the endings that it tells of */
-    endings_put_mark(b, call->svc->store, j);
+    endings_put_mark(b, call->svc->store, j, call->now_ms);
     if (b->failed)
         return fail_memory(call);
     enum kaiten_status status = store_apply(call->svc->store, &b, 1, &outcome, why, sizeof why);

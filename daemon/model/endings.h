@@ -6,7 +6,8 @@
  * The store has a row, "mjournal", with the journal's id and a number: every ending up to that
  * number is in the store. It is written with some later change, so it may lag behind what is true,
  * and never runs ahead of what the journal has synced. A store that several daemons write has such
- * a row for each of their journals, with the journal's id behind "mjournal". */
+ * a row for each of their journals, with the journal's id behind "mjournal" and when its daemon was
+ * last heard of. */
 #ifndef ENDINGS_H
 #define ENDINGS_H
 
@@ -18,6 +19,7 @@ struct endings_mark {
     bool is_there;
     unsigned char journal[JOURNAL_ID_BYTES];
     uint64_t number;
+    int64_t at_ms; /* with others, when it was written; 0: nobody knows */
 };
 
 /* The row of this journal; NULL: of none, so that a store with several has no answer. 0 or a
@@ -32,7 +34,20 @@ bool endings_mark_name(const struct store *, struct kt_str value, char room[ENDI
                        struct kt_str *ret);
 
 /* Has the batch write it. Failure is the batch's. */
-void endings_put_mark(struct batch *, const struct store *, const struct journal *);
+void endings_put_mark(struct batch *, const struct store *, const struct journal *,
+                      int64_t now_ms);
+
+/* Whether it need not be written for its time alone. */
+bool endings_mark_is_fresh(const struct store *, const struct endings_mark *, int64_t now_ms);
+
+/* Of a store with several: brings the time of this journal's mark up to date, and with others drops
+ * the marks of daemons that nobody has heard of for so long. Their journals are not known to the
+ * store any more, so that one that comes back after all is in quarantine. sure_ms: the time that
+ * has surely passed. *ret_n batches, at most max; *ret_dropped: how many of them drop one. 0 or a
+ * kind. */
+enum { ENDINGS_MARK_DAYS = 90 };
+int endings_tidy_marks(struct call *, const struct journal *, bool others, int64_t sure_ms,
+                       struct batch *ret[], size_t max, size_t *ret_n, size_t *ret_dropped);
 
 /* What is to be done. */
 enum endings_verdict {

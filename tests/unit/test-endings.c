@@ -145,7 +145,8 @@ what_the_two_know_of_each_other_is_judged(void **state)
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const char *why = NULL;
-        struct endings_mark mark = { (cases[i].how & THERE) != 0, { 0 }, cases[i].number };
+        struct endings_mark mark = { .is_there = (cases[i].how & THERE) != 0,
+                                     .number = cases[i].number };
         struct journal_seen seen = { .floor = cases[i].floor, .last = cases[i].last };
         seen.id[0] = cases[i].how & OTHER ? 1 : 0;
         enum endings_verdict verdict = endings_judge((cases[i].how & FRESH) != 0, &mark,
