@@ -17,6 +17,7 @@
  * base.c        the thread that keeps a base copy and drops the logs before it; backups
  * repair.c      a damaged store is built anew from the base copy and the logs
  * page.c        pages and logs, read past the library
+ * sum.c         the library's checksum, faster
  *
  * On disk: space-XX.db holds the rows whose key starts with byte XX, meta.db what the store must
  * remember about itself. A stored value is the row's revision, how many bytes it has and these big
@@ -313,6 +314,14 @@ void bdb_repair_note(struct bdb *, bool damaged, const char *why);
 
 /* Nothing is wrong any more. */
 void bdb_repair_forget(struct bdb *);
+
+/* sum.c: any thread. */
+
+/* What the library computes over pages and records of the log. */
+uint32_t bdb_sum(const unsigned char *, size_t n);
+
+/* Whether it is: ours is used in the place of the library's. */
+bool bdb_sum_check(void);
 
 /* page.c */
 

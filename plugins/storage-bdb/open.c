@@ -194,6 +194,10 @@ bdb_open(const struct kaiten_host *host, const struct kaiten_config *config, voi
         host->error(err, "%s: %s", path, strerror(ENAMETOOLONG));
         return KAITEN_FAILED;
     }
+    if (!bdb_sum_check()) {
+        host->error(err, "%s has another checksum than this plugin", db_version(NULL, NULL, NULL));
+        return KAITEN_FAILED;
+    }
     bdb_hooks_set(host); /* first: a sync of the directory may end the process, which says why */
     enum kaiten_status status = bdb_home_lock(host, path, &lock, err);
     if (status != KAITEN_DONE)

@@ -44,21 +44,6 @@ u32_at(const unsigned char *p)
     return n;
 }
 
-/* The library's sum takes a multiplication for each byte, which waits for the one before. Eight
- * bytes at once are the same, and wait for one: a start sums up the last log. */
-static uint32_t
-sum_more(uint32_t sum, const unsigned char *p, size_t n)
-{
-    enum { P2 = 33 * 33, P3 = P2 * 33, P4 = P3 * 33 };
-    const uint32_t p5 = P4 * 33u, p6 = p5 * 33u, p7 = p6 * 33u, p8 = p7 * 33u;
-    for (; n >= 8; p += 8, n -= 8)
-        sum = sum * p8 + (p[0] * p7 + p[1] * p6 + p[2] * p5 + p[3] * (uint32_t)P4) +
-              (p[4] * (uint32_t)P3 + p[5] * (uint32_t)P2 + p[6] * 33u + p[7]);
-    for (size_t i = 0; i < n; i++)
-        sum = sum * 33 + p[i];
-    return sum;
-}
-
 /* --- pages -------------------------------------------------------------------------------- */
 
 static bool
@@ -71,7 +56,7 @@ page_is_good(unsigned char page[BDB_PAGE], uint32_t number)
     size_t at = meta ? META_SUM : PAGE_SUM;
     uint32_t stored = u32_at(page + at);
     memset(page + at, 0, meta ? SUM_ROOM : sizeof stored);
-    return sum_more(0, page, meta ? META_BYTES : BDB_PAGE) == stored &&
+    return bdb_sum(page, meta ? META_BYTES : BDB_PAGE) == stored &&
            u32_at(page + PAGE_NUMBER) == number;
 }
 
@@ -140,7 +125,7 @@ record_at(const struct log_text *log, size_t at)
     uint32_t before = u32_at(p), length = u32_at(p + 4);
     if (length < RECORD_MIN || length > RECORD_MAX || length > log->n - at)
         return 0;
-    uint32_t sum = sum_more(0, p + RECORD_HEAD, length - RECORD_HEAD);
+    uint32_t sum = bdb_sum(p + RECORD_HEAD, length - RECORD_HEAD);
     return (sum ^ before ^ length) == u32_at(p + 8) ? length : 0;
 }
 
