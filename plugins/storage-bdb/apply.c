@@ -73,6 +73,10 @@ condition_check(struct bdb *bdb, DB_TXN *txn, const struct kaiten_cond *cond, bo
     DB *db = bdb_space(bdb, cond->key);
     unsigned char head[BDB_REVISION];
     uint64_t revision = 0;
+    if (cond->type == KAITEN_AT && bdb_known_get(bdb, cond->key, &revision)) {
+        *ret_holds = revision == cond->revision;
+        return 0;
+    }
     DBT key = bdb_key(cond->key);
     DBT data = bdb_buffer(head, sizeof head);
     data.flags |= DB_DBT_PARTIAL;
@@ -93,6 +97,8 @@ condition_check(struct bdb *bdb, DB_TXN *txn, const struct kaiten_cond *cond, bo
         return 0;
     case KAITEN_AT:
         *ret_holds = present && revision == cond->revision;
+        if (present)
+            bdb_known_put(bdb, cond->key, revision);
         return 0;
     }
     return EINVAL;
@@ -104,6 +110,7 @@ write_run(struct bdb *bdb, DB_TXN *txn, const struct kaiten_write *write, u_int3
 {
     DB *db = bdb_space(bdb, write->key);
     DBT key = bdb_key(write->key);
+    bdb_known_forget(bdb, write->key);
     if (write->type == KAITEN_DELETE) {
         int error = db ? db->del(db, txn, &key, 0) : 0;
         return error == DB_NOTFOUND ? 0 : error;
@@ -284,9 +291,14 @@ group_apply(struct bdb *bdb, const struct kaiten_batch *batches, size_t n,
 {
     enum kaiten_status status = KAITEN_RETRY;
     pthread_rwlock_wrlock(&bdb->turn);
-    for (int i = 0; i < TRIES && status == KAITEN_RETRY; i++)
+    for (int i = 0; i < TRIES && status == KAITEN_RETRY; i++) {
+        if (i > 0)
+            bdb_known_forget_all(bdb);
         status = group_try(bdb, batches, n, i > 0, outcomes, err);
+    }
     pthread_rwlock_unlock(&bdb->turn);
+    if (status != KAITEN_DONE)
+        bdb_known_forget_all(bdb);
     if (status == KAITEN_RETRY)
         bdb->host.error(err, "cannot write: lost %d deadlocks", TRIES);
     return status;

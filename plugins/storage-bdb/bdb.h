@@ -10,6 +10,7 @@
  * file.c        files of ours: copies, markers, folders
  * map.c         get and scan
  * apply.c       groups of batches in one transaction
+ * known.c       revisions that apply() has read lately
  * room.c        free space: what is kept for revocations
  * checkpoint.c  the thread that keeps recovery short
  * copy.c        a verified copy of the running store
@@ -41,6 +42,8 @@ enum {
     BDB_PATH_MAX = BDB_PATH - 64, /* of the store: leaves room for names below it */
     BDB_NAME = 32,                /* of a database or log file */
     BDB_FORMAT = 3,
+    BDB_KNOWN = 4096,      /* rows whose revision apply() keeps in mind */
+    BDB_KNOWN_KEY = 48,    /* bytes of a key at most */
     BDB_MARK = 16, /* bytes that tell one copy from another */
     BDB_EXIT = 75  /* EX_TEMPFAIL: a new process recovers what this one could not */
 };
@@ -68,6 +71,13 @@ struct bdb_why {
     char text[400];
 };
 
+/* A row that is there; n 0: none. */
+struct bdb_known {
+    size_t n;
+    uint64_t revision;
+    unsigned char key[BDB_KNOWN_KEY];
+};
+
 struct bdb {
     struct kaiten_host host;
     struct bdb_options options;
@@ -89,6 +99,7 @@ struct bdb {
     size_t unlooked;                 /* bytes of batches since */
     bool roomy;                      /* what it saw */
     unsigned char row[BDB_ROW_MAX];
+    struct bdb_known known[BDB_KNOWN];
     struct kaiten_batch part[KAITEN_APPLY_BATCHES_MAX];
     struct kaiten_outcome part_outcomes[KAITEN_APPLY_BATCHES_MAX];
 
@@ -231,6 +242,18 @@ enum kaiten_status bdb_apply(void *instance, const struct kaiten_batch *batches,
 /* Reads what apply() has to remember, or writes it into a new store. During open only. 0 or an
  * error of the library. */
 int bdb_apply_open(struct bdb *);
+
+/* known.c: apply() only. */
+
+/* Whether the row is known to be there, also as the transaction at work has it. */
+bool bdb_known_get(struct bdb *, struct kaiten_bytes key, uint64_t *ret_revision);
+
+/* The row was read; a long key is left out. */
+void bdb_known_put(struct bdb *, struct kaiten_bytes key, uint64_t revision);
+
+/* The row is written or deleted. All: what was written is taken back. */
+void bdb_known_forget(struct bdb *, struct kaiten_bytes key);
+void bdb_known_forget_all(struct bdb *);
 
 /* room.c */
 

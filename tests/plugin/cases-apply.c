@@ -129,6 +129,35 @@ cond_at(struct check *c)
     return true;
 }
 
+/* What was once found out about a revision must not outlive the row that had it. */
+static bool
+cond_at_again(struct check *c)
+{
+    struct kaiten_bytes key = check_key(c, "a"), mark = check_key(c, "mark");
+    EXPECT(check_put(c, key, check_text("1")));
+    uint64_t first = revision_of(c, key);
+    struct kaiten_batch *asks = check_batch(c), *sets = check_batch(c);
+    check_cond(asks, KAITEN_AT, key, first);
+    check_set(asks, mark, check_text("1"));
+    check_set(sets, key, check_text("2"));
+    EXPECT(check_apply_one(c, asks).status == KAITEN_DONE);
+    struct kaiten_batch group[] = { *asks, *sets, *asks, *asks };
+    struct kaiten_outcome outcomes[4];
+    EXPECT(check_apply(c, group, 4, outcomes) == KAITEN_DONE);
+    EXPECT(outcomes[0].status == KAITEN_DONE && outcomes[1].status == KAITEN_DONE);
+    EXPECT(conflict_at(outcomes[2], 0) && conflict_at(outcomes[3], 0));
+    struct kaiten_batch *now = check_batch(c), *deletes = check_batch(c);
+    check_cond(now, KAITEN_AT, key, outcomes[1].revision);
+    check_set(now, mark, check_text("2"));
+    check_delete(deletes, key);
+    EXPECT(check_apply_one(c, now).status == KAITEN_DONE);
+    EXPECT(check_apply_one(c, deletes).status == KAITEN_DONE);
+    EXPECT(conflict_at(check_apply_one(c, now), 0));
+    EXPECT(check_put(c, key, check_text("3")));
+    EXPECT(conflict_at(check_apply_one(c, now), 0));
+    return true;
+}
+
 static bool
 cond_which(struct check *c)
 {
@@ -497,6 +526,8 @@ const struct check_case cases_apply[] = {
     { "KAITEN_ABSENT: the key has no row", cond_absent, NEED_STORE },
     { "KAITEN_PRESENT: the key has a row", cond_present, NEED_STORE },
     { "KAITEN_AT: the row's revision is exactly this one", cond_at, NEED_STORE },
+    { "KAITEN_AT: the row's revision is exactly this one, asked again", cond_at_again,
+      NEED_STORE },
     { "failed: the index of the first condition that failed", cond_which, NEED_STORE },
     { "All conditions hold and all writes happen, or nothing does", apply_nothing, NEED_STORE },
     { "All conditions hold and all writes happen, or nothing does: two names", apply_claims,
