@@ -84,6 +84,12 @@ store_is_durable(const struct store *s)
     return (s->plugin.caps & KAITEN_STORAGE_DURABLE) != 0;
 }
 
+uint64_t
+store_kept(const struct store *s)
+{
+    return s->plugin.kept ? s->plugin.kept(s->instance) & s->plugin.caps : s->plugin.caps;
+}
+
 bool
 store_has_outsiders(const struct store *s)
 {

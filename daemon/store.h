@@ -27,6 +27,9 @@ void store_free(struct store *);
 /* Whether writes survive power loss. */
 bool store_is_durable(const struct store *);
 
+/* Which KAITEN_STORAGE_... of the plugin hold as things are set up now. Any thread. */
+uint64_t store_kept(const struct store *);
+
 /* Whether others may write the same store, so that what memory says has to be kept up to date by
  * store_changes(). */
 bool store_has_outsiders(const struct store *);

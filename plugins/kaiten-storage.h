@@ -163,6 +163,12 @@ struct kaiten_storage {
      * that is needed. */
     enum kaiten_status (*init)(const struct kaiten_host *, const struct kaiten_config *,
                                struct kaiten_err *);
+
+    /* Which of caps hold as things are set up now: fewer than caps when an administrator has
+     * switched something off (commits that wait for the disk), or something on the way swallows it
+     * (notices). The plugin has said so in the log, and the daemon shows it. Never blocks; any
+     * thread. NULL: all of caps. */
+    uint64_t (*kept)(void *instance);
     /* New members go here, never above. */
 };
 

@@ -212,7 +212,13 @@ static void
 print_store(struct kt_buf *out, struct store *store)
 {
     struct store_counts counts;
+    const uint64_t kept = store_kept(store);
     store_count(store, &counts);
+    gauge(out, "kaitend_store_durable", (kept & KAITEN_STORAGE_DURABLE) != 0,
+          "1: what was acknowledged survives a power cut.");
+    if (store_has_outsiders(store))
+        gauge(out, "kaitend_store_notices", (kept & KAITEN_STORAGE_NOTICES) != 0,
+              "1: the store says at once when another daemon has ended something.");
     counter(out, "kaitend_store_gets_total", (double)counts.gets, "Look-ups in the store.");
     counter(out, "kaitend_store_scans_total", (double)counts.scans, "Ranges read in the store.");
     counter(out, "kaitend_store_commits_total", (double)counts.applies,

@@ -17,7 +17,9 @@ enum {
     PURGE_MS = 60000,
     PURGE_MORE_MS = 500,  /* while there is more to do */
     PURGE_ROWS = 10000,
-    PURGE_WAIT_MS = 10000
+    PURGE_WAIT_MS = 10000,
+    NOTICE_MS = 5000,  /* how long a notice may take that is sent to see whether any come */
+    NOTICE_AGAIN_MS = 100
 };
 
 struct keeper {
@@ -25,6 +27,8 @@ struct keeper {
     int64_t connect_at; /* not before */
     int64_t backoff;
     int64_t purge_at;
+    int64_t ask_at;    /* when a notice is sent to ourselves; 0: it was, or there are none */
+    int64_t silent_at; /* when it should have come; 0: it has, or none was sent */
 };
 
 /* Somebody waits for news of the database. */
@@ -100,31 +104,67 @@ side_close(struct pg *pg)
     pg->side = NULL;
 }
 
+/* Whether notices arrive, only one that another session has sent can tell: a pooler passes on those
+ * of the session itself. */
+static void
+send_notice(struct keeper *k)
+{
+    struct pg *pg = k->pg;
+    struct pg_why why = { .text = "" };
+    PGresult *result;
+    struct pg_slot *slot = pg_take_more(pg, false);
+    k->ask_at = pg_now() + NOTICE_AGAIN_MS;
+    if (!slot)
+        return;
+    enum kaiten_status status = pg_query(slot->pq, "SELECT pg_notify('kaiten', '')", NULL,
+                                         pg_now() + CONNECT_MS, &result, &why);
+    pg_give(pg, slot, status == KAITEN_UNKNOWN);
+    if (status != KAITEN_DONE)
+        return;
+    PQclear(result);
+    k->ask_at = 0;
+    k->silent_at = pg_now() + NOTICE_MS;
+}
+
+static bool
+side_listen(struct pg *pg)
+{
+    PGresult *result = NULL;
+    struct pg_why why = { .text = "" };
+    int64_t until = pg_now() + CONNECT_MS;
+    if (pg_look(pg, pg->side, until, &why) != KAITEN_DONE)
+        return false;
+    if (pg->options.pooler)
+        return true;
+    if (pg_query(pg->side, "LISTEN kaiten", NULL, until, &result, &why) != KAITEN_DONE)
+        return false;
+    PQclear(result);
+    return true;
+}
+
 /* The keeper's own connection. What was said while there was none is lost:
  * the daemon is to look. */
 static void
 side_open(struct keeper *k)
 {
     struct pg *pg = k->pg;
-    PGresult *result = NULL;
-    struct pg_why why = { .text = "" };
     if (pg_now() < k->connect_at || !(pg->side = keeper_connect(k)))
         return;
-    if (pg->options.pooler)
-        return;
-    if (pg_query(pg->side, "LISTEN kaiten", NULL, pg_now() + CONNECT_MS, &result, &why) !=
-        KAITEN_DONE) {
+    if (!side_listen(pg)) {
         side_close(pg);
         k->connect_at = pg_now() + BACKOFF_MAX_MS;
         return;
     }
-    PQclear(result);
-    pg->host.changed(pg, (struct kaiten_bytes){ NULL, 0 }, 0);
+    k->silent_at = 0;
+    k->ask_at = pg->options.pooler ? 0 : pg_now();
+    if (!pg->options.pooler)
+        pg->host.changed(pg, (struct kaiten_bytes){ NULL, 0 }, 0);
 }
 
 static void
-hear_notices(struct pg *pg)
+hear_notices(struct keeper *k)
 {
+    struct pg *pg = k->pg;
     PGnotify *notice;
     bool heard = false;
     if (!PQconsumeInput(pg->side) || PQstatus(pg->side) != CONNECTION_OK) {
@@ -135,8 +175,11 @@ hear_notices(struct pg *pg)
         PQfreemem(notice);
         heard = true;
     }
-    if (heard)
-        pg->host.changed(pg, (struct kaiten_bytes){ NULL, 0 }, 0);
+    if (!heard)
+        return;
+    k->silent_at = 0;
+    pg_note_notices(pg, true);
+    pg->host.changed(pg, (struct kaiten_bytes){ NULL, 0 }, 0);
 }
 
 static void
@@ -155,10 +198,12 @@ tidy_up(struct keeper *k)
                 pg_int8(result, 0, 0) >= PURGE_ROWS;
     k->purge_at = pg_now() + (more ? PURGE_MORE_MS : PURGE_MS);
     PQclear(status == KAITEN_DONE ? result : NULL);
+    if (status != KAITEN_DONE && status != KAITEN_UNKNOWN)
+        pg->host.log(KAITEN_LOG_WARNING, "storage-postgres: tidying up: %s", why.text);
+    if (status != KAITEN_UNKNOWN)
+        status = pg_look(pg, pg->side, pg_now() + CONNECT_MS, &why);
     if (status == KAITEN_UNKNOWN)
         side_close(pg);
-    else if (status != KAITEN_DONE)
-        pg->host.log(KAITEN_LOG_WARNING, "storage-postgres: tidying up: %s", why.text);
 }
 
 static void
@@ -168,17 +213,26 @@ keeper_sleep(struct keeper *k)
     int64_t now = pg_now(), end = k->purge_at;
     if ((find_empty(pg) || !pg->side) && k->connect_at < end)
         end = k->connect_at;
+    if (pg->side && k->ask_at != 0 && k->ask_at < end)
+        end = k->ask_at;
+    if (pg->side && k->silent_at != 0 && k->silent_at < end)
+        end = k->silent_at;
     struct pollfd fds[2] = { { pg->wake, POLLIN, 0 } };
     nfds_t n = 1;
     if (pg->side)
         fds[n++] = (struct pollfd){ PQsocket(pg->side), POLLIN, 0 };
-    if (poll(fds, n, end > now ? (int)(end - now) : 0) <= 0)
+    if (poll(fds, n, end > now ? (int)(end - now) : 0) <= 0) {
+        if (pg->side && k->silent_at != 0 && pg_now() >= k->silent_at) {
+            k->silent_at = 0;
+            pg_note_notices(pg, false);
+        }
         return;
+    }
     uint64_t wakes;
     if (fds[0].revents && read(pg->wake, &wakes, sizeof wakes) < 0 && errno != EAGAIN)
         k->connect_at = now + BACKOFF_MAX_MS; /* never seen; must not become a busy loop */
     if (n == 2 && fds[1].revents)
-        hear_notices(pg);
+        hear_notices(k);
 }
 
 static void *
@@ -190,6 +244,8 @@ keeper_run(void *arg)
         fill_slots(&k);
         if (!pg->side && !atomic_load(&pg->stop))
             side_open(&k);
+        if (pg->side && k.ask_at != 0 && pg_now() >= k.ask_at)
+            send_notice(&k);
         if (pg->side && pg_now() >= k.purge_at)
             tidy_up(&k);
         if (!atomic_load(&pg->stop))

@@ -123,37 +123,6 @@ isolation_check(PGconn *pq, int64_t until, struct pg_why *why)
     return KAITEN_FAILED;
 }
 
-/* Settings under which a commit that was acknowledged may be lost. */
-static enum kaiten_status
-warn(struct pg *pg, PGconn *pq, int64_t until, struct pg_why *why)
-{
-    static const struct {
-        int column;
-        const char *text;
-    } warnings[] = {
-        { 0, "synchronous_commit is off: a crash of the server loses what was acknowledged last" },
-        { 1, "fsync is off: a crash of the server may lose everything" },
-        { 2, "full_page_writes is off: a crash of the server may damage the store" },
-        { 3, "a standby streams, but none is synchronous (synchronous_standby_names): when it "
-             "takes over, what was acknowledged last is lost, revocations among it" },
-    };
-    PGresult *result;
-    enum kaiten_status status =
-        pg_query(pq,
-                 "SELECT current_setting('synchronous_commit') = 'off',"
-                 " current_setting('fsync') = 'off', current_setting('full_page_writes') = 'off',"
-                 " current_setting('synchronous_standby_names') = ''"
-                 "   AND EXISTS (SELECT FROM pg_stat_replication)",
-                 NULL, until, &result, why);
-    if (status != KAITEN_DONE)
-        return status;
-    for (size_t i = 0; i < sizeof warnings / sizeof *warnings; i++)
-        if (PQntuples(result) == 1 && pg_bool(result, 0, warnings[i].column))
-            pg->host.log(KAITEN_LOG_WARNING, "storage-postgres: %s", warnings[i].text);
-    PQclear(result);
-    return KAITEN_DONE;
-}
-
 /* --- life ----------------------------------------------------------------------------------- */
 
 static void
@@ -185,6 +154,7 @@ pg_new(const struct kaiten_host *host)
     pthread_condattr_destroy(&attr);
     pthread_mutex_init(&pg->mutex, NULL);
     pg->wake = -1;
+    atomic_init(&pg->kept, KAITEN_STORAGE_OUTSIDE_WRITERS);
     return pg;
 }
 
@@ -211,7 +181,7 @@ open_store(struct pg *pg, struct pg_why *why)
     if (status == KAITEN_DONE)
         status = format_check(pq, until, why);
     if (status == KAITEN_DONE)
-        status = warn(pg, pq, until, why);
+        status = pg_look(pg, pq, until, why);
     if (status != KAITEN_DONE) {
         PQfinish(pq);
         return status == KAITEN_UNKNOWN ? KAITEN_RETRY : status;
@@ -264,4 +234,5 @@ KAITEN_STORAGE_SYMBOL(postgres) = {
     .health = pg_health,
     .changes = pg_changes,
     .init = pg_init,
+    .kept = pg_kept,
 };

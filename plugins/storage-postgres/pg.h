@@ -6,6 +6,7 @@
  * schema.c   what stands in the database
  * init.c     making it
  * connect.c  one connection: where to, as whom, within what time
+ * server.c   what the server was told to do without
  * query.c    one statement on one connection, and what the server says about it
  * param.c    parameters of a statement
  * pool.c     the connections, and who has which
@@ -95,6 +96,8 @@ struct pg {
     int wake; /* eventfd */
     atomic_bool stop;
     PGconn *side; /* the keeper's own: notices and tidying up */
+    _Atomic uint64_t kept; /* KAITEN_STORAGE_..., as of the last look at the server */
+    unsigned lacking;      /* server.c's: what was warned of */
 
     /* changes() alone: its last answer, the number of transactions that had ended, and the hash of
      * what it was asked for. With the same numbers there is nothing new. */
@@ -136,6 +139,17 @@ PGconn *pg_connect(struct pg_target *, int64_t until, struct pg_why *);
 /* The user that a connection string logs in as, for the caller to free; NULL: no memory, or no
  * valid string. */
 char *pg_user_of(const char *connection);
+
+/* --- server.c ------------------------------------------------------------------------------- */
+
+/* Asks under which settings the server commits; says what has changed since the last look, if it is
+ * nothing good as a warning. Whoever opens the store, then the keeper. */
+enum kaiten_status pg_look(struct pg *, PGconn *, int64_t until, struct pg_why *);
+
+/* Whether a notice that was sent has come. Says so when that has changed. */
+void pg_note_notices(struct pg *, bool heard);
+
+uint64_t pg_kept(void *);
 
 /* --- query.c -------------------------------------------------------------------------------- */
 

@@ -163,6 +163,13 @@ life_revision(struct check *c)
     return true;
 }
 
+static bool
+life_kept(struct check *c)
+{
+    EXPECT(!c->storage.kept || (c->storage.kept(c->store) & ~c->storage.caps) == 0);
+    return true;
+}
+
 const struct check_case cases_life[] = {
     { "open: opens or creates the store", life_open, NEED_STORE },
     { "close: ends the instance, its threads and its files", life_close, NEED_DIRECTORY },
@@ -175,5 +182,6 @@ const struct check_case cases_life[] = {
     { "health: DONE: reads and writes would work now", life_health, NEED_STORE | NEED_HEALTH },
     { "revision: a number that moves whenever anybody writes", life_revision,
       NEED_STORE | NEED_REVISION },
+    { "kept: caps, or fewer", life_kept, NEED_STORE },
     { NULL, NULL, 0 },
 };

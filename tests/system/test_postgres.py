@@ -19,6 +19,7 @@ import uuid
 import postgres
 import pytest
 from conftest import BUILD, KAITEND, PATIENCE, PLUGIN_DIR, done, wait_for
+from metrics import scrape
 from postgres import OWNER, ROLE
 
 pytestmark = [
@@ -150,7 +151,42 @@ def test_commits_that_may_be_lost_are_warned_of(server, make, setting, text):
     d = make(server.connection(name)).start()
     assert text in d.log.read_text()
     assert "fsync is off" in d.log.read_text()  # of this server
+    assert kept(d, "durable") == 0
     assert d.stop() == 0
+
+
+def kept(d, what):
+    door = d.http("")
+    value = scrape(door).get(f"kaitend_store_{what}")
+    door.close()
+    return value
+
+
+def test_what_the_server_keeps_is_told_as_it_is(make, works):
+    """It is asked at the start, and again with each new session and each minute."""
+    alone = postgres.Server(durable=True).start()
+    try:
+        name = alone.database()
+        d = make(alone.connection(name)).start()
+        assert kept(d, "durable") == 1
+        wait_for(lambda: kept(d, "notices") == 1, "a notice to arrive")
+        assert "WARNING" not in d.log.read_text().upper()
+
+        def set_to(value):
+            alone.sql(f"ALTER DATABASE {name} SET synchronous_commit = {value}")
+            alone.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = "
+                      f"'{name}' AND application_name = 'kaitend'")
+
+        set_to("off")
+        wait_for(lambda: kept(d, "durable") == 0, "the setting to be seen")
+        assert "synchronous_commit is off: a crash of the server loses" in d.log.read_text()
+        set_to("on")
+        wait_for(lambda: kept(d, "durable") == 1, "the setting to be seen")
+        assert "synchronous_commit is on" in d.log.read_text()
+        works(d)
+        assert d.stop() == 0
+    finally:
+        alone.remove()
 
 
 # --- passwords ------------------------------------------------------------------------------------
@@ -227,6 +263,8 @@ def test_through_a_pooler_nothing_is_set(server, make, works):
     name = server.database()
     d = make(server.connection(name), "timeout = 20s\npooler = yes").start()
     works(d)
+    assert kept(d, "notices") == 0
+    assert "notices do not arrive" not in d.log.read_text()  # nobody has said that they would
     assert server.sql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%LISTEN%'"
                       f" AND datname = '{name}'") == "0"
     assert d.stop() == 0
@@ -286,6 +324,10 @@ class Proxy:
             self.open.append(client)
             threading.Thread(target=self.serve, args=(client,), daemon=True).start()
 
+    def passed_on(self, data):
+        """What the server says, as the client gets it."""
+        return data
+
     def serve(self, client):
         upstream = socket.socket(socket.AF_UNIX)
         with contextlib.suppress(OSError), client, upstream:
@@ -297,7 +339,7 @@ class Proxy:
                     if not data:
                         return
                     if side is upstream:
-                        client.sendall(data)
+                        client.sendall(self.passed_on(data))
                     elif self.armed and b"kaiten.apply(" in data:
                         self.spoil(self.armed, client, upstream, data)
                         return
@@ -350,6 +392,29 @@ def through_proxy(server, make):
     yield start
     for proxy in made:
         proxy.close()
+
+
+class Swallower(Proxy):
+    """As a pooler in transaction mode does: whom a notice is for it does not know."""
+
+    def passed_on(self, data):
+        kept_back = data.find(b"kaiten\0\0")  # the channel and an empty text end the message
+        return data if kept_back < 0 or data[kept_back - 9:kept_back - 8] != b"A" else \
+            data[:kept_back - 9] + data[kept_back + 8:]
+
+
+def test_notices_that_somebody_swallows_are_missed(server, make, works):
+    proxy = Swallower(server)
+    d = make(f"host={proxy.dir} dbname={server.database()} user={ROLE}").start()
+    other = make(server.connection(server.database())).start()
+    works(d)
+    wait_for(lambda: kept(other, "notices") == 1, "a notice to arrive")
+    wait_for(lambda: "notices do not arrive" in d.log.read_text(), "the warning", 30)
+    assert kept(d, "notices") == 0
+    assert "notices do not arrive" not in other.log.read_text()
+    for daemon in (d, other):
+        assert daemon.stop() == 0
+    proxy.close()
 
 
 def tokens_in(server, name):
