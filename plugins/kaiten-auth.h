@@ -44,6 +44,16 @@ struct kaiten_caller {
     const char *remote;     /* numeric address of the HTTP client, for the log */
 };
 
+#define KAITEN_RATE_NONE UINT32_MAX
+
+/* How often a caller may ask. kaiten-rate.h reads it from text. */
+struct kaiten_rate {
+    uint32_t requests;  /* in each period; 0: as the daemon's configuration says for all callers;
+                           KAITEN_RATE_NONE: without a limit, whatever that says */
+    uint32_t period_ms; /* 1 to 86400000 */
+    uint32_t burst;     /* at once, after a silence; 0: as many as in a period */
+};
+
 /* Who the caller is. Strings are UTF-8, NUL-terminated, and copied by host->principal(). */
 struct kaiten_principal {
     uint32_t size;
@@ -57,6 +67,8 @@ struct kaiten_principal {
     int64_t max_lifetime_ms;  /* the longest token that it may mint; 0: as configured */
     int verify;               /* enum kaiten_verify: whose tokens it may verify on the socket */
     const char *proof;        /* how it was proved: "peer", "jwt", "token"; for the log */
+    struct kaiten_rate rate;  /* an older daemon does not read it, and limits nobody */
+    /* New members go here, never above. */
 };
 
 enum kaiten_verify {
