@@ -8,6 +8,7 @@
 #include "client/proto/utf8.h"
 #include "client/proto/wipe.h"
 
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -113,6 +114,7 @@ client_begin(struct kaiten *k)
     k->error = 0;
     k->code[0] = '\0';
     k->detail[0] = '\0';
+    k->retry_after = 0;
     kt_buf_reset(&k->problem);
     kt_arena_reset(&k->arena);
 }
@@ -125,6 +127,7 @@ client_fail(struct kaiten *k, int number, const char *fmt, ...)
     vsnprintf(k->detail, sizeof k->detail, fmt, ap);
     va_end(ap);
     snprintf(k->code, sizeof k->code, "%s", local[number].code);
+    k->retry_after = 0;
     kt_buf_reset(&k->problem);
     return k->error = number;
 }
@@ -145,6 +148,14 @@ member_str(const struct kt_value *map, const char *name)
 {
     const struct kt_value *v = kt_value_get(map, name);
     return v && v->type == KT_V_STR ? v->s : (struct kt_str){ NULL, 0 };
+}
+
+/* What is no number of seconds counts as not said. */
+static unsigned
+member_seconds(const struct kt_value *map, const char *name)
+{
+    const struct kt_value *v = kt_value_get(map, name);
+    return v && v->type == KT_V_INT && v->i > 0 && v->i <= INT_MAX ? (unsigned)v->i : 0;
 }
 
 /* A status that this library does not know counts as the plainest of its class. */
@@ -194,6 +205,7 @@ client_refused(struct kaiten *k, const struct kt_value *error)
     copy_text(k->code, sizeof k->code, member_str(error, "code"));
     struct kt_str detail = member_str(error, "detail");
     copy_text(k->detail, sizeof k->detail, detail.p ? detail : member_str(error, "title"));
+    k->retry_after = member_seconds(error, "retryAfter");
     kt_buf_reset(&k->problem);
     kt_json_put_value(&k->problem, error);
     kt_buf_putc(&k->problem, '\0');
@@ -216,6 +228,12 @@ const char *
 kaiten_error_problem(const struct kaiten *k)
 {
     return k->problem.n && !k->problem.failed ? k->problem.p : NULL;
+}
+
+unsigned
+kaiten_error_retry_after(const struct kaiten *k)
+{
+    return k->retry_after;
 }
 
 const char *

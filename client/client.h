@@ -51,6 +51,7 @@ struct kaiten {
     int error;
     char code[CLIENT_CODE_MAX], detail[CLIENT_DETAIL_MAX];
     struct kt_buf problem;
+    unsigned retry_after; /* seconds; 0: not said */
 
     struct client_slot slots[KAITEN_IN_FLIGHT_MAX];
     size_t in_flight; /* slots that are not free */

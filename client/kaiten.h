@@ -96,6 +96,10 @@ const char *kaiten_error_detail(const struct kaiten *);
  * "errors" and "errorId" when it gave them. NULL when the failure was not the server's. */
 const char *kaiten_error_problem(const struct kaiten *);
 
+/* Of the last failed call: in how many seconds the server will not refuse the same for being one
+ * too many (KAITEN_ETOOMANYREQUESTS). 0: it has not said so. */
+unsigned kaiten_error_retry_after(const struct kaiten *);
+
 /* The name of a number, such as "not found"; never NULL, lives forever. Any thread. */
 const char *kaiten_strerror(int error);
 

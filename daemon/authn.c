@@ -6,6 +6,7 @@
 
 #include "daemon/authn_cache.h"
 #include "daemon/index.h"
+#include "daemon/limits.h"
 #include "daemon/log.h"
 #include "daemon/model/ask.h"
 #include "daemon/model/token.h"
@@ -160,11 +161,24 @@ authn_peer(struct peer *peer)
 static int
 refuse(struct request *rq, const struct kaiten_sink *sink, const struct kaiten_err *err)
 {
+    int too_many = limits_failed(rq);
+    if (too_many != KT_OK)
+        return too_many;
     log_line(LOG_LEVEL_INFO, "caller.refused", "request=%s peer=%s reason=%s", request_id(rq),
              rq->peer->remote, err->text);
     if (sink->code)
         return fail(&rq->call, KT_UNAUTHORIZED, sink->code, "%s", sink->detail);
     return fail(&rq->call, KT_UNAUTHORIZED, "Auth.InvalidToken", "Invalid token");
+}
+
+/* Nothing that any of our plugins knows. */
+static int
+refuse_foreign(struct request *rq)
+{
+    int too_many = limits_failed(rq);
+    if (too_many != KT_OK)
+        return too_many;
+    return fail(&rq->call, KT_UNAUTHORIZED, "Auth.InvalidToken", "Failed to parse JWT");
 }
 
 static int
@@ -187,8 +201,7 @@ conclude(struct request *rq, int verdict, const struct kaiten_sink *sink,
     switch (verdict) {
     case KAITEN_KNOWN: return KT_OK;
     case KAITEN_REFUSED: return refuse(rq, sink, err);
-    case KAITEN_NOT_MINE:
-        return fail(&rq->call, KT_UNAUTHORIZED, "Auth.InvalidToken", "Failed to parse JWT");
+    case KAITEN_NOT_MINE: return refuse_foreign(rq);
     default:
         /* 503, not 401: a broken directory must not look like a wrong password. */
         return fail_cause(&rq->call, KT_UNAVAILABLE, NULL, "authentication is broken: %s",
@@ -227,6 +240,10 @@ authn_identify(struct request *rq, bool may_block)
     rq->call.who = authn_cache_get(chain->cache, &key, rq->call.now_ms);
     if (rq->call.who)
         return KT_OK;
+    /* A good token of ours is good also where others are wrong all the time. */
+    int too_many = token_text_check(rq->credential) ? KT_OK : limits_stranger(rq);
+    if (too_many != KT_OK)
+        return too_many;
     struct kaiten_caller caller = rq->peer->caller;
     caller.credential = (struct kaiten_bytes){ rq->credential.p, rq->credential.n };
     struct kaiten_sink sink = { .svc = chain->svc, .on_loop = !may_block,
@@ -252,7 +269,7 @@ authn_identify(struct request *rq, bool may_block)
 /* --- our own tokens as callers ------------------------------------------------------------ */
 
 static struct principal *
-token_principal(const struct index_hit *hit)
+token_principal(const struct service *svc, const struct index_hit *hit)
 {
     const struct kt_strlist *list = &hit->scopes->list;
     const char *scopes[PRINCIPAL_SCOPES_MAX];
@@ -282,6 +299,7 @@ token_principal(const struct index_hit *hit)
         /* createdBy names the account by its row, not as a user of that name. */
         who->id = hit->account->id;
         who->org = hit->account->org;
+        limits_adopt(svc->limits, who);
     }
     return who;
 }
@@ -305,7 +323,7 @@ judge_on_worker(struct kaiten_sink *sink, const struct token_digest *digest,
     pthread_rwlock_rdlock(sink->svc->index_guard);
     enum token_judgement said = judge(sink, digest, &hit, clock_now_ms(clock_mono_ms()));
     if (said == TOKEN_LIVE)
-        *ret_who = token_principal(&hit);
+        *ret_who = token_principal(sink->svc, &hit);
     pthread_rwlock_unlock(sink->svc->index_guard);
     if (said != TOKEN_ASK)
         return said;
@@ -314,7 +332,7 @@ judge_on_worker(struct kaiten_sink *sink, const struct token_digest *digest,
     if (sink->broken || said != TOKEN_LIVE)
         return TOKEN_UNKNOWN;
     token_note_asked(sink->call, digest);
-    *ret_who = token_principal(&hit);
+    *ret_who = token_principal(sink->svc, &hit);
     return said;
 }
 
@@ -334,5 +352,5 @@ authn_token_caller(struct kaiten_sink *sink, struct kt_secret_view secret)
     enum token_judgement said = judge(sink, &digest, &hit, clock_now_ms(clock_mono_ms()));
     sink->asks = said == TOKEN_ASK;
     errno = EINVAL;
-    return said == TOKEN_LIVE ? token_principal(&hit) : NULL;
+    return said == TOKEN_LIVE ? token_principal(sink->svc, &hit) : NULL;
 }

@@ -6,8 +6,10 @@
 #include "client/proto/check.h"
 #include "daemon/authn.h"
 #include "daemon/call.h"
+#include "daemon/limits.h"
 #include "daemon/log.h"
 #include "daemon/plugin.h"
+#include "daemon/service.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -96,6 +98,8 @@ host_principal(struct kaiten_sink *sink, const struct kaiten_principal *p)
     sink->who = principal_unref(sink->who);
     sink->who = principal_new(p);
     sink->no_memory = !sink->who && errno == ENOMEM;
+    if (sink->who)
+        limits_adopt(sink->svc->limits, sink->who);
     return sink->who != NULL;
 }
 

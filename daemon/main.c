@@ -7,6 +7,7 @@
 #include "daemon/follow.h"
 #include "daemon/idempotency.h"
 #include "daemon/keeper.h"
+#include "daemon/limits.h"
 #include "daemon/log.h"
 #include "daemon/loop.h"
 #include "daemon/metrics.h"
@@ -60,12 +61,13 @@ start_threads(struct parts *p)
     p->svc.rekeys = rekeys_new();
     p->svc.rotation = rotation_new(p->settings->digest_key_file);
     p->svc.metrics = metrics_new(p->settings->loops);
+    p->svc.limits = limits_new(&p->settings->limits);
     p->svc.committer = committer_new(&p->svc, pipeline_again, pipeline_done);
     p->svc.workers = workers_new(p->settings->workers, p->settings->queue_max, pipeline_resume);
     p->loops = loops_new(p->settings->loops);
     if (!p->svc.inflight || !p->svc.unsettled || !p->svc.accounts || !p->svc.used ||
-        !p->svc.metrics || !p->svc.rekeys || !p->svc.rotation || !p->svc.committer ||
-        !p->svc.workers || !p->loops)
+        !p->svc.metrics || !p->svc.limits || !p->svc.rekeys || !p->svc.rotation ||
+        !p->svc.committer || !p->svc.workers || !p->loops)
         return parts_fail_errno(EX_OSERR, "starting threads");
     errno = loops_start(p->loops);
     if (errno != 0)
@@ -135,6 +137,7 @@ stop_threads(struct parts *p)
     account_cache_free(p->svc.accounts);
     used_free(p->svc.used);
     metrics_free(p->svc.metrics);
+    limits_free(p->svc.limits);
     rekeys_free(p->svc.rekeys);
     rotation_free(p->svc.rotation);
 }

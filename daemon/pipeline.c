@@ -8,6 +8,7 @@
 #include "daemon/authz.h"
 #include "daemon/commit.h"
 #include "daemon/idempotency.h"
+#include "daemon/limits.h"
 #include "daemon/log.h"
 #include "daemon/loop.h"
 #include "daemon/ops.h"
@@ -166,7 +167,9 @@ authenticate(struct request *rq, const struct place *at)
     int status = open_door ? KT_OK : identify(rq, at);
     if (status != KT_OK)
         return status;
-    return rq->op ? KT_OK : refuse_route(rq);
+    if (!rq->op)
+        return refuse_route(rq);
+    return rq->call.who ? limits_check(rq) : KT_OK;
 }
 
 /* Whether the operation may be tried on the loop: what comes with it is short, and there is no
@@ -231,9 +234,11 @@ run_operation(struct request *rq, const struct place *at)
     if (rq->spec->out)
         kt_shape_clear(rq->spec->out, &rq->out);
     rq->call.on_loop = at->on_loop;
-    if (rq->idempotency_key.p && (rq->op->flags & OP_MAKES))
-        return run_once(rq);
-    return rq->op->run(rq);
+    bool once = rq->idempotency_key.p && (rq->op->flags & OP_MAKES);
+    int status = once ? run_once(rq) : rq->op->run(rq);
+    if (status == KT_NOT_FOUND)
+        limits_missed(rq);
+    return status;
 }
 
 static int
@@ -265,7 +270,9 @@ pipeline_tell(struct request *rq)
     if (!rq->outcome)
         return;
     enum log_level level = LOG_LEVEL_DEBUG;
-    if (rq->call.err.kind != KT_OK)
+    if (rq->call.err.kind == KT_TOO_MANY_REQUESTS)
+        level = LOG_LEVEL_DEBUG; /* limits.c has a line for many of them */
+    else if (rq->call.err.kind != KT_OK)
         level = LOG_LEVEL_INFO;
     else if (rq->op && (rq->op->flags & OP_WRITES))
         level = LOG_LEVEL_INFO;
@@ -295,6 +302,12 @@ pipeline_ahead(struct request *rq, unsigned turn)
         (void)go_to(rq, &here, STEP_RUN);
     if (rq->step == STEP_RUN && rq->op->ahead)
         rq->op->ahead(rq, turn);
+}
+
+void
+pipeline_forget(struct request *rq)
+{
+    limits_forget(rq);
 }
 
 enum pipe_head
@@ -336,8 +349,10 @@ run_at(struct request *rq, const struct place *at)
         status = go_to(rq, at, STEPS);
     if (status == PARKED)
         return PIPE_PARKED;
-    if ((status == WOULD_BLOCK || status == ASKS) && rq->inline_only)
+    if ((status == WOULD_BLOCK || status == ASKS) && rq->inline_only) {
+        pipeline_forget(rq);
         return PIPE_DECLINED;
+    }
     if (status == WOULD_BLOCK || status == ASKS) {
         if (park(rq, status))
             return PIPE_PARKED;

@@ -25,6 +25,9 @@ enum pipe_result pipeline_run(struct request *rq);
 enum { PIPE_AHEAD_TURNS = 2 };
 void pipeline_ahead(struct request *rq, unsigned turn);
 
+/* A request that was taken ahead will not be run: it begins again as another one. */
+void pipeline_forget(struct request *rq);
+
 /* What the head alone decides about a request whose body is still to come: nothing that blocks is
  * asked. REFUSED: err is set, and pipeline_run() answers it, whenever that may be. Otherwise
  * pipeline_run() does everything again when the body is there, because until then the caller may

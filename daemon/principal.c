@@ -21,6 +21,17 @@ text_ok(const char *s, size_t max, bool required)
     return text.n <= max && (text.n > 0 || !required) && kt_utf8_is_text(text.p, text.n);
 }
 
+/* What a plugin of an older header does not have stays as it is. */
+static bool
+take_known(const struct kaiten_principal *theirs, struct kaiten_principal *ret)
+{
+    const size_t least = offsetof(struct kaiten_principal, proof) + sizeof theirs->proof;
+    if (theirs->size < least)
+        return false;
+    memcpy(ret, theirs, theirs->size < sizeof *ret ? theirs->size : sizeof *ret);
+    return true;
+}
+
 static bool
 check(const struct kaiten_principal *p)
 {
@@ -58,10 +69,12 @@ is_empty(const char *s)
 }
 
 struct principal *
-principal_new(const struct kaiten_principal *p)
+principal_new(const struct kaiten_principal *theirs)
 {
+    struct kaiten_principal known = { 0 };
+    const struct kaiten_principal *p = &known;
     errno = EINVAL;
-    if (!check(p))
+    if (!take_known(theirs, &known) || !check(p))
         return NULL;
     errno = ENOMEM;
     const char *name = is_empty(p->name) ? p->subject : p->name;
@@ -94,6 +107,7 @@ principal_new(const struct kaiten_principal *p)
                       ? (enum kaiten_verify)p->verify
                       : KAITEN_VERIFY_NO;
     who->proof = p->proof ? p->proof : "plugin";
+    who->asked_rate = p->rate;
     return who;
 }
 

@@ -6,6 +6,7 @@
 #define PRINCIPAL_H
 
 #include "client/proto/str.h"
+#include "daemon/limiter.h"
 #include "daemon/model/uuid.h"
 #include "plugins/kaiten-auth.h"
 
@@ -27,6 +28,8 @@ struct principal {
     int64_t max_lifetime_ms;  /* 0: as configured */
     enum kaiten_verify verify;
     const char *proof;        /* "peer", "jwt", "token" */
+    struct kaiten_rate asked_rate; /* of the plugin */
+    struct limiter_rate rate; /* that counts, by limits_adopt(); zeros: no limit */
 };
 
 /* Copies everything; ids are derived from subject and organization. NULL with errno EINVAL: a text

@@ -52,6 +52,7 @@ struct peer {
     struct kaiten_caller caller; /* credential empty */
     uint32_t groups[KAITEN_GROUPS_MAX];
     char remote[64];             /* "127.0.0.1:4711", or "uid=0 pid=12" */
+    uint64_t source;             /* what is counted together: uid or address */
     struct principal *who;       /* socket: what the chain said without a credential, or NULL */
     bool broken;                 /* the chain could not say */
     enum metrics_readers metrics; /* of this listener */
@@ -84,6 +85,7 @@ struct request {
     const struct op *op;
     int routed;            /* enum route_result */
     bool outcome;          /* the pipeline has come to its end with it */
+    bool counted;          /* taken from what its caller may ask: see limits.h */
     unsigned step;         /* index of the next step; parked requests go on from there */
     bool inline_only;      /* a trial on the loop: a step that would block answers PIPE_DECLINED */
     bool own;              /* from request_new() */

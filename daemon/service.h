@@ -19,6 +19,7 @@ struct documents;
 struct follower;
 struct index;
 struct journal;
+struct limits;
 struct metrics;
 struct inflight;
 struct rekeys;
@@ -73,6 +74,7 @@ struct service {
     struct workers *workers;
     struct backup *backup;
     struct metrics *metrics; /* NULL: nothing is counted (tests) */
+    struct limits *limits;   /* NULL: nobody asks too much (tests) */
     const struct documents *documents;
     struct scope_modules modules;
     _Atomic int64_t lifetime_max_ms; /* the longest token anybody may mint; 0: no limit */

@@ -5,6 +5,7 @@
 #include "daemon/settings.h"
 
 #include "daemon/model/scope.h"
+#include "plugins/kaiten-rate.h"
 
 #include <openssl/ssl.h>
 #include <stdarg.h>
@@ -66,6 +67,12 @@ const struct kaiten_option settings_daemon[] = {
       "Requests that may wait for a worker; more are refused with 503." },
     { "request_timeout", KAITEN_OPT_DURATION, 0, "10s", 100, 600000,
       "How long a request may take; what waits longer is refused with 503." },
+    { "caller_rate", KAITEN_OPT_STRING, 0, "none", 0, 0,
+      "How often each caller may ask whose rule or issuer says nothing else: 200/s, "
+      "600/m,burst=50, none. What is more is refused with 429." },
+    { "failure_rate", KAITEN_OPT_STRING, 0, "100/s,burst=1000", 0, 0,
+      "How often each caller may ask for what is not there, and each address or uid come with a "
+      "wrong credential. What is more is refused with 429." },
     { "drain_timeout", KAITEN_OPT_DURATION, 0, "5s", 0, 600000,
       "How long to wait for open requests at the end." },
     { "user", KAITEN_OPT_STRING, 0, NULL, 0, 0,
@@ -353,6 +360,16 @@ read_numbers(struct settings *s)
 }
 
 static bool
+read_rate(const struct conf_values *v, const char *option, struct kaiten_rate *ret,
+          struct conf_error *err)
+{
+    const char *text = conf_str(v, option);
+    return kaiten_rate_read(text, ret) ||
+           refuse(err, conf_where(v, option, 0), "[kaitend] %s: \"%.64s\"; accepted: %s", option,
+                  text, KAITEN_RATE_ACCEPTED);
+}
+
+static bool
 read_daemon(struct settings *s, struct conf_error *err)
 {
     const struct conf_values *v = s->values;
@@ -376,7 +393,8 @@ read_daemon(struct settings *s, struct conf_error *err)
         return refuse(err, conf_where(v, "max_staleness", 0),
                       "[kaitend] max_staleness: %lld ms is less than twice store_poll (%lld ms)",
                       (long long)s->staleness_ms, (long long)s->store_poll_ms);
-    return read_modules(s, err);
+    return read_modules(s, err) && read_rate(v, "caller_rate", &s->limits.requests, err) &&
+           read_rate(v, "failure_rate", &s->limits.failures, err);
 }
 
 bool

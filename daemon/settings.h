@@ -7,6 +7,7 @@
 
 #include "client/proto/str.h"
 #include "daemon/conf.h"
+#include "daemon/limits.h"
 #include "daemon/log.h"
 #include "daemon/transport/listen.h"
 #include "daemon/transport/tls.h"
@@ -39,6 +40,7 @@ struct settings {
     int64_t retention_ms, audit_retention_ms, last_used_ms;
     int64_t store_poll_ms, staleness_ms;
     bool scopes_unbounded;
+    struct limits_options limits;
     struct kt_str *modules;
     size_t nmodules; /* 0: the default list */
     struct listener_settings listeners[SETTINGS_LISTENERS_MAX];

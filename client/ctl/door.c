@@ -117,7 +117,7 @@ static const struct {
     { 0, "ServiceAccount.NotFound", ANY, "kaitenctl account list lists the accounts" },
     { 0, ".ServiceAccountNotFound", ANY, "kaitenctl account list lists the accounts" },
     { 0, "Method.NotFound", SOCKET, "kaitenctl describe lists the methods" },
-    { KAITEN_ETOOMANYREQUESTS, NULL, ANY, "try again in a moment" },
+    { KAITEN_ETOOMANYREQUESTS, NULL, ANY, "what revokes or deletes is never held up by a limit" },
     { KAITEN_EUNAVAILABLE, NULL, ANY, "try again in a moment" },
 };
 

@@ -46,6 +46,7 @@ struct kt_error {
     const char *code;     /* "Token.NotFound"; NULL: the kind's own */
     struct kt_str detail; /* for the caller */
     char id[37];          /* set when a cause was withheld; else "" */
+    int64_t retry_after_s; /* when to ask again; 0: the kind says enough */
     struct kt_field_error *fields;
     size_t nfields;       /* may exceed KT_FIELD_ERRORS_MAX: only that many are kept */
 };

@@ -8,7 +8,7 @@
 #include "client/proto/pack.h"
 
 enum {
-    MEMBERS_MAX = 7,
+    MEMBERS_MAX = 8,
     QUOTE_MAX = 4096, /* what a value may weigh to be quoted: each violation may quote the body */
     SECRET_MIN = 16   /* letters and digits behind the prefix that may be of use to somebody */
 };
@@ -18,7 +18,7 @@ struct problem {
     struct {
         const char *name;
         struct kt_str text;
-        int number;
+        int64_t number;
     } member[MEMBERS_MAX];
     size_t n;
     const struct kt_field_error *fields;
@@ -49,6 +49,10 @@ problem_of(const struct request *rq)
     add(&problem, "instance", rq->path.n ? rq->path : rq->method);
     add(&problem, "code", kt_str(err->code ? err->code : info->code));
     add(&problem, "errorId", kt_str(err->id));
+    if (err->retry_after_s > 0) {
+        problem.member[problem.n].name = "retryAfter";
+        problem.member[problem.n++].number = err->retry_after_s;
+    }
     problem.fields = err->fields;
     problem.nfields = !err->fields ? 0
         : err->nfields < KT_FIELD_ERRORS_MAX ? err->nfields : (size_t)KT_FIELD_ERRORS_MAX;

@@ -8,9 +8,10 @@
 #include "client/proto/buf.h"
 #include "daemon/request.h"
 
-/* Appends one object: type, title, status, detail, instance, code, errorId, errors, each left out
- * when it is empty. instance is the path as requested, or the method's name when there is none. A
- * call without a refusal is described as KT_INTERNAL. The thread that owns the request. */
+/* Appends one object: type, title, status, detail, instance, code, errorId, retryAfter (seconds),
+ * errors, each left out when it is empty. instance is the path as requested, or the method's name
+ * when there is none. A call without a refusal is described as KT_INTERNAL. The thread that owns
+ * the request. */
 void problem_json(struct kt_buf *, struct request *);
 
 /* The same members in the same order as a MessagePack map. */

@@ -108,6 +108,8 @@ static const struct {
     { WITH_KEY,
       { KT_UNPROCESSABLE, "Idempotency.InvalidKey",
         "expected an idempotency key of 1 to 255 visible ASCII characters" } },
+    { WITH_CALLER,
+      { KT_TOO_MANY_REQUESTS, NULL, "too many requests, please retry in 1 s" } },
     { ALWAYS, { KT_INTERNAL, NULL, "unexpected error occurred" } },
     { WITH_CALLER,
       { KT_UNAVAILABLE, "Server.Quarantined",
@@ -201,6 +203,7 @@ struct problem {
     int64_t status;
     struct kt_str detail, instance, code, error_id;
     struct kt_list errors;
+    int64_t retry_after;
 };
 
 static const struct kt_field detail_fields[] = {
@@ -222,6 +225,8 @@ static const struct kt_field problem_fields[] = {
     KT_FIELD(struct problem, error_id, "errorId",
              .doc = "Under which the server's log tells the cause."),
     KT_FIELD(struct problem, errors, "errors", .shape = &detail_shape, .doc = "Each violation."),
+    KT_FIELD(struct problem, retry_after, "retryAfter", KT_RANGE(1, INT32_MAX),
+             .doc = "Seconds to wait, where there were too many."),
     { .name = NULL }
 };
 
@@ -377,6 +382,8 @@ explain_put_problem(struct kt_buf *buf, const struct kt_op_spec *spec, const str
     kt_buf_printf(buf, "\",\"code\":\"%s\"", e->code ? e->code : info->code);
     if (e->kind == KT_INTERNAL || (e->detail && strcmp(e->detail, withheld) == 0))
         kt_buf_puts(buf, ",\"errorId\":\"7f3c1f0e-5a3b-4c7d-9e21-8b6a4d2c0f19\"");
+    if (e->kind == KT_TOO_MANY_REQUESTS)
+        kt_buf_puts(buf, ",\"retryAfter\":1");
     if (e->kind == KT_UNPROCESSABLE && !e->code)
         put_violation(buf, spec);
     kt_buf_putc(buf, '}');

@@ -9,6 +9,7 @@
 #include "client/proto/buf.h"
 #include "daemon/follow.h"
 #include "daemon/index.h"
+#include "daemon/limits.h"
 #include "daemon/ops.h"
 #include "daemon/service.h"
 #include "daemon/store.h"
@@ -209,6 +210,24 @@ print_index(struct kt_buf *out, const struct index *index)
 }
 
 static void
+print_limits(struct kt_buf *out, const struct limits *limits)
+{
+    static const char *const names[LIMITS_KINDS] = { [LIMITS_REQUESTS] = "requests",
+                                                     [LIMITS_LOOKUPS] = "lookups",
+                                                     [LIMITS_CREDENTIALS] = "credentials" };
+    struct limits_stats stats;
+    limits_stats(limits, &stats);
+    head(out, "counter", "kaitend_limit_refusals_total",
+         "Answers 429, by limit: requests of a caller, look-ups of what is not there, wrong "
+         "credentials.");
+    for (size_t i = 0; i < LIMITS_KINDS; i++)
+        kt_buf_printf(out, "kaitend_limit_refusals_total{limit=\"%s\"} %llu\n", names[i],
+                      (unsigned long long)stats.refused[i]);
+    counter(out, "kaitend_limit_crowded_total", (double)stats.crowded,
+            "How often a caller or an address found no bucket of its own, and shared one.");
+}
+
+static void
 print_store(struct kt_buf *out, struct store *store)
 {
     struct store_counts counts;
@@ -289,6 +308,8 @@ metrics_print(struct request *rq)
     print_listeners(&out, svc->metrics);
     print_index(&out, svc->index);
     print_store(&out, svc->store);
+    if (svc->limits)
+        print_limits(&out, svc->limits);
     if (svc->follower)
         print_follower(&out, svc->follower);
     print_process(&out, svc->metrics);

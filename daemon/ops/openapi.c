@@ -338,7 +338,7 @@ put_refusal(struct writer *w, const struct kt_op_spec *spec, const struct kt_op_
     open_status(w, info->http, info->title);
     if (e->kind == KT_UNAUTHORIZED)
         put_header(w, "WWW-Authenticate", "RFC 6750 section 3.");
-    if (e->kind == KT_UNAVAILABLE)
+    if (e->kind == KT_UNAVAILABLE || e->kind == KT_TOO_MANY_REQUESTS)
         put_header(w, "Retry-After", "Seconds to wait.");
     enter(w, "content", '{');
     enter(w, "application/problem+json", '{');

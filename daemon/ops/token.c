@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include "client/proto/check.h"
+#include "daemon/limits.h"
 #include "daemon/model/scope.h"
 #include "daemon/model/token.h"
 #include "daemon/ops.h"
@@ -204,6 +205,8 @@ token_list(struct request *rq)
     if (status == KT_OK)
         status = token_views_finish(call, &l.views);
     /* An account that is not there has an empty page, by contract. */
+    if (status == KT_NOT_FOUND)
+        limits_missed(rq);
     if (status != KT_OK && status != KT_NOT_FOUND)
         return status;
     return page_end(rq, &page, l.views.v, l.views.n, l.views.n > page.limit ? &l.last : NULL,

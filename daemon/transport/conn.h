@@ -101,7 +101,6 @@ struct conn {
     const struct listen_limits *limits;
     struct listener *listener; /* NULL when it came from none (tests) */
     _Atomic size_t *strangers; /* bytes that the listener's strangers_max counts; NULL: uncounted */
-    uint64_t peer_key;         /* whose connections are counted together: uid or address */
     struct peer peer;
     unsigned in_flight;        /* conn_begin() without conn_end() yet */
     enum conn_phase phase;

@@ -119,8 +119,10 @@ put_refusal_headers(struct kt_buf *out, const struct request *rq)
     put_challenge(out, rq);
     if (kind == KT_METHOD && rq->allow.n)
         put_header(out, "Allow: ", rq->allow);
+    int64_t retry_s = rq->call.err.retry_after_s;
     if (kind == KT_TOO_MANY_REQUESTS || kind == KT_UNAVAILABLE)
-        kt_buf_printf(out, "Retry-After: %d\r\n", RETRY_AFTER_SECONDS);
+        kt_buf_printf(out, "Retry-After: %lld\r\n",
+                      (long long)(retry_s > 0 ? retry_s : RETRY_AFTER_SECONDS));
 }
 
 /* What may be kept is asked for again each time. A page has no business but to be read. */

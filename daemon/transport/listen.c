@@ -144,7 +144,7 @@ identify_unix(int fd, struct conn *conn)
     peer->caller.pid = cred.pid;
     peer->caller.groups = peer->groups;
     peer->caller.ngroups = ngroups / sizeof peer->groups[0];
-    conn->peer_key = cred.uid;
+    peer->source = cred.uid;
     snprintf(peer->remote, sizeof peer->remote, "uid=%u pid=%d", cred.uid, cred.pid);
     return true;
 }
@@ -158,12 +158,12 @@ identify_tcp(const struct sockaddr_storage *from, struct conn *conn)
     if (from->ss_family == AF_INET) {
         const struct sockaddr_in *in = (const void *)from;
         inet_ntop(AF_INET, &in->sin_addr, text, sizeof text);
-        conn->peer_key = in->sin_addr.s_addr;
+        peer->source = in->sin_addr.s_addr;
         snprintf(peer->remote, sizeof peer->remote, "%s:%u", text, ntohs(in->sin_port));
     } else if (from->ss_family == AF_INET6) {
         const struct sockaddr_in6 *in = (const void *)from;
         inet_ntop(AF_INET6, &in->sin6_addr, text, sizeof text);
-        memcpy(&conn->peer_key, &in->sin6_addr, sizeof conn->peer_key);
+        memcpy(&peer->source, &in->sin6_addr, sizeof peer->source);
         snprintf(peer->remote, sizeof peer->remote, "[%s]:%u", text, ntohs(in->sin6_port));
     }
     peer->caller.remote = peer->remote;
@@ -175,7 +175,7 @@ on_gone(struct conn *conn)
 {
     struct listener *listener = conn->listener;
     conn->peer.who = principal_unref(conn->peer.who);
-    crowd_leave(listener, conn->peer_key);
+    crowd_leave(listener, conn->peer.source);
     atomic_fetch_sub(&listener->counts.open, 1);
 }
 
@@ -195,7 +195,7 @@ admit(struct listener *listener, int fd, const struct sockaddr_storage *from, st
                      listener->end.name);
         return false;
     }
-    if (crowd_enter(listener, conn->peer_key))
+    if (crowd_enter(listener, conn->peer.source))
         return true;
     atomic_fetch_add(&listener->counts.crowded, 1);
     if (may_log(listener))

@@ -509,6 +509,7 @@ group_run(struct group *g, struct loop *loop)
         struct conn *conn = input->conn;
         if (input == stopped || !may_begin(conn, &g->msg[i])) {
             stopped = input;
+            pipeline_forget(&rq[i]);
             request_done(&rq[i]);
             continue;
         }

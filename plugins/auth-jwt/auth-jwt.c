@@ -20,8 +20,8 @@ static const struct kaiten_option options[] = {
       "FILE-OR-URL [alg=ALG] [ca=FILE]: a JWK Set or a single JWK." },
     { "issuer", KAITEN_OPT_LIST, 0, NULL, 0, 0,
       "Accepted iss, compared exactly; ISS [key=FILE alg=ALG [kid=ID]]... [jwks=FILE-OR-URL "
-      "[alg=ALG] [ca=FILE]]... org=ID... [audience=TEXT]... [scopes=A,B]: one with keys of its "
-      "own, for those organizations only." },
+      "[alg=ALG] [ca=FILE]]... org=ID... [audience=TEXT]... [scopes=A,B] [rate=RATE]: one with "
+      "keys of its own, for those organizations only." },
     { "audience", KAITEN_OPT_LIST, 0, NULL, 0, 0,
       "Accepted aud, compared exactly; not set: aud is not looked at." },
     { "leeway", KAITEN_OPT_DURATION, 0, "60s", 0, 10 * 60 * 1000,
@@ -33,6 +33,9 @@ static const struct kaiten_option options[] = {
       "kaiten_external_org_id, org_id, organization_id." },
     { "scope_ceiling", KAITEN_OPT_LIST, 0, NULL, 0, 0,
       "A scope that callers may have at most; not set: what their tokens say." },
+    { "rate", KAITEN_OPT_STRING, 0, NULL, 0, 0,
+      "How often each caller may ask: 200/s, 600/m,burst=50, none; not set: as caller_rate of "
+      "[kaitend] says." },
     { "jwks_refresh", KAITEN_OPT_DURATION, 0, "10m", 100, INT64_C(30) * 86400 * 1000,
       "How often the address of a JWK Set is asked again." },
     { "jwks_max_age", KAITEN_OPT_DURATION, 0, "24h", 100, INT64_C(30) * 86400 * 1000,
@@ -174,7 +177,7 @@ typ_fits(const char *typ)
 }
 
 static enum kaiten_verdict
-know(const struct call *c, const struct claims *claims)
+know(const struct call *c, const struct issuer *issuer, const struct claims *claims)
 {
     const struct kaiten_principal principal = {
         .size = sizeof(principal),
@@ -187,6 +190,7 @@ know(const struct call *c, const struct claims *claims)
         .expires_at_ms = claims->expires_at_ms,
         .verify = KAITEN_VERIFY_NO,
         .proof = "jwt",
+        .rate = issuer->rate,
     };
     if (!c->inst->host->principal(c->sink, &principal))
         return refuse(c, "Auth.InvalidToken", "Invalid token", "a claim is longer than allowed");
@@ -204,7 +208,7 @@ judge_claims(const struct call *c, const struct issuer *issuer, const char *payl
         return refuse(c, defect.code, defect.detail, defect.why);
     if (outcome != CLAIMS_GOOD)
         return broken(c, "no memory");
-    enum kaiten_verdict verdict = know(c, &claims);
+    enum kaiten_verdict verdict = know(c, issuer, &claims);
     claims_done(&claims);
     return verdict;
 }

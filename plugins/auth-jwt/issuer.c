@@ -146,6 +146,17 @@ read_org_claims(const struct issuers_setup *s, struct claims_list *list)
 }
 
 static bool
+read_common_rate(const struct issuers_setup *s, struct kaiten_rate *ret)
+{
+    const char *text = s->host->get_string(s->config, "rate");
+    if (!text || kaiten_rate_read(text, ret))
+        return true;
+    s->host->error(s->err, "%s: rate: \"%.64s\": " KAITEN_RATE_ACCEPTED " is accepted",
+                   s->host->where(s->config, "rate", 0), text);
+    return false;
+}
+
+static bool
 read_common_policy(const struct issuers_setup *s, struct claims_policy *policy)
 {
     policy->leeway_ms = s->host->get_int(s->config, "leeway");
@@ -162,6 +173,8 @@ complete_policy(const struct issuers_setup *s, const struct issuers *all, struct
     struct claims_policy *policy = &issuer->policy;
     policy->leeway_ms = common->leeway_ms;
     policy->max_lifetime_ms = common->max_lifetime_ms;
+    if (issuer->rate.requests == 0)
+        issuer->rate = all->common.rate;
     if (policy->audiences.n == 0 && !list_copy(s, &policy->audiences, &common->audiences))
         return false;
     if (policy->ceiling.n == 0 && !list_copy(s, &policy->ceiling, &common->ceiling))
@@ -331,6 +344,15 @@ word_scopes(struct line *l, const char *value)
     return true;
 }
 
+static bool
+word_rate(struct line *l, const char *value)
+{
+    if (l->issuer->rate.requests)
+        return bad(l, l->word, "rate stands twice");
+    return kaiten_rate_read(value, &l->issuer->rate) ||
+           bad(l, l->word, KAITEN_RATE_ACCEPTED " is accepted");
+}
+
 static const struct word {
     const char *name;
     bool (*read)(struct line *, const char *value);
@@ -344,6 +366,7 @@ static const struct word {
     { "org=", word_org, true, false, false },
     { "audience=", word_audience, true, false, false },
     { "scopes=", word_scopes, true, false, false },
+    { "rate=", word_rate, true, false, false },
 };
 
 static bool
@@ -359,8 +382,8 @@ read_word(struct line *l, const char *text)
     }
     return bad(l, text,
                issuer ? "unknown word; ISS [key=FILE alg=ALG [kid=ID]]... [jwks=FILE-OR-URL "
-                        "[alg=ALG] [ca=FILE]]... org=ID... [audience=TEXT]... [scopes=A,B] is "
-                        "accepted"
+                        "[alg=ALG] [ca=FILE]]... org=ID... [audience=TEXT]... [scopes=A,B] "
+                        "[rate=RATE] is accepted"
                : key  ? "unknown word; FILE alg=ALG [kid=ID] is accepted"
                       : "unknown word; FILE-OR-URL [alg=ALG] [ca=FILE] is accepted");
 }
@@ -517,7 +540,8 @@ issuers_read(const struct issuers_setup *s, struct issuers *ret)
     ret->common.ring = keyring_new(s->rings);
     if (!ret->common.ring)
         return no_memory(s);
-    if (!read_common_policy(s, &ret->common.policy) || !read_issuers(s, ret) || !reserve(s, ret))
+    if (!read_common_policy(s, &ret->common.policy) || !read_common_rate(s, &ret->common.rate) ||
+        !read_issuers(s, ret) || !reserve(s, ret))
         return false;
     for (size_t k = 0; k < 2; k++)
         for (size_t i = 0; i < s->host->list_count(s->config, key_options[k]); i++)

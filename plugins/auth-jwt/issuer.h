@@ -6,7 +6,7 @@
 
 #include "plugins/auth-jwt/claims.h"
 #include "plugins/auth-jwt/keyring.h"
-#include "plugins/kaiten-auth.h"
+#include "plugins/kaiten-rate.h"
 
 enum { ISSUERS_MAX = 256 };
 
@@ -15,6 +15,7 @@ struct issuer {
     const char *iss; /* NULL: the common one, for whoever has no line of its own */
     struct keyring *ring;
     struct claims_policy policy;
+    struct kaiten_rate rate; /* of each caller that it speaks for; zeros: not limited here */
 };
 
 /* Read-only after issuers_read(), but for the rings. */
@@ -33,8 +34,8 @@ struct issuers_setup {
     struct keyrings *rings;
 };
 
-/* Reads the options key, jwks, issuer, audience, org_claim, scope_ceiling and those of times, and
- * every key file. ret starts from zeros and is to be given to issuers_done(), also on failure.
+/* Reads the options key, jwks, issuer, audience, org_claim, scope_ceiling, rate and those of times,
+ * and every key file. ret starts from zeros and is to be given to issuers_done(), also on failure.
  * False: the error names file, line, option and defect. */
 bool issuers_read(const struct issuers_setup *, struct issuers *ret);
 

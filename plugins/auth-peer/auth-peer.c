@@ -12,7 +12,7 @@
 static const struct kaiten_option options[] = {
     { "rule", KAITEN_OPT_LIST, 0, NULL, 0, 0,
       "Who a peer is: selectors (uid= user= gid= group= any), then deny, or org= and optionally "
-      "subject= name= scopes= verify= max_lifetime=; the first rule that matches decides." },
+      "subject= name= scopes= verify= max_lifetime= rate=; the first rule that matches decides." },
     { 0 }
 };
 
@@ -96,6 +96,7 @@ know(const struct instance *inst, const struct rule *rule, const struct kaiten_c
         .max_lifetime_ms = rule->max_lifetime_ms,
         .verify = rule->verify,
         .proof = "peer",
+        .rate = rule->rate,
     };
     if (inst->host->principal(sink, &principal))
         return KAITEN_KNOWN;

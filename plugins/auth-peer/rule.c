@@ -228,6 +228,13 @@ take_max_lifetime(struct rule *rule, char *value, struct rule_why *why)
                     value);
 }
 
+static bool
+take_rate(struct rule *rule, char *value, struct rule_why *why)
+{
+    return kaiten_rate_read(value, &rule->rate) ||
+           complain(why, "rate=%.64s: " KAITEN_RATE_ACCEPTED " is accepted", value);
+}
+
 static const struct word {
     const char *key;
     bool selector;
@@ -238,6 +245,7 @@ static const struct word {
     { "org", false, take_org },       { "subject", false, take_subject },
     { "name", false, take_name },     { "scopes", false, take_scopes },
     { "verify", false, take_verify }, { "max_lifetime", false, take_max_lifetime },
+    { "rate", false, take_rate },
 };
 
 enum { WORD_COUNT = sizeof(words) / sizeof(words[0]) };
@@ -270,7 +278,7 @@ parse_bare(struct rule *rule, const char *word, struct rule_why *why)
     if (!flag)
         return complain(why,
                         "unknown word \"%.64s\"; uid= user= gid= group= any org= subject= "
-                        "name= scopes= verify= max_lifetime= deny are accepted",
+                        "name= scopes= verify= max_lifetime= rate= deny are accepted",
                         word);
     if (*flag)
         return complain(why, "%s stands twice", word);
@@ -294,7 +302,7 @@ parse_word(struct rule *rule, char *word, struct rule_why *why)
     word[n] = 0;
     return complain(why,
                     "unknown word \"%.64s=\"; uid= user= gid= group= any org= subject= name= "
-                    "scopes= verify= max_lifetime= deny are accepted",
+                    "scopes= verify= max_lifetime= rate= deny are accepted",
                     word);
 }
 

@@ -4,7 +4,7 @@
 #ifndef AUTH_PEER_RULE_H
 #define AUTH_PEER_RULE_H
 
-#include "plugins/kaiten-auth.h"
+#include "plugins/kaiten-rate.h"
 
 enum {
     RULE_COUNT_MAX = 1024,
@@ -31,6 +31,7 @@ struct rule {
     size_t nscopes;
     int verify;              /* enum kaiten_verify */
     int64_t max_lifetime_ms; /* 0: not limited here */
+    struct kaiten_rate rate; /* of each caller that it admits; zeros: not limited here */
     unsigned seen;           /* words that were given, one bit each */
     char *text;              /* owned copy of the line, cut into words */
 };

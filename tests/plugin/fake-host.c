@@ -295,6 +295,9 @@ host_principal(struct kaiten_sink *sink, const struct kaiten_principal *principa
         problem = "expires_at_ms or max_lifetime_ms";
     else if (p.verify < KAITEN_VERIFY_NO || p.verify > KAITEN_VERIFY_ANY)
         problem = "verify";
+    else if (p.rate.requests != 0 && p.rate.requests != KAITEN_RATE_NONE &&
+             (p.rate.period_ms == 0 || p.rate.period_ms > 86400000))
+        problem = "rate";
     if (problem)
         snprintf(sink->problem, sizeof sink->problem, "%s", problem);
     sink->principals++;

@@ -503,9 +503,11 @@ REASONS = {
     413: ("Request Entity Too Large", "https://tools.ietf.org/html/rfc7231#section-6.6.1"),
     415: ("Unsupported Media Type", "https://tools.ietf.org/html/rfc7231#section-6.6.1"),
     422: ("Unprocessable Entity", "https://tools.ietf.org/html/rfc4918#section-11.2"),
+    429: ("Too Many Requests", "https://tools.ietf.org/html/rfc7231#section-6.6.1"),
     503: ("Service Unavailable", "https://tools.ietf.org/html/rfc7231#section-6.6.4"),
 }
-PROBLEM_MEMBERS = ["type", "title", "status", "detail", "instance", "code", "errorId", "errors"]
+PROBLEM_MEMBERS = ["type", "title", "status", "detail", "instance", "code", "errorId", "errors",
+                   "retryAfter"]
 
 
 def done(client, answer, status=200):

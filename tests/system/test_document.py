@@ -96,7 +96,7 @@ OBJECTS = {
 }
 # Members that are ours, said only when there is something to say.
 ADDED = {"ServiceAccount": ["tokensTruncated"],
-         "Token": ["lastUsedAt"], "PlainToken": ["lastUsedAt"]}
+         "Problem": ["retryAfter"], "Token": ["lastUsedAt"], "PlainToken": ["lastUsedAt"]}
 POLICY = ("default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; "
           "frame-ancestors 'none'")
 PUBLISHED = [("/openapi.json", "application/json"), ("/docs", "text/html; charset=utf-8"),

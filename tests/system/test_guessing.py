@@ -17,13 +17,23 @@ import zlib
 
 import pytest
 
-from conftest import wait_for
+from conftest import Daemon, wait_for
 from metrics import scrape
 
 GUESSES = int(os.environ.get("KAITEN_GUESSES", "2000"))
 TOKENS = int(os.environ.get("KAITEN_TOKENS", "4000"))
 BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
 MANY = 100
+
+
+@pytest.fixture(scope="module")
+def daemon(store):
+    """Without the limit on failures: what is compared here are the answers that it would hold up."""
+    d = Daemon(store, daemon="failure_rate = none").start()
+    yield d
+    code = d.stop()
+    d.remove()
+    assert code == 0
 
 
 def checksum(text):

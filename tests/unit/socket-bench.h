@@ -187,6 +187,12 @@ pipeline_ahead(struct request *rq, unsigned turn)
     bench.ahead[turn]++;
 }
 
+void
+pipeline_forget(struct request *rq)
+{
+    (void)rq;
+}
+
 enum pipe_result
 pipeline_run(struct request *rq)
 {

@@ -525,6 +525,9 @@ static const struct {
     { "issuer", "idp jwks=one org=a scopes=read", "read:MODULE" },
     { "issuer", "idp jwks=one org=a scopes=read:a,", "read:MODULE" },
     { "issuer", "idp jwks=one org=a scopes=read:a scopes=read:b", "twice" },
+    { "issuer", "idp jwks=one org=a rate=1", "N/s, N/m or N/h" },
+    { "issuer", "idp jwks=one org=a rate=1/s rate=1/s", "twice" },
+    { "rate", "1/d", "N/s, N/m or N/h" },
     { "issuer", "idp jwks=one org=a colour=red", "colour=red" },
     { "issuer", "idp jwks=one kid=a org=a", "behind a key" },
     { "issuer", "idp alg=RS256 jwks=one org=a", "behind a key or a jwks" },
@@ -574,6 +577,45 @@ wrong_options_stop_the_start_and_are_named(void **state)
     void *instance = NULL;
     assert_int_equal(plugin->open(&fake_host, &fake.config, &instance, &fake.err), KAITEN_FAILED);
     assert_non_null(strstr(fake.err.text, "at least one key"));
+}
+
+/* Its issuer's, or that of all issuers, or none. */
+static void
+a_caller_has_the_rate_of_its_issuer(void **state)
+{
+    static const struct {
+        const char *common, *words;
+        struct kaiten_rate want, want_common;
+    } rows[] = {
+        { NULL, "", { 0, 0, 0 }, { 0, 0, 0 } },
+        { "5/m", "", { 5, 60000, 0 }, { 5, 60000, 0 } },
+        { NULL, " rate=7/h,burst=2", { 7, 3600000, 2 }, { 0, 0, 0 } },
+        { "5/m", " rate=none", { KAITEN_RATE_NONE, 0, 0 }, { 5, 60000, 0 } },
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        char *one = jwk_of(keys.ed25519, ",\"kid\":\"k\""), *line;
+        const struct signer ed = { "EdDSA", keys.ed25519, NULL, 0 };
+        settings();
+        (void)write_text("one", one, 0644);
+        assert_true(asprintf(&line, "idp jwks=one org=p%s", rows[i].words) > 0);
+        fake_set("issuer", line, 0);
+        if (rows[i].common)
+            fake_set("rate", rows[i].common, 0);
+        void *instance = open_plugin();
+        assert_string_equal(fake.err.text, "");
+        char *token = mint(&ed, "{\"alg\":\"EdDSA\",\"kid\":\"k\"}",
+                           "{" EXP ",\"sub\":\"u\",\"org_id\":\"p\",\"iss\":\"idp\",\"scope\":\"\"}");
+        if (identify(instance, token) != KAITEN_KNOWN)
+            fail_msg("%s: %s", line, fake.err.text);
+        assert_memory_equal(&fake.principal.rate, &rows[i].want, sizeof rows[i].want);
+        assert_int_equal(identify_claims(instance, H, "{" EXP "," WHO "}"), KAITEN_KNOWN);
+        assert_memory_equal(&fake.principal.rate, &rows[i].want_common, sizeof rows[i].want);
+        plugin->close(instance);
+        free(token);
+        free(line);
+        free(one);
+    }
 }
 
 static void
@@ -774,6 +816,7 @@ main(void)
         cmocka_unit_test(claim_limits_are_exact),
         cmocka_unit_test(issuer_audience_and_organization_are_exact),
         cmocka_unit_test(a_ceiling_leaves_what_both_grant),
+        cmocka_unit_test(a_caller_has_the_rate_of_its_issuer),
         cmocka_unit_test(headers_and_signatures_are_judged),
         cmocka_unit_test(bytes_after_the_claims_are_refused),
         cmocka_unit_test(what_is_no_jwt_is_told_apart),

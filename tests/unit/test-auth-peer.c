@@ -96,6 +96,25 @@ the_first_rule_that_matches_decides(void **state)
 }
 
 static void
+the_rate_of_its_rule_is_a_caller_s(void **state)
+{
+    static const char *const rules[] = { "uid=1 org=a rate=200/s,burst=50", "uid=2 org=a rate=none",
+                                         "uid=3 org=a rate=7/h", "any org=a", NULL };
+    static const struct kaiten_rate want[] = { { 200, 1000, 50 },
+                                               { KAITEN_RATE_NONE, 0, 0 },
+                                               { 7, 3600 * 1000, 0 },
+                                               { 0, 0, 0 } };
+    (void)state;
+    void *instance = open_rules(rules);
+    for (size_t i = 0; i < COUNT(want); i++) {
+        const struct kaiten_caller caller = peer((uint32_t)i + 1, 0);
+        assert_int_equal(identify(instance, &caller), KAITEN_KNOWN);
+        assert_memory_equal(&fake.principal.rate, &want[i], sizeof want[i]);
+    }
+    plugin->close(instance);
+}
+
+static void
 no_rule_refuses_everybody(void **state)
 {
     static const char *const none[] = { NULL };
@@ -202,6 +221,11 @@ static const char *const malformed[][2] = {
     { "any org=a max_lifetime=1w", "90s" },
     { "any org=a max_lifetime=-1h", "90s" },
     { "any org=a max_lifetime=99999999999999999999h", "90s" },
+    { "any org=a rate=0/s", "rate=0/s: N/s, N/m or N/h" },
+    { "any org=a rate=", "N/s, N/m or N/h" },
+    { "any org=a rate=1/s,burst=", "N/s, N/m or N/h" },
+    { "any org=a rate=1/s rate=1/s", "twice" },
+    { "any deny rate=1/s", "nothing but selectors" },
     { "any org=a colour=red", "\"colour=\"" },
     { "any org=a sudo", "\"sudo\"" },
     { "any org=a =x", "\"=\"" },
@@ -311,6 +335,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_first_rule_that_matches_decides),
+        cmocka_unit_test(the_rate_of_its_rule_is_a_caller_s),
         cmocka_unit_test(no_rule_refuses_everybody),
         cmocka_unit_test(only_bare_peers_of_the_socket_are_its_own),
         cmocka_unit_test(too_many_groups_are_refused),

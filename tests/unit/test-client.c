@@ -471,6 +471,16 @@ test_error_map(void **state)
         assert_string_equal(kaiten_error_problem(k), text);
         assert_string_equal(kaiten_strerror(info->http), info->title);
     }
+    assert_int_equal(kaiten_error_retry_after(k), 0);
+    refusal = "{\"status\":429,\"retryAfter\":7}";
+    assert_int_equal(kaiten_ping(k), KAITEN_ETOOMANYREQUESTS);
+    assert_int_equal(kaiten_error_retry_after(k), 7);
+    refusal = "{\"status\":429,\"retryAfter\":-7}";
+    assert_int_equal(kaiten_ping(k), KAITEN_ETOOMANYREQUESTS);
+    assert_int_equal(kaiten_error_retry_after(k), 0);
+    refusal = "{\"status\":429,\"retryAfter\":\"7\"}";
+    assert_int_equal(kaiten_ping(k), KAITEN_ETOOMANYREQUESTS);
+    assert_int_equal(kaiten_error_retry_after(k), 0);
     refusal = "{\"title\":\"Teapot\",\"status\":418}";
     assert_int_equal(kaiten_ping(k), KAITEN_EVALIDATION);
     assert_string_equal(kaiten_error_detail(k), "Teapot");
