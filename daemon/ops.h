@@ -25,10 +25,10 @@ struct op {
     /* Reads, fills rq->out, proposes rq->batch; writes nothing. With OP_WRITES it may be called
      * again for the same request when the world changed under it. */
     int (*run)(struct request *);
-    /* For inline operations whose run() would wait for memory: called for each of several requests,
-     * PIPE_AHEAD_TURNS times, before the first of them runs. Asks for the memory, and may leave in
-     * rq->ahead what run() need not find out again. NULL: nothing. */
-    void (*ahead)(struct request *, unsigned turn);
+    /* For inline operations that several requests on one loop ask for at once, at most LOOP_GROUP:
+     * called before the first of them runs. Asks for memory that run() would wait for, and may
+     * leave in rq->ahead what it need not find out again. NULL: nothing. */
+    void (*ahead)(struct request *const list[], size_t n);
 };
 
 extern const struct op ops[KT_OP_COUNT];
@@ -53,7 +53,7 @@ int token_revoke_all(struct request *);
 /* daemon/ops/validate.c */
 int token_validate(struct request *);
 int token_verify(struct request *);
-void token_verify_ahead(struct request *, unsigned turn);
+void token_verify_ahead(struct request *const list[], size_t n);
 int token_verify_many(struct request *);
 
 /* daemon/ops/meta.c */

@@ -294,14 +294,22 @@ go_to(struct request *rq, const struct place *at, unsigned end)
     return KT_OK;
 }
 
+/* Refusals are kept in the requests. */
 void
-pipeline_ahead(struct request *rq, unsigned turn)
+pipeline_ahead(struct request list[], size_t n)
 {
     static const struct place here = { .on_loop = true };
-    if (turn == 0)
-        (void)go_to(rq, &here, STEP_RUN);
-    if (rq->step == STEP_RUN && rq->op->ahead)
-        rq->op->ahead(rq, turn);
+    struct request *ready[LOOP_GROUP];
+    size_t nready = 0;
+    for (size_t i = 0; i < n; i++)
+        if (list[i].call.err.kind == KT_OK && go_to(&list[i], &here, STEP_RUN) == KT_OK &&
+            list[i].op->ahead)
+            ready[nready++] = &list[i];
+    for (size_t i = 0, end; i < nready; i = end) {
+        for (end = i + 1; end < nready && ready[end]->op == ready[i]->op;)
+            end++;
+        ready[i]->op->ahead(&ready[i], end - i);
+    }
 }
 
 void

@@ -19,11 +19,10 @@ enum pipe_result {
  * answer(). Otherwise rq is from request_new() and is never declined. */
 enum pipe_result pipeline_run(struct request *rq);
 
-/* Several inline requests at once: takes this one as far as its operation, which may then ask for
- * the memory that it will look into. To be called for all of them, turn by turn, before
- * pipeline_run() for the first. What is refused or declined here is so again there. */
-enum { PIPE_AHEAD_TURNS = 2 };
-void pipeline_ahead(struct request *rq, unsigned turn);
+/* Several inline requests at once, at most LOOP_GROUP: takes each as far as its operation, which
+ * may then do for all of them what pays together. Before pipeline_run() for the first; what is
+ * refused or declined here is so again there. */
+void pipeline_ahead(struct request list[], size_t n);
 
 /* A request that was taken ahead will not be run: it begins again as another one. */
 void pipeline_forget(struct request *rq);

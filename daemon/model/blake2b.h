@@ -19,7 +19,9 @@
 enum {
     BLAKE2B_BYTES = 32,
     BLAKE2B_KEY_BYTES = 32,
-    BLAKE2B_MESSAGE_MAX = 128 /* one block */
+    BLAKE2B_MESSAGE_MAX = 128, /* one block */
+    BLAKE2B_SHORT_MAX = 40,    /* a token: most words of its block are zero */
+    BLAKE2B_LANES = 4
 };
 
 /* What is left of the key after its block: as secret as the key. */
@@ -36,6 +38,11 @@ void blake2b_key_init(struct blake2b_key *, const unsigned char key[BLAKE2B_KEY_
  * time does not depend on what they are. Any thread. */
 void blake2b_digest(const struct blake2b_key *, const void *message, size_t n,
                     unsigned char ret[BLAKE2B_BYTES]);
+
+/* The same of four messages of n bytes each, 1 to BLAKE2B_SHORT_MAX. They and what they give may be
+ * the same more than once. */
+void blake2b_four(const struct blake2b_key *, const void *const messages[BLAKE2B_LANES], size_t n,
+                  unsigned char *const ret[BLAKE2B_LANES]);
 
 /* The same of a message in pieces, of at least one byte. */
 struct blake2b_state {

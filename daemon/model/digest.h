@@ -73,6 +73,11 @@ void digest_token(const struct digest_keys *, struct kt_secret_view,
 void digest_token_with(const struct digest_keys *, size_t i, struct kt_secret_view,
                        unsigned char ret[DIGEST_BYTES]);
 
+/* Of n tokens of one length, which is not 0, with the current key: several of them at once. ret[i]:
+ * DIGEST_BYTES. */
+void digest_tokens(const struct digest_keys *, const struct kt_secret_view tokens[], size_t n,
+                   unsigned char *const ret[]);
+
 /* Keyed BLAKE2b-128 over n parts (at most DIGEST_PARTS_MAX) and their lengths, so that no two
  * different lists of parts give the same input. */
 void digest_record_mac(const struct digest_keys *, size_t i, const struct kt_str parts[], size_t n,

@@ -169,8 +169,9 @@ enum token_judgement {
 enum token_judgement token_judge(const struct service *, struct kt_secret_view, int64_t now_ms,
                                  struct index_hit *ret);
 
-/* The same in parts, for several secrets at once: the digests of all, then the memory that they are
- * looked up in (turn 0 for all, turn 1 for all), then the verdicts. */
+/* The same in parts, for several secrets at once: the digests of all (their texts are there); on an
+ * event loop, where they will be looked up, so that the processor fetches that memory meanwhile;
+ * then the verdicts. */
 struct token_digest {
     struct kt_secret_view text; /* borrowed until the verdict */
     const struct digest_keys *keys;
@@ -178,7 +179,8 @@ struct token_digest {
     unsigned char bytes[32];    /* under the current key, when it has the form */
 };
 struct token_digest token_digest(const struct service *, struct kt_secret_view);
-void token_fetch(const struct service *, const struct token_digest *, unsigned turn);
+void token_digests(const struct service *, struct token_digest list[], size_t n);
+void token_fetch(const struct service *, const struct token_digest[], size_t n);
 enum token_judgement token_judge_digest(const struct service *, const struct token_digest *,
                                         int64_t now_ms, struct index_hit *ret);
 

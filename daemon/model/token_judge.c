@@ -8,6 +8,8 @@
 #include "daemon/model/tokentext.h"
 #include "daemon/service.h"
 
+enum { AT_ONCE = 16 }; /* secrets that are digested together */
+
 struct token_digest
 token_digest(const struct service *svc, struct kt_secret_view secret)
 {
@@ -18,11 +20,41 @@ token_digest(const struct service *svc, struct kt_secret_view secret)
     return digest;
 }
 
-void
-token_fetch(const struct service *svc, const struct token_digest *digest, unsigned turn)
+/* What has the form has one length. */
+static void
+digest_some(const struct digest_keys *keys, struct token_digest list[], size_t n)
 {
-    if (digest->has_form)
-        (turn == 0 ? index_prefetch : index_prefetch_record)(svc->index, digest->bytes);
+    struct kt_secret_view good[AT_ONCE];
+    unsigned char *digests[AT_ONCE];
+    size_t ngood = 0;
+    for (size_t i = 0; i < n; i++) {
+        list[i].keys = keys;
+        list[i].has_form = token_text_has_form(list[i].text);
+        if (!list[i].has_form)
+            continue;
+        good[ngood] = list[i].text;
+        digests[ngood++] = list[i].bytes;
+    }
+    digest_tokens(keys, good, ngood, digests);
+}
+
+void
+token_digests(const struct service *svc, struct token_digest list[], size_t n)
+{
+    const struct digest_keys *keys = svc->keys;
+    for (size_t i = 0; i < n; i += AT_ONCE)
+        digest_some(keys, list + i, n - i < AT_ONCE ? n - i : AT_ONCE);
+}
+
+void
+token_fetch(const struct service *svc, const struct token_digest digests[], size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (digests[i].has_form)
+            index_prefetch(svc->index, digests[i].bytes);
+    for (size_t i = 0; i < n; i++)
+        if (digests[i].has_form)
+            index_prefetch_record(svc->index, digests[i].bytes);
 }
 
 static void

@@ -129,17 +129,18 @@ check_may_verify(struct call *call)
 }
 
 void
-token_verify_ahead(struct request *rq, unsigned turn)
+token_verify_ahead(struct request *const list[], size_t n)
 {
-    const struct service *svc = rq->call.svc;
-    if (turn == 0) {
-        struct token_digest *digest = kt_arena_alloc(rq->call.arena, sizeof *digest);
-        if (digest)
-            *digest = token_digest(svc, rq->in.verify.token);
-        rq->ahead = digest;
+    const struct service *svc = list[0]->call.svc;
+    struct token_digest *digests = kt_arena_alloc(list[0]->call.arena, n * sizeof *digests);
+    if (!digests)
+        return;
+    for (size_t i = 0; i < n; i++) {
+        digests[i].text = list[i]->in.verify.token;
+        list[i]->ahead = &digests[i];
     }
-    if (rq->ahead)
-        token_fetch(svc, rq->ahead, turn);
+    token_digests(svc, digests, n);
+    token_fetch(svc, digests, n);
 }
 
 int
@@ -165,13 +166,11 @@ verify_some(struct request *rq, const struct kt_secret_view secrets[], size_t n,
 {
     const struct service *svc = rq->call.svc;
     struct token_digest digests[TOGETHER];
-    for (size_t i = 0; i < n; i++) {
-        digests[i] = token_digest(svc, secrets[i]);
-        if (rq->call.on_loop)
-            token_fetch(svc, &digests[i], 0);
-    }
-    for (size_t i = 0; i < n && rq->call.on_loop; i++)
-        token_fetch(svc, &digests[i], 1);
+    for (size_t i = 0; i < n; i++)
+        digests[i].text = secrets[i];
+    token_digests(svc, digests, n);
+    if (rq->call.on_loop)
+        token_fetch(svc, digests, n);
     int status = KT_OK;
     for (size_t i = 0; i < n && status == KT_OK; i++)
         status = verify_one(rq, &digests[i], scope, &ret[i]);

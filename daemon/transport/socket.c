@@ -478,15 +478,6 @@ peek_inline(struct conn *conn, struct kt_str bytes, struct message *msg)
            !is_flying(sock, msg->id);
 }
 
-static void
-group_look_ahead(const struct group *g, struct request *rq)
-{
-    for (unsigned turn = 0; turn < PIPE_AHEAD_TURNS && g->n > 1; turn++)
-        for (size_t i = 0; i < g->n; i++)
-            if (rq[i].call.err.kind == KT_OK)
-                pipeline_ahead(&rq[i], turn);
-}
-
 /* The next one of the connection, of which there may be others at work since the group was
  * gathered. */
 static bool
@@ -503,7 +494,8 @@ group_run(struct group *g, struct loop *loop)
 {
     struct request *rq = loop_request(loop);
     const struct conn_input *stopped = NULL;
-    group_look_ahead(g, rq);
+    if (g->n > 1)
+        pipeline_ahead(rq, g->n);
     for (size_t i = 0; i < g->n; i++) {
         struct conn_input *input = g->input[i];
         struct conn *conn = input->conn;

@@ -643,10 +643,10 @@ ask_run(struct loop *loop, struct loop_task *task)
         request_init(rq, loop_arena(loop), transport, loop, ask_peer(a));
         rq->inline_only = true;
         ask_fill(a, rq);
-        for (unsigned turn = 0; a->ahead && turn < PIPE_AHEAD_TURNS; turn++)
-            pipeline_ahead(rq, turn);
-        if (a->ahead)
+        if (a->ahead) {
+            pipeline_ahead(rq, 1);
             a->ahead(rq);
+        }
         enum pipe_result result = pipeline_run(rq);
         if (result != PIPE_DECLINED)
             return;

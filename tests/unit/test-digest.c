@@ -302,6 +302,65 @@ test_short_digests_are_those_of_libsodium(void **state)
     }
 }
 
+/* Every lane has its own message, and sizes are as above. */
+static void
+test_four_digests_at_once_are_those_of_libsodium(void **state)
+{
+    (void)state;
+    unsigned char key[BLAKE2B_KEY_BYTES], texts[BLAKE2B_LANES][BLAKE2B_SHORT_MAX + 1];
+    unsigned char ours[BLAKE2B_LANES][BLAKE2B_BYTES], theirs[BLAKE2B_BYTES];
+    for (size_t round = 0; round < 20 * BLAKE2B_SHORT_MAX; round++) {
+        size_t n = 1 + round % BLAKE2B_SHORT_MAX, bytes = BLAKE2B_BYTES - round % 17;
+        const void *messages[BLAKE2B_LANES];
+        unsigned char *digests[BLAKE2B_LANES];
+        struct blake2b_key k;
+        randombytes_buf(key, sizeof(key));
+        randombytes_buf(texts, sizeof(texts));
+        memset(ours, 0, sizeof(ours));
+        blake2b_key_init(&k, key, bytes);
+        for (size_t i = 0; i < BLAKE2B_LANES; i++) {
+            messages[i] = texts[i] + round % 2;
+            digests[i] = ours[i];
+        }
+        blake2b_four(&k, messages, n, digests);
+        for (size_t i = 0; i < BLAKE2B_LANES; i++) {
+            crypto_generichash(theirs, bytes, messages[i], n, key, sizeof(key));
+            memset(theirs + bytes, 0, sizeof(theirs) - bytes); /* no byte more was written */
+            assert_memory_equal(ours[i], theirs, sizeof(theirs));
+        }
+    }
+}
+
+/* However many there are, and whatever their length. */
+static void
+test_tokens_are_digested_together_as_alone(void **state)
+{
+    (void)state;
+    enum { MOST = 11, LONG = 150 };
+    static const size_t lengths[] = { 1, 36, BLAKE2B_SHORT_MAX, BLAKE2B_SHORT_MAX + 1, LONG };
+    struct digest_keys *keys = read_text("kaiten-key-1 k1 " ZEROS "\n");
+    char texts[MOST][LONG];
+    struct kt_secret_view tokens[MOST];
+    unsigned char digests[MOST + 1][DIGEST_BYTES], alone[DIGEST_BYTES], *ret[MOST];
+    for (size_t round = 0; round < sizeof(lengths) / sizeof(lengths[0]) * (MOST + 1); round++) {
+        size_t n = round % (MOST + 1), length = lengths[round / (MOST + 1)];
+        randombytes_buf(texts, sizeof(texts));
+        memset(digests, 0, sizeof(digests));
+        for (size_t i = 0; i < n; i++) {
+            tokens[i] = (struct kt_secret_view){ texts[i], length };
+            ret[i] = digests[i];
+        }
+        digest_tokens(keys, tokens, n, ret);
+        for (size_t i = 0; i < n; i++) {
+            digest_token(keys, tokens[i], alone);
+            assert_memory_equal(digests[i], alone, DIGEST_BYTES);
+        }
+        memset(alone, 0, sizeof(alone));
+        assert_memory_equal(digests[n], alone, DIGEST_BYTES);
+    }
+    digest_keys_free(keys);
+}
+
 /* Digests of every size, of messages around one block and two, in pieces of any size. */
 static void
 test_digests_in_pieces_are_those_of_libsodium(void **state)
@@ -393,6 +452,8 @@ main(void)
         cmocka_unit_test(test_record_mac),   cmocka_unit_test(test_find),
         cmocka_unit_test(test_files),        cmocka_unit_test(test_kinds_of_file),
         cmocka_unit_test(test_short_digests_are_those_of_libsodium),
+        cmocka_unit_test(test_four_digests_at_once_are_those_of_libsodium),
+        cmocka_unit_test(test_tokens_are_digested_together_as_alone),
         cmocka_unit_test(test_digests_in_pieces_are_those_of_libsodium),
         cmocka_unit_test(test_created_over_a_leftover),
         cmocka_unit_test(test_not_created_in_no_folder),

@@ -263,7 +263,7 @@ what_came_together_is_answered_in_its_order(void **state)
     kt_buf_put_str(&buf, pack("[2,\"kaiten.ping\",[]]"));
     kt_buf_put_str(&buf, pack(PING("103")));
     kt_buf_put_str(&buf, pack(PING("104")));
-    bench.ahead[0] = bench.ahead[1] = 0;
+    bench.ahead = 0;
     int fd = bench_dial(&usual, NULL);
     say(fd, kt_buf_str(&buf));
     for (int i = 0; i < 40; i++) {
@@ -275,8 +275,7 @@ what_came_together_is_answered_in_its_order(void **state)
     assert_non_null(strstr(hear(fd), "[1,102,{\"type\":\""));
     EXPECT(fd, PONG("103"));
     EXPECT(fd, PONG("104"));
-    assert_true(bench.ahead[0] >= 30); /* a read may have ended anywhere */
-    assert_int_equal(bench.ahead[0], bench.ahead[1]);
+    assert_true(bench.ahead >= 30); /* a read may have ended anywhere */
     kt_buf_done(&buf);
     close(fd);
 }
@@ -744,14 +743,14 @@ who_came_with_one_that_would_block_is_looked_at_once(void **state)
     }
     int fd = bench_dial(&usual, NULL);
     for (unsigned declined = 1; declined <= LOOP_GROUP; declined++) {
-        bench.ahead[0] = 0;
+        bench.ahead = 0;
         bench.decline_next = declined;
         say(fd, kt_buf_str(&buf));
         for (int i = 0; i < LOOP_GROUP; i++) {
             snprintf(line, sizeof line, "[1,%d,null,{\"valid\":true}]", i);
             EXPECT(fd, line);
         }
-        assert_true(bench.ahead[0] <= LOOP_GROUP);
+        assert_true(bench.ahead <= LOOP_GROUP);
         assert_int_equal(bench.decline_next, 0);
     }
     kt_buf_done(&buf);
