@@ -280,10 +280,10 @@ conf_is_same(const struct conf_values *a, const struct conf_values *b, const cha
     const struct kaiten_option *o;
     const struct value *one = row_of(a, name, &o), *other = row_of(b, name, &o);
     bool same = one->n == other->n && one->number == other->number;
-    for (size_t i = 0; same && i < one->n; i++) {
-        const char *x = one->items[i].text, *y = other->items[i].text;
-        same = x == y || (x && y && strcmp(x, y) == 0);
-    }
+    if (!conf_option_is_text(o->type)) /* 1M is 1024K, on is yes */
+        return same;
+    for (size_t i = 0; same && i < one->n; i++)
+        same = strcmp(one->items[i].text, other->items[i].text) == 0;
     return same;
 }
 

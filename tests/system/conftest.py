@@ -34,6 +34,9 @@ KAITEND = BUILD / "daemon/kaitend"
 KAITENCTL = BUILD / "client/ctl/kaitenctl"
 KAITEN_JWT = BUILD / "tests/tools/kaiten-jwt"
 PLUGIN_DIR = BUILD / "plugins/.libs"
+# A sanitizer keeps what was freed for a while, and who has touched what: in memory of the daemon.
+SANITIZED = KAITEND.exists() and any(name in KAITEND.read_bytes()
+                                     for name in (b"__asan_init", b"__tsan_init"))
 STORES = os.environ.get("KAITEN_TEST_STORES", "storage-bdb storage-memory").split()
 # Seconds after which what should have come at once is given up: the machine may be slow and busy.
 PATIENCE = 60.0

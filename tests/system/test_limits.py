@@ -15,13 +15,12 @@ import time
 import msgpack
 import pytest
 
-from conftest import KAITEND, PATIENCE, STORES, Daemon, prompt, wait_for
+from conftest import KAITEND, PATIENCE, SANITIZED, STORES, Daemon, prompt, wait_for
 from wire import connect_to as connect, read_to_the_end as read_all
 
 SEED = int(os.environ.get("KAITEN_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
 MIB = 1 << 20
-# AddressSanitizer keeps what was freed for a while.
-ROOM = 16 if b"__asan_init" in KAITEND.read_bytes() else 1
+ROOM = 16 if SANITIZED else 1
 
 
 def rss(d):

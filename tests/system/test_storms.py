@@ -17,13 +17,12 @@ import struct
 import msgpack
 import pytest
 
-from conftest import KAITEND, wait_for
+from conftest import SANITIZED, wait_for
 from metrics import scrape
 
 STORM = int(os.environ.get("KAITEN_STORM", "20"))
 MIB = 1 << 20
-# AddressSanitizer keeps what was freed for a while.
-ROOM = 256 * MIB if b"__asan_init" in KAITEND.read_bytes() else 8 * MIB
+ROOM = 256 * MIB if SANITIZED else 8 * MIB
 
 
 def http(d, head, body=b"", token=None, more=b""):

@@ -7,6 +7,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -123,6 +124,49 @@ test_defaults(void **state)
     assert_true(conf_is_set(v, "name"));
     conf_values_free(v);
     conf_free(conf);
+}
+
+/* What a reload asks: a value that is spelled otherwise, or said as it is by default, is the same. */
+static void
+test_is_same(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *one, *other, *name;
+        bool same;
+    } rows[] = {
+        { "threads = 8\n", "threads = 8\n", "threads", true },
+        { "threads = 8\n", "threads = 9\n", "threads", false },
+        { "threads = 2\n", "", "threads", true },
+        { "cache = 1M\n", "cache = 1024K\n", "cache", true },
+        { "strict = on\n", "strict = yes\n", "strict", true },
+        { "strict = no\n", "", "strict", false },
+        { "name = a\n", "name = \"a\"\n", "name", true },
+        { "name = a\n", "name = b\n", "name", false },
+        { "name = a\n", "", "name", false },
+        { "", "", "note", true },
+        { "note = x\n", "", "note", false },
+        { "listen = a\nlisten = b\n", "listen = a\nlisten = b\n", "listen", true },
+        { "listen = a\nlisten = b\n", "listen = b\nlisten = a\n", "listen", false },
+        { "listen = a\nlisten = b\n", "listen = a\n", "listen", false },
+        { "listen = a\n", "", "listen", false },
+        { "", "", "listen", true },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char text[2][64];
+        (void)snprintf(text[0], sizeof text[0], "[daemon]\n%s", rows[i].one);
+        (void)snprintf(text[1], sizeof text[1], "[daemon]\n%s", rows[i].other);
+        struct conf *conf[2] = { parsed(text[0]), parsed(text[1]) };
+        struct conf_values *v[2] = { applied(conf[0], "daemon", NULL),
+                                     applied(conf[1], "daemon", NULL) };
+        for (int k = 0; k < 2; k++)
+            if (conf_is_same(v[k], v[!k], rows[i].name) != rows[i].same)
+                fail_msg("%s: \"%s\", \"%s\"", rows[i].name, rows[i].one, rows[i].other);
+        for (int k = 0; k < 2; k++) {
+            conf_values_free(v[k]);
+            conf_free(conf[k]);
+        }
+    }
 }
 
 static void
@@ -519,6 +563,7 @@ main(void)
         cmocka_unit_test(test_secret_files),  cmocka_unit_test(test_documents),
         cmocka_unit_test(test_values_print),  cmocka_unit_test(test_paths_beside_a_relative_file),
         cmocka_unit_test(test_without_memory), cmocka_unit_test(test_only_sections_have_entries),
+        cmocka_unit_test(test_is_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

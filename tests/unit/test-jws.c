@@ -644,6 +644,68 @@ pem_keys_are_judged_when_read(void **state)
     expect_file(path_of("rsa"), "RS256", "everybody may write");
 }
 
+/* The modulus of keys.rsa under another exponent. */
+static EVP_PKEY *
+rsa_with_exponent(const char *hex)
+{
+    EVP_PKEY *pkey = NULL;
+    BIGNUM *n = NULL, *e = NULL;
+    assert_int_equal(EVP_PKEY_get_bn_param(keys.rsa, OSSL_PKEY_PARAM_RSA_N, &n), 1);
+    assert_true(BN_hex2bn(&e, hex) > 0);
+    OSSL_PARAM_BLD *build = OSSL_PARAM_BLD_new();
+    assert_int_equal(OSSL_PARAM_BLD_push_BN(build, OSSL_PKEY_PARAM_RSA_N, n), 1);
+    assert_int_equal(OSSL_PARAM_BLD_push_BN(build, OSSL_PKEY_PARAM_RSA_E, e), 1);
+    OSSL_PARAM *params = OSSL_PARAM_BLD_to_param(build);
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "RSA", NULL);
+    assert_int_equal(EVP_PKEY_fromdata_init(ctx), 1);
+    assert_int_equal(EVP_PKEY_fromdata(ctx, &pkey, EVP_PKEY_PUBLIC_KEY, params), 1);
+    EVP_PKEY_CTX_free(ctx);
+    OSSL_PARAM_free(params);
+    OSSL_PARAM_BLD_free(build);
+    BN_free(n);
+    BN_free(e);
+    return pkey;
+}
+
+static void
+exponents_are_judged_when_read(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *e, *want;
+    } rows[] = {
+        { "10001", NULL },
+        { "10003", NULL },
+        { "FFFFFFFFFFFFFFFF", NULL },
+        { "FFFF", "exponent" },
+        { "10002", "exponent" },
+        { "10000000000000001", "exponent" },
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        EVP_PKEY *pkey = rsa_with_exponent(rows[i].e);
+        expect_file(write_public("rsa", pkey), "RS256", rows[i].want);
+        EVP_PKEY_free(pkey);
+    }
+}
+
+/* With parameters of its own a curve can have any point as its generator, CVE-2020-0601 of another
+ * library. */
+static void
+curves_have_names(void **state)
+{
+    (void)state;
+    EVP_PKEY *pkey = EVP_PKEY_dup(keys.p256);
+    assert_int_equal(EVP_PKEY_set_utf8_string_param(pkey, OSSL_PKEY_PARAM_EC_ENCODING, "explicit"),
+                     1);
+    expect_file(write_public("ec", pkey), "ES256", "not named");
+    EVP_PKEY_free(pkey);
+    pkey = EVP_PKEY_dup(keys.rsa);
+    struct key_why why;
+    assert_false(key_check_pkey(pkey, key_alg_find("HS256", 5), &why));
+    assert_non_null(strstr(why.text, "takes no public key"));
+    EVP_PKEY_free(pkey);
+}
+
 /* Bytes that look random and are the same on every run. */
 static void
 fill(char *bytes, size_t n)
@@ -974,6 +1036,8 @@ main(void)
         cmocka_unit_test(only_eight_keys_are_tried),
         cmocka_unit_test(keys_are_not_confused),
         cmocka_unit_test(pem_keys_are_judged_when_read),
+        cmocka_unit_test(exponents_are_judged_when_read),
+        cmocka_unit_test(curves_have_names),
         cmocka_unit_test(secrets_are_judged_when_read),
         cmocka_unit_test(weak_secrets_are_refused),
         cmocka_unit_test(listed_secrets_are_refused),
