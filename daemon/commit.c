@@ -5,17 +5,21 @@
 #include "daemon/commit.h"
 
 #include "daemon/commit_group.h"
+#include "daemon/service.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 
 struct committer {
+    const struct service *svc;
     void (*done)(struct request *list);
     pthread_t thread;
     pthread_mutex_t lock; /* guards what follows; nothing else is locked while it is held */
     pthread_cond_t wake, rested;
     bool paused, working;
+    _Atomic size_t waiting;
+    _Atomic int64_t since_ms; /* monotonic: of this turn; 0: it has nothing to do, or rests */
     struct request *first, **last; /* waiting, oldest first */
     struct errand *errands, **last_errand;
     bool stop;
@@ -31,8 +35,11 @@ take_group(struct committer *c, struct commit_group *g, struct errand **ret_erra
     c->working = false;
     if (c->paused)
         pthread_cond_broadcast(&c->rested);
-    while (c->paused || (!c->first && !c->errands && !c->stop))
+    while (c->paused || (!c->first && !c->errands && !c->stop)) {
+        atomic_store(&c->since_ms, 0);
         pthread_cond_wait(&c->wake, &c->lock);
+    }
+    atomic_store(&c->since_ms, clock_mono_ms());
     c->working = true;
     *ret_errands = c->errands;
     c->errands = NULL;
@@ -43,6 +50,7 @@ take_group(struct committer *c, struct commit_group *g, struct errand **ret_erra
     }
     if (!c->first)
         c->last = &c->first;
+    atomic_fetch_sub(&c->waiting, g->n);
     pthread_mutex_unlock(&c->lock);
     return g->n != 0 || *ret_errands;
 }
@@ -83,6 +91,7 @@ committer_new(struct service *svc, void (*again)(struct request *),
         return NULL;
     }
     c->group = group;
+    c->svc = svc;
     c->done = done;
     c->last = &c->first;
     c->last_errand = &c->errands;
@@ -119,13 +128,15 @@ void
 committer_push(struct committer *c, struct request *list)
 {
     struct request *last = list;
-    while (last->next)
-        last = last->next;
+    size_t n = 1;
+    for (; last->next; last = last->next)
+        n++;
     pthread_mutex_lock(&c->lock);
     bool stopped = c->stop, idle = c->first == NULL;
     if (!stopped) {
         *c->last = list;
         c->last = &last->next;
+        atomic_fetch_add(&c->waiting, n);
     }
     pthread_mutex_unlock(&c->lock);
     /* Without the lock, or the thread would wake up only to wait for it. */
@@ -133,6 +144,28 @@ committer_push(struct committer *c, struct request *list)
         refuse_stopped(c, list);
     else if (idle)
         pthread_cond_signal(&c->wake);
+}
+
+void
+committer_load(const struct committer *c, int64_t mono_ms, struct committer_load *ret)
+{
+    const int64_t since = atomic_load(&c->since_ms);
+    ret->waiting = atomic_load(&c->waiting);
+    ret->busy_ms = since != 0 && since < mono_ms ? mono_ms - since : 0;
+}
+
+bool
+committer_is_stuck(const struct committer *c, int64_t mono_ms)
+{
+    struct committer_load load;
+    committer_load(c, mono_ms, &load);
+    return load.busy_ms > c->svc->request_ms;
+}
+
+bool
+committer_is_full(const struct committer *c)
+{
+    return c->svc->queue_max != 0 && atomic_load(&c->waiting) >= c->svc->queue_max;
 }
 
 void

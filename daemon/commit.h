@@ -19,6 +19,22 @@ struct committer *committer_new(struct service *, void (*again)(struct request *
  * the store. Once the committer was stopped they are refused by way of done(). Any thread. */
 void committer_push(struct committer *, struct request *list);
 
+/* How the thread is getting on. Any thread. */
+struct committer_load {
+    size_t waiting;   /* requests with batches that it has not begun with */
+    int64_t busy_ms;  /* how long it has been at what it does now; 0: it has nothing to do, or
+                         rests */
+};
+void committer_load(const struct committer *, int64_t mono_ms, struct committer_load *ret);
+
+/* It has been at one thing for longer than a request may take: whoever waits for it now waits in
+ * vain. Any thread. */
+bool committer_is_stuck(const struct committer *, int64_t mono_ms);
+
+/* As many are waiting as may (queue_max of the service): whoever pushes for a caller asks first.
+ * Any thread. */
+bool committer_is_full(const struct committer *);
+
 /* Something else to do on the committer's thread, which alone may write the journal: before the
  * batches that wait, after the group that is at work. Memory is the caller's until run() is called,
  * which may free it. Any thread. */

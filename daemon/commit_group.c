@@ -12,23 +12,24 @@
 
 #include <stdlib.h>
 
-void
+bool
 finished_add(struct finished *done, struct request *rq)
 {
     if (rq->landed) {
         rq->landed(rq);
-        return;
+        return true;
     }
     rq->next = NULL;
     *done->last = rq;
     done->last = &rq->next;
+    return request_settle(rq);
 }
 
 /* Whoever has read the world before it changed does so again; work of our own is done later. */
 static void
 look_again(struct commit_group *g, struct request *rq)
 {
-    if (!rq->landed) {
+    if (!rq->landed && request_reopen(rq)) {
         g->again(rq);
         return;
     }
@@ -55,6 +56,23 @@ void
 commit_group_give_index(struct commit_group *g)
 {
     pthread_mutex_unlock(&g->index);
+}
+
+/* From here on whoever gives up waiting for one of these cannot know what becomes of it. */
+static void
+take(struct commit_group *g)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < g->n; i++) {
+        struct request *rq = g->requests[i];
+        if (rq->landed || request_take(rq)) {
+            g->requests[kept++] = rq;
+            continue;
+        }
+        fail(&rq->call, KT_UNAVAILABLE, "Server.Busy", "given up before it was begun");
+        finished_add(&g->done, rq);
+    }
+    g->n = kept;
 }
 
 static void
@@ -185,14 +203,16 @@ conclude(struct commit_group *g, size_t i, enum kaiten_status status,
     switch (status) {
     case KAITEN_DONE:
         commit_index_publish(g->svc, rq->batch);
-        finished_add(&g->done, rq);
+        if (!finished_add(&g->done, rq))
+            g->nunsent += commit_journal_unsent(rq, &g->unsent[g->nunsent]);
         return;
     case KAITEN_CONFLICT:
         refuse_conflict(g, rq, g->outcomes[i].failed);
         return;
     case KAITEN_UNKNOWN:
         commit_index_publish_ends(g->svc, rq->batch);
-        fail_cause(&rq->call, KT_UNAVAILABLE, NULL, "storage cannot say what it has done: %s", why);
+        fail_cause(&rq->call, KT_UNAVAILABLE, "Storage.Unknown",
+                   "storage cannot say what it has done: %s", why);
         break;
     case KAITEN_RETRY:
         fail_cause(&rq->call, KT_UNAVAILABLE, NULL, "storage apply: %s", why);
@@ -214,6 +234,8 @@ commit_group_run(struct commit_group *g)
     char why[512] = "";
     g->done.last = &g->done.first;
     g->done.first = NULL;
+    g->nunsent = 0;
+    take(g);
     refuse_unprepared(g);
     refuse_unwritable(g);
     enum kaiten_status all = KAITEN_DONE;
@@ -232,6 +254,7 @@ commit_group_run(struct commit_group *g)
     commit_group_give_index(g);
     if (g->done.first)
         g->done_with(g->done.first);
+    commit_journal_withdraw(&g->journal, g->unsent, g->nunsent);
     commit_journal_shrink(&g->journal);
 }
 

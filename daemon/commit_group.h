@@ -18,8 +18,9 @@ struct finished {
     struct request *first, **last;
 };
 
-/* Work of the daemon's own is told at once instead. */
-void finished_add(struct finished *, struct request *);
+/* Work of the daemon's own is told at once instead. False: the request is abandoned, and nobody
+ * will hear of what has come of it. */
+bool finished_add(struct finished *, struct request *);
 
 struct commit_group {
     struct service *svc;
@@ -30,6 +31,8 @@ struct commit_group {
     struct kaiten_outcome outcomes[COMMIT_GROUP_MAX + 1];
     size_t n, nendings;
     struct finished done;
+    struct journal_entry unsent[COMMIT_GROUP_MAX]; /* secrets that were made and told to nobody */
+    size_t nunsent;
     struct commit_journal journal;
     pthread_mutex_t index; /* of whoever writes there, while nothing else is waited for */
     size_t promised; /* tokens of the group that the store is at work on; guarded by index */

@@ -98,20 +98,28 @@ is_orphan(const struct request *rq, const struct effect *e)
     return e->type == EFFECT_TOKEN && !rq->idempotency_key.p && !rq->landed;
 }
 
+/* Of a rotation the token stays, which has another secret. */
+static struct journal_entry
+entry_of_orphan(const struct batch *b, const struct effect *e, int64_t now_ms)
+{
+    struct journal_entry entry = entry_of(e, now_ms);
+    entry.type = commit_journal_count(b) == 0 ? JOURNAL_TOKEN : JOURNAL_DIGEST;
+    entry.until_ms = e->expires_ms;
+    return entry;
+}
+
 void
 commit_journal_unsettled(struct commit_journal *j, const struct request *rq, bool room,
                          int64_t now_ms)
 {
     const struct batch *b = rq->batch;
-    const size_t endings = commit_journal_count(b);
     for (size_t i = 0; i < b->neffects; i++) {
         const struct effect *e = &b->effects[i];
         if (!is_ending(e) && !is_orphan(rq, e))
             continue;
         struct journal_entry entry = entry_of(e, now_ms);
         if (e->type == EFFECT_TOKEN) {
-            entry.type = endings == 0 ? JOURNAL_TOKEN : JOURNAL_DIGEST;
-            entry.until_ms = e->expires_ms;
+            entry = entry_of_orphan(b, e, now_ms);
             if (room)
                 journal_add(j->svc->journal, &entry);
         }
@@ -119,6 +127,37 @@ commit_journal_unsettled(struct commit_journal *j, const struct request *rq, boo
             unsettled_add(j->svc->unsettled, &entry, clock_mono_ms());
         j->unsure = true;
     }
+}
+
+bool
+commit_journal_unsent(const struct request *rq, struct journal_entry *ret)
+{
+    const struct batch *b = rq->batch;
+    for (size_t i = 0; i < b->neffects; i++) {
+        if (!is_orphan(rq, &b->effects[i]))
+            continue;
+        *ret = entry_of_orphan(b, &b->effects[i], clock_now_ms(clock_mono_ms()));
+        return true;
+    }
+    return false;
+}
+
+void
+commit_journal_withdraw(struct commit_journal *j, const struct journal_entry entries[], size_t n)
+{
+    struct journal *file = j->svc->journal;
+    if (n == 0)
+        return;
+    for (size_t i = 0; i < n && j->svc->unsettled; i++)
+        unsettled_add(j->svc->unsettled, &entries[i], clock_mono_ms());
+    j->unsure = true;
+    bool room = file && journal_reserve(file, n);
+    for (size_t i = 0; i < n && room; i++)
+        journal_add(file, &entries[i]);
+    if (room)
+        journal_sync(file);
+    log_line(LOG_LEVEL_WARNING, "mint.unsent", "secrets=%zu message=%s", n,
+             "the store was too slow; nobody was told them, so they are revoked");
 }
 
 /* When the journal has grown to twice of what was left the last time. Not while the next start may

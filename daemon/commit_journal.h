@@ -5,6 +5,7 @@
 #ifndef COMMIT_JOURNAL_H
 #define COMMIT_JOURNAL_H
 
+#include "daemon/journal.h"
 #include "daemon/request.h"
 
 struct batch;
@@ -32,6 +33,14 @@ void commit_journal_write(struct commit_journal *, const struct batch *, int64_t
  * are done again in the background until it has. room: the journal has some for the latter. */
 void commit_journal_unsettled(struct commit_journal *, const struct request *, bool room,
                               int64_t now_ms);
+
+/* The batch is durable, but its caller was answered before that. Whether it has made a secret that
+ * nobody can come to know any more, one at most, and then what is to be done about it. */
+bool commit_journal_unsent(const struct request *, struct journal_entry *ret);
+
+/* Has such secrets revoked in the background, also by the next start if this daemon ends before. */
+void commit_journal_withdraw(struct commit_journal *, const struct journal_entry entries[],
+                             size_t n);
 
 /* What the journal had synced before a group that ends something goes into the store with it;
  * marked(): it has. NULL: not now. */

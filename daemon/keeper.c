@@ -323,6 +323,15 @@ is_our_pass(struct keeper *k)
 
 /* --- what nobody knows whether the store has it ------------------------------------------- */
 
+static int
+propose_end(struct keeper *k, const struct journal_entry *entry, struct batch **ret)
+{
+    *ret = NULL;
+    if (entry->type == JOURNAL_TOKEN)
+        return token_withdraw(&k->call, entry, ret);
+    return endings_propose(&k->call, entry, ret);
+}
+
 /* A secret that nobody has may have come into the index since, with the changes of others. What was
  * known is ended there already. */
 static void
@@ -346,7 +355,7 @@ settle(struct keeper *k)
     begin(k);
     for (size_t i = 0; i < due; i++) {
         struct batch *b = NULL;
-        if (endings_propose(&k->call, &entries[i], &b) != KT_OK)
+        if (propose_end(k, &entries[i], &b) != KT_OK)
             return; /* the log says why */
         if (!b)
             continue;

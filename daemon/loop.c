@@ -18,7 +18,10 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LOOP_ARENA_BYTES = 64 * 1024 };
+enum {
+    LOOP_ARENA_BYTES = 64 * 1024,
+    WATCH_MS = 20 /* deadlines closer together than this are looked at together */
+};
 
 struct loop {
     /* Newest first, pushed by any thread, taken whole by the loop. */
@@ -32,6 +35,10 @@ struct loop {
     struct request *later, **later_end;
     void (*later_run)(struct request *list);
     int64_t now_ms; /* 0: not asked yet in this turn */
+    struct request *watched;
+    void (*overdue)(struct request *);
+    struct event watch_event;
+    int64_t watch_at; /* no deadline of those watched is earlier */
     bool stopping;
     bool running;
     unsigned number;
@@ -121,6 +128,81 @@ loop_later(struct loop *loop, struct request *rq, void (*run)(struct request *li
     loop->later_end = &rq->next;
     loop->later_run = run;
 }
+
+/* --- deadlines of requests ---------------------------------------------------------------- */
+
+static void
+watch_due(struct loop *loop, int64_t due)
+{
+    if (due >= loop->watch_at)
+        return;
+    int64_t ms = due + 1 - loop_now_ms(loop);
+    if (ms < WATCH_MS)
+        ms = WATCH_MS;
+    loop->watch_at = due;
+    struct timeval wait = { ms / 1000, ms % 1000 * 1000 };
+    event_add(&loop->watch_event, &wait);
+}
+
+static void
+watch_link(struct request **list, struct request *rq)
+{
+    rq->watch_at = list;
+    rq->watch_next = *list;
+    if (*list)
+        (*list)->watch_at = &rq->watch_next;
+    *list = rq;
+}
+
+void
+loop_watch(struct request *rq, void (*overdue)(struct request *))
+{
+    struct loop *loop = rq->home;
+    if (rq->watch_at)
+        return;
+    loop->overdue = overdue;
+    watch_link(&loop->watched, rq);
+    watch_due(loop, rq->call.deadline_ms);
+}
+
+void
+loop_unwatch(struct request *rq)
+{
+    if (!rq->watch_at)
+        return;
+    *rq->watch_at = rq->watch_next;
+    if (rq->watch_next)
+        rq->watch_next->watch_at = rq->watch_at;
+    rq->watch_at = NULL;
+}
+
+static void
+on_watch(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    struct loop *loop = arg;
+    struct request *late = NULL;
+    int64_t now = loop_now_ms(loop), due = INT64_MAX;
+    loop->watch_at = INT64_MAX;
+    for (struct request *rq = loop->watched, *next; rq; rq = next) {
+        next = rq->watch_next;
+        if (rq->call.deadline_ms < now) {
+            loop_unwatch(rq);
+            watch_link(&late, rq);
+        } else if (rq->call.deadline_ms < due) {
+            due = rq->call.deadline_ms;
+        }
+    }
+    while (late) {
+        struct request *rq = late;
+        loop_unwatch(rq);
+        loop->overdue(rq);
+    }
+    watch_due(loop, due);
+}
+
+/* --- from other threads ------------------------------------------------------------------- */
 
 /* The counter of an eventfd cannot overflow by ones, so the only failure is a signal. */
 static void
@@ -215,7 +297,7 @@ run_answers(struct loop *loop)
     for (struct request *rq = list, *next; rq; rq = next) {
         next = rq->next;
         rq->next = NULL;
-        rq->transport->answer(rq);
+        request_finish(rq);
     }
     log_release();
     return taken;
@@ -360,6 +442,7 @@ loop_new(unsigned number)
     loop->number = number;
     loop->deferred_end = &loop->deferred;
     loop->later_end = &loop->later;
+    loop->watch_at = INT64_MAX;
     loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     loop->base = base_new();
     loop->arena_memory = malloc(LOOP_ARENA_BYTES);
@@ -369,7 +452,8 @@ loop_new(unsigned number)
     kt_arena_init_with(&loop->arena, loop->arena_memory, LOOP_ARENA_BYTES, REQUEST_ARENA_MAX);
     if (event_assign(&loop->wake_event, loop->base, loop->wake_fd, EV_READ | EV_PERSIST, on_wake,
                      loop) != 0
-        || event_add(&loop->wake_event, NULL) != 0)
+        || event_add(&loop->wake_event, NULL) != 0
+        || event_assign(&loop->watch_event, loop->base, -1, 0, on_watch, loop) != 0)
         return loop_free(loop);
     return loop;
 }

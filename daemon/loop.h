@@ -24,7 +24,13 @@ size_t loops_count(struct loop *const *);
  * costs one write for as many tasks as are waiting. */
 void loop_post(struct loop *, struct loop_task *);
 
-/* Brings a finished request home: transport->answer() runs on rq->home. Any thread. */
+/* Has overdue() called with the request once its deadline has passed, unless loop_unwatch() comes
+ * first; the same overdue() for all requests of a loop. Nothing happens when it is watched already,
+ * or not. On the loop. */
+void loop_watch(struct request *, void (*overdue)(struct request *));
+void loop_unwatch(struct request *);
+
+/* Brings a finished request home: request_finish() runs on rq->home. Any thread. */
 void loop_answer(struct request *rq);
 
 /* A list of finished requests (linked by ->next), grouped by home, one wake-up per loop. */

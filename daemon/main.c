@@ -45,6 +45,7 @@ set_service(struct parts *p)
     svc->lifetime_max_ms = s->lifetime_max_ms;
     svc->journal_keep_ms = parts_journal_keep_ms(p);
     svc->request_ms = s->request_ms;
+    svc->queue_max = s->queue_max;
     svc->scopes_unbounded = s->scopes_unbounded;
     svc->embedded_tokens_max = s->embedded_tokens_max;
     svc->page_default = 50;
@@ -118,6 +119,7 @@ say_ready(struct parts *p)
 static void
 stop_threads(struct parts *p)
 {
+    parts_watch_end(p);
     workers_stop(p->svc.workers);
     keeper_free(p->keeper);
     follower_stop(p->follower);
@@ -125,6 +127,7 @@ stop_threads(struct parts *p)
     if (p->loops)
         loops_stop(p->loops);
     p->loops = NULL;
+    parts_unwatch_end(p);
     /* Until here committer and loops may offer them requests. */
     workers_free(p->svc.workers);
     committer_free(p->svc.committer);

@@ -31,6 +31,7 @@ struct metrics {
     size_t nlisteners, nshards;
     int64_t started_ms;
     _Atomic uint64_t taken, kept;
+    _Atomic uint64_t abandoned[2]; /* not taken, taken */
     struct shard *shards; /* one a loop */
 };
 
@@ -113,6 +114,19 @@ metrics_answered(const struct request *rq)
     add(&c->took[bucket], 1);
     if (took > 0)
         add(&c->took_ms, (uint64_t)took);
+}
+
+void
+metrics_abandoned(struct metrics *m, bool taken)
+{
+    if (m)
+        atomic_fetch_add(&m->abandoned[taken], 1);
+}
+
+uint64_t
+metrics_abandonments(const struct metrics *m, bool taken)
+{
+    return value(&m->abandoned[taken]);
 }
 
 void

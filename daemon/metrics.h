@@ -54,6 +54,11 @@ const struct metrics_listener *metrics_listener_at(const struct metrics *, size_
  * home loop, once for each, before request_done(). */
 void metrics_answered(const struct request *);
 
+/* Counts a request whose caller got tired of waiting; taken: of one whose change may be made. Any
+ * thread. */
+void metrics_abandoned(struct metrics *, bool taken); /* NULL allowed */
+uint64_t metrics_abandonments(const struct metrics *, bool taken);
+
 /* The sum over all loops; what is counted meanwhile may be in it or not. op: enum kt_op_id, or
  * KT_OP_COUNT. Any thread. */
 void metrics_requests(const struct metrics *, enum door, size_t op, struct metrics_requests *ret);

@@ -20,6 +20,7 @@ struct endings;
 struct follower;
 struct keeper;
 struct kt_arena;
+struct last_watch;
 struct loop;
 
 /* What to do with a store that may have forgotten what was revoked. */
@@ -60,6 +61,9 @@ struct parts {
     bool accept_clock; /* the wall clock is right, whatever the store says; then end */
     struct loop **loops;
     sigset_t signals;
+    int64_t end_ms; /* monotonic: when the drain is over at the latest */
+    int64_t patience_ms; /* with a store that does not answer, from then on */
+    struct last_watch *last_watch;
 };
 
 /* Says why there is no start; gives the code back. The second adds what errno says. */
@@ -109,6 +113,11 @@ void parts_close_index(struct parts *);
  * says where, and nothing has changed. */
 bool parts_reload(struct parts *);
 struct keeper_options parts_keeper_options(const struct settings *); /* main.c */
+
+/* parts_end.c: ends the process, with EX_TEMPFAIL, when what is to be stopped does not end by
+ * itself because the store does not answer. */
+void parts_watch_end(struct parts *);
+void parts_unwatch_end(struct parts *);
 
 /* parts_doors.c: who is let in, and through which doors. */
 int parts_load_tls(struct parts *);

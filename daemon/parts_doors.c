@@ -148,12 +148,13 @@ drain(struct parts *p)
     notify_stopping("draining");
     for (size_t i = 0; i < p->nlisteners; i++)
         listen_drain(p->listeners[i]);
-    const int64_t end = clock_mono_ms() + p->settings->drain_ms;
+    p->patience_ms = p->settings->drain_ms;
+    p->end_ms = clock_mono_ms() + p->patience_ms;
     const struct timespec tick = { 0, 5 * 1000 * 1000 };
-    while (!all_drained(p) && clock_mono_ms() < end) {
+    while (!all_drained(p) && clock_mono_ms() < p->end_ms) {
         int sig = sigtimedwait(&p->signals, NULL, &tick);
         if (sig == SIGTERM || sig == SIGINT)
-            return;
+            p->patience_ms = p->end_ms = 0;
     }
 }
 

@@ -11,6 +11,7 @@
 #include "daemon/limits.h"
 #include "daemon/log.h"
 #include "daemon/loop.h"
+#include "daemon/metrics.h"
 #include "daemon/ops.h"
 #include "daemon/principal.h"
 #include "daemon/route.h"
@@ -241,11 +242,29 @@ run_operation(struct request *rq, const struct place *at)
     return status;
 }
 
+/* What waits for the committer is bounded, and while that is stuck nobody waits in vain. */
+static int
+check_committer(struct request *rq, const struct place *at)
+{
+    const struct service *svc = rq->call.svc;
+    const int64_t now = at->on_loop ? loop_now_ms(rq->home) : clock_mono_ms();
+    if (committer_is_stuck(svc->committer, now))
+        return fail(&rq->call, KT_UNAVAILABLE, "Server.Busy",
+                    "the store does not answer; nothing was changed, please retry");
+    if (committer_is_full(svc->committer))
+        return fail(&rq->call, KT_UNAVAILABLE, "Server.Busy",
+                    "too many changes are waiting, please retry");
+    return KT_OK;
+}
+
 static int
 commit_batch(struct request *rq, const struct place *at)
 {
     if (!rq->batch)
         return KT_OK;
+    int status = check_committer(rq, at);
+    if (status != KT_OK)
+        return status;
     if (rq->batch->failed)
         return fail_cause(&rq->call, KT_INTERNAL, NULL, "%s proposed a batch that does not fit",
                           rq->spec->name);
@@ -368,14 +387,54 @@ run_at(struct request *rq, const struct place *at)
              "too many requests are waiting, please retry");
     }
     rq->outcome = true;
-    rq->transport->answer(rq);
+    request_finish(rq);
     return PIPE_ANSWERED;
+}
+
+/* --- giving up ---------------------------------------------------------------------------- */
+
+/* The request is somebody else's, who may be at work on it: only what was there before it left is
+ * looked at. */
+static struct request *
+stand_in_for(const struct request *rq)
+{
+    struct request *other = loop_request(rq->home);
+    kt_arena_reset(loop_arena(rq->home));
+    request_init(other, loop_arena(rq->home), rq->transport, rq->home, rq->peer);
+    other->conn = rq->conn;
+    other->began_ms = rq->began_ms;
+    other->method = rq->method;
+    other->path = rq->path;
+    other->spec = rq->spec;
+    other->op = rq->op;
+    other->outcome = true;
+    return other;
+}
+
+static void
+give_up(struct request *rq)
+{
+    bool taken;
+    if (request_may_last(rq) || !request_abandon(rq, &taken))
+        return;
+    struct request *other = stand_in_for(rq);
+    if (taken)
+        fail(&other->call, KT_UNAVAILABLE, "Storage.Unknown",
+             "the store does not answer in time; whether the change is made is not known");
+    else
+        fail(&other->call, KT_UNAVAILABLE, "Server.Busy",
+             "the request waited too long, please retry");
+    metrics_abandoned(rq->call.svc->metrics, taken);
+    rq->transport->leave(rq);
+    other->transport->answer(other);
 }
 
 enum pipe_result
 pipeline_run(struct request *rq)
 {
     static const struct place here = { .on_loop = true };
+    if (rq->own && rq->transport->leave)
+        loop_watch(rq, give_up);
     return run_at(rq, &here);
 }
 
@@ -389,7 +448,7 @@ run_slice(struct request *list)
     for (struct request *rq = list, *next; rq; rq = next) {
         next = rq->next;
         (void)check_deadline(rq, loop_now_ms(rq->home)); /* kept in rq */
-        run_at(rq, &here);
+        run_at(rq, &here); /* what is abandoned is refused, too, and dropped */
     }
     if (slice.first)
         committer_push(committer, slice.first);
@@ -399,7 +458,11 @@ static void
 come_home(struct loop *loop, struct loop_task *task)
 {
     (void)loop;
-    pipeline_run((struct request *)((char *)task - offsetof(struct request, task)));
+    struct request *rq = (struct request *)((char *)task - offsetof(struct request, task));
+    if (request_is_abandoned(rq))
+        request_finish(rq);
+    else
+        pipeline_run(rq);
 }
 
 void

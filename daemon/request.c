@@ -6,7 +6,9 @@
 
 #include "daemon/authn.h"
 #include "daemon/idempotency.h"
+#include "daemon/log.h"
 #include "daemon/loop.h"
+#include "daemon/ops.h"
 #include "daemon/plugin.h"
 #include "daemon/principal.h"
 #include "daemon/service.h"
@@ -57,12 +59,75 @@ request_new(const struct transport *transport, struct loop *home, struct peer *p
     return &own->rq;
 }
 
+/* --- the last word ------------------------------------------------------------------------ */
+
+static bool
+move_on(struct request *rq, int from, int to)
+{
+    return atomic_compare_exchange_strong(&rq->stage, &from, to);
+}
+
+bool
+request_take(struct request *rq)
+{
+    return move_on(rq, REQUEST_OPEN, REQUEST_TAKEN);
+}
+
+bool
+request_reopen(struct request *rq)
+{
+    return move_on(rq, REQUEST_TAKEN, REQUEST_OPEN);
+}
+
+bool
+request_settle(struct request *rq)
+{
+    return move_on(rq, REQUEST_TAKEN, REQUEST_SETTLED) ||
+           move_on(rq, REQUEST_OPEN, REQUEST_SETTLED);
+}
+
+bool
+request_abandon(struct request *rq, bool *ret_taken)
+{
+    int stage = atomic_load(&rq->stage);
+    while (stage != REQUEST_SETTLED)
+        if (atomic_compare_exchange_weak(&rq->stage, &stage, REQUEST_ABANDONED)) {
+            *ret_taken = stage == REQUEST_TAKEN;
+            return true;
+        }
+    return false;
+}
+
+bool
+request_may_last(const struct request *rq)
+{
+    return rq->op && (rq->op->flags & OP_ADMIN);
+}
+
+void
+request_finish(struct request *rq)
+{
+    loop_unwatch(rq);
+    if (!request_is_abandoned(rq)) {
+        rq->transport->answer(rq);
+        return;
+    }
+    log_line(LOG_LEVEL_INFO, "request.late", "peer=%s op=%s kind=%s message=%s", rq->peer->remote,
+             rq->spec ? rq->spec->name : "-", kt_error_code(&rq->call.err),
+             "its caller was refused before that");
+    rq->transport->drop(rq);
+}
+
+/* --- the end ------------------------------------------------------------------------------ */
+
 void
 request_done(struct request *rq)
 {
     idempotency_end(rq);
     rq->call.who = principal_unref(rq->call.who);
     rq->secret = kt_secret_unref(rq->secret);
+    if (rq->payload.p)
+        kt_buf_done(&rq->payload);
     if (!rq->own)
         return;
     struct own_request *own = (struct own_request *)rq;

@@ -1,14 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright the kaiten authors */
 /* A call that came over a wire: born in a transport, dies after the last byte of its answer is
- * sent. One thread at a time owns it: its home loop, then a worker, the committer, and home. */
+ * sent. One thread at a time owns it: its home loop, then a worker, the committer, and home.
+ *
+ * While others own it its loop watches the deadline. When that passes the loop does not take it
+ * back: it answers the caller through another request, which stands in for this one, and drops
+ * this one when it comes home. */
 #ifndef REQUEST_H
 #define REQUEST_H
 
 #include "client/proto/bind.h"
+#include "client/proto/buf.h"
 #include "client/proto/ops.h"
 #include "daemon/call.h"
 #include "plugins/kaiten-auth.h"
+
+#include <stdatomic.h>
 
 struct batch;
 struct loop;
@@ -42,6 +49,20 @@ struct transport {
      * free the request. Called exactly once for every request that was given to pipeline_run(),
      * except for inline attempts that declined. */
     void (*answer)(struct request *);
+    /* The request is abandoned: on its home loop, before the one that stands in for it is answered.
+     * From now on it owns what it looks into, and its connection stays until drop(). NULL, as
+     * drop() then: its requests are waited for, however long that takes. */
+    void (*leave)(struct request *);
+    /* An abandoned request has come home: frees it. */
+    void (*drop)(struct request *);
+};
+
+/* Who has the last word on a request that is away: the committer or its loop, whoever is first. */
+enum request_stage {
+    REQUEST_OPEN = 0,  /* nothing of it is done, or will be before the committer has taken it */
+    REQUEST_TAKEN,     /* its batch is being applied */
+    REQUEST_SETTLED,   /* what has come of it is on its way home */
+    REQUEST_ABANDONED  /* its caller was answered; it is dropped at home */
 };
 
 /* Who may read what the daemon counts; 0 is what nobody has set. */
@@ -104,7 +125,37 @@ struct request {
     void (*landed)(struct request *);
     struct request *next;  /* in exactly one queue at a time */
     struct loop_task task; /* for going on at home */
+    _Atomic int stage;     /* enum request_stage */
+    struct request **watch_at, *watch_next; /* the loop's own: see loop_watch() */
+    struct kt_buf payload; /* HTTP: what body is a view into, */
+    size_t payload_counted; /* and how much of it the connection's strangers count */
 };
+
+/* The committer is about to apply the batch. False: the request is abandoned, and nothing of it may
+ * be done. Committer. */
+bool request_take(struct request *);
+
+/* It has not been applied, and is to run once more. False: it is abandoned. Committer. */
+bool request_reopen(struct request *);
+
+/* It goes home. False: it is abandoned, and whatever it has to say is told to nobody. Committer. */
+bool request_settle(struct request *);
+
+/* Its deadline has passed. False: it is on its way home and may be answered yet. *ret_taken: its
+ * batch may become durable, or already is. Home loop. */
+bool request_abandon(struct request *, bool *ret_taken);
+
+/* Has a finished request answered, or dropped when it was abandoned. Home loop. */
+void request_finish(struct request *);
+
+/* Whether it may take as long as it takes: what an operator asks of the daemon itself. */
+bool request_may_last(const struct request *);
+
+static inline bool
+request_is_abandoned(const struct request *rq)
+{
+    return atomic_load_explicit(&rq->stage, memory_order_relaxed) == REQUEST_ABANDONED;
+}
 
 /* A heap request with an arena of its own (REQUEST_ARENA_MAX), for work that may leave the loop.
  * NULL: no memory. */

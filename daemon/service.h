@@ -82,6 +82,8 @@ struct service {
     _Atomic int64_t journal_keep_ms;
     _Atomic int64_t request_ms;   /* how long a request may take */
     _Atomic bool scopes_unbounded; /* tokens may hold more than their creator */
+    size_t queue_max;             /* requests that may wait for a worker, or for the committer;
+                                     0: any number (tests) */
     size_t embedded_tokens_max;   /* tokens inside an account's answer */
     size_t page_default;
     _Atomic int state;            /* enum service_state */

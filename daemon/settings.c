@@ -64,9 +64,12 @@ const struct kaiten_option settings_daemon[] = {
     { "loops", KAITEN_OPT_INT, 0, "0", 0, 256, "Event loops, each a thread; 0: one per core." },
     { "workers", KAITEN_OPT_INT, 0, "4", 1, 256, "Threads for what may block." },
     { "queue_max", KAITEN_OPT_INT, 0, "4096", 1, 1000000,
-      "Requests that may wait for a worker; more are refused with 503." },
+      "Requests that may wait for a worker, and changes that may wait to be written; more "
+      "are refused with 503." },
     { "request_timeout", KAITEN_OPT_DURATION, 0, "10s", 100, 600000,
-      "How long a request may take; what waits longer is refused with 503." },
+      "How long a request may take; when the store has not answered by then, 503 does. "
+      "While one write takes longer than this, changes are refused at once and the daemon "
+      "is not ready." },
     { "caller_rate", KAITEN_OPT_STRING, 0, "none", 0, 0,
       "How often each caller may ask whose rule or issuer says nothing else: 200/s, "
       "600/m,burst=50, none. What is more is refused with 429." },
@@ -74,7 +77,8 @@ const struct kaiten_option settings_daemon[] = {
       "How often each caller may ask for what is not there, and each address or uid come with a "
       "wrong credential. What is more is refused with 429." },
     { "drain_timeout", KAITEN_OPT_DURATION, 0, "5s", 0, 600000,
-      "How long to wait for open requests at the end." },
+      "How long to wait for open requests at the end; a daemon whose store does not answer "
+      "then ends with status 75." },
     { "user", KAITEN_OPT_STRING, 0, NULL, 0, 0,
       "User to become when started as root, before anything is opened." },
     { "log_level", KAITEN_OPT_STRING, 0, "info", 0, 0, "error, warning, notice, info or debug." },

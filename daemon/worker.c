@@ -10,6 +10,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+struct worker {
+    struct workers *pool;
+    pthread_t thread;
+    _Atomic int64_t since_ms; /* monotonic: when it began with its request; 0: it has none */
+};
+
 /* The lock guards everything below it; nothing else is locked while it is held. */
 struct workers {
     size_t queue_max;
@@ -21,7 +27,7 @@ struct workers {
     size_t waiting;
     size_t idle; /* threads in pthread_cond_wait */
     bool stopping;
-    pthread_t threads[];
+    struct worker threads[];
 };
 
 static void
@@ -82,9 +88,12 @@ pop(struct workers *workers)
 static void *
 worker_main(void *arg)
 {
-    struct workers *workers = arg;
-    for (struct request *rq = pop(workers); rq; rq = pop(workers))
-        workers->run(rq);
+    struct worker *w = arg;
+    for (struct request *rq = pop(w->pool); rq; rq = pop(w->pool)) {
+        atomic_store(&w->since_ms, request_may_last(rq) ? 0 : clock_mono_ms());
+        w->pool->run(rq);
+        atomic_store(&w->since_ms, 0);
+    }
     return NULL;
 }
 
@@ -97,13 +106,14 @@ start_threads(struct workers *workers, size_t n)
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int error = 0;
     while (workers->nthreads < n && !error) {
-        pthread_t *thread = &workers->threads[workers->nthreads];
-        error = pthread_create(thread, NULL, worker_main, workers);
+        struct worker *w = &workers->threads[workers->nthreads];
+        w->pool = workers;
+        error = pthread_create(&w->thread, NULL, worker_main, w);
         if (error)
             break;
         char name[16];
         snprintf(name, sizeof name, "worker%zu", workers->nthreads % 10000);
-        pthread_setname_np(*thread, name);
+        pthread_setname_np(w->thread, name);
         workers->nthreads++;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -140,7 +150,7 @@ workers_stop(struct workers *workers)
     pthread_cond_broadcast(&workers->filled);
     pthread_mutex_unlock(&workers->lock);
     for (size_t i = 0; i < workers->nthreads; i++)
-        pthread_join(workers->threads[i], NULL);
+        pthread_join(workers->threads[i].thread, NULL);
     workers->nthreads = 0;
 }
 
@@ -162,4 +172,16 @@ workers_waiting(struct workers *workers)
     size_t waiting = workers->waiting;
     pthread_mutex_unlock(&workers->lock);
     return waiting;
+}
+
+int64_t
+workers_busy_ms(const struct workers *workers, int64_t mono_ms)
+{
+    int64_t longest = 0;
+    for (size_t i = 0; i < workers->nthreads; i++) {
+        const int64_t since = atomic_load(&workers->threads[i].since_ms);
+        if (since != 0 && mono_ms - since > longest)
+            longest = mono_ms - since;
+    }
+    return longest;
 }

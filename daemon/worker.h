@@ -26,4 +26,8 @@ void workers_free(struct workers *);
 
 size_t workers_waiting(struct workers *);
 
+/* How long the one that has been at its request for longest has been so, those that may last not
+ * counted; 0: all are idle. Any thread. */
+int64_t workers_busy_ms(const struct workers *, int64_t mono_ms);
+
 #endif

@@ -12,4 +12,9 @@
 void audit_put(struct call *, struct batch *, const char *operation, const struct uuid *account,
                const struct uuid *token);
 
+/* The same of what nobody has asked for: the daemon does it by itself, and why says for what
+ * reason, in the place of a caller's proof. */
+void audit_put_own(struct call *, struct batch *, const struct uuid *org, const char *operation,
+                   const char *why, const struct uuid *account, const struct uuid *token);
+
 #endif

@@ -97,6 +97,10 @@ bool token_has_secret(const struct token_record *, const unsigned char digest[DI
 struct journal_entry;
 int token_replay(struct call *, const struct journal_entry *, struct batch **ret);
 
+/* The same with a JOURNAL_TOKEN entry of a secret that was made and never sent to anybody: says so
+ * in the token's row, and in the audit. */
+int token_withdraw(struct call *, const struct journal_entry *, struct batch **ret);
+
 /* When the token of this digest ends by itself, which its revoked secret's row does not say; 0:
  * never, or its row is gone. 0 or a kind. */
 int token_expiry(struct call *, const unsigned char digest[DIGEST_BYTES], int64_t *ret_ms);

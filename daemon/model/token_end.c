@@ -5,6 +5,7 @@
 #include "daemon/model/token.h"
 
 #include "daemon/journal.h"
+#include "daemon/model/audit.h"
 #include "daemon/model/token_row.h"
 #include "daemon/model/verdict.h"
 #include "daemon/service.h"
@@ -18,11 +19,17 @@ token_has_secret(const struct token_record *t, const unsigned char digest[DIGEST
            (t->has_old && memcmp(t->old_digest, digest, DIGEST_BYTES) == 0);
 }
 
+/* How the token ends. */
+struct end {
+    int64_t at_ms;
+    struct kt_str by;
+};
+
 /* The row of the token, if it still counts as live. of: and if this is a secret of it; NULL: also
  * when the row is older than the secret. */
 static int
 replay_token(struct call *call, const struct account_record *a, const struct uuid *token,
-             const unsigned char *of, int64_t at_ms, struct batch *b)
+             const unsigned char *of, const struct end *end, struct batch *b)
 {
     struct token_record t;
     struct store_row row, claim;
@@ -32,8 +39,8 @@ replay_token(struct call *call, const struct account_record *a, const struct uui
         return KT_OK;
     if (status != KT_OK || t.revoked_ms != 0 || (of && !token_has_secret(&t, of)))
         return status;
-    t.revoked_ms = at_ms;
-    t.revoked_by = (struct actor){ .name = KT_LIT("revocation journal") };
+    t.revoked_ms = end->at_ms;
+    t.revoked_by = (struct actor){ .name = end->by };
     batch_if_at(b, &row);
     batch_set(b, row.key, token_row_encode(call->arena, &t));
     /* Once its epoch had ended, the name may have become another token's. */
@@ -92,12 +99,13 @@ secret_row(struct call *call, const struct journal_entry *entry, struct store_ro
     return status == KT_OK && ret->key.n != 0 && !ret->value.p ? fail_memory(call) : status;
 }
 
-int
-token_replay(struct call *call, const struct journal_entry *entry, struct batch **ret)
+static int
+replay(struct call *call, const struct journal_entry *entry, struct kt_str by,
+       struct verdict_record *v, struct batch **ret)
 {
     struct store_row row;
-    struct verdict_record v;
     struct account_record a = { .id = entry->account, .org = entry->org };
+    const struct end end = { entry->at_ms, by };
     struct batch *b = batch_new(call->arena);
     if (!b)
         return fail_memory(call);
@@ -105,22 +113,40 @@ token_replay(struct call *call, const struct journal_entry *entry, struct batch 
     int status = secret_row(call, entry, &row);
     if (status != KT_OK)
         return status;
-    if (row.value.p && !verdict_decode(call->arena, row.value, &v))
+    if (row.value.p && !verdict_decode(call->arena, row.value, v))
         return account_bad_record(call, 'h');
-    if (row.value.p && end_verdict(entry, &v)) {
+    if (row.value.p && end_verdict(entry, v)) {
         batch_if_at(b, &row);
-        batch_set(b, row.key, verdict_encode(call->arena, &v));
+        batch_set(b, row.key, verdict_encode(call->arena, v));
     }
     struct uuid token;
     memcpy(token.b, entry->id + JOURNAL_DIGEST_KEPT, sizeof token.b);
     if (entry->type == JOURNAL_REVOKED) {
-        status = replay_token(call, &a, &token, NULL, entry->at_ms, b);
+        status = replay_token(call, &a, &token, NULL, &end, b);
     } else if (entry->type == JOURNAL_TOKEN && row.value.p) {
-        a = (struct account_record){ .id = v.account, .org = v.org };
-        status = replay_token(call, &a, &v.token, entry->id, entry->at_ms, b);
+        a = (struct account_record){ .id = v->account, .org = v->org };
+        status = replay_token(call, &a, &v->token, entry->id, &end, b);
     }
     if (b->nwrites != 0)
         *ret = b;
+    return status;
+}
+
+int
+token_replay(struct call *call, const struct journal_entry *entry, struct batch **ret)
+{
+    struct verdict_record v;
+    return replay(call, entry, KT_LIT("revocation journal"), &v, ret);
+}
+
+/* There is something to be written only where there was a row of the secret, which v is of. */
+int
+token_withdraw(struct call *call, const struct journal_entry *entry, struct batch **ret)
+{
+    struct verdict_record v;
+    int status = replay(call, entry, KT_LIT("kaitend: its secret was never sent"), &v, ret);
+    if (status == KT_OK && *ret)
+        audit_put_own(call, *ret, &v.org, "token.revoke", "never sent", &v.account, &v.token);
     return status;
 }
 

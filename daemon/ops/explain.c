@@ -119,6 +119,9 @@ static const struct {
       { KT_UNAVAILABLE, "Server.ClockBehind",
         "the server's clock is behind the time that has passed; nothing is minted" } },
     { WRITING, { KT_UNAVAILABLE, "Storage.Full", withheld } },
+    { WRITING,
+      { KT_UNAVAILABLE, "Storage.Unknown",
+        "the store does not answer in time; whether the change is made is not known" } },
     { WAITING,
       { KT_UNAVAILABLE, "Server.Busy", "too many requests are waiting, please retry" } },
 };

@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include "client/proto/pack.h"
+#include "daemon/commit.h"
 #include "daemon/follow.h"
 #include "daemon/model/account.h"
 #include "daemon/model/scope.h"
@@ -87,6 +88,8 @@ meta_readyz(struct request *rq)
         return not_ready(rq, "draining");
     if (rq->call.svc->quarantine)
         return not_ready(rq, rq->call.svc->quarantine);
+    if (committer_is_stuck(rq->call.svc->committer, clock_mono_ms()))
+        return not_ready(rq, "the store does not answer");
     /* What the plugin says stays in the log: whoever asks here has not said who they are. */
     if (!store_is_healthy(rq->call.svc->store, why, sizeof why))
         return fail_cause(&rq->call, KT_UNAVAILABLE, "Server.NotReady", "storage: %s", why);

@@ -7,6 +7,7 @@
 #include "daemon/metrics.h"
 
 #include "client/proto/buf.h"
+#include "daemon/commit.h"
 #include "daemon/follow.h"
 #include "daemon/index.h"
 #include "daemon/limits.h"
@@ -197,6 +198,25 @@ print_service(struct kt_buf *out, const struct service *svc)
             "Certificates read again and not taken over, because something is wrong with them.");
 }
 
+/* A commit that takes long is seen while it does. */
+static void
+print_committer(struct kt_buf *out, const struct service *svc)
+{
+    struct committer_load load;
+    committer_load(svc->committer, clock_mono_ms(), &load);
+    gauge(out, "kaitend_commits_waiting", (double)load.waiting,
+          "Changes that wait for the committer.");
+    gauge(out, "kaitend_commit_running_seconds", (double)load.busy_ms / 1000,
+          "How long the committer has been at what it does now; 0 while it has nothing to do.");
+    head(out, "counter", "kaitend_requests_abandoned_total",
+         "Requests that were refused because their time was up while they were at work; outcome "
+         "unknown: of a change that may be made yet.");
+    for (int taken = 0; taken < 2; taken++)
+        kt_buf_printf(out, "kaitend_requests_abandoned_total{outcome=\"%s\"} %llu\n",
+                      taken ? "unknown" : "none",
+                      (unsigned long long)metrics_abandonments(svc->metrics, taken));
+}
+
 static void
 print_index(struct kt_buf *out, const struct index *index)
 {
@@ -304,6 +324,7 @@ metrics_print(struct request *rq)
     head(&out, "gauge", "kaitend_build_info", "Always 1; the label says which version this is.");
     kt_buf_puts(&out, "kaitend_build_info{version=\"" PACKAGE_VERSION "\"} 1\n");
     print_service(&out, svc);
+    print_committer(&out, svc);
     print_requests(&out, svc->metrics);
     print_listeners(&out, svc->metrics);
     print_index(&out, svc->index);

@@ -56,7 +56,7 @@ conn_end(struct conn *conn)
 {
     conn->in_flight--;
     if (conn->dead) {
-        if (conn->in_flight == 0)
+        if (!conn_is_needed(conn))
             conn_bury(conn);
         return;
     }
@@ -67,6 +67,20 @@ conn_end(struct conn *conn)
     if (conn->in_flight == 0 && conn->phase == CONN_WORK)
         conn_enter(conn, CONN_IDLE);
     conn_queue(conn);
+}
+
+void
+conn_leave(struct conn *conn)
+{
+    conn->strays++;
+}
+
+void
+conn_back(struct conn *conn)
+{
+    conn->strays--;
+    if (conn->dead && !conn_is_needed(conn))
+        conn_bury(conn);
 }
 
 void
@@ -178,7 +192,7 @@ conn_close(struct conn *conn)
     conn_line_leave(conn);
     if (conn->queued)
         conn_unqueue(conn);
-    if (conn->in_flight == 0)
+    if (!conn_is_needed(conn))
         conn_bury(conn);
 }
 

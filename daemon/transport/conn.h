@@ -103,6 +103,7 @@ struct conn {
     _Atomic size_t *strangers; /* bytes that the listener's strangers_max counts; NULL: uncounted */
     struct peer peer;
     unsigned in_flight;        /* conn_begin() without conn_end() yet */
+    unsigned strays;           /* abandoned requests that have not come home */
     enum conn_phase phase;
     bool draining;             /* the daemon ends: this answer is the last one */
     bool dead;                 /* closed; answers are dropped */
@@ -155,6 +156,11 @@ void conn_begin(struct conn *);
 /* One less; goes on with what a hold had stopped, soon (never from inside this call). The last one
  * leaves CONN_WORK for CONN_IDLE. The last thing that answer() does. */
 void conn_end(struct conn *);
+
+/* A request in flight is abandoned, and another one will conn_end() for it: the connection outlives
+ * it all the same, though not as one that is in use. conn_back() when it has come home. */
+void conn_leave(struct conn *);
+void conn_back(struct conn *);
 
 /* Stops readable() until no more than at_most requests are in flight (0: until all are answered);
  * bytes stay unconsumed. Does nothing when there are no more than that already. */

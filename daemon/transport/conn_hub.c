@@ -108,7 +108,7 @@ free_buried(struct conn_hub *hub)
     for (struct conn *conn = list, *next; conn; conn = next) {
         next = conn->next_buried;
         conn->buried = false;
-        if (conn->in_flight == 0)
+        if (!conn_is_needed(conn))
             conn_free(conn);
     }
 }

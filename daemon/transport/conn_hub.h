@@ -60,7 +60,14 @@ void conn_hub_feed(struct conn_hub *);
 void conn_queue(struct conn *);
 void conn_unqueue(struct conn *);
 
-/* Has a dead one freed in the hub's turn, unless a request of it is still in flight then. */
+/* Requests look into its memory. */
+static inline bool
+conn_is_needed(const struct conn *conn)
+{
+    return conn->in_flight != 0 || conn->strays != 0;
+}
+
+/* Has a dead one freed in the hub's turn, unless it is needed then. */
 void conn_bury(struct conn *);
 
 /* Starts a phase's deadline, whatever the phase was. */

@@ -41,6 +41,15 @@ body_done(struct conn *conn)
     kt_buf_done(&http->body);
 }
 
+/* Of a request that was run, and has its body. */
+static void
+end_request(struct conn *conn, struct request *rq)
+{
+    if (rq->payload_counted)
+        atomic_fetch_sub(conn->strangers, rq->payload_counted);
+    request_done(rq);
+}
+
 /* Whether there may be so many bytes more: who is nobody yet shares what there is with all who are
  * nobody, beside a little that is enough for any honest request. */
 static bool
@@ -94,17 +103,33 @@ answer(struct request *rq)
     if (rq->call.who || rq->bearer.p)
         conn_known(conn);
     metrics_answered(rq);
-    request_done(rq);
+    end_request(conn, rq);
     body_done(conn);
     if (http->framing.close)
         conn_finish(conn);
     conn_end(conn);
 }
 
+static void
+leave(struct request *rq)
+{
+    conn_leave(rq->conn);
+}
+
+static void
+drop(struct request *rq)
+{
+    struct conn *conn = rq->conn;
+    end_request(conn, rq);
+    conn_back(conn);
+}
+
 static const struct transport http_transport = {
     .door = DOOR_HTTP,
     .decode = decode,
     .answer = answer,
+    .leave = leave,
+    .drop = drop,
 };
 
 static enum kt_kind
@@ -215,7 +240,11 @@ run(struct conn *conn, struct request *rq)
 {
     struct http *http = conn_state(conn);
     http->rq = NULL;
-    rq->body = http->body.n ? kt_buf_str(&http->body) : (struct kt_str){ NULL, 0 };
+    rq->payload = http->body;
+    rq->payload_counted = http->counted;
+    http->counted = 0;
+    kt_buf_init(&http->body, 0);
+    rq->body = rq->payload.n ? kt_buf_str(&rq->payload) : (struct kt_str){ NULL, 0 };
     conn_begin(conn);
     pipeline_run(rq);
     if (conn->in_flight > 0)

@@ -216,6 +216,22 @@ socket_answer(struct request *rq)
         conn_end(conn);
 }
 
+static void
+socket_leave(struct request *rq)
+{
+    const struct rpc *rpc = rq->conn;
+    conn_leave(rpc->conn);
+}
+
+static void
+socket_drop(struct request *rq)
+{
+    const struct rpc *rpc = rq->conn;
+    struct conn *conn = rpc->conn;
+    request_done(rq);
+    conn_back(conn);
+}
+
 /* --- requests ----------------------------------------------------------------------------- */
 
 static int
@@ -312,6 +328,8 @@ static const struct transport socket_transport = {
     .door = DOOR_SOCKET,
     .decode = socket_decode,
     .answer = socket_answer,
+    .leave = socket_leave,
+    .drop = socket_drop,
 };
 
 static void __attribute__((format(printf, 4, 5)))

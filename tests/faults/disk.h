@@ -61,6 +61,8 @@ struct disk_control {
     _Atomic uint32_t lie;     /* syncs are not made, and the trace does not say so either */
     _Atomic int64_t space;    /* bytes left */
     _Atomic uint64_t full;    /* calls that failed for want of space */
+    _Atomic uint32_t hangs;   /* syncs do not return before this is 0 again */
+    _Atomic uint32_t hanging; /* how many do not */
 };
 
 #endif

@@ -100,7 +100,7 @@ class Shared:
 U32, U64, I64 = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int64
 DISK = [("armed", U32), ("kinds", U32), ("error", U32), ("forever", U32), ("count", U64),
         ("nth", U64), ("hits", U64), ("hit_at", U64), ("limited", U32), ("lie", U32),
-        ("space", I64), ("full", U64)]
+        ("space", I64), ("full", U64), ("hangs", U32), ("hanging", U32)]
 MEMORY = [("armed", U32), ("forever", U32), ("count", U64), ("nth", U64), ("hits", U64)]
 CLOCK = [("offset", I64)]
 ON_WRITE, ON_SYNC, ON_OPEN, ON_NAME = 1, 2, 4, 8
@@ -217,17 +217,17 @@ def secrets_in(lines):
             if line["line"] == "acknowledged" and line.get("secret")]
 
 
-def looked_at(d, journal, accounts, secrets=None):
+def looked_at(d, journal, accounts, secrets=None, excused=()):
     """Asks a running daemon for everything that the journal knows of; returns the violations."""
     rpc = d.rpc()
     known = secrets_in(journal.lines) if secrets is None else secrets
     sweep(rpc, journal, known)
     read_lists(rpc, journal, accounts)
     rpc.close()
-    return check(journal.lines, EXCUSED)
+    return check(journal.lines, EXCUSED + excused)
 
 
-EXCUSED = ("UNAVAILABLE", "INTERNAL", "Storage.Full")
+EXCUSED = ("UNAVAILABLE", "INTERNAL", "Storage.Full", "Storage.Unknown")
 
 
 def journal_until(journal, ns):

@@ -6,7 +6,8 @@ A journal has one line per attempt and one for its end:
 
     attempt       a request is about to be sent
     acknowledged  it was answered with success
-    refused       it was answered with an error: nothing happened, unless the status is 5xx
+    refused       it was answered with an error: nothing happened, unless the status is 5xx and
+                  the code another one than Server.Busy
     unread        the daemon promised not to have read it: nothing happened
     unknown       nobody can tell
 
@@ -93,7 +94,8 @@ class Call:
 
     @property
     def maybe_done(self):
-        return self.line == "unknown" or (self.line == "refused" and (self.status or 0) >= 500)
+        return self.line == "unknown" or (self.line == "refused" and (self.status or 0) >= 500
+                                          and self.code != "Server.Busy")
 
 
 def calls(lines):

@@ -33,6 +33,7 @@
 #include "daemon/transport/http.h"
 #include "daemon/used.h"
 #include "daemon/worker.h"
+#include "tests/unit/disk.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -45,166 +46,6 @@
 #include <unistd.h>
 
 #define CORE_COUNT(a) (sizeof(a) / sizeof((a)[0]))
-
-/* What a test needs to go on at all; the fuzz targets have no cmocka. */
-#define core_must(condition)                                                                       \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
-
-/* --- a store that does what the test says ------------------------------------------------- */
-
-extern const struct kaiten_storage kaiten_storage_plugin; /* storage-memory */
-
-/* Statuses below are what is said instead of doing the work; KAITEN_DONE: do it. */
-struct disk {
-    void *memory;
-    _Atomic int get_says, scan_says, health_says;
-    _Atomic int apply_says;       /* of the call as a whole */
-    _Atomic int batch_says;       /* of each batch, nothing is written */
-    _Atomic size_t batch_failed;  /* with KAITEN_CONFLICT: the condition */
-    _Atomic int times;            /* how often the two above are said; < 0: for ever */
-    _Atomic size_t gets, scans, applies, batches, urgent, largest;
-    pthread_mutex_t gate;         /* taken by each apply: hold it to let batches pile up */
-    pthread_mutex_t read_gate;    /* taken by each get: hold it to keep workers busy */
-    void (*before_apply)(struct disk *); /* on the committer */
-    void *ctx;
-};
-
-static inline enum kaiten_status
-disk_open(const struct kaiten_host *host, const struct kaiten_config *config, void **ret_instance,
-          struct kaiten_err *err)
-{
-    struct disk *disk = calloc(1, sizeof *disk);
-    core_must(disk);
-    core_must(kaiten_storage_plugin.open(host, config, &disk->memory, err) == KAITEN_DONE);
-    pthread_mutex_init(&disk->gate, NULL);
-    pthread_mutex_init(&disk->read_gate, NULL);
-    *ret_instance = disk;
-    return KAITEN_DONE;
-}
-
-static inline void
-disk_close(void *instance)
-{
-    struct disk *disk = instance;
-    kaiten_storage_plugin.close(disk->memory);
-    pthread_mutex_destroy(&disk->gate);
-    pthread_mutex_destroy(&disk->read_gate);
-    free(disk);
-}
-
-static inline enum kaiten_status
-disk_get(void *instance, const struct kaiten_bytes *keys, size_t n, struct kaiten_emit *emit,
-         struct kaiten_err *err)
-{
-    struct disk *disk = instance;
-    atomic_fetch_add(&disk->gets, 1);
-    pthread_mutex_lock(&disk->read_gate);
-    pthread_mutex_unlock(&disk->read_gate);
-    if (atomic_load(&disk->get_says) != KAITEN_DONE) {
-        host_table.error(err, "get fails as told, in /secret/place");
-        return (enum kaiten_status)atomic_load(&disk->get_says);
-    }
-    return kaiten_storage_plugin.get(disk->memory, keys, n, emit, err);
-}
-
-static inline enum kaiten_status
-disk_scan(void *instance, const struct kaiten_range *range, struct kaiten_emit *emit,
-          struct kaiten_err *err)
-{
-    struct disk *disk = instance;
-    atomic_fetch_add(&disk->scans, 1);
-    if (atomic_load(&disk->scan_says) != KAITEN_DONE) {
-        host_table.error(err, "scan fails as told, in /secret/place");
-        return (enum kaiten_status)atomic_load(&disk->scan_says);
-    }
-    return kaiten_storage_plugin.scan(disk->memory, range, emit, err);
-}
-
-static inline bool
-disk_says(struct disk *disk)
-{
-    if (atomic_load(&disk->apply_says) == KAITEN_DONE &&
-        atomic_load(&disk->batch_says) == KAITEN_DONE)
-        return false;
-    int left = atomic_load(&disk->times);
-    if (left > 0)
-        atomic_store(&disk->times, left - 1);
-    return left != 0;
-}
-
-static inline enum kaiten_status
-disk_apply(void *instance, const struct kaiten_batch *batches, size_t n,
-           struct kaiten_outcome *outcomes, struct kaiten_err *err)
-{
-    struct disk *disk = instance;
-    atomic_fetch_add(&disk->applies, 1);
-    atomic_fetch_add(&disk->batches, n);
-    for (size_t i = 0; i < n; i++)
-        if (batches[i].flags & KAITEN_BATCH_URGENT)
-            atomic_fetch_add(&disk->urgent, 1);
-    if (n > atomic_load(&disk->largest))
-        atomic_store(&disk->largest, n);
-    pthread_mutex_lock(&disk->gate);
-    pthread_mutex_unlock(&disk->gate);
-    if (disk->before_apply)
-        disk->before_apply(disk);
-    if (!disk_says(disk))
-        return kaiten_storage_plugin.apply(disk->memory, batches, n, outcomes, err);
-    host_table.error(err, "apply fails as told, in /secret/place");
-    for (size_t i = 0; i < n; i++)
-        outcomes[i] = (struct kaiten_outcome){
-            .status = (enum kaiten_status)atomic_load(&disk->batch_says),
-            .failed = atomic_load(&disk->batch_failed),
-        };
-    return (enum kaiten_status)atomic_load(&disk->apply_says);
-}
-
-static inline enum kaiten_status
-disk_health(void *instance, struct kaiten_err *err)
-{
-    struct disk *disk = instance;
-    int says = atomic_load(&disk->health_says);
-    if (says != KAITEN_DONE)
-        host_table.error(err, "not healthy as told, in /secret/place");
-    return (enum kaiten_status)says;
-}
-
-static const struct kaiten_storage disk_plugin = {
-    .size = sizeof(struct kaiten_storage),
-    .abi = KAITEN_STORAGE_ABI,
-    .threads = KAITEN_THREADS_READERS,
-    .name = "disk",
-    .open = disk_open,
-    .close = disk_close,
-    .get = disk_get,
-    .scan = disk_scan,
-    .apply = disk_apply,
-    .health = disk_health,
-};
-
-/* The next calls (< 0: all) say this of the group as a whole, or of each batch. */
-static inline void
-disk_fail(struct disk *disk, int apply, int batch, size_t failed, int times)
-{
-    atomic_store(&disk->times, times);
-    atomic_store(&disk->batch_failed, failed);
-    atomic_store(&disk->batch_says, batch);
-    atomic_store(&disk->apply_says, apply);
-}
-
-static inline void
-disk_mend(struct disk *disk)
-{
-    atomic_store(&disk->get_says, KAITEN_DONE);
-    atomic_store(&disk->scan_says, KAITEN_DONE);
-    atomic_store(&disk->health_says, KAITEN_DONE);
-    disk_fail(disk, KAITEN_DONE, KAITEN_DONE, 0, 0);
-}
 
 /* --- callers ------------------------------------------------------------------------------ */
 
@@ -483,6 +324,7 @@ struct ask {
     bool bad_scheme;
     bool stranger;        /* socket: nobody knows the peer */
     int64_t late_ms;      /* the deadline is that much earlier */
+    bool impatient;       /* given up at its deadline; core_wait_dropped() has to follow then */
     void (*ahead)(struct request *); /* trial: looks ahead first, and then calls this on the loop */
     enum ask_way way;
     size_t loop;          /* which loop it comes in on */
@@ -490,6 +332,8 @@ struct ask {
     /* What came of it. */
     enum pipe_result result;
     unsigned answers;     /* how often answer() was called */
+    unsigned left, drops; /* how often leave() and drop() were */
+    enum kt_kind late;    /* what was dropped had to say */
     unsigned attempts;    /* runs that ended in a conflict */
     bool decoded_at_home; /* on the loop, not on a worker */
     enum kt_kind kind;
@@ -586,8 +430,41 @@ ask_decode_socket(struct request *rq)
     return KT_OK;
 }
 
-static const struct transport ask_http = { DOOR_HTTP, ask_decode_http, ask_answered };
-static const struct transport ask_socket = { DOOR_SOCKET, ask_decode_socket, ask_answered };
+static inline void
+ask_leave(struct request *rq)
+{
+    ((struct ask *)rq->conn)->left++;
+}
+
+static inline void
+ask_drop(struct request *rq)
+{
+    struct ask *a = rq->conn;
+    struct core *c = a->core;
+    pthread_mutex_lock(&c->lock);
+    core_must(loop_is_here(rq->home));
+    a->late = rq->call.err.kind;
+    request_done(rq);
+    a->drops++;
+    pthread_cond_broadcast(&c->answered);
+    pthread_mutex_unlock(&c->lock);
+}
+
+static const struct transport ask_http = { DOOR_HTTP, ask_decode_http, ask_answered, NULL, NULL };
+static const struct transport ask_socket = { DOOR_SOCKET, ask_decode_socket, ask_answered, NULL,
+                                             NULL };
+static const struct transport ask_http_leaving = { DOOR_HTTP, ask_decode_http, ask_answered,
+                                                   ask_leave, ask_drop };
+static const struct transport ask_socket_leaving = { DOOR_SOCKET, ask_decode_socket, ask_answered,
+                                                     ask_leave, ask_drop };
+
+static inline const struct transport *
+ask_transport(const struct ask *a)
+{
+    if (a->impatient)
+        return a->door == DOOR_HTTP ? &ask_http_leaving : &ask_socket_leaving;
+    return a->door == DOOR_HTTP ? &ask_http : &ask_socket;
+}
 
 static struct peer ask_stranger; /* a peer that no rule admits */
 
@@ -632,7 +509,7 @@ static inline void
 ask_run(struct loop *loop, struct loop_task *task)
 {
     struct ask *a = (struct ask *)((char *)task - offsetof(struct ask, task));
-    const struct transport *transport = a->door == DOOR_HTTP ? &ask_http : &ask_socket;
+    const struct transport *transport = ask_transport(a);
     bool may = a->door == DOOR_HTTP
                    ? pipeline_may_inline_http(kt_str(a->method),
                                               (struct kt_str){ a->path, strcspn(a->path, "?") })
@@ -674,7 +551,7 @@ core_post(struct core *c, struct ask *a)
     ask_stranger.who = NULL;
     if (a->json.max == 0)
         kt_buf_init(&a->json, 16 * 1024 * 1024);
-    a->answers = 0;
+    a->answers = a->left = a->drops = 0;
     a->result = PIPE_ANSWERED;
     a->fields[0] = a->secret[0] = a->bearer[0] = '\0';
     a->task.run = ask_run;
@@ -682,16 +559,32 @@ core_post(struct core *c, struct ask *a)
 }
 
 static inline void
-core_wait(struct core *c, struct ask *a)
+core_wait_count(struct core *c, const unsigned *count)
 {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += 60;
     int status = 0;
-    pthread_mutex_lock(&c->lock);
-    while (a->answers == 0 && status == 0)
+    while (*count == 0 && status == 0)
         status = pthread_cond_timedwait(&c->answered, &c->lock, &until);
-    core_must(a->answers == 1);
+    core_must(*count == 1);
+}
+
+/* Until what was given up has come home. */
+static inline void
+core_wait_dropped(struct core *c, struct ask *a)
+{
+    pthread_mutex_lock(&c->lock);
+    core_wait_count(c, &a->drops);
+    core_must(a->answers == 1 && a->left == 1);
+    pthread_mutex_unlock(&c->lock);
+}
+
+static inline void
+core_wait(struct core *c, struct ask *a)
+{
+    pthread_mutex_lock(&c->lock);
+    core_wait_count(c, &a->answers);
     kt_buf_putc(&a->json, '\0');
     pthread_mutex_unlock(&c->lock);
 }
@@ -758,13 +651,19 @@ core_mint(struct core *c, const char *token, const char *account, const char *sl
     return status;
 }
 
+static inline void
+core_pause(void)
+{
+    const struct timespec tick = { 0, 1000 * 1000 };
+    nanosleep(&tick, NULL);
+}
+
 /* Waits until a counter of the disk is there. */
 static inline bool
 core_reaches(_Atomic size_t *counter, size_t n)
 {
-    const struct timespec tick = { 0, 1000 * 1000 };
     for (int i = 0; i < 20000 && atomic_load(counter) < n; i++)
-        nanosleep(&tick, NULL);
+        core_pause();
     return atomic_load(counter) >= n;
 }
 

@@ -1,164 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright the kaiten authors */
-/* The committer: groups, what became of each batch, and what the index learns. */
+/* The committer: what waits, what is given up, and how it is getting on. */
 #include "config.h"
 
-#include "daemon/journal.h"
-#include "daemon/model/endings.h"
-#include "tests/unit/core.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-
-#include <cmocka.h>
-
-enum { MANY = 1300, WAIT_MS = 20000 };
-
-static struct core core;
-static struct committer *committer;
-static struct kt_arena arena;
-
-/* One request that has nothing but a batch, and what the committer said of it. */
-struct work {
-    struct request rq;
-    struct kt_arena arena;
-    enum index_verdict when_done; /* of its digest, at the moment of the answer */
-    unsigned done, again;
-    size_t turn;                  /* in which order it was finished */
-    unsigned char digest[DIGEST_BYTES];
-};
-
-static struct work *works;
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static size_t finished, turns;
-
-static struct work *
-work_of(struct request *rq)
-{
-    return (struct work *)((char *)rq - offsetof(struct work, rq));
-}
-
-static void
-on_again(struct request *rq)
-{
-    pthread_mutex_lock(&lock);
-    work_of(rq)->again++;
-    finished++;
-    pthread_mutex_unlock(&lock);
-}
-
-static void
-on_done(struct request *list)
-{
-    pthread_mutex_lock(&lock);
-    for (struct request *rq = list, *next; rq; rq = next) {
-        struct work *w = work_of(rq);
-        next = rq->next;
-        w->when_done = index_find(core.svc.index, w->digest, 1, NULL);
-        w->done++;
-        w->turn = turns++;
-        finished++;
-    }
-    pthread_mutex_unlock(&lock);
-}
-
-static bool
-wait_for(size_t n)
-{
-    const struct timespec tick = { 0, 1000 * 1000 };
-    for (int i = 0; i < WAIT_MS; i++) {
-        pthread_mutex_lock(&lock);
-        bool there = finished >= n;
-        pthread_mutex_unlock(&lock);
-        if (there)
-            return true;
-        nanosleep(&tick, NULL);
-    }
-    return false;
-}
-
-static int
-setup(void **state)
-{
-    (void)state;
-    core_open(&core, NULL);
-    kt_arena_init(&arena, 1 << 20);
-    finished = turns = 0;
-    works = calloc(MANY, sizeof *works);
-    for (size_t i = 0; works && i < MANY; i++) {
-        struct work *w = &works[i];
-        kt_arena_init(&w->arena, 64 * 1024);
-        w->rq.call = (struct call){ .svc = &core.svc, .arena = &w->arena };
-        w->rq.batch = batch_new(&w->arena);
-        for (size_t k = 0; k < 4; k++)
-            w->digest[k] = (unsigned char)(i >> 8 * k);
-        w->digest[5] = 0x77;
-    }
-    committer = committer_new(&core.svc, on_again, on_done);
-    return works && committer ? 0 : -1;
-}
-
-static int
-teardown(void **state)
-{
-    (void)state;
-    committer_free(committer);
-    committer = NULL;
-    for (size_t i = 0; i < MANY; i++)
-        kt_arena_done(&works[i].arena);
-    free(works);
-    kt_arena_done(&arena);
-    core_close(&core);
-    return 0;
-}
-
-static struct kt_str
-key_of(struct work *w, char space)
-{
-    return kt_arena_printf(&w->arena, "%cwork%zu", space, (size_t)(w - works));
-}
-
-static void
-propose_row(struct work *w)
-{
-    batch_set(w->rq.batch, key_of(w, 'a'), KT_LIT("row"));
-}
-
-static const struct kt_str scopes[] = { KT_LIT("read:tokens") };
-static const struct account_record account = {
-    .id = { { 1 } }, .org = { { 2 } }, .org_ext = KT_LIT("acme"), .name = KT_LIT("Name"),
-    .slug = KT_LIT("slug"), .external_id = KT_LIT("ksa_1"), .epoch = 1,
-};
-
-static void
-propose_token(struct work *w)
-{
-    propose_row(w);
-    struct effect *e = batch_effect(w->rq.batch, EFFECT_TOKEN);
-    e->account = &account;
-    e->scopes = scopes;
-    e->nscopes = 1;
-    e->epoch = 1;
-    memcpy(e->digest, w->digest, sizeof e->digest);
-}
-
-static void
-propose_end(struct work *w, enum effect_type type, const struct work *of, int64_t expires_ms)
-{
-    struct effect *e = batch_effect(w->rq.batch, type);
-    propose_row(w);
-    memcpy(e->digest, of->digest, sizeof e->digest);
-    e->expires_ms = expires_ms;
-    w->rq.batch->urgent = true;
-}
-
-static void
-commit(struct work *w)
-{
-    size_t before = finished;
-    committer_push(committer, &w->rq);
-    assert_true(wait_for(before + 1));
-}
+#include "tests/unit/commit.h"
 
 /* --- groups ------------------------------------------------------------------------------- */
 
@@ -217,541 +62,143 @@ the_end_applies_what_waits(void **state)
     assert_int_equal(finished, 20);
 }
 
+/* --- giving up ---------------------------------------------------------------------------- */
+
+/* What is not taken never happens; what is taken does. Both come back, and say so to nobody. */
 static void
-of_one_group_each_has_its_own_fate(void **state)
+what_waits_can_be_given_up(void **state)
 {
     (void)state;
-    const struct refusal taken = { KT_CONFLICT, "Test.Taken", "it is taken",
-                                    { NULL, 0 }, NULL };
-    pthread_mutex_lock(&core.disk->gate);
-    propose_row(&works[0]);
-    committer_push(committer, &works[0].rq); /* keeps the committer busy */
-    for (size_t i = 1; i < 60; i++) {
-        struct work *w = &works[i];
-        const struct kt_str key = i % 3 == 0 ? KT_LIT("aclaim") : key_of(w, 'c');
-        batch_if_absent(w->rq.batch, key, taken);
-        batch_set(w->rq.batch, key, KT_LIT("mine"));
-        propose_token(w);
-        committer_push(committer, &w->rq);
-    }
+    bool taken;
+    push_behind_a_stuck_one(4);
+    assert_true(request_abandon(&works[0].rq, &taken));
+    assert_true(taken);
+    assert_true(request_abandon(&works[2].rq, &taken));
+    assert_false(taken);
     pthread_mutex_unlock(&core.disk->gate);
-    assert_true(wait_for(60));
-    for (size_t i = 1; i < 60; i++) {
-        bool loses = i % 3 == 0 && i != 3; /* the first of them wins */
+    assert_true(wait_for(4));
+    for (size_t i = 0; i < 4; i++) {
+        bool is_done = i != 2;
         assert_int_equal(works[i].done, 1);
-        assert_int_equal(works[i].rq.call.err.kind, loses ? KT_CONFLICT : KT_OK);
-        assert_int_equal(works[i].when_done, loses ? INDEX_UNKNOWN : INDEX_LIVE);
-        if (loses)
-            assert_string_equal(works[i].rq.call.err.code, "Test.Taken");
+        assert_int_equal(works[i].rq.call.err.kind, is_done ? KT_OK : KT_UNAVAILABLE);
+        assert_int_equal(works[i].when_done, is_done ? INDEX_LIVE : INDEX_UNKNOWN);
+        assert_int_equal(is_in_store(&works[i]), is_done);
     }
-}
-
-/* --- fates -------------------------------------------------------------------------------- */
-
-static void
-statuses_become_answers(void **state)
-{
-    (void)state;
-    static const struct {
-        const char *what;
-        int apply, batch;
-        enum kt_kind kind;
-        const char *code;
-    } cases[] = {
-        { "done", KAITEN_DONE, KAITEN_DONE, KT_OK, NULL },
-        { "a batch says again", KAITEN_DONE, KAITEN_RETRY, KT_UNAVAILABLE, NULL },
-        { "a batch says full", KAITEN_DONE, KAITEN_FULL, KT_UNAVAILABLE, "Storage.Full" },
-        { "a batch says unknown", KAITEN_DONE, KAITEN_UNKNOWN, KT_UNAVAILABLE, NULL },
-        { "a batch says failed", KAITEN_DONE, KAITEN_FAILED, KT_INTERNAL, NULL },
-        { "a batch says corrupt", KAITEN_DONE, KAITEN_CORRUPT, KT_INTERNAL, NULL },
-        { "a batch says unsupported", KAITEN_DONE, KAITEN_UNSUPPORTED, KT_INTERNAL, NULL },
-        { "a batch says nonsense", KAITEN_DONE, 4711, KT_INTERNAL, NULL },
-        { "all say again", KAITEN_RETRY, KAITEN_DONE, KT_UNAVAILABLE, NULL },
-        { "all say full", KAITEN_FULL, KAITEN_DONE, KT_UNAVAILABLE, "Storage.Full" },
-        { "all say unknown", KAITEN_UNKNOWN, KAITEN_DONE, KT_UNAVAILABLE, NULL },
-        { "all say failed", KAITEN_FAILED, KAITEN_DONE, KT_INTERNAL, NULL },
-        { "all say corrupt", KAITEN_CORRUPT, KAITEN_DONE, KT_INTERNAL, NULL },
-        { "all say nonsense", 4711, KAITEN_DONE, KT_INTERNAL, NULL },
-        /* A condition belongs to a batch: of all of them it says nothing. */
-        { "all say conflict", KAITEN_CONFLICT, KAITEN_DONE, KT_INTERNAL, NULL },
-    };
-    for (size_t i = 0; i < CORE_COUNT(cases); i++) {
-        struct work *w = &works[i];
-        propose_token(w);
-        disk_fail(core.disk, cases[i].apply, cases[i].batch, 0, 1);
-        commit(w);
-        const struct kt_error *err = &w->rq.call.err;
-        if (err->kind != cases[i].kind || w->done != 1)
-            fail_msg("%s: kind %d, done %u", cases[i].what, (int)err->kind, w->done);
-        enum index_verdict wanted = cases[i].kind == KT_OK ? INDEX_LIVE : INDEX_UNKNOWN;
-        if (w->when_done != wanted)
-            fail_msg("%s: the index says %d", cases[i].what, (int)w->when_done);
-        assert_int_equal(err->code != NULL, cases[i].code != NULL);
-        if (cases[i].code)
-            assert_string_equal(err->code, cases[i].code);
-        if (err->kind == KT_OK)
-            continue;
-        assert_int_equal(strlen(err->id), 36);
-        assert_null(memmem(err->detail.p, err->detail.n, "told", 4));
-    }
+    assert_int_equal(atomic_load(&core.disk->batches), 3);
+    for (size_t i = 0; i < 4; i += 2)
+        assert_true(request_is_abandoned(&works[i].rq));
 }
 
 static void
-a_conflict_is_answered_in_the_words_of_its_condition(void **state)
+what_is_on_its_way_home_is_not_given_up(void **state)
 {
     (void)state;
-    struct work *w = &works[0];
-    static const char *const codes[] = { "Test.Slug", "Test.Name", "Test.Third" };
-    for (size_t i = 0; i < 3; i++) {
-        w = &works[i];
-        propose_token(w);
-        batch_if_absent(w->rq.batch, KT_LIT("c1"),
-                        (struct refusal){ KT_CONFLICT, codes[0], "the slug ",
-                                          KT_LIT("100%s"), " is" });
-        batch_if_absent(w->rq.batch, KT_LIT("c2"),
-                        (struct refusal){ KT_UNPROCESSABLE, codes[1], "the name",
-                                          { NULL, 0 }, NULL });
-        batch_if_absent(w->rq.batch, KT_LIT("c3"),
-                        (struct refusal){ KT_FORBIDDEN, codes[2], "the third",
-                                          { NULL, 0 }, NULL });
-        disk_fail(core.disk, KAITEN_DONE, KAITEN_CONFLICT, i, 1);
-        commit(w);
-        assert_int_equal(w->done, 1);
-        assert_string_equal(w->rq.call.err.code, codes[i]);
-        assert_int_equal(w->when_done, INDEX_UNKNOWN);
-        assert_string_equal(w->rq.call.err.id, "");
-    }
-    assert_int_equal(works[0].rq.call.err.kind, KT_CONFLICT);
-    assert_true(kt_str_is(works[0].rq.call.err.detail, "the slug 100%s is"));
-    assert_int_equal(works[1].rq.call.err.kind, KT_UNPROCESSABLE);
-    assert_int_equal(works[2].rq.call.err.kind, KT_FORBIDDEN);
+    bool taken;
+    propose_token(&works[0]);
+    commit(&works[0]);
+    assert_false(request_abandon(&works[0].rq, &taken));
+    assert_false(request_is_abandoned(&works[0].rq));
 }
 
+/* Nobody waits for it any more, so it does not run again. */
 static void
-a_condition_that_is_not_there_is_our_fault(void **state)
+what_is_given_up_does_not_run_again(void **state)
 {
     (void)state;
-    struct work *w = &works[0];
-    batch_if_absent(w->rq.batch, KT_LIT("c1"), (struct refusal){ .kind = KT_OK });
-    propose_token(w);
-    disk_fail(core.disk, KAITEN_DONE, KAITEN_CONFLICT, 1, 1);
-    commit(w);
-    assert_int_equal(w->done, 1);
-    assert_int_equal(w->again, 0);
-    assert_int_equal(w->rq.call.err.kind, KT_INTERNAL);
-}
-
-static void
-a_changed_world_runs_again(void **state)
-{
-    (void)state;
+    bool taken;
     struct work *w = &works[0];
     struct store_row row = { .key = KT_LIT("anowhere"), .revision = 7 };
     batch_if_at(w->rq.batch, &row);
-    propose_token(w);
-    commit(w);
-    assert_int_equal(w->again, 1);
-    assert_int_equal(w->done, 0);
-    assert_int_equal(w->rq.call.err.kind, KT_OK);
-    assert_int_equal(index_find(core.svc.index, w->digest, 1, NULL), INDEX_UNKNOWN);
+    push_behind_a_stuck_one(1);
+    assert_true(request_abandon(&w->rq, &taken));
+    pthread_mutex_unlock(&core.disk->gate);
+    assert_true(wait_for(1));
+    assert_int_equal(w->again, 0);
+    assert_int_equal(w->done, 1);
+    assert_int_equal(w->rq.call.err.kind, KT_CONFLICT);
 }
 
-/* --- the index ---------------------------------------------------------------------------- */
-
+/* A conflict leaves it as open as it was before. */
 static void
-ends_are_known_before_they_are_answered(void **state)
+what_runs_again_can_be_given_up(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < 4; i++) {
-        propose_token(&works[i]);
-        commit(&works[i]);
-        assert_int_equal(works[i].when_done, INDEX_LIVE);
-    }
-    static const enum effect_type types[] = { EFFECT_REVOKE, EFFECT_EXPIRY };
-    static const enum index_verdict said[] = { INDEX_REVOKED, INDEX_EXPIRED };
-    for (size_t i = 0; i < 2; i++) {
-        struct work *w = &works[10 + i];
-        memcpy(w->digest, works[i].digest, sizeof w->digest);
-        propose_end(w, types[i], &works[i], 1);
-        commit(w);
-        assert_int_equal(w->when_done, said[i]);
-    }
-    struct work *w = &works[20];
-    struct account_record ended = account;
-    ended.epoch = 2;
-    memcpy(w->digest, works[2].digest, sizeof w->digest);
-    propose_row(w);
-    struct effect *e = batch_effect(w->rq.batch, EFFECT_ACCOUNT_END);
-    e->account = &ended;
-    e->epoch = 2;
-    commit(w);
-    assert_int_equal(w->when_done, INDEX_REVOKED);
-    assert_int_equal(index_find(core.svc.index, works[3].digest, 1, NULL), INDEX_REVOKED);
-}
-
-static void
-propose_epoch(struct work *w, const struct account_record *a)
-{
-    propose_row(w);
-    struct effect *e = batch_effect(w->rq.batch, EFFECT_ACCOUNT_EPOCH);
-    e->account = a;
-    e->epoch = a->epoch;
-    w->rq.batch->urgent = true;
-}
-
-/* Also when nobody knows whether the batch is durable. */
-static void
-an_epoch_ends_with_its_tokens_and_no_later_ones(void **state)
-{
-    (void)state;
-    static const int says[] = { KAITEN_DONE, KAITEN_UNKNOWN };
-    struct account_record next[CORE_COUNT(says)] = { account, account };
-    for (size_t i = 0; i < CORE_COUNT(says); i++) {
-        struct work *old = &works[3 * i], *w = &works[3 * i + 1], *later = &works[3 * i + 2];
-        next[i].epoch = (uint32_t)(2 + i);
-        propose_token(old);
-        old->rq.batch->effects[0].epoch = (uint32_t)(1 + i);
-        commit(old);
-        assert_int_equal(old->when_done, INDEX_LIVE);
-        propose_epoch(w, &next[i]);
-        memcpy(w->digest, old->digest, sizeof w->digest);
-        disk_fail(core.disk, says[i], KAITEN_DONE, 0, 1);
-        commit(w);
-        assert_int_equal(w->when_done, INDEX_REVOKED);
-        propose_token(later);
-        later->rq.batch->effects[0].epoch = next[i].epoch;
-        commit(later);
-        assert_int_equal(later->when_done, INDEX_LIVE);
-    }
-}
-
-/* Whether a lost commit has revoked nobody knows: then it has. Nothing begins that way. */
-static void
-an_unknown_outcome_ends_and_begins_nothing(void **state)
-{
-    (void)state;
-    static const struct {
-        enum effect_type type;
-        enum index_verdict said;
-    } cases[] = { { EFFECT_REVOKE, INDEX_REVOKED }, { EFFECT_EXPIRY, INDEX_EXPIRED } };
-    for (size_t i = 0; i < CORE_COUNT(cases); i++) {
-        struct work *old = &works[2 * i], *w = &works[2 * i + 1];
-        propose_token(old);
-        commit(old);
-        propose_end(w, cases[i].type, old, 1);
-        propose_token(w);
-        disk_fail(core.disk, KAITEN_UNKNOWN, KAITEN_DONE, 0, 1);
-        commit(w);
-        assert_int_equal(w->rq.call.err.kind, KT_UNAVAILABLE);
-        assert_int_equal(w->when_done, INDEX_UNKNOWN);
-        assert_int_equal(index_find(core.svc.index, old->digest, 1, NULL), cases[i].said);
-    }
-}
-
-/* What may be missing from the store is done again from the journal, at the next start. */
-static void
-the_mark_stays_below_an_unknown_outcome(void **state)
-{
-    (void)state;
-    static const int says[][2] = { { KAITEN_UNKNOWN, KAITEN_DONE },
-                                   { KAITEN_DONE, KAITEN_UNKNOWN } };
-    char path[256], err[JOURNAL_ERROR_MAX];
-    struct call call;
-    struct kt_arena memory;
-    for (size_t i = 0; i < CORE_COUNT(says); i++) {
-        teardown(state);
-        assert_int_equal(setup(state), 0);
-        struct endings_mark mark;
-        snprintf(path, sizeof path, "%s/revocations.log", core.folder);
-        struct journal *j = journal_create(path, core.svc.keys, err);
-        assert_non_null(j);
-        core.svc.journal = j;
-        for (size_t k = 0; k < 6; k++) {
-            propose_token(&works[2 * k]);
-            commit(&works[2 * k]);
-            propose_end(&works[2 * k + 1], EFFECT_REVOKE, &works[2 * k], 0);
-            if (k == 2)
-                disk_fail(core.disk, says[i][0], says[i][1], 0, 1);
-            commit(&works[2 * k + 1]);
-        }
-        core_call(&core, &memory, &call);
-        assert_int_equal(endings_read_mark(&call, core.svc.journal, &mark), KT_OK);
-        kt_arena_done(&memory);
-        assert_true(mark.is_there);
-        assert_in_range(mark.number, 1, 2); /* the third is the unknown one */
-        assert_int_equal(journal_last(j), 6);
-        committer_stop(committer); /* which looks at the journal once more */
-        core.svc.journal = NULL;
-        journal_close(j);
-        assert_int_equal(unlink(path), 0);
-    }
-}
-
-static void
-a_failed_revocation_leaves_the_token(void **state)
-{
-    (void)state;
-    static const int says[] = { KAITEN_FULL, KAITEN_RETRY, KAITEN_FAILED };
+    bool taken;
+    struct store_row row = { .key = KT_LIT("anowhere"), .revision = 7 };
+    batch_if_at(works[0].rq.batch, &row);
     propose_token(&works[0]);
     commit(&works[0]);
-    for (size_t i = 0; i < CORE_COUNT(says); i++) {
-        struct work *w = &works[1 + i];
-        propose_end(w, EFFECT_REVOKE, &works[0], 0);
-        disk_fail(core.disk, KAITEN_DONE, says[i], 0, 1);
-        commit(w);
-        assert_int_not_equal(w->rq.call.err.kind, KT_OK);
-        assert_int_equal(index_find(core.svc.index, works[0].digest, 1, NULL), INDEX_LIVE);
-    }
+    assert_int_equal(works[0].again, 1);
+    assert_true(request_abandon(&works[0].rq, &taken));
+    assert_false(taken);
+}
+
+/* --- how it is getting on ----------------------------------------------------------------- */
+
+static struct committer_load
+load_now(void)
+{
+    struct committer_load load;
+    committer_load(committer, clock_mono_ms(), &load);
+    return load;
 }
 
 static void
-accounts_are_registered_and_renamed(void **state)
+wait_ms(int64_t ms)
+{
+    const struct timespec pause = { ms / 1000, ms % 1000 * 1000000 };
+    nanosleep(&pause, NULL);
+}
+
+/* Answers are given before the thread comes to rest. */
+static void
+wait_for_rest(void)
+{
+    for (int i = 0; i < WAIT_MS && load_now().busy_ms != 0; i++)
+        wait_ms(1);
+    assert_int_equal(load_now().busy_ms, 0);
+}
+
+static void
+it_is_seen_when_it_is_stuck(void **state)
 {
     (void)state;
-    struct account_record a = account;
-    struct index_hit hit;
+    core.svc.request_ms = 50;
+    core.svc.queue_max = 3;
+    assert_int_equal(load_now().busy_ms, 0);
+    assert_false(committer_is_stuck(committer, clock_mono_ms()));
+    push_behind_a_stuck_one(3);
+    assert_int_equal(load_now().waiting, 2);
+    assert_false(committer_is_full(committer));
+    propose_token(&works[3]);
+    committer_push(committer, &works[3].rq);
+    assert_true(committer_is_full(committer));
+    while (load_now().busy_ms <= core.svc.request_ms)
+        wait_ms(5);
+    assert_true(committer_is_stuck(committer, clock_mono_ms()));
+    pthread_mutex_unlock(&core.disk->gate);
+    assert_true(wait_for(4));
+    wait_for_rest();
+    assert_int_equal(load_now().waiting, 0);
+    assert_false(committer_is_stuck(committer, clock_mono_ms()));
+    assert_false(committer_is_full(committer));
+}
+
+/* A copy of the store is made meanwhile, for one; nothing is wrong. */
+static void
+a_rest_is_not_being_stuck(void **state)
+{
+    (void)state;
+    core.svc.request_ms = 10;
+    assert_true(committer_pause(committer, clock_mono_ms() + WAIT_MS));
     propose_token(&works[0]);
-    commit(&works[0]);
-    assert_int_equal(index_find(core.svc.index, works[0].digest, 1, &hit), INDEX_LIVE);
-    assert_true(kt_str_is(hit.text->name, "Name"));
-    a.name = KT_LIT("Renamed");
-    batch_effect(works[1].rq.batch, EFFECT_ACCOUNT)->account = &a;
-    propose_row(&works[1]);
-    commit(&works[1]);
-    assert_int_equal(index_find(core.svc.index, works[0].digest, 1, &hit), INDEX_LIVE);
-    assert_true(kt_str_is(hit.text->name, "Renamed"));
-}
-
-/* Otherwise whoever asks for a slug that is taken, for ever, would fill the memory. */
-static void
-a_refused_account_leaves_nothing_behind(void **state)
-{
-    (void)state;
-    struct index_stats before, after;
-    propose_token(&works[0]);
-    commit(&works[0]);
-    index_stats(core.svc.index, &before);
-    disk_fail(core.disk, KAITEN_DONE, KAITEN_CONFLICT, 0, -1);
-    for (size_t i = 1; i < 50; i++) {
-        struct work *w = &works[i];
-        struct account_record *a = kt_arena_alloc(&w->arena, sizeof *a);
-        *a = account;
-        a->id.b[15] = (unsigned char)i;
-        batch_if_absent(w->rq.batch, KT_LIT("staken"),
-                        (struct refusal){ KT_CONFLICT, "Test.Taken", "taken",
-                                          { NULL, 0 }, NULL });
-        batch_effect(w->rq.batch, EFFECT_ACCOUNT)->account = a;
-        propose_row(w);
-        commit(w);
-        assert_int_equal(w->rq.call.err.kind, KT_CONFLICT);
-    }
-    index_stats(core.svc.index, &after);
-    assert_int_equal(after.accounts, before.accounts);
-    assert_int_equal(after.bytes, before.bytes);
-}
-
-static void
-revocations_are_marked_urgent(void **state)
-{
-    (void)state;
-    propose_token(&works[0]);
-    commit(&works[0]);
-    assert_int_equal(atomic_load(&core.disk->urgent), 0);
-    propose_end(&works[1], EFFECT_REVOKE, &works[0], 0);
-    commit(&works[1]);
-    assert_int_equal(atomic_load(&core.disk->urgent), 1);
-}
-
-/* --- through the pipeline ----------------------------------------------------------------- */
-
-static void
-which_operations_are_urgent(void **state)
-{
-    (void)state;
-    static const struct {
-        const char *method, *path, *body;
-        int status;
-        size_t urgent;
-    } cases[] = {
-        { "POST", "/service-accounts", "{\"name\":\"x\",\"slug\":\"sa-1\"}", 201, 0 },
-        { "POST", "/service-accounts/sa-1/tokens",
-          "{\"name\":\"t\",\"slug\":\"t-1\",\"scopes\":null}", 201, 0 },
-        { "PUT", "/service-accounts/sa-1", "{\"name\":\"y\"}", 204, 0 },
-        { "POST", "/service-accounts/sa-1/tokens/t-1/rotate", "{\"gracePeriodSeconds\":5}", 200,
-          1 },
-        { "POST", "/service-accounts/sa-1/tokens/t-1/rotate", NULL, 200, 1 },
-        { "DELETE", "/service-accounts/sa-1/tokens/t-1", NULL, 204, 1 },
-        { "POST", "/service-accounts/sa-1/tokens/revoke", NULL, 200, 1 },
-        { "DELETE", "/service-accounts/sa-1", NULL, 204, 1 },
-    };
-    for (size_t i = 0; i < CORE_COUNT(cases); i++) {
-        atomic_store(&core.disk->urgent, 0);
-        assert_int_equal(core_http(&core, CORE_ANN, cases[i].method, cases[i].path,
-                                   cases[i].body),
-                         cases[i].status);
-        assert_int_equal(atomic_load(&core.disk->urgent), cases[i].urgent);
-    }
-}
-
-static void
-an_operation_runs_again_at_most_five_times(void **state)
-{
-    (void)state;
-    static const struct {
-        int conflicts;
-        size_t failed;
-        const char *slug;
-        int status;
-        unsigned attempts;
-        const char *code;
-    } cases[] = {
-        { 0, 0, "tok-0", 201, 0, "" },
-        { 1, 0, "tok-1", 201, 1, "" },
-        { 5, 0, "tok-2", 201, 5, "" },
-        { 6, 0, "tok-3", 503, 6, "Server.Busy" },
-        { -1, 0, "tok-4", 503, 6, "Server.Busy" },
-        { 1, 1, "tok-5", 409, 0, "CreateToken.SlugConflict" },
-        { 1, 2, "tok-6", 409, 0, "CreateToken.Conflict" },
-        { 3, 1, NULL, 201, 3, "" }, /* a derived slug is drawn again */
-        { 1, 2, NULL, 409, 0, "CreateToken.Conflict" },
-    };
-    assert_int_equal(core_make_account(&core, CORE_ANN, "sa-1"), 201);
-    for (size_t i = 0; i < CORE_COUNT(cases); i++) {
-        char body[128], slug[64] = "";
-        if (cases[i].slug)
-            snprintf(slug, sizeof slug, "\"slug\":\"%s\",", cases[i].slug);
-        snprintf(body, sizeof body, "{%s\"name\":\"n%zu\",\"scopes\":null}", slug, i);
-        struct ask a = { .token = CORE_ANN, .method = "POST",
-                         .path = "/service-accounts/sa-1/tokens", .body = body };
-        size_t secrets = kt_secret_count();
-        disk_fail(core.disk, KAITEN_DONE, KAITEN_CONFLICT, cases[i].failed, cases[i].conflicts);
-        int status = core_ask(&core, &a);
-        disk_mend(core.disk);
-        assert_int_equal(status, cases[i].status);
-        assert_int_equal(a.attempts, cases[i].attempts);
-        assert_string_equal(a.code, cases[i].code);
-        assert_int_equal(a.secret[0] != '\0', status == 201);
-        assert_int_equal(kt_secret_count(), secrets);
-        if (status == 201)
-            assert_int_equal(core_judge(&core, a.secret), TOKEN_LIVE);
-        ask_done(&a);
-    }
-}
-
-/* Somebody else deletes the account between the look and the write: on the committer, below the
- * store, whose lock is held. */
-static void
-write_two(struct disk *disk)
-{
-    const struct batch *b = disk->ctx;
-    const struct kaiten_batch two = { .writes = b->writes, .nwrites = 2 };
-    struct kaiten_outcome outcome;
-    disk->before_apply = NULL;
-    core_must(kaiten_storage_plugin.apply(disk->memory, &two, 1, &outcome, NULL) == 0);
-}
-
-static void
-plan_deletion(struct kt_arena *memory)
-{
-    struct call call;
-    struct account_record a;
-    struct store_row row;
-    struct batch *b;
-    core_call(&core, memory, &call);
-    call.who = core.socket.who;
-    assert_int_equal(account_load(&call, &call.who->org, KT_LIT("sa-1"), &a, &row), KT_OK);
-    assert_int_equal(account_propose_delete(&call, &a, &row, &b), KT_OK);
-    assert_int_equal(b->writes[0].type, KAITEN_DELETE);
-    assert_int_equal(b->writes[1].type, KAITEN_DELETE);
-    core.disk->ctx = b;
-    core.disk->before_apply = write_two;
-}
-
-static void
-the_second_run_sees_the_changed_world(void **state)
-{
-    (void)state;
-    static const struct {
-        const char *method, *path, *body, *code;
-    } cases[] = {
-        { "POST", "/service-accounts/sa-1/tokens", "{\"name\":\"n\",\"scopes\":null}",
-          "CreateToken.ServiceAccountNotFound" },
-        { "PUT", "/service-accounts/sa-1", "{\"name\":\"n\"}", "ServiceAccount.NotFound" },
-        { "DELETE", "/service-accounts/sa-1", NULL, "ServiceAccount.NotFound" },
-        { "POST", "/service-accounts/sa-1/tokens/t-1/rotate", NULL, "Token.NotFound" },
-        { "POST", "/service-accounts/sa-1/tokens/revoke", NULL, "ServiceAccount.NotFound" },
-        { "DELETE", "/service-accounts/sa-1/tokens/t-1", NULL, "Token.NotFound" },
-    };
-    for (size_t i = 0; i < CORE_COUNT(cases); i++) {
-        char secret[64];
-        assert_int_equal(core_make_account(&core, CORE_ANN, "sa-1"), 201);
-        assert_int_equal(core_mint(&core, CORE_ANN, "sa-1", "t-1", "null", secret), 201);
-        struct kt_arena memory;
-        plan_deletion(&memory);
-        struct ask a = { .token = CORE_ANN, .method = cases[i].method, .path = cases[i].path,
-                         .body = cases[i].body };
-        assert_int_equal(core_ask(&core, &a), 404);
-        assert_string_equal(a.code, cases[i].code);
-        assert_int_equal(a.attempts, 1);
-        assert_string_equal(a.secret, "");
-        ask_done(&a);
-        kt_arena_done(&memory);
-    }
-}
-
-/* The same with all tokens of the account being revoked. */
-static void
-plan_end_of_epoch(struct kt_arena *memory)
-{
-    struct call call;
-    struct account_record a;
-    struct store_row row;
-    struct epoch_end end;
-    struct batch *b;
-    core_call(&core, memory, &call);
-    call.who = core.socket.who;
-    assert_int_equal(account_load(&call, &call.who->org, KT_LIT("sa-1"), &a, &row), KT_OK);
-    assert_int_equal(account_propose_end_epoch(&call, &a, &row, &b, &end), KT_OK);
-    assert_true(store_seal(core.svc.store, b));
-    core.disk->ctx = b;
-    core.disk->before_apply = write_two;
-}
-
-/* Were a revocation to go through, it would free the name that is another token's by then. */
-static void
-what_runs_beside_the_end_of_an_epoch_comes_after_it(void **state)
-{
-    (void)state;
-    static const struct {
-        const char *method, *path, *body;
-        int status;
-    } cases[] = {
-        { "DELETE", "/service-accounts/sa-1/tokens/t-1", NULL, 404 },
-        { "POST", "/service-accounts/sa-1/tokens/t-1/rotate", NULL, 404 },
-        { "POST", "/service-accounts/sa-1/tokens", "{\"name\":\"t-1\",\"scopes\":null}", 201 },
-        { "POST", "/service-accounts/sa-1/tokens/revoke", NULL, 200 },
-        { "PUT", "/service-accounts/sa-1", "{\"name\":\"n\"}", 204 },
-    };
-    for (size_t i = 0; i < CORE_COUNT(cases); i++) {
-        char secret[64];
-        teardown(state);
-        assert_int_equal(setup(state), 0);
-        assert_int_equal(core_make_account(&core, CORE_ANN, "sa-1"), 201);
-        assert_int_equal(core_mint(&core, CORE_ANN, "sa-1", "t-1", "null", secret), 201);
-        struct kt_arena memory;
-        plan_end_of_epoch(&memory);
-        struct ask a = { .token = CORE_ANN, .method = cases[i].method, .path = cases[i].path,
-                         .body = cases[i].body };
-        assert_int_equal(core_ask(&core, &a), cases[i].status);
-        assert_int_equal(a.attempts, 1);
-        if (a.secret[0])
-            assert_int_equal(core_judge(&core, a.secret), TOKEN_LIVE);
-        ask_done(&a);
-        /* Nothing took the end back. */
-        assert_int_equal(core_http(&core, CORE_ANN, "DELETE", "/service-accounts/sa-1/tokens/t-1",
-                                   NULL), 404);
-        kt_arena_done(&memory);
-    }
+    committer_push(committer, &works[0].rq);
+    wait_ms(50);
+    assert_int_equal(load_now().busy_ms, 0);
+    assert_int_equal(load_now().waiting, 1);
+    assert_false(committer_is_stuck(committer, clock_mono_ms()));
+    committer_go_on(committer);
+    assert_true(wait_for(1));
 }
 
 int
@@ -761,29 +208,12 @@ main(void)
         cmocka_unit_test_setup_teardown(what_waits_is_applied_in_one_go, setup, teardown),
         cmocka_unit_test_setup_teardown(a_group_is_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(the_end_applies_what_waits, setup, teardown),
-        cmocka_unit_test_setup_teardown(of_one_group_each_has_its_own_fate, setup, teardown),
-        cmocka_unit_test_setup_teardown(statuses_become_answers, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_conflict_is_answered_in_the_words_of_its_condition, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(a_condition_that_is_not_there_is_our_fault, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(a_changed_world_runs_again, setup, teardown),
-        cmocka_unit_test_setup_teardown(ends_are_known_before_they_are_answered, setup, teardown),
-        cmocka_unit_test_setup_teardown(an_epoch_ends_with_its_tokens_and_no_later_ones, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(an_unknown_outcome_ends_and_begins_nothing, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(the_mark_stays_below_an_unknown_outcome, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_failed_revocation_leaves_the_token, setup, teardown),
-        cmocka_unit_test_setup_teardown(accounts_are_registered_and_renamed, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_refused_account_leaves_nothing_behind, setup, teardown),
-        cmocka_unit_test_setup_teardown(revocations_are_marked_urgent, setup, teardown),
-        cmocka_unit_test_setup_teardown(which_operations_are_urgent, setup, teardown),
-        cmocka_unit_test_setup_teardown(an_operation_runs_again_at_most_five_times, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(the_second_run_sees_the_changed_world, setup, teardown),
-        cmocka_unit_test_setup_teardown(what_runs_beside_the_end_of_an_epoch_comes_after_it, setup,
-                                        teardown),
+        cmocka_unit_test_setup_teardown(what_waits_can_be_given_up, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_on_its_way_home_is_not_given_up, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_given_up_does_not_run_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_runs_again_can_be_given_up, setup, teardown),
+        cmocka_unit_test_setup_teardown(it_is_seen_when_it_is_stuck, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_rest_is_not_being_stuck, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* What the revocation journal is told, and in which order; and what happens when it is full. */
+#include "config.h"
+
+#include "tests/unit/commit.h"
+
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+
+static struct journal *journal;
+static char path[256];
+
+static int
+open_journal(void **state)
+{
+    char err[JOURNAL_ERROR_MAX];
+    int status = setup(state);
+    snprintf(path, sizeof path, "%s/revocations.log", core.folder);
+    core.svc.journal = journal = journal_create(path, core.svc.keys, err);
+    core.svc.unsettled = unsettled_new();
+    return journal && core.svc.unsettled ? status : -1;
+}
+
+static int
+close_journal(void **state)
+{
+    committer_stop(committer); /* which looks at the journal once more */
+    core.svc.journal = NULL;
+    journal_close(journal);
+    unsettled_free(core.svc.unsettled);
+    unlink(path);
+    return teardown(state);
+}
+
+/* --- the order ---------------------------------------------------------------------------- */
+
+/* What was so when the journal was synced. */
+static struct {
+    struct work *of; /* NULL: nobody asks */
+    size_t syncs, answered;
+    bool is_stored;
+    enum index_verdict verdict;
+} at_sync;
+
+int
+fdatasync(int fd)
+{
+    if (at_sync.of) {
+        at_sync.syncs++;
+        at_sync.answered = finished;
+        at_sync.is_stored = is_in_store(at_sync.of);
+        at_sync.verdict = index_find(core.svc.index, at_sync.of->digest, 1, NULL);
+    }
+    return (int)syscall(SYS_fdatasync, fd);
+}
+
+/* An ending goes to the store, to the journal, to the index, and then to its caller. */
+static void
+each_learns_of_it_in_its_turn(void **state)
+{
+    (void)state;
+    static const struct {
+        enum effect_type type;
+        enum index_verdict then;
+    } cases[] = { { EFFECT_REVOKE, INDEX_REVOKED }, { EFFECT_EXPIRY, INDEX_EXPIRED } };
+    for (size_t i = 0; i < CORE_COUNT(cases); i++) {
+        struct work *w = &works[2 * i + 1];
+        propose_token(&works[2 * i]);
+        commit(&works[2 * i]);
+        memcpy(w->digest, works[2 * i].digest, sizeof w->digest);
+        propose_end(w, cases[i].type, &works[2 * i], 1);
+        memset(&at_sync, 0, sizeof at_sync);
+        at_sync.of = w;
+        const size_t before = finished;
+        commit(w);
+        at_sync.of = NULL;
+        assert_int_equal(at_sync.syncs, 1);
+        assert_true(at_sync.is_stored);
+        assert_int_equal(at_sync.verdict, INDEX_LIVE);
+        assert_int_equal(at_sync.answered, before);
+        assert_int_equal(w->when_done, cases[i].then);
+        assert_int_equal(journal_last(journal), i + 1);
+    }
+}
+
+static void
+what_begins_is_not_written_down(void **state)
+{
+    (void)state;
+    at_sync.syncs = 0;
+    at_sync.of = &works[0];
+    propose_token(&works[0]);
+    commit(&works[0]);
+    at_sync.of = NULL;
+    assert_int_equal(at_sync.syncs, 0);
+    assert_int_equal(journal_last(journal), 0);
+}
+
+/* What may be missing from the store is done again from the journal, at the next start. */
+static void
+the_mark_stays_below_an_unknown_outcome(void **state)
+{
+    (void)state;
+    static const int says[][2] = { { KAITEN_UNKNOWN, KAITEN_DONE },
+                                   { KAITEN_DONE, KAITEN_UNKNOWN } };
+    struct call call;
+    struct kt_arena memory;
+    for (size_t i = 0; i < CORE_COUNT(says); i++) {
+        close_journal(state);
+        assert_int_equal(open_journal(state), 0);
+        struct endings_mark mark;
+        for (size_t k = 0; k < 6; k++) {
+            propose_token(&works[2 * k]);
+            commit(&works[2 * k]);
+            propose_end(&works[2 * k + 1], EFFECT_REVOKE, &works[2 * k], 0);
+            if (k == 2)
+                disk_fail(core.disk, says[i][0], says[i][1], 0, 1);
+            commit(&works[2 * k + 1]);
+        }
+        core_call(&core, &memory, &call);
+        assert_int_equal(endings_read_mark(&call, core.svc.journal, &mark), KT_OK);
+        kt_arena_done(&memory);
+        assert_true(mark.is_there);
+        assert_in_range(mark.number, 1, 2); /* the third is the unknown one */
+        assert_int_equal(journal_last(journal), 6);
+    }
+}
+
+/* --- a full disk -------------------------------------------------------------------------- */
+
+/* The file cannot grow any more; what is in it can be written over. */
+static void
+fill_disk(bool full)
+{
+    struct rlimit limit;
+    struct stat st;
+    core_must(getrlimit(RLIMIT_FSIZE, &limit) == 0 && stat(path, &st) == 0);
+    limit.rlim_cur = full ? (rlim_t)st.st_size : limit.rlim_max;
+    core_must(signal(SIGXFSZ, SIG_IGN) != SIG_ERR && setrlimit(RLIMIT_FSIZE, &limit) == 0);
+}
+
+enum { RECORDS = 512, ENDS = JOURNAL_ROOM / RECORDS };
+
+static void
+mint(size_t first, size_t n)
+{
+    for (size_t i = first; i < first + n; i++) {
+        propose_token(&works[i]);
+        commit(&works[i]);
+        assert_int_equal(works[i].when_done, INDEX_LIVE);
+    }
+}
+
+/* Takes so many records of the journal. */
+static void
+propose_long_end(struct work *w, struct work *of, size_t records)
+{
+    static unsigned char former[JOURNAL_ROOM][DIGEST_BYTES];
+    memcpy(w->digest, of->digest, sizeof w->digest);
+    propose_end(w, EFFECT_REVOKE, of, 0);
+    struct effect *e = &w->rq.batch->effects[0];
+    e->former = (const unsigned char (*)[DIGEST_BYTES])former;
+    e->nformer = records - 1;
+}
+
+/* As long as the room lasts that was written beforehand, what is to die dies. Then it is refused
+ * before anything of it is done; what begins needs no room. */
+static void
+a_full_disk_leaves_room_for_endings(void **state)
+{
+    (void)state;
+    struct work *w = works;
+    mint(100, ENDS + 2);
+    fill_disk(true);
+    for (size_t i = 0; i < ENDS; i++, w++) {
+        propose_long_end(w, &works[100 + i], RECORDS);
+        commit(w);
+        assert_int_equal(w->rq.call.err.kind, KT_OK);
+        assert_int_equal(w->when_done, INDEX_REVOKED);
+    }
+    assert_int_equal(journal_last(journal), JOURNAL_ROOM);
+    const size_t applies = atomic_load(&core.disk->applies);
+    propose_long_end(w, &works[100 + ENDS], 1);
+    commit(w);
+    assert_int_equal(w->rq.call.err.kind, KT_UNAVAILABLE);
+    assert_string_equal(w->rq.call.err.code, "Storage.Full");
+    assert_int_equal(w->when_done, INDEX_LIVE);
+    assert_false(is_in_store(w));
+    assert_int_equal(atomic_load(&core.disk->applies), applies);
+    mint(50, 1);
+    fill_disk(false);
+    propose_long_end(++w, &works[100 + ENDS + 1], 1);
+    commit(w);
+    assert_int_equal(w->when_done, INDEX_REVOKED);
+    assert_int_equal(journal_last(journal), JOURNAL_ROOM + 1);
+}
+
+/* Has the committer take works 1 to n together, behind work 0. */
+static void
+commit_together(size_t n)
+{
+    const size_t before = finished, applies = atomic_load(&core.disk->applies);
+    pthread_mutex_lock(&core.disk->gate);
+    propose_row(&works[0]);
+    committer_push(committer, &works[0].rq);
+    core_must(core_reaches(&core.disk->applies, applies + 1));
+    for (size_t i = 1; i <= n; i++)
+        committer_push(committer, &works[i].rq);
+    pthread_mutex_unlock(&core.disk->gate);
+    assert_true(wait_for(before + 1 + n));
+    assert_int_equal(atomic_load(&core.disk->applies), applies + 2);
+}
+
+static void
+who_needs_no_room_is_not_refused_with_the_others(void **state)
+{
+    (void)state;
+    mint(100, 2);
+    fill_disk(true);
+    propose_long_end(&works[10], &works[100], JOURNAL_ROOM);
+    commit(&works[10]);
+    assert_int_equal(works[10].rq.call.err.kind, KT_OK);
+    propose_token(&works[1]);
+    propose_long_end(&works[2], &works[101], 1);
+    propose_token(&works[3]);
+    commit_together(3);
+    fill_disk(false);
+    assert_int_equal(works[1].when_done, INDEX_LIVE);
+    assert_string_equal(works[2].rq.call.err.code, "Storage.Full");
+    assert_int_equal(works[2].when_done, INDEX_LIVE);
+    assert_int_equal(works[3].when_done, INDEX_LIVE);
+}
+
+/* More than the journal has room for has to come again. */
+static void
+a_group_ends_no_more_than_there_is_room_for(void **state)
+{
+    (void)state;
+    mint(100, 2);
+    for (size_t i = 0; i < 2; i++)
+        propose_long_end(&works[1 + i], &works[100 + i], JOURNAL_ROOM / 2 + 1);
+    commit_together(2);
+    assert_int_equal(works[1].when_done, INDEX_REVOKED);
+    assert_int_equal(works[2].done, 0);
+    assert_int_equal(works[2].again, 1);
+}
+
+/* --- secrets that nobody was told --------------------------------------------------------- */
+
+static void
+keep_entry(void *ctx, const struct journal_entry *entry)
+{
+    *(struct journal_entry *)ctx = *entry;
+}
+
+/* Commits, and gives up waiting when it is too late. Whether the secret is to be revoked now. */
+static bool
+is_withdrawn(struct work *w, struct journal_entry *ret)
+{
+    bool taken;
+    const size_t before = finished, applies = atomic_load(&core.disk->applies);
+    pthread_mutex_lock(&core.disk->gate);
+    committer_push(committer, &w->rq);
+    core_must(core_reaches(&core.disk->applies, applies + 1));
+    core_must(request_abandon(&w->rq, &taken) && taken);
+    pthread_mutex_unlock(&core.disk->gate);
+    core_must(wait_for(before + 1));
+    core_must(committer_pause(committer, clock_mono_ms() + WAIT_MS)); /* it is over with it */
+    size_t n = unsettled_due(core.svc.unsettled, clock_mono_ms() + WAIT_MS, ret, 1);
+    committer_go_on(committer);
+    return n == 1;
+}
+
+static void
+a_secret_that_was_never_sent_is_revoked(void **state)
+{
+    (void)state;
+    struct journal_entry entry, written;
+    struct work *w = &works[0];
+    propose_token(w);
+    assert_true(is_withdrawn(w, &entry));
+    assert_int_equal(w->rq.call.err.kind, KT_OK);
+    assert_int_equal(entry.type, JOURNAL_TOKEN);
+    assert_memory_equal(entry.id, w->digest, sizeof w->digest);
+    /* And by the next start, if this one does not come to it. */
+    assert_int_equal(journal_last(journal), 1);
+    assert_true(journal_each(journal, keep_entry, &written));
+    assert_int_equal(written.type, JOURNAL_TOKEN);
+    assert_memory_equal(written.id, w->digest, sizeof w->digest);
+}
+
+static void
+with_a_key_it_can_be_had_again(void **state)
+{
+    (void)state;
+    struct journal_entry entry;
+    propose_token(&works[0]);
+    works[0].rq.idempotency_key = KT_LIT("key");
+    assert_false(is_withdrawn(&works[0], &entry));
+    assert_int_equal(works[0].when_done, INDEX_LIVE);
+    assert_int_equal(journal_last(journal), 0);
+}
+
+/* The token has another secret yet. */
+static void
+of_a_rotation_only_the_secret_is_revoked(void **state)
+{
+    (void)state;
+    struct journal_entry entry;
+    mint(0, 1);
+    propose_token(&works[1]);
+    propose_end(&works[1], EFFECT_EXPIRY, &works[0], INT64_MAX);
+    assert_true(is_withdrawn(&works[1], &entry));
+    assert_int_equal(entry.type, JOURNAL_DIGEST);
+    assert_memory_equal(entry.id, works[1].digest, sizeof works[1].digest);
+}
+
+static void
+what_was_not_made_need_not_be_revoked(void **state)
+{
+    (void)state;
+    struct journal_entry entry;
+    propose_token(&works[0]);
+    disk_fail(core.disk, KAITEN_DONE, KAITEN_RETRY, 0, 1);
+    assert_false(is_withdrawn(&works[0], &entry));
+    assert_int_equal(journal_last(journal), 0);
+}
+
+static void
+without_room_it_is_revoked_all_the_same(void **state)
+{
+    (void)state;
+    struct journal_entry entry;
+    mint(100, 1);
+    fill_disk(true);
+    propose_long_end(&works[0], &works[100], JOURNAL_ROOM);
+    commit(&works[0]);
+    propose_token(&works[1]);
+    bool withdrawn = is_withdrawn(&works[1], &entry);
+    fill_disk(false);
+    assert_true(withdrawn);
+    assert_memory_equal(entry.id, works[1].digest, sizeof works[1].digest);
+    assert_int_equal(journal_last(journal), JOURNAL_ROOM);
+}
+
+#define WITH_JOURNAL(test) cmocka_unit_test_setup_teardown(test, open_journal, close_journal)
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WITH_JOURNAL(each_learns_of_it_in_its_turn),
+        WITH_JOURNAL(what_begins_is_not_written_down),
+        WITH_JOURNAL(the_mark_stays_below_an_unknown_outcome),
+        WITH_JOURNAL(a_full_disk_leaves_room_for_endings),
+        WITH_JOURNAL(who_needs_no_room_is_not_refused_with_the_others),
+        WITH_JOURNAL(a_group_ends_no_more_than_there_is_room_for),
+        WITH_JOURNAL(a_secret_that_was_never_sent_is_revoked),
+        WITH_JOURNAL(with_a_key_it_can_be_had_again),
+        WITH_JOURNAL(of_a_rotation_only_the_secret_is_revoked),
+        WITH_JOURNAL(what_was_not_made_need_not_be_revoked),
+        WITH_JOURNAL(without_room_it_is_revoked_all_the_same),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
