@@ -130,6 +130,15 @@ cond_at(struct check *c)
 }
 
 /* What was once found out about a revision must not outlive the row that had it. */
+/* The same once more, which is another operation. */
+static struct kaiten_batch
+once_more(const struct kaiten_batch *batch)
+{
+    struct kaiten_batch again = *batch;
+    fake_host()->random(again.id, sizeof again.id);
+    return again;
+}
+
 static bool
 cond_at_again(struct check *c)
 {
@@ -141,7 +150,7 @@ cond_at_again(struct check *c)
     check_set(asks, mark, check_text("1"));
     check_set(sets, key, check_text("2"));
     EXPECT(check_apply_one(c, asks).status == KAITEN_DONE);
-    struct kaiten_batch group[] = { *asks, *sets, *asks, *asks };
+    struct kaiten_batch group[] = { once_more(asks), *sets, once_more(asks), once_more(asks) };
     struct kaiten_outcome outcomes[4];
     EXPECT(check_apply(c, group, 4, outcomes) == KAITEN_DONE);
     EXPECT(outcomes[0].status == KAITEN_DONE && outcomes[1].status == KAITEN_DONE);
@@ -152,9 +161,10 @@ cond_at_again(struct check *c)
     check_delete(deletes, key);
     EXPECT(check_apply_one(c, now).status == KAITEN_DONE);
     EXPECT(check_apply_one(c, deletes).status == KAITEN_DONE);
-    EXPECT(conflict_at(check_apply_one(c, now), 0));
+    struct kaiten_batch gone = once_more(now), other = once_more(now);
+    EXPECT(conflict_at(check_apply_one(c, &gone), 0));
     EXPECT(check_put(c, key, check_text("3")));
-    EXPECT(conflict_at(check_apply_one(c, now), 0));
+    EXPECT(conflict_at(check_apply_one(c, &other), 0));
     return true;
 }
 
