@@ -324,9 +324,9 @@ static bool
 run_waiting(struct pg_group *g)
 {
     unsigned waiting = count(g, WAITING);
-    if (!lane_add(g, pg_take(g->pg, true, g->send_until, &g->why)))
+    if (!lane_add(g, pg_take(g->pg, PG_WRITING, g->send_until, &g->why)))
         return false;
-    while (g->nlanes < waiting && lane_add(g, pg_take_more(g->pg, true)))
+    while (g->nlanes < waiting && lane_add(g, pg_take_more(g->pg, PG_WRITING)))
         continue;
     if (g->nlanes == 0)
         return false;
@@ -350,8 +350,8 @@ look_up(struct pg_group *g, unsigned i)
     PGresult *result;
     pg_params_reset(&g->params);
     pg_put_uuid(&g->params, g->pieces[i].id);
-    enum kaiten_status status = pg_read(g->pg, "SELECT kaiten.resolve($1)", &g->params, g->end,
-                                        &result, &g->why);
+    enum kaiten_status status = pg_read(g->pg, PG_READING, "SELECT kaiten.resolve($1)", &g->params,
+                                        g->end, &result, &g->why);
     if (status != KAITEN_DONE)
         return false;
     int64_t answer = PQntuples(result) == 1 ? pg_int8(result, 0, 0) : 0;

@@ -45,10 +45,10 @@ moment_take(const PGresult *result, struct moment *m, struct pg_why *why)
 }
 
 static enum kaiten_status
-moment_read(struct pg *pg, int64_t until, struct moment *m, struct pg_why *why)
+moment_read(struct pg *pg, enum pg_use use, int64_t until, struct moment *m, struct pg_why *why)
 {
     PGresult *result;
-    enum kaiten_status status = pg_read(pg, moment_sql, NULL, until, &result, why);
+    enum kaiten_status status = pg_read(pg, use, moment_sql, NULL, until, &result, why);
     if (status != KAITEN_DONE)
         return status;
     status = moment_take(result, m, why);
@@ -62,7 +62,7 @@ pg_revision(void *instance, uint64_t *ret_revision, struct kaiten_err *err)
     struct pg *pg = instance;
     struct moment m;
     struct pg_why why = { .text = "" };
-    enum kaiten_status status = moment_read(pg, pg_until(pg), &m, &why);
+    enum kaiten_status status = moment_read(pg, PG_READING, pg_until(pg), &m, &why);
     if (status == KAITEN_DONE)
         *ret_revision = m.moved;
     else
@@ -88,7 +88,7 @@ watch(struct pg *pg, struct kaiten_bytes spaces, int64_t until, struct pg_why *w
     PGresult *result;
     pg_put_bytes(&params, spaces);
     enum kaiten_status status =
-        pg_read(pg, "SELECT kaiten.watch($1)", &params, until, &result, why);
+        pg_read(pg, PG_FOLLOWING, "SELECT kaiten.watch($1)", &params, until, &result, why);
     pg_params_done(&params);
     if (status == KAITEN_DONE)
         PQclear(result);
@@ -128,7 +128,7 @@ feed_page(struct feed *f, const char *sql, struct kaiten_bytes spaces, struct pg
     struct pg *pg = f->pg;
     struct pg_params params = { .data = NULL };
     int64_t until = pg_until(pg);
-    struct pg_slot *slot = pg_take(pg, false, until, why);
+    struct pg_slot *slot = pg_take(pg, PG_FOLLOWING, until, why);
     if (!slot)
         return KAITEN_RETRY;
     f->seen = 0;
@@ -186,7 +186,7 @@ news_read(struct pg *pg, const struct kaiten_position *since, struct kaiten_byte
     pg_put_int8(&params, (int64_t)since->history);
     pg_put_bytes(&params, spaces);
     pg_put_int8(&params, PG_NEWS_MAX);
-    enum kaiten_status status = pg_read(pg, sql, &params, until, &result, why);
+    enum kaiten_status status = pg_read(pg, PG_FOLLOWING, sql, &params, until, &result, why);
     pg_params_done(&params);
     if (status != KAITEN_DONE)
         return status;
@@ -237,12 +237,12 @@ changes(struct pg *pg, const struct kaiten_position *since, struct kaiten_bytes 
     struct moment m;
     PGresult *rows = NULL;
     enum kaiten_status status = since ? news_read(pg, since, spaces, until, &m, &rows, why)
-                                      : moment_read(pg, until, &m, why);
+                                      : moment_read(pg, PG_FOLLOWING, until, &m, why);
     bool watched = status == KAITEN_DONE && is_watched(&m, spaces);
     if (status == KAITEN_DONE && !watched) {
         status = watch(pg, spaces, until, why);
         if (status == KAITEN_DONE)
-            status = moment_read(pg, until, &m, why);
+            status = moment_read(pg, PG_FOLLOWING, until, &m, why);
     }
     if (status == KAITEN_DONE && since && !is_continued(&m, since, watched)) {
         pg_why(why, "the last position was of another history of the store, or too long ago");

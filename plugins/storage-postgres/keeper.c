@@ -112,7 +112,7 @@ send_notice(struct keeper *k)
     struct pg *pg = k->pg;
     struct pg_why why = { .text = "" };
     PGresult *result;
-    struct pg_slot *slot = pg_take_more(pg, false);
+    struct pg_slot *slot = pg_take_more(pg, PG_READING);
     k->ask_at = pg_now() + NOTICE_AGAIN_MS;
     if (!slot)
         return;

@@ -37,7 +37,7 @@ pg_get(void *instance, const struct kaiten_bytes *keys, size_t nkeys, struct kai
     pg_put_bytes_array(&params, nkeys);
     for (size_t i = 0; i < nkeys; i++)
         pg_add_bytes(&params, keys[i]);
-    enum kaiten_status status = pg_read(pg, sql, &params, pg_until(pg), &result, &why);
+    enum kaiten_status status = pg_read(pg, PG_READING, sql, &params, pg_until(pg), &result, &why);
     pg_params_done(&params);
     if (status != KAITEN_DONE)
         return fail(pg, err, status, &why);
@@ -127,7 +127,7 @@ walk_page(struct walk *w, struct pg_why *why)
         " WHERE r.key >= $1 AND r.key < $2 ORDER BY r.key DESC LIMIT $3";
     struct pg_params params = { .data = NULL };
     w->seen = 0;
-    struct pg_slot *slot = pg_take(w->pg, false, pg_until(w->pg), why);
+    struct pg_slot *slot = pg_take(w->pg, PG_READING, pg_until(w->pg), why);
     if (!slot)
         return KAITEN_RETRY;
     w->page = w->page < PG_PAGE_MAX ? w->page * 4 : w->page;
@@ -184,8 +184,8 @@ pg_health(void *instance, struct kaiten_err *err)
     struct pg_why why = { .text = "" };
     PGresult *result;
     enum kaiten_status status =
-        pg_read(pg, "SELECT NOT pg_is_in_recovery() FROM kaiten.meta", NULL, pg_until(pg), &result,
-                &why);
+        pg_read(pg, PG_READING, "SELECT NOT pg_is_in_recovery() FROM kaiten.meta", NULL,
+                pg_until(pg), &result, &why);
     if (status == KAITEN_DONE) {
         bool writable = PQntuples(result) == 1 && pg_bool(result, 0, 0);
         PQclear(result);
@@ -197,7 +197,7 @@ pg_health(void *instance, struct kaiten_err *err)
     pthread_mutex_lock(&pg->mutex);
     bool lanes = false;
     for (unsigned i = 0; i < pg->nslots && !lanes; i++)
-        lanes = pg->slots[i].lane && pg->slots[i].state != PG_EMPTY;
+        lanes = pg->slots[i].use == PG_WRITING && pg->slots[i].state != PG_EMPTY;
     pthread_mutex_unlock(&pg->mutex);
     if (status == KAITEN_DONE && !lanes) {
         pg_why(&why, "no connection for writing");

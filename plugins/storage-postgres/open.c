@@ -162,9 +162,9 @@ pg_new(const struct kaiten_host *host)
 static void
 slots_init(struct pg *pg)
 {
-    pg->nslots = pg->options.lanes + pg->options.readers;
-    for (unsigned i = 0; i < pg->options.lanes; i++)
-        pg->slots[i].lane = true;
+    pg->nslots = pg->options.lanes + 1 + pg->options.readers;
+    for (unsigned i = pg->options.lanes; i < pg->nslots; i++)
+        pg->slots[i].use = i == pg->options.lanes ? PG_FOLLOWING : PG_READING;
 }
 
 static enum kaiten_status

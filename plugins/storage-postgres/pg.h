@@ -31,7 +31,7 @@
 enum {
     PG_FORMAT = 2,
     PG_HOSTS_MAX = 16,      /* of one connection string */
-    PG_SLOTS_MAX = 64 + 64, /* connections for writing, and for reading */
+    PG_SLOTS_MAX = 64 + 1 + 64, /* connections for writing, for changes(), and for reading */
     PG_PARAMS_MAX = 12,     /* of a statement */
     PG_PAGE_MAX = 4096,     /* rows of a scan that one statement fetches */
     PG_NEWS_MAX = 256,      /* rows of each kind that come with the question for changes */
@@ -72,11 +72,15 @@ struct pg_target {
 
 enum pg_state { PG_EMPTY = 0, PG_IDLE, PG_BUSY };
 
+/* What a connection is for. changes() has its own: how late it is must not depend on how many look
+ * something up, strangers with made-up tokens among them. */
+enum pg_use { PG_WRITING = 0, PG_FOLLOWING, PG_READING };
+
 /* Belongs to the pool, and to one thread while it is BUSY. */
 struct pg_slot {
     PGconn *pq; /* NULL while EMPTY */
     enum pg_state state;
-    bool lane; /* for writing */
+    enum pg_use use;
 };
 
 struct pg {
@@ -222,12 +226,12 @@ bool pg_send(PGconn *, const char *sql, const struct pg_params *);
 
 /* --- pool.c --------------------------------------------------------------------------------- */
 
-/* A connection for writing or reading. NULL: there is none before until, or none at all now that
+/* A connection for this use. NULL: there is none before until, or none at all now that
  * the database is down, which is known at once. */
-struct pg_slot *pg_take(struct pg *, bool lane, int64_t until, struct pg_why *);
+struct pg_slot *pg_take(struct pg *, enum pg_use, int64_t until, struct pg_why *);
 
 /* Another one, if it is free right now. */
-struct pg_slot *pg_take_more(struct pg *, bool lane);
+struct pg_slot *pg_take_more(struct pg *, enum pg_use);
 
 /* Back into the pool; lost: it is closed, and the keeper makes a new one. NULL allowed. */
 void pg_give(struct pg *, struct pg_slot *, bool lost);
@@ -240,10 +244,10 @@ void pg_silent(struct pg *);
 /* Has the keeper look. */
 void pg_wake(struct pg *);
 
-/* Runs a statement for reading on some connection. One that turns out to be lost costs nothing but
- * another attempt. */
-enum kaiten_status pg_read(struct pg *, const char *sql, const struct pg_params *, int64_t until,
-                           PGresult **ret_result, struct pg_why *);
+/* Runs a statement that may be sent twice, on some connection for this use, not for writing. One
+ * that turns out to be lost costs nothing but another attempt. */
+enum kaiten_status pg_read(struct pg *, enum pg_use, const char *sql, const struct pg_params *,
+                           int64_t until, PGresult **ret_result, struct pg_why *);
 
 /* --- keeper.c ------------------------------------------------------------------------------- */
 

@@ -48,12 +48,12 @@ slot_close(struct pg *pg, struct pg_slot *slot)
 
 /* An idle one, now the caller's; with *ret_any, whether there is any that will be idle again. */
 static struct pg_slot *
-find_idle(struct pg *pg, bool lane, bool *ret_any)
+find_idle(struct pg *pg, enum pg_use use, bool *ret_any)
 {
     *ret_any = false;
     for (unsigned i = 0; i < pg->nslots; i++) {
         struct pg_slot *slot = &pg->slots[i];
-        if (slot->lane != lane || slot->state == PG_EMPTY)
+        if (slot->use != use || slot->state == PG_EMPTY)
             continue;
         if (slot->state == PG_IDLE && is_stale(slot->pq)) {
             slot_close(pg, slot);
@@ -77,12 +77,12 @@ wait_given(struct pg *pg, int64_t until)
 }
 
 struct pg_slot *
-pg_take(struct pg *pg, bool lane, int64_t until, struct pg_why *why)
+pg_take(struct pg *pg, enum pg_use use, int64_t until, struct pg_why *why)
 {
     bool any;
     struct pg_slot *slot;
     pthread_mutex_lock(&pg->mutex);
-    while (!(slot = find_idle(pg, lane, &any))) {
+    while (!(slot = find_idle(pg, use, &any))) {
         if (pg->down && !any) {
             pg_why(why, "no connection: %s", pg->down_why.text);
             break;
@@ -97,11 +97,11 @@ pg_take(struct pg *pg, bool lane, int64_t until, struct pg_why *why)
 }
 
 struct pg_slot *
-pg_take_more(struct pg *pg, bool lane)
+pg_take_more(struct pg *pg, enum pg_use use)
 {
     bool any;
     pthread_mutex_lock(&pg->mutex);
-    struct pg_slot *slot = find_idle(pg, lane, &any);
+    struct pg_slot *slot = find_idle(pg, use, &any);
     pthread_mutex_unlock(&pg->mutex);
     return slot;
 }
@@ -116,7 +116,7 @@ pg_give(struct pg *pg, struct pg_slot *slot, bool lost)
         slot_close(pg, slot);
     } else {
         slot->state = PG_IDLE;
-        pthread_cond_signal(&pg->given);
+        pthread_cond_broadcast(&pg->given); /* they wait for different ones */
     }
     pthread_mutex_unlock(&pg->mutex);
 }
@@ -136,13 +136,13 @@ pg_silent(struct pg *pg)
 }
 
 enum kaiten_status
-pg_read(struct pg *pg, const char *sql, const struct pg_params *params, int64_t until,
-        PGresult **ret_result, struct pg_why *why)
+pg_read(struct pg *pg, enum pg_use use, const char *sql, const struct pg_params *params,
+        int64_t until, PGresult **ret_result, struct pg_why *why)
 {
     struct pg_why last = { .text = "" };
     for (int i = 0; i < ATTEMPTS && pg_now() < until; i++) {
         last = (struct pg_why){ .text = "" };
-        struct pg_slot *slot = pg_take(pg, false, until, &last);
+        struct pg_slot *slot = pg_take(pg, use, until, &last);
         if (!slot)
             break;
         enum kaiten_status status = pg_query(slot->pq, sql, params, until, ret_result, &last);

@@ -2,10 +2,11 @@
 # Copyright the kaiten authors
 """storage-postgres beyond what any store does: making it, rights, passwords, lost answers, outages."""
 
+import concurrent.futures
 import contextlib
 import os
-import os
 import pathlib
+import re
 import select
 import shutil
 import signal
@@ -255,7 +256,7 @@ def test_session_settings(server, make, works):
     name = server.database()
     d = make(server.connection(name), "connections = 3\nreaders = 2\ntimeout = 3s").start()
     works(d)
-    wait_for(lambda: connections(server, name) == "6", "3 + 2 + 1 connections")
+    wait_for(lambda: connections(server, name) == "7", "3 + 2 + 2 connections")
     assert d.stop() == 0
 
 
@@ -328,6 +329,10 @@ class Proxy:
         """What the server says, as the client gets it."""
         return data
 
+    def passed_up(self, data):
+        """What the client says, as the server gets it."""
+        return data
+
     def serve(self, client):
         upstream = socket.socket(socket.AF_UNIX)
         with contextlib.suppress(OSError), client, upstream:
@@ -344,7 +349,7 @@ class Proxy:
                         self.spoil(self.armed, client, upstream, data)
                         return
                     else:
-                        upstream.sendall(data)
+                        upstream.sendall(self.passed_up(data))
 
     def spoil(self, how, client, upstream, data):
         self.armed = None
@@ -387,20 +392,56 @@ def through_proxy(server, make):
         name = server.database()
         d = make(f"host={proxy.dir} dbname={name} user={ROLE}", f"{storage}\nconnections = 1").start()
         # One that is still being made would escape the proxy.
-        wait_for(lambda: connections(server, name) == "6", "1 + 4 + 1 connections")
+        wait_for(lambda: connections(server, name) == "7", "1 + 4 + 2 connections")
         return proxy, name, d
     yield start
     for proxy in made:
         proxy.close()
 
 
+class Slow(Proxy):
+    """Look-ups take long."""
+
+    seconds = 0
+
+    def passed_up(self, data):
+        if self.seconds and b"WITH ORDINALITY" in data:
+            time.sleep(self.seconds)
+        return data
+
+
+def test_who_looks_something_up_does_not_keep_changes_waiting(server, make, works):
+    """Strangers with made-up tokens do, one look-up each: how late a revocation is heard of must not
+    depend on them."""
+    proxy = Slow(server)
+    d = make(f"host={proxy.dir} dbname={server.database()} user={ROLE}",
+             "timeout = 30s\nreaders = 1").start()
+    slug, _ = works(d)
+
+    def age():
+        door = d.http("")
+        value = scrape(door).get("kaitend_store_staleness_seconds")
+        door.close()
+        return value
+
+    proxy.seconds = 6
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        began = time.monotonic()
+        slow = pool.submit(d.http().call, "account.get", serviceAccountSlug=slug)
+        while not slow.done():
+            assert age() < 3
+        assert time.monotonic() - began > 6
+    proxy.seconds = 0
+    assert d.stop() == 0
+    proxy.close()
+
+
 class Swallower(Proxy):
     """As a pooler in transaction mode does: whom a notice is for it does not know."""
 
     def passed_on(self, data):
-        kept_back = data.find(b"kaiten\0\0")  # the channel and an empty text end the message
-        return data if kept_back < 0 or data[kept_back - 9:kept_back - 8] != b"A" else \
-            data[:kept_back - 9] + data[kept_back + 8:]
+        # Its type, length and process, then the channel and an empty text.
+        return re.sub(rb"A.{8}kaiten\0\0", b"", data, flags=re.DOTALL)
 
 
 def test_notices_that_somebody_swallows_are_missed(server, make, works):
