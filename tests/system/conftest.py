@@ -183,7 +183,12 @@ key = {self.public} alg=RS256
             except OSError:
                 return False
 
-        wait_for(ready, "kaitend to be ready", seconds)
+        try:
+            wait_for(ready, "kaitend to be ready", seconds)
+        except BaseException:  # nobody but us knows of it yet
+            if self.process.poll() is None:
+                self.kill()
+            raise
         return self
 
     def tail(self, lines=20):
