@@ -168,6 +168,14 @@ feed_all(struct pg *pg, uint64_t since, struct kaiten_bytes spaces, struct kaite
 
 /* --- the question that is asked all the time ------------------------------------------------ */
 
+/* Whether it is what was answered last. */
+static bool
+is_told(const struct pg *pg, const struct kaiten_position *since, struct kaiten_bytes spaces)
+{
+    return pg->told.history == since->history && pg->told.at == since->at &&
+           pg->told_spaces == pg_hash(spaces);
+}
+
 /* The moment, and what has changed since; *ret_rows is for the caller to clear, with the moment as
  * its first row. */
 static enum kaiten_status
@@ -179,8 +187,7 @@ news_read(struct pg *pg, const struct kaiten_position *since, struct kaiten_byte
         " n.revision FROM kaiten.news($1, $2, $3, $4, $5) AS n";
     struct pg_params params = { .data = NULL };
     PGresult *result;
-    bool told = pg->told.history == since->history && pg->told.at == since->at &&
-                pg->told_spaces == pg_hash(spaces);
+    bool told = is_told(pg, since, spaces);
     pg_put_xid8(&params, since->at);
     pg_put_int8(&params, told ? (int64_t)pg->told_moved : -1);
     pg_put_int8(&params, (int64_t)since->history);
@@ -236,8 +243,15 @@ changes(struct pg *pg, const struct kaiten_position *since, struct kaiten_bytes 
     int64_t until = pg_until(pg);
     struct moment m;
     PGresult *rows = NULL;
-    enum kaiten_status status = since ? news_read(pg, since, spaces, until, &m, &rows, why)
-                                      : moment_read(pg, PG_FOLLOWING, until, &m, why);
+    /* Where something is expected one question is half of two; where nothing is, the moment alone
+     * is a third of it. */
+    bool heard = atomic_exchange(&pg->heard, false), expected = since && (heard || pg->moving);
+    enum kaiten_status status = expected ? news_read(pg, since, spaces, until, &m, &rows, why)
+                                         : moment_read(pg, PG_FOLLOWING, until, &m, why);
+    bool same = status == KAITEN_DONE && since && is_told(pg, since, spaces) &&
+                pg->told_moved == m.moved && pg->told.history == m.history;
+    if (status == KAITEN_DONE && since && !expected && !same)
+        status = news_read(pg, since, spaces, until, &m, &rows, why);
     bool watched = status == KAITEN_DONE && is_watched(&m, spaces);
     if (status == KAITEN_DONE && !watched) {
         status = watch(pg, spaces, until, why);
@@ -247,9 +261,9 @@ changes(struct pg *pg, const struct kaiten_position *since, struct kaiten_bytes 
     if (status == KAITEN_DONE && since && !is_continued(&m, since, watched)) {
         pg_why(why, "the last position was of another history of the store, or too long ago");
         status = KAITEN_CONFLICT;
-    } else if (status == KAITEN_DONE && since && is_cut(rows)) {
+    } else if (status == KAITEN_DONE && rows && is_cut(rows)) {
         status = feed_all(pg, since->at, spaces, emit, why);
-    } else if (status == KAITEN_DONE && since) {
+    } else if (status == KAITEN_DONE && rows) {
         emit_news(pg, rows, emit);
     }
     PQclear(rows);
@@ -257,6 +271,7 @@ changes(struct pg *pg, const struct kaiten_position *since, struct kaiten_bytes 
         return status;
     struct kaiten_position now = { m.history, m.oldest };
     pg->told = now;
+    pg->moving = since && !same;
     pg->told_moved = m.moved;
     pg->told_spaces = pg_hash(spaces);
     *ret_now = now;

@@ -179,6 +179,7 @@ hear_notices(struct keeper *k)
         return;
     k->silent_at = 0;
     pg_note_notices(pg, true);
+    atomic_store(&pg->heard, true);
     pg->host.changed(pg, (struct kaiten_bytes){ NULL, 0 }, 0);
 }
 

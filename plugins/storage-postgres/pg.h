@@ -107,6 +107,8 @@ struct pg {
      * what it was asked for. With the same numbers there is nothing new. */
     struct kaiten_position told;
     uint64_t told_moved, told_spaces;
+    bool moving;       /* the answer before that was another one */
+    atomic_bool heard; /* a notice, since the last question */
     struct pg_group *group; /* apply() alone: its memory */
 };
 
