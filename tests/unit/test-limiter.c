@@ -6,6 +6,7 @@
 #include "plugins/kaiten-rate.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -222,7 +223,7 @@ new_keys(void *unused)
     for (uint64_t key = 1; key <= NEW_KEYS; key++) {
         atomic_fetch_add(&crowd.arrived, 1);
         while (atomic_load(&crowd.arrived) < key * THREADS)
-            ;
+            sched_yield();
         admitted += flood(crowd.l, key, crowd.rate, start, 4);
     }
     crowd.admitted += admitted;
