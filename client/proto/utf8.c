@@ -46,8 +46,13 @@ kt_utf8_is_text(const char *p, size_t n)
     while (i < n) {
         while (n - i >= 8 && word_is_ascii(p + i))
             i += 8;
-        if (i == n)
+        /* What is left is less than a word: look at the last one, a part of it once more. */
+        if (i == n || (i > 0 && n - i < 8 && n >= 8 && word_is_ascii(p + n - 8)))
             return true;
+        if ((unsigned char)(p[i] - 1) < 0x7F) {
+            i++;
+            continue;
+        }
         size_t len = p[i] == '\0' ? 0 : kt_utf8_char(p + i, n - i);
         if (len == 0)
             return false;
