@@ -491,6 +491,42 @@ digest_record_mac(const struct digest_keys *keys, size_t i, const struct kt_str 
     blake2b_end(&state, ret);
 }
 
+static unsigned char *
+put_piece(unsigned char *to, const struct kt_str *piece)
+{
+    put_length(to, piece->n);
+    if (piece->n > 0)
+        memcpy(to + 8, piece->p, piece->n);
+    return to + 8 + piece->n;
+}
+
+bool
+digest_record_block(const struct kt_str parts[], size_t n, struct blake2b_block *ret)
+{
+    ret->n = 8;
+    for (size_t k = 0; k < n; k++) {
+        if (parts[k].n > sizeof(ret->message))
+            return false;
+        ret->n += 8 + parts[k].n;
+    }
+    if (ret->n > sizeof(ret->message))
+        return false;
+    unsigned char *p = ret->message;
+    for (size_t k = 0; k < n; k++)
+        p = put_piece(p, &parts[k]);
+    put_length(p, n);
+    memset(p + 8, 0, sizeof(ret->message) - ret->n);
+    return true;
+}
+
+void
+digest_record_macs(const struct digest_keys *keys, size_t i,
+                   const struct blake2b_block blocks[DIGEST_TOGETHER],
+                   unsigned char ret[DIGEST_TOGETHER][DIGEST_BYTES])
+{
+    blake2b_blocks(&key_at(keys, i)->record_blake, blocks, ret);
+}
+
 void
 digest_subkey(const struct digest_keys *keys, size_t i, enum digest_use use,
               unsigned char ret[DIGEST_BYTES])

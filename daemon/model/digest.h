@@ -9,6 +9,7 @@
 #define DIGEST_H
 
 #include "client/proto/str.h"
+#include "daemon/model/blake2b.h"
 
 enum {
     DIGEST_BYTES = 32,
@@ -82,6 +83,14 @@ void digest_tokens(const struct digest_keys *, const struct kt_secret_view token
  * different lists of parts give the same input. */
 void digest_record_mac(const struct digest_keys *, size_t i, const struct kt_str parts[], size_t n,
                        unsigned char ret[DIGEST_MAC_BYTES]);
+
+/* The same of DIGEST_TOGETHER records at once, for less than twice the price of one. Of each the
+ * message is put together first; false: it is too long for this. */
+enum { DIGEST_TOGETHER = BLAKE2B_LANES };
+bool digest_record_block(const struct kt_str parts[], size_t n, struct blake2b_block *ret);
+void digest_record_macs(const struct digest_keys *, size_t i,
+                        const struct blake2b_block[DIGEST_TOGETHER],
+                        unsigned char ret[DIGEST_TOGETHER][DIGEST_BYTES]);
 
 /* Further keys derived from key i, one per use. */
 enum digest_use { DIGEST_USE_JOURNAL = 3, DIGEST_USE_IDEMPOTENCY = 4, DIGEST_USE_AUDIT = 5,

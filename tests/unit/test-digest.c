@@ -389,6 +389,59 @@ test_digests_in_pieces_are_those_of_libsodium(void **state)
     }
 }
 
+/* Messages of every length, each beside others that are longer and shorter, under keys for digests
+ * of every size. */
+static void
+test_digests_side_by_side_are_those_of_libsodium(void **state)
+{
+    (void)state;
+    unsigned char key[BLAKE2B_KEY_BYTES], ours[BLAKE2B_LANES][BLAKE2B_BYTES];
+    unsigned char theirs[BLAKE2B_BYTES];
+    struct blake2b_block blocks[BLAKE2B_LANES];
+    for (size_t n = 1; n <= BLAKE2B_MESSAGE_MAX; n++) {
+        size_t bytes = 16 + n % 17;
+        struct blake2b_key k;
+        randombytes_buf(key, sizeof(key));
+        blake2b_key_init(&k, key, bytes);
+        memset(blocks, 0, sizeof(blocks));
+        for (size_t i = 0; i < BLAKE2B_LANES; i++) {
+            blocks[i].n = (n + i * 37 - 1) % BLAKE2B_MESSAGE_MAX + 1;
+            randombytes_buf(blocks[i].message, blocks[i].n);
+        }
+        blake2b_blocks(&k, blocks, ours);
+        for (size_t i = 0; i < BLAKE2B_LANES; i++) {
+            crypto_generichash(theirs, bytes, blocks[i].message, blocks[i].n, key, sizeof(key));
+            assert_memory_equal(ours[i], theirs, bytes);
+        }
+    }
+}
+
+/* The same MACs as one by one, for whatever fits. */
+static void
+test_record_macs_together(void **state)
+{
+    (void)state;
+    struct digest_keys *keys = read_text("kaiten-key-1 k1 " ZEROS "\n");
+    char text[BLAKE2B_MESSAGE_MAX];
+    randombytes_buf(text, sizeof(text));
+    for (size_t n = 0; n <= sizeof(text); n++) {
+        struct blake2b_block blocks[DIGEST_TOGETHER];
+        unsigned char macs[DIGEST_TOGETHER][DIGEST_BYTES], one[DIGEST_MAC_BYTES];
+        const struct kt_str parts[] = { { text, n / 3 }, { NULL, 0 }, { text + n / 3, n - n / 3 } };
+        bool fits = n + 4 * 8 <= BLAKE2B_MESSAGE_MAX;
+        memset(blocks, 0xff, sizeof(blocks));
+        for (size_t i = 0; i < DIGEST_TOGETHER; i++)
+            assert_int_equal(digest_record_block(parts, 3, &blocks[i]), fits);
+        if (!fits)
+            continue;
+        digest_record_macs(keys, 0, blocks, macs);
+        digest_record_mac(keys, 0, parts, 3, one);
+        for (size_t i = 0; i < DIGEST_TOGETHER; i++)
+            assert_memory_equal(macs[i], one, sizeof(one));
+    }
+    digest_keys_free(keys);
+}
+
 static void
 expect_same_key(const struct digest_keys *a, size_t i, const struct digest_keys *b, size_t k)
 {
@@ -455,6 +508,8 @@ main(void)
         cmocka_unit_test(test_four_digests_at_once_are_those_of_libsodium),
         cmocka_unit_test(test_tokens_are_digested_together_as_alone),
         cmocka_unit_test(test_digests_in_pieces_are_those_of_libsodium),
+        cmocka_unit_test(test_digests_side_by_side_are_those_of_libsodium),
+        cmocka_unit_test(test_record_macs_together),
         cmocka_unit_test(test_created_over_a_leftover),
         cmocka_unit_test(test_not_created_in_no_folder),
         cmocka_unit_test(test_rotated_and_retired),
