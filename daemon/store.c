@@ -7,21 +7,12 @@
 #include "daemon/log.h"
 #include "daemon/model/digest.h"
 #include "daemon/plugin.h"
+#include "daemon/seal.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-/* A sealed value: format, tag of the key that sealed it, MAC over key, tag and payload, payload.
- * The tag tells which key to try, nothing depends on it; in format 1 it was longer. */
-enum {
-    SEAL_FORMAT = 2,
-    SEAL_TAG = 1,
-    SEAL_TAG_1 = 4,
-    SEAL_HEAD = 1 + SEAL_TAG + DIGEST_MAC_BYTES,
-    SEAL_HEAD_1 = 1 + SEAL_TAG_1 + DIGEST_MAC_BYTES
-};
 
 /* How long nobody is sent to a store that has failed so often in a row, before somebody tries. */
 enum { GATE_MS = 250, GATE_FAILURES = 2 };
@@ -134,59 +125,6 @@ unlock(struct store *s)
 
 /* --- sealing ------------------------------------------------------------------------------ */
 
-/* The first digits of a key's public fingerprint tell which key sealed a record. */
-static const char *
-tag_of(const struct digest_keys *keys, size_t i)
-{
-    return digest_keys_fingerprint(keys, i);
-}
-
-static void
-seal_mac(const struct digest_keys *keys, size_t i, size_t tag, struct kt_str key,
-         struct kt_str payload, unsigned char mac[DIGEST_MAC_BYTES])
-{
-    const struct kt_str parts[] = { key, { tag_of(keys, i), tag }, payload };
-    digest_record_mac(keys, i, parts, 3, mac);
-}
-
-static struct kt_str
-seal(const struct digest_keys *keys, struct kt_arena *arena, struct kt_str key,
-     struct kt_str payload)
-{
-    unsigned char *p = kt_arena_alloc(arena, SEAL_HEAD + payload.n);
-    if (!p)
-        return (struct kt_str){ NULL, 0 };
-    p[0] = SEAL_FORMAT;
-    memcpy(p + 1, tag_of(keys, 0), SEAL_TAG);
-    seal_mac(keys, 0, SEAL_TAG, key, payload, p + 1 + SEAL_TAG);
-    memcpy(p + SEAL_HEAD, payload.p, payload.n);
-    return (struct kt_str){ (const char *)p, SEAL_HEAD + payload.n };
-}
-
-static bool
-unseal_with(const struct digest_keys *keys, struct kt_str key, struct kt_str sealed,
-            struct kt_str *ret_payload, size_t *ret_key)
-{
-    const unsigned char *p = (const unsigned char *)sealed.p;
-    bool old = sealed.n > 0 && p[0] == 1;
-    size_t tag = old ? SEAL_TAG_1 : SEAL_TAG, head = old ? SEAL_HEAD_1 : SEAL_HEAD;
-    if (sealed.n < head || (!old && p[0] != SEAL_FORMAT))
-        return false;
-    struct kt_str payload = { sealed.p + head, sealed.n - head };
-    for (size_t i = 0; i < digest_keys_count(keys); i++) {
-        if (memcmp(p + 1, tag_of(keys, i), tag) != 0)
-            continue;
-        unsigned char mac[DIGEST_MAC_BYTES];
-        seal_mac(keys, i, tag, key, payload, mac);
-        if (!digest_equal(mac, p + 1 + tag, sizeof mac))
-            continue;
-        *ret_payload = payload;
-        *ret_key = i;
-        return true;
-    }
-    return false;
-}
-
 /* False: no record of ours, or somebody changed it. One that was sealed with a key of a moment ago
  * is no reason to think so. */
 static bool
@@ -194,7 +132,7 @@ unseal(const struct store *s, struct kt_str key, struct kt_str sealed, struct kt
        size_t *ret_key)
 {
     const struct digest_keys *keys = s->keys;
-    while (!unseal_with(keys, key, sealed, ret_payload, ret_key)) {
+    while (!seal_open(keys, key, sealed, ret_payload, ret_key)) {
         const struct digest_keys *now = s->keys;
         if (now == keys)
             return false;
@@ -351,6 +289,48 @@ scan_row(struct kaiten_emit *base, struct kaiten_bytes key, struct kaiten_bytes 
     return e->result == KT_OK;
 }
 
+struct rows_emit {
+    struct row_emit one;
+    struct seal_together together;
+};
+
+static bool
+give_held(struct rows_emit *e, const struct seal_held *r)
+{
+    struct row_emit *one = &e->one;
+    if (!r->authentic)
+        return scan_row(&one->base, (struct kaiten_bytes){ r->key, r->key_n },
+                        (struct kaiten_bytes){ r->stored, r->stored_n }, r->revision);
+    const struct store_row row = { .key = { r->key, r->key_n },
+                                   .value = seal_payload(r),
+                                   .revision = r->revision,
+                                   .stored = { r->stored, r->stored_n } };
+    one->result = one->each(one->ctx, &row);
+    return one->result == KT_OK;
+}
+
+static bool
+give_all_held(struct rows_emit *e)
+{
+    size_t n = seal_look(&e->together);
+    bool more = true;
+    for (size_t i = 0; i < n && more; i++)
+        more = give_held(e, &e->together.rows[i]);
+    return more;
+}
+
+/* Rows of a long scan wait for one another, so that a start pays less for each. */
+static bool
+scan_rows(struct kaiten_emit *base, struct kaiten_bytes key, struct kaiten_bytes value,
+          uint64_t revision)
+{
+    struct rows_emit *e = (struct rows_emit *)base;
+    bool full;
+    if (seal_hold(&e->together, as_str(key), as_str(value), revision, &full))
+        return !full || give_all_held(e);
+    return give_all_held(e) && scan_row(base, key, value, revision);
+}
+
 static int
 scan(struct call *call, struct store *s, const struct store_range *range, struct kaiten_emit *emit)
 {
@@ -377,9 +357,12 @@ int
 store_scan(struct call *call, struct store *s, const struct store_range *range,
            int (*each)(void *, const struct store_row *), void *ctx)
 {
-    struct row_emit emit = { { scan_row }, s, call, each, ctx, KT_OK };
-    int status = scan(call, s, range, &emit.base);
-    return emit.result != KT_OK ? emit.result : status;
+    struct rows_emit emit = { .one = { { scan_rows }, s, call, each, ctx, KT_OK },
+                              .together.keys = s->keys };
+    int status = scan(call, s, range, &emit.one.base);
+    if (emit.one.result == KT_OK && status == KT_OK)
+        (void)give_all_held(&emit);
+    return emit.one.result != KT_OK ? emit.one.result : status;
 }
 
 /* The follower says itself what it has to say: a store that is away would fill the log. */
@@ -592,7 +575,7 @@ store_seal(struct store *s, struct batch *b)
         struct kaiten_write *w = &b->writes[i];
         if (w->type != KAITEN_SET)
             continue;
-        struct kt_str sealed = seal(b->keys, b->arena, as_str(w->key), as_str(w->value));
+        struct kt_str sealed = seal_make(b->keys, b->arena, as_str(w->key), as_str(w->value));
         if (!sealed.p)
             return false;
         w->value = (struct kaiten_bytes){ sealed.p, sealed.n };

@@ -442,6 +442,49 @@ scans_keep_order_limit_and_patience(void **state)
     }
 }
 
+/* Seals of short rows are looked at several at a time: what was changed is found wherever it is, and
+ * whatever stands before it comes first. */
+static void
+a_scan_finds_what_was_changed(void **state)
+{
+    (void)state;
+    enum { ROWS = 11, HEAD = 1 + 1 + DIGEST_MAC_BYTES };
+    static const size_t bytes[] = { 0, 1, 2, HEAD - 1, HEAD };
+    static char value[300];
+    char key[8];
+    size_t n;
+    struct raw raw, other;
+    memset(value, 'v', sizeof value);
+    for (int i = 0; i < ROWS; i++) { /* one of them is long */
+        snprintf(key, sizeof key, "a%02d", i);
+        const struct kt_str v = { value, i == 6 ? sizeof value : (size_t)i + 1 };
+        assert_int_equal(set(core.svc.store, key, v), KAITEN_DONE);
+    }
+    assert_int_equal(count_space(core.svc.store, 'a', &n), KT_OK);
+    assert_int_equal(n, ROWS);
+    raw_get("a00", &other);
+    for (size_t i = 0; i < ROWS; i++) {
+        snprintf(key, sizeof key, "a%02zu", i);
+        raw_get(key, &raw);
+        for (size_t k = 0; k < CORE_COUNT(bytes); k++) {
+            raw.bytes[bytes[k]] ^= 4;
+            raw_set(key, raw.bytes, raw.n);
+            raw.bytes[bytes[k]] ^= 4;
+            assert_int_equal(count_space(core.svc.store, 'a', &n), KT_INTERNAL);
+            assert_withheld(KT_INTERNAL);
+            assert_int_equal(n, i);
+        }
+        if (i > 0) {
+            raw_set(key, other.bytes, other.n); /* good, under another key */
+            assert_int_equal(count_space(core.svc.store, 'a', &n), KT_INTERNAL);
+            assert_int_equal(n, i);
+        }
+        raw_set(key, raw.bytes, raw.n);
+    }
+    assert_int_equal(count_space(core.svc.store, 'a', &n), KT_OK);
+    assert_int_equal(n, ROWS);
+}
+
 /* --- batches ------------------------------------------------------------------------------ */
 
 static void
@@ -711,6 +754,7 @@ main(void)
         cmocka_unit_test_setup_teardown(health_is_the_plugins, setup, teardown),
         cmocka_unit_test_setup_teardown(emptiness_looks_into_every_space, setup, teardown),
         cmocka_unit_test_setup_teardown(scans_keep_order_limit_and_patience, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_scan_finds_what_was_changed, setup, teardown),
         cmocka_unit_test_setup_teardown(a_batch_that_is_too_large_has_failed, setup, teardown),
         cmocka_unit_test_setup_teardown(conditions_are_named_by_their_number, setup, teardown),
         cmocka_unit_test_setup_teardown(why_it_failed_is_for_the_log, setup, teardown),
