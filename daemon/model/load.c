@@ -47,6 +47,10 @@ struct loading {
     bool shared;             /* others write the store */
     struct found *found;     /* room for TOGETHER_IN_INDEX */
     size_t nfound;
+    size_t seen;             /* tokens of this part */
+    uint32_t first;          /* four bytes of a digest: where the part begins */
+    bool *reserved;          /* the table has its size; under the lock */
+    uint32_t scopes;         /* number of the list that the token before had, and one; 0: none */
     struct dead *dead;       /* secrets that have ended, or shall */
     size_t ndead, dead_room;
 };
@@ -107,7 +111,29 @@ account_number(struct index *index, const struct verdict_record *v, uint32_t *re
 }
 
 static bool
-add(const struct loading *l, const unsigned char *digest, const struct verdict_record *v)
+is_list(const struct index_scopes *known, const struct verdict_record *v)
+{
+    bool same = known->list.n == v->nscopes;
+    for (size_t i = 0; i < v->nscopes && same; i++)
+        same = kt_str_eq(known->list.v[i], v->scopes[i]);
+    return same;
+}
+
+/* Most tokens have the scopes of the one before. */
+static bool
+scopes_number(struct loading *l, const struct verdict_record *v, uint32_t *ret)
+{
+    bool known = l->scopes != 0 && is_list(index_scopes_at(l->index, l->scopes - 1), v);
+    if (known)
+        *ret = l->scopes - 1;
+    else if (index_scopes_put(l->index, v->scopes, v->nscopes, ret) == INDEX_NO_MEMORY)
+        return false;
+    l->scopes = *ret + 1;
+    return true;
+}
+
+static bool
+add(struct loading *l, const unsigned char *digest, const struct verdict_record *v)
 {
     struct index *index = l->index;
     struct index_token t = { .id = v->token,
@@ -115,7 +141,7 @@ add(const struct loading *l, const unsigned char *digest, const struct verdict_r
                              .expires_ms = v->expires_ms,
                              .revoked = v->revoked };
     return account_number(index, v, &t.account)
-        && index_scopes_put(index, v->scopes, v->nscopes, &t.scopes) != INDEX_NO_MEMORY
+        && scopes_number(l, v, &t.scopes)
         && index_add(index, digest, &t) != INDEX_NO_MEMORY;
 }
 
@@ -143,13 +169,36 @@ add_found(struct loading *l, const struct found *f)
            (!l->endings || compare(l, f->digest, &f->verdict));
 }
 
+/* Digests are as good as random and come in order: the place of one says how many there will be.
+ * The table that they need in the end is made at once, instead of each size on the way to it. The
+ * index makes it half as large again as it is told, so it is told less; a guess costs room or time,
+ * and nothing else. Under the lock. */
+static void
+reserve(struct loading *l)
+{
+    enum { ENOUGH = 4096 };
+    const unsigned char *last = l->found[l->nfound - 1].digest;
+    uint32_t at = 0;
+    for (size_t i = 0; i < sizeof at; i++)
+        at = at << 8 | last[i];
+    if (*l->reserved || l->seen < ENOUGH || at <= l->first)
+        return;
+    *l->reserved = true;
+    uint64_t all = ((uint64_t)l->seen << 32) / (at - l->first);
+    if (all < INDEX_RECORDS_MAX)
+        (void)index_reserve(l->index, (size_t)(all * 2 / 3));
+}
+
 /* Where one of them goes in the table is as good as anywhere: the memory for all of them is fetched
  * before the first is added, and the lock is taken once. */
 static int
 add_all_found(struct loading *l)
 {
     bool added = true;
+    l->seen += l->nfound;
     pthread_mutex_lock(l->lock);
+    if (l->nfound > 0)
+        reserve(l);
     for (size_t i = 0; i < l->nfound; i++)
         index_prefetch(l->index, l->found[i].digest);
     for (size_t i = 0; i < l->nfound && added; i++)
@@ -160,15 +209,25 @@ add_all_found(struct loading *l)
     return added ? KT_OK : fail_memory(l->call);
 }
 
+static bool
+is_view(struct kt_str scope, struct kt_str row)
+{
+    uintptr_t at = (uintptr_t)scope.p, from = (uintptr_t)row.p;
+    return at >= from && at < from + row.n;
+}
+
 /* Most scopes are constants, and all others views into the row. */
 static bool
 keep_scopes(struct kt_arena *arena, struct kt_str row, struct verdict_record *v)
 {
+    size_t views = 0;
+    for (size_t i = 0; i < v->nscopes; i++)
+        views += is_view(v->scopes[i], row);
+    if (views == 0)
+        return true;
     struct kt_str *own = kt_arena_calloc(arena, v->nscopes, sizeof *own);
     for (size_t i = 0; own && i < v->nscopes; i++) {
-        uintptr_t at = (uintptr_t)v->scopes[i].p, from = (uintptr_t)row.p;
-        bool view = at >= from && at < from + row.n;
-        own[i] = view ? kt_arena_str(arena, v->scopes[i]) : v->scopes[i];
+        own[i] = is_view(v->scopes[i], row) ? kt_arena_str(arena, v->scopes[i]) : v->scopes[i];
         if (!own[i].p)
             return false;
     }
@@ -336,6 +395,7 @@ begin_part(struct part *p, const struct loading *l, size_t i, size_t n)
     p->loading.call = &p->call;
     p->first = (unsigned)(i * 256 / n);
     p->last = (unsigned)((i + 1) * 256 / n);
+    p->loading.first = (uint32_t)p->first << 24;
 }
 
 /* A thread that cannot be had is done without: its part is loaded here. */
@@ -366,8 +426,9 @@ load_index(struct call *call, struct index *index, struct endings *endings, size
 {
     pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     struct stale stale = { .n = 0 };
+    bool reserved = false;
     struct loading l = { .call = call, .index = index, .endings = endings, .lock = &lock,
-                         .stale = &stale,
+                         .stale = &stale, .reserved = &reserved,
                          .shared = store_has_outsiders(call->svc->store) };
     const struct store_range accounts = { KT_LIT("a"), KT_LIT("b"), false, 0 };
     int status = store_scan(call, call->svc->store, &accounts, load_account, &l);
