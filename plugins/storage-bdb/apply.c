@@ -111,6 +111,7 @@ write_run(struct bdb *bdb, DB_TXN *txn, const struct kaiten_write *write, u_int3
     DB *db = bdb_space(bdb, write->key);
     DBT key = bdb_key(write->key);
     bdb_known_forget(bdb, write->key);
+    atomic_store(&bdb->written[*(const unsigned char *)write->key.p], true);
     if (write->type == KAITEN_DELETE) {
         int error = db ? db->del(db, txn, &key, 0) : 0;
         return error == DB_NOTFOUND ? 0 : error;

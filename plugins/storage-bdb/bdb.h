@@ -19,6 +19,7 @@
  * repair.c      a damaged store is built anew from the base copy and the logs
  * page.c        pages and logs, read past the library
  * sum.c         the library's checksum, faster
+ * leaf.c        rows of a space that nobody has written to, read past the library
  *
  * On disk: space-XX.db holds the rows whose key starts with byte XX, meta.db what the store must
  * remember about itself. A stored value is the row's revision, how many bytes it has and these big
@@ -86,6 +87,11 @@ struct bdb {
     DB_ENV *env;
     DB *meta;
     _Atomic(DB *) space[BDB_SPACES]; /* NULL: no row was ever written there */
+    atomic_bool written[BDB_SPACES]; /* since the store was opened; set before it happens */
+    int ahead_file;                     /* of the thread that reads ahead */
+    bool ahead;                         /* it was started */
+    atomic_bool is_ahead;               /* so nobody else need do it, once */
+    pthread_t ahead_thread;
     _Atomic(void *) chunk;           /* a spare buffer of BDB_CHUNK_MAX bytes for the next scan */
     pthread_rwlock_t gate;           /* readers share it; a writer that lost to them closes it */
     pthread_rwlock_t turn;           /* the writer's; shared by readers that lost to it too often
@@ -152,6 +158,7 @@ uint32_t bdb_log_number(const char *name);
 int bdb_space_number(const char *name);
 bool bdb_is_database(const char *name);
 void bdb_log_name(char out[BDB_NAME], uint32_t number);
+void bdb_space_name(char out[BDB_NAME], unsigned char space);
 
 /* Calls each(arg, name) for the plain files of dir, "." and ".." never; stops at the first that is
  * not 0. */
@@ -370,6 +377,43 @@ int bdb_pages_check(const struct kaiten_host *, const char *dir, const char *nam
 int bdb_log_check(const char *dir, uint32_t number, uint32_t *ret_end, bool *ret_torn);
 
 enum kaiten_status bdb_check(void *instance, struct kaiten_err *);
+
+/* Whether the page is the one of this number, and its sum is right. Overwrites the sum. */
+bool bdb_page_is_good(unsigned char page[BDB_PAGE], uint32_t number);
+
+/* leaf.c */
+
+/* A way through the leaves of a space, from one key upwards. */
+struct bdb_leaf {
+    int fd; /* -1: there is none */
+    const atomic_bool *written;
+    uint32_t next, before; /* pages: to be read, and read last */
+    unsigned item, items;  /* of the page: two for each row */
+    unsigned char page[BDB_PAGE];
+};
+
+enum bdb_leaf_found { BDB_LEAF_THERE, BDB_LEAF_END, BDB_LEAF_ODD };
+
+/* fd is -1: the library has to be asked. Any thread, as all of them, with a bdb_leaf of its own. */
+void bdb_leaf_open(struct bdb_leaf *, struct bdb *, unsigned char space);
+void bdb_leaf_close(struct bdb_leaf *);
+
+/* Looks for the leaf that the key would be in, to be read next. False: ask the library. */
+bool bdb_leaf_find(struct bdb_leaf *, struct kaiten_bytes key);
+
+/* Reads the next leaf. BDB_LEAF_ODD: only the library can say what is there. */
+enum bdb_leaf_found bdb_leaf_read(struct bdb_leaf *);
+
+/* The rows of what was read, one after the other; false: no more. Valid until the next read. */
+bool bdb_leaf_row(struct bdb_leaf *, struct kaiten_bytes *ret_key, struct kaiten_bytes *ret_row);
+
+/* Has the kernel read all of the space: a cold file is read ten times faster in one go than page by
+ * page. Returns when it was asked to. */
+void bdb_read_ahead(struct bdb *, unsigned char space);
+
+/* The same for the space that a start reads, while the environment is still being opened. */
+void bdb_ahead_start(struct bdb *);
+void bdb_ahead_end(struct bdb *);
 
 static inline void
 bdb_revision_put(unsigned char *to, uint64_t revision)

@@ -40,6 +40,12 @@ bdb_log_name(char out[BDB_NAME], uint32_t number)
     snprintf(out, BDB_NAME, "log.%010u", (unsigned)number);
 }
 
+void
+bdb_space_name(char out[BDB_NAME], unsigned char space)
+{
+    snprintf(out, BDB_NAME, "space-%02x.db", space);
+}
+
 int
 bdb_space_number(const char *name)
 {

@@ -5,14 +5,8 @@
 #include "plugins/storage-bdb/bdb.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-enum { PREFETCH_STEP = 128 * 1024 };
 
 enum {
     GET_STACK = 4096,     /* most rows are far smaller */
@@ -118,6 +112,8 @@ struct walk {
     unsigned char *chunk;
     size_t chunk_n;                        /* bytes of it that are used this time */
     int losses;                            /* of deadlocks, for this chunk */
+    struct bdb_leaf leaf;                  /* open: rows are read past the library */
+    unsigned leaves;                       /* in a row; 0: the next one is to be found */
     bool done;
 };
 
@@ -156,6 +152,15 @@ walk_emit(struct walk *w, struct kaiten_bytes key, const unsigned char *row, siz
     int error = row_emit(w->bdb, w->emit, key, row, row_n, &more);
     w->done = !more || --w->left == 0;
     return error;
+}
+
+/* To the smallest key above the last one. */
+static void
+walk_behind(struct walk *w, struct kaiten_bytes last)
+{
+    memcpy(w->at, last.p, last.n);
+    w->at[last.n] = 0;
+    w->at_n = last.n + 1;
 }
 
 /* One bulk read from w->at on. */
@@ -200,10 +205,7 @@ forward_emit(struct walk *w, DBT *data)
         w->done = true;
         return 0;
     }
-    /* The smallest key above the last one. */
-    memcpy(w->at, last.p, last.n);
-    w->at[last.n] = 0;
-    w->at_n = last.n + 1;
+    walk_behind(w, last);
     return 0;
 }
 
@@ -313,11 +315,59 @@ backward_step(struct walk *w)
     return error;
 }
 
+/* --- past the library --------------------------------------------------------------------- */
+
+static int
+odd_step(struct walk *w)
+{
+    w->leaves = 0;
+    if (atomic_load(w->leaf.written))
+        bdb_leaf_close(&w->leaf);
+    return forward_step(w);
+}
+
+/* The rows of one leaf. What is found on the way to a key may begin with smaller ones; later on
+ * they would be a circle. */
+static int
+leaf_step(struct walk *w)
+{
+    struct kaiten_bytes key, row, last = { NULL, 0 }, at = { w->at, w->at_n };
+    if (w->leaves == 0 && !bdb_leaf_find(&w->leaf, at))
+        return odd_step(w);
+    enum bdb_leaf_found found = bdb_leaf_read(&w->leaf);
+    if (found == BDB_LEAF_ODD)
+        return odd_step(w);
+    w->done = found == BDB_LEAF_END;
+    w->leaves++;
+    bool circle = false;
+    while (!w->done && !circle && bdb_leaf_row(&w->leaf, &key, &row)) {
+        bool before = compare(key, at) < 0;
+        circle = before && w->leaves > 1;
+        if (before)
+            continue;
+        int error = walk_emit(w, key, row.p, row.n);
+        if (error)
+            return error;
+        last = key;
+    }
+    if (last.n > 0)
+        walk_behind(w, last);
+    return circle ? odd_step(w) : 0;
+}
+
+static int
+walk_step(struct walk *w)
+{
+    if (w->range->backward)
+        return backward_step(w);
+    return w->leaf.fd >= 0 ? leaf_step(w) : forward_step(w);
+}
+
 static int
 walk_run(struct walk *w)
 {
     while (!w->done) {
-        int error = w->range->backward ? backward_step(w) : forward_step(w);
+        int error = walk_step(w);
         if (error == DB_NOTFOUND)
             return 0;
         if (bdb_is_deadlock(error) && w->losses++ < LOSSES_MAX)
@@ -330,24 +380,11 @@ walk_run(struct walk *w)
     return 0;
 }
 
-/* A cold file is read ten times faster in one go than page by page. Who wants so much of
- * a space wants most of its file. */
-static void
-prefetch(struct bdb *bdb, const struct kaiten_range *range)
+/* Who wants so much of a space wants most of its file. */
+static bool
+is_whole(const struct kaiten_range *range)
 {
-    if (range->from.n > 2 || range->limit || range->backward)
-        return;
-    char name[4096];
-    int n = snprintf(name, sizeof name, "%s/space-%02x.db", bdb->options.path,
-                     *(const unsigned char *)range->from.p);
-    int fd = n > 0 && (size_t)n < sizeof name ? open(name, O_RDONLY | O_CLOEXEC) : -1;
-    if (fd < 0)
-        return;
-    /* In steps: the kernel cuts each wish to what it reads ahead at most. */
-    struct stat st;
-    for (off_t at = 0; fstat(fd, &st) == 0 && at < st.st_size; at += PREFETCH_STEP)
-        posix_fadvise(fd, at, PREFETCH_STEP, POSIX_FADV_WILLNEED);
-    close(fd);
+    return range->from.n <= 2 && !range->limit && !range->backward;
 }
 
 static bool
@@ -382,7 +419,7 @@ bdb_scan(void *instance, const struct kaiten_range *range, struct kaiten_emit *e
         bdb->host.error(err, "a range must start in a space and end in it");
         return KAITEN_FAILED;
     }
-    struct walk w = { .bdb = bdb, .range = range, .emit = emit };
+    struct walk w = { .bdb = bdb, .range = range, .emit = emit, .leaf.fd = -1 };
     w.db = bdb_space(bdb, range->from);
     if (!w.db)
         return KAITEN_DONE;
@@ -392,8 +429,12 @@ bdb_scan(void *instance, const struct kaiten_range *range, struct kaiten_emit *e
     if (!w.chunk)
         return bdb_fail(bdb, err, ENOMEM, "cannot scan");
     walk_start(&w);
-    prefetch(bdb, range);
+    if (is_whole(range)) {
+        bdb_leaf_open(&w.leaf, bdb, *(const unsigned char *)range->from.p);
+        bdb_read_ahead(bdb, *(const unsigned char *)range->from.p);
+    }
     int error = walk_run(&w);
+    bdb_leaf_close(&w.leaf);
     free(atomic_exchange(&bdb->chunk, w.chunk));
     return error ? bdb_fail(bdb, err, error, "cannot scan") : KAITEN_DONE;
 }

@@ -46,8 +46,8 @@ u32_at(const unsigned char *p)
 
 /* --- pages -------------------------------------------------------------------------------- */
 
-static bool
-page_is_good(unsigned char page[BDB_PAGE], uint32_t number)
+bool
+bdb_page_is_good(unsigned char page[BDB_PAGE], uint32_t number)
 {
     static const unsigned char zero[BDB_PAGE];
     if (memcmp(page, zero, BDB_PAGE) == 0)
@@ -67,7 +67,7 @@ page_look(int fd, uint32_t number, struct bdb_lsn *newest)
     for (int i = 0; i < LOOKS; i++) {
         if (pread(fd, page, BDB_PAGE, (off_t)number * BDB_PAGE) != BDB_PAGE)
             return false;
-        if (page_is_good(page, number)) {
+        if (bdb_page_is_good(page, number)) {
             struct bdb_lsn lsn = { u32_at(page), u32_at(page + 4) };
             if (bdb_lsn_below(*newest, lsn))
                 *newest = lsn;

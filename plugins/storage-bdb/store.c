@@ -89,7 +89,7 @@ static int
 space_open(struct bdb *bdb, unsigned byte, bool create)
 {
     char name[BDB_NAME];
-    snprintf(name, sizeof name, "space-%02x.db", byte);
+    bdb_space_name(name, (unsigned char)byte);
     DB *db;
     int error = bdb_database_open(bdb->env, name, create, &db);
     if (!error)
@@ -221,6 +221,7 @@ int
 bdb_space_create(struct bdb *bdb, struct kaiten_bytes key)
 {
     unsigned byte = *(const unsigned char *)key.p;
+    atomic_store(&bdb->written[byte], true);
     int error = space_open(bdb, byte, true);
     return error ? error : space_note(bdb, byte);
 }
@@ -233,6 +234,16 @@ any_space(const struct bdb *bdb)
             return true;
     }
     return false;
+}
+
+/* Puts what the library has changed into the files, so that they can be read without it. */
+static int
+spaces_settle(struct bdb *bdb)
+{
+    int error = bdb->env->memp_sync(bdb->env, NULL);
+    for (unsigned i = 0; i < BDB_SPACES; i++)
+        atomic_store(&bdb->written[i], error != 0);
+    return error;
 }
 
 /* --- all of it ---------------------------------------------------------------------------- */
@@ -288,6 +299,7 @@ bdb_store_open(struct bdb *bdb, struct bdb_why *why)
 {
     const struct bdb_options *o = &bdb->options;
     uint32_t last = 0, end = 0;
+    bdb_ahead_start(bdb);
     int error = log_end_check(bdb, &last, &end, why);
     if (!error)
         error = bdb_env_open(&bdb->voice, o, o->path, o->cache_size, DB_RECOVER, &bdb->env);
@@ -306,12 +318,15 @@ bdb_store_open(struct bdb *bdb, struct bdb_why *why)
         error = format_open(bdb, why);
     if (!error)
         error = spaces_check(bdb, why);
-    return error ? error : bdb_apply_open(bdb);
+    if (!error)
+        error = bdb_apply_open(bdb);
+    return error ? error : spaces_settle(bdb);
 }
 
 void
 bdb_store_close(struct bdb *bdb)
 {
+    bdb_ahead_end(bdb);
     for (unsigned i = 0; i < BDB_SPACES; i++) {
         DB *db = atomic_exchange(&bdb->space[i], NULL);
         if (db)

@@ -10,6 +10,7 @@
  *     mixed=N    a group: a new row, an urgent write to row N, a new row
  *     drop=N     deletes every row but each N-th
  *     count=N    there are N rows, numbered without a gap, and each is as it was written
+ *     late=N     row N is written anew while a scan is at the first row: the scan has it as it is now
  *     base=1     waits for a base copy that is newer than this process
  *     backup=DIR, verify=DIR, check=1, health=1
  *     split=1    one batch of a group cannot be written; the others are, the urgent one first
@@ -197,6 +198,48 @@ count(struct tool *t, unsigned long wanted)
     return n == (long)wanted;
 }
 
+/* What happens when the sink has its first row. */
+static struct {
+    struct tool *tool;
+    unsigned long row;
+    enum kaiten_status status;
+} meanwhile;
+
+static bool
+tool_row(struct kaiten_emit *emit, struct kaiten_bytes key, struct kaiten_bytes value,
+         uint64_t revision)
+{
+    struct tool *t = meanwhile.tool;
+    if (t && emit->n == 0) {
+        char own_key[KEY], other_key[KEY], own[VALUE], other[VALUE];
+        struct kaiten_write write = row_write(own_key, own, meanwhile.row);
+        write.value = row_write(other_key, other, meanwhile.row + 1).value;
+        struct kaiten_batch batch = { .writes = &write, .nwrites = 1 };
+        struct kaiten_outcome outcome = { 0 };
+        meanwhile.status = t->s->apply(t->store, &batch, 1, &outcome, &t->err);
+    }
+    return fake_host()->row(emit, key, value, revision);
+}
+
+static bool
+late(struct tool *t, unsigned long number)
+{
+    char key[KEY], value[VALUE];
+    struct kaiten_emit emit;
+    struct kaiten_range all = { .from = { "t", 1 } };
+    struct kaiten_write now = row_write(key, value, number + 1);
+    fake_emit_init(&emit);
+    meanwhile.tool = t;
+    meanwhile.row = number;
+    enum kaiten_status status = t->s->scan(t->store, &all, &emit, &t->err);
+    meanwhile.tool = NULL;
+    bool good = status == KAITEN_DONE && meanwhile.status == KAITEN_DONE && emit.n > number &&
+                memcmp(emit.rows[number].value.p, now.value.p, VALUE) == 0;
+    printf("late: %d %d, %zu rows: %s\n", (int)status, (int)meanwhile.status, emit.n, t->err.text);
+    fake_emit_done(&emit);
+    return good;
+}
+
 static bool
 base_wait(struct tool *t)
 {
@@ -317,6 +360,8 @@ run(struct tool *t, const char *command)
         return drop(t, n);
     if (strcmp(name, "count") == 0)
         return count(t, n);
+    if (strcmp(name, "late") == 0)
+        return late(t, n);
     if (strcmp(name, "base") == 0)
         return base_wait(t);
     if (strcmp(name, "split") == 0)
@@ -347,7 +392,10 @@ tool_open(struct tool *t, struct kaiten_config *config)
 {
     fake_err_init(&t->err);
     fake_host_in_open(true);
-    enum kaiten_status status = t->s->open(fake_host(), config, &t->store, &t->err);
+    static struct kaiten_host host;
+    host = *fake_host();
+    host.row = tool_row;
+    enum kaiten_status status = t->s->open(&host, config, &t->store, &t->err);
     fake_host_in_open(false);
     printf("open: %d: %s\n", (int)status, t->err.text);
     return status == KAITEN_DONE;

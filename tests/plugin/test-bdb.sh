@@ -138,6 +138,16 @@ report 'a base copy is made while rows are written' $?
 report 'logs from before the base copy are removed' $?
 cp -a "$store" "$work/made"
 
+# A scan of what nobody has written to reads the file past the library.
+tool late=8000
+report 'a scan has what was written after it began' $?
+fresh
+large=$(printf '%06000d' 7)
+tool row=7801:01 "row=7802:$large" row=7803:03 && tool rows=x &&
+    [ "$(grep -c "^row 780[13] 0[13]$\|^row 7802 $large$" "$work/out")" = 3 ]
+report 'a scan has rows that are too large for a page, and those beside them' $?
+fresh
+
 scribble space-74.db 400
 tool count=$rows
 [ $? = 75 ] && grep -q 'checksum error: page 400.*ending now' "$work/out"
