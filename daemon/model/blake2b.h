@@ -44,8 +44,8 @@ void blake2b_digest(const struct blake2b_key *, const void *message, size_t n,
 void blake2b_four(const struct blake2b_key *, const void *const messages[BLAKE2B_LANES], size_t n,
                   unsigned char *const ret[BLAKE2B_LANES]);
 
-/* The same of four messages of up to one block, each with a length of its own. For what is no secret:
- * nothing is wiped. */
+/* The same of four messages of up to one block, each with a length of its own. For what is no
+ * secret: not all of it is wiped. */
 struct blake2b_block {
     unsigned char message[BLAKE2B_MESSAGE_MAX]; /* zeros behind its end */
     size_t n;                                   /* 1 to BLAKE2B_MESSAGE_MAX */
