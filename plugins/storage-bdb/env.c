@@ -129,6 +129,7 @@ bdb_env_open(struct bdb_voice *voice, const struct bdb_options *o, const char *h
         (error = env->set_lk_max_locks(env, LOCKS_MAX)) ||
         (error = env->set_lk_max_objects(env, LOCKS_MAX)) ||
         (error = env->set_lk_max_lockers(env, LOCKERS_MAX)) ||
+        (error = env->set_lk_partitions(env, 1)) || /* one writer: more of them is more to lock */
         (error = env->set_tx_max(env, TXNS_MAX)))
         return error;
     return env->open(env, home,
