@@ -61,8 +61,12 @@ on_error(const DB_ENV *env, const char *prefix, const char *text)
         snprintf(voice->text, sizeof voice->text, "%s", text);
         atomic_store(&voice->damaged, true);
     }
-    if (strstr(text, "Cannot allocate memory"))
+    if (strstr(text, "Cannot allocate memory")) {
         atomic_store(&voice->starved, true);
+        bdb_watch_note(ENOMEM);
+    }
+    if (strstr(text, "Input/output error"))
+        bdb_watch_note(EIO);
     /* On a full disk a checkpoint would say so for each page. */
     if (atomic_fetch_add(&voice->lines, 1) < LINES_MAX)
         voice->host->log(KAITEN_LOG_ERROR, "storage-bdb: %s", text);
@@ -132,10 +136,17 @@ bdb_env_open(struct bdb_voice *voice, const struct bdb_options *o, const char *h
         (error = env->set_lk_partitions(env, 1)) || /* one writer: more of them is more to lock */
         (error = env->set_tx_max(env, TXNS_MAX)))
         return error;
-    return env->open(env, home,
-                     DB_CREATE | recover | DB_PRIVATE | DB_THREAD | DB_INIT_TXN | DB_INIT_LOG |
-                         DB_INIT_MPOOL | DB_INIT_LOCK,
-                     0600);
+    bdb_watch_begin();
+    error = env->open(env, home,
+                      DB_CREATE | recover | DB_PRIVATE | DB_THREAD | DB_INIT_TXN | DB_INIT_LOG |
+                          DB_INIT_MPOOL | DB_INIT_LOCK,
+                      0600);
+    int missed = bdb_watch_end();
+    if (missed == 0)
+        return error;
+    atomic_store(&voice->damaged, false); /* what was not read says nothing about the files */
+    atomic_store(&voice->starved, true);
+    return missed;
 }
 
 enum kaiten_status

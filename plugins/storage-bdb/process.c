@@ -110,6 +110,58 @@ hook_rename(const char *from, const char *to)
     return 0;
 }
 
+/* --- while an environment is opened ------------------------------------------------------- */
+
+static _Thread_local bool watching;
+static _Thread_local int missed; /* why something could not be read */
+
+void
+bdb_watch_begin(void)
+{
+    watching = true;
+    missed = 0;
+}
+
+int
+bdb_watch_end(void)
+{
+    watching = false;
+    return missed;
+}
+
+void
+bdb_watch_note(int error)
+{
+    if (watching && missed == 0)
+        missed = error;
+}
+
+static bool
+must_not_write(void)
+{
+    if (missed != 0)
+        errno = missed;
+    return missed != 0;
+}
+
+static ssize_t
+hook_write(int fd, const void *bytes, size_t n)
+{
+    return must_not_write() ? -1 : write(fd, bytes, n);
+}
+
+static ssize_t
+hook_pwrite(int fd, const void *bytes, size_t n, off_t offset)
+{
+    return must_not_write() ? -1 : pwrite(fd, bytes, n, offset);
+}
+
+static int
+hook_ftruncate(int fd, off_t size)
+{
+    return must_not_write() ? -1 : ftruncate(fd, size);
+}
+
 void
 bdb_hooks_set(const struct kaiten_host *host)
 {
@@ -118,6 +170,9 @@ bdb_hooks_set(const struct kaiten_host *host)
     db_env_set_func_open(hook_open);
     db_env_set_func_close(hook_close);
     db_env_set_func_rename(hook_rename);
+    db_env_set_func_write(hook_write);
+    db_env_set_func_pwrite(hook_pwrite);
+    db_env_set_func_ftruncate(hook_ftruncate);
 }
 
 /* Signals are the daemon's business. */

@@ -330,6 +330,21 @@ write_ours(int fd, const struct stat *st, const void *bytes, size_t n, int64_t o
 }
 
 EXPORT ssize_t
+read(int fd, void *bytes, size_t n)
+{
+    struct stat st;
+    return ours(fd, S_IFREG, &st) && fails(DISK_ON_READ) ? -1 : REAL(read)(fd, bytes, n);
+}
+
+EXPORT ssize_t
+pread(int fd, void *bytes, size_t n, off_t offset)
+{
+    struct stat st;
+    return ours(fd, S_IFREG, &st) && fails(DISK_ON_READ) ? -1
+                                                         : REAL(pread)(fd, bytes, n, offset);
+}
+
+EXPORT ssize_t
 pwrite(int fd, const void *bytes, size_t n, off_t offset)
 {
     struct stat st;

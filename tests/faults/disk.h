@@ -44,7 +44,8 @@ enum {
     DISK_ON_WRITE = 1,
     DISK_ON_SYNC = 2,
     DISK_ON_OPEN = 4,
-    DISK_ON_NAME = 8 /* rename, link, unlink, mkdir */
+    DISK_ON_NAME = 8, /* rename, link, unlink, mkdir */
+    DISK_ON_READ = 16
 };
 
 /* Shared with the test, which maps the same file; the order of the members is part of it. */

@@ -101,9 +101,11 @@ U32, U64, I64 = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int64
 DISK = [("armed", U32), ("kinds", U32), ("error", U32), ("forever", U32), ("count", U64),
         ("nth", U64), ("hits", U64), ("hit_at", U64), ("limited", U32), ("lie", U32),
         ("space", I64), ("full", U64), ("hangs", U32), ("hanging", U32)]
-MEMORY = [("armed", U32), ("forever", U32), ("count", U64), ("nth", U64), ("hits", U64)]
+MEMORY = [("armed", U32), ("kinds", U32), ("forever", U32), ("count", U64), ("nth", U64),
+          ("hits", U64)]
+ON_ANY, ON_REALLOC = 0, 1
 CLOCK = [("offset", I64)]
-ON_WRITE, ON_SYNC, ON_OPEN, ON_NAME = 1, 2, 4, 8
+ON_WRITE, ON_SYNC, ON_OPEN, ON_NAME, ON_READ = 1, 2, 4, 8, 16
 
 
 def preload(*names, **variables):

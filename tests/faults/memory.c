@@ -20,6 +20,7 @@
 
 struct memory_control {
     _Atomic uint32_t armed;   /* count calls, and make the nth fail */
+    _Atomic uint32_t kinds;   /* 0: all of them; 1: those that make a piece of memory larger */
     _Atomic uint32_t forever; /* all calls from the nth on */
     _Atomic uint64_t count;   /* calls since it was armed */
     _Atomic uint64_t nth;     /* from 1; 0: none */
@@ -64,9 +65,9 @@ begin(void)
 }
 
 static bool
-fails(void)
+fails(bool grows)
 {
-    if (!control->armed)
+    if (!control->armed || (control->kinds != 0 && !grows))
         return false;
     uint64_t n = atomic_fetch_add(&control->count, 1) + 1;
     uint64_t nth = control->nth;
@@ -80,20 +81,20 @@ fails(void)
 EXPORT void *
 malloc(size_t n)
 {
-    return fails() ? NULL : __libc_malloc(n);
+    return fails(false) ? NULL : __libc_malloc(n);
 }
 
 EXPORT void *
 calloc(size_t count, size_t n)
 {
-    return fails() ? NULL : __libc_calloc(count, n);
+    return fails(false) ? NULL : __libc_calloc(count, n);
 }
 
 /* Nothing is what everybody can have. */
 EXPORT void *
 realloc(void *p, size_t n)
 {
-    return n > 0 && fails() ? NULL : __libc_realloc(p, n);
+    return n > 0 && fails(true) ? NULL : __libc_realloc(p, n);
 }
 
 EXPORT void *
@@ -110,7 +111,7 @@ reallocarray(void *p, size_t count, size_t n)
 EXPORT void *
 aligned_alloc(size_t alignment, size_t n)
 {
-    return fails() ? NULL : __libc_memalign(alignment, n);
+    return fails(false) ? NULL : __libc_memalign(alignment, n);
 }
 
 EXPORT void *

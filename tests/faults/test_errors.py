@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright the kaiten authors
-"""EIO of the nth write, sync, open or change of a name: once, and from then on."""
+"""EIO of the nth write, sync, open, change of a name or read: once, and from then on."""
 
 import errno
 import os
@@ -11,12 +11,13 @@ import time
 import pytest
 
 from conftest import PATIENCE
-from faultlib import (DISK, ON_NAME, ON_OPEN, ON_SYNC, ON_WRITE, SEED, Ended, Shared, disk, durable,
-                      ended, figures, looked_at, no_tsan, play, points, start_or_end)
+from faultlib import (DISK, ON_NAME, ON_OPEN, ON_READ, ON_SYNC, ON_WRITE, SEED, Ended, Shared,
+                      disk, durable, ended, figures, looked_at, no_tsan, play, points,
+                      start_or_end)
 
 pytestmark = [durable, no_tsan]
 
-KINDS = {"write": ON_WRITE, "sync": ON_SYNC, "open": ON_OPEN, "name": ON_NAME}
+KINDS = {"write": ON_WRITE, "sync": ON_SYNC, "open": ON_OPEN, "name": ON_NAME, "read": ON_READ}
 CHANGES = ("mint", "revoke", "rotate", "delete", "create")
 
 

@@ -11,8 +11,8 @@ import re
 import pytest
 
 from conftest import Rpc, wait_for
-from faultlib import (MEMORY, SEED, Busy, Shared, durable, ended, figures, looked_at,
-                      own_memory, points, preload)
+from faultlib import (MEMORY, ON_ANY, ON_REALLOC, SEED, Busy, Shared, durable, ended, figures,
+                      looked_at, own_memory, points, preload)
 from journal import LOST
 
 pytestmark = [durable, own_memory]
@@ -262,7 +262,7 @@ class Torture:
         self.d.spawn(env=self.env)
         try:
             wait_for(lambda: self.d.process.poll() is not None or answers(self.d), "a start",
-                     1 if forever else 20)
+                     1 if forever else 60)
         except AssertionError:  # it is there, and has no memory for anybody
             if not forever:
                 self.wrong("start", nth, forever, "neither ready nor ended", self.d.tail(8))
@@ -273,6 +273,8 @@ class Torture:
         self.counts["started" if code is None else "not started"] += 1
         if code is not None and code <= 0:
             self.died("start", nth, forever, code)
+        elif code == os.EX_DATAERR:
+            self.wrong("start", nth, forever, "the store is damaged now", self.d.tail(8))
         elif ended(self.d) < 0:
             self.died("end", nth, forever, self.d.process.returncode)
         return count
@@ -306,18 +308,23 @@ def test_an_allocation_fails_in_a_request(template, tmp_path):
     assert not t.found, f"seed {SEED}: {len(t.found)}, the first: {t.found[:5]}"
 
 
-def test_an_allocation_fails_at_the_start(template, tmp_path):
+# Where the library reads its log, and takes what it could not read for the end, memory grows.
+@pytest.mark.parametrize("kinds, most, what", [(ON_ANY, 8, "allocations"),
+                                               (ON_REALLOC, 40, "larger pieces")])
+def test_an_allocation_fails_at_the_start(template, tmp_path, kinds, most, what):
     t = Torture(template, tmp_path)
     assert ended(t.d) == 0
+    t.control.kinds = kinds
     count = t.start(0, False)
     for forever in (False, True):
-        for nth in points(random.Random(SEED), count, 8):
-            t.start(nth, forever)
+        for nth in points(random.Random(SEED), count, most):
+            if not t.found:  # a store that is damaged is no other one for the next point
+                t.start(nth, forever)
     t.d.start()
     t.found += looked_at(t.d, t.journal, t.pool.accounts)
     assert t.d.stop() == 0
     t.d.remove()
-    figures("allocations of a start", calls=count, started=t.counts["started"],
+    figures(f"{what} of a start", calls=count, started=t.counts["started"],
             not_started=t.counts["not started"],
             died_in_the_library=t.counts["died in the library"], violations=len(t.found))
     assert not t.found, f"seed {SEED}: {len(t.found)}, the first: {t.found[:5]}"
