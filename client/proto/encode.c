@@ -139,7 +139,7 @@ kt_encode_json(struct kt_buf *buf, const struct kt_shape *shape, const void *p)
             continue;
         kt_buf_putc(buf, sep);
         kt_buf_putc(buf, '"');
-        kt_buf_puts(buf, f->name);
+        kt_buf_put(buf, f->name, f->name_len);
         kt_buf_put(buf, "\":", 2);
         json_member(buf, f, m);
         sep = ',';
@@ -221,16 +221,15 @@ pack_member(struct kt_buf *buf, const struct kt_field *f, const void *m)
 void
 kt_encode_pack(struct kt_buf *buf, const struct kt_shape *shape, const void *p)
 {
-    size_t n = 0;
-    for (const struct kt_field *f = shape->fields; f->name; f++)
-        n += is_said(f, member_of(f, p));
-    kt_pack_put_map(buf, n);
-    for (const struct kt_field *f = shape->fields; f->name; f++) {
-        const void *m = member_of(f, p);
-        if (!is_said(f, m))
+    uint64_t said = 0, bit = 1;
+    for (const struct kt_field *f = shape->fields; f->name; f++, bit <<= 1)
+        said |= is_said(f, member_of(f, p)) ? bit : 0;
+    kt_pack_put_map(buf, (size_t)__builtin_popcountll(said));
+    for (const struct kt_field *f = shape->fields; said; f++, said >>= 1) {
+        if (!(said & 1))
             continue;
-        kt_pack_put_str(buf, kt_str(f->name));
-        pack_member(buf, f, m);
+        kt_pack_put_str(buf, (struct kt_str){ f->name, f->name_len });
+        pack_member(buf, f, member_of(f, p));
     }
 }
 

@@ -39,6 +39,7 @@ struct kt_shape;
 
 struct kt_field {
     const char *name; /* the same on both wires; NULL ends the list */
+    size_t name_len;  /* of name, so that an answer need not count it; KT_FIELD knows it */
     enum kt_type type;
     enum kt_place place;
     unsigned flags;
@@ -83,7 +84,8 @@ struct kt_token;
         const struct kt_value *: KT_T_ANY)
 
 #define KT_FIELD(s, m, wire, ...) \
-    { .name = (wire), .type = KT_TYPEOF(s, m), .offset = offsetof(s, m), __VA_ARGS__ }
+    { .name = (wire), .name_len = sizeof(wire) - 1, .type = KT_TYPEOF(s, m), \
+      .offset = offsetof(s, m), __VA_ARGS__ }
 #define KT_RANGE(lo, hi) .bounded = true, .min = (lo), .max = (hi)
 
 /* Sets every member of the struct at p (shape->size bytes) to absent. */

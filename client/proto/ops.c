@@ -33,7 +33,8 @@ is_key_kind(struct kt_str s)
 
 /* A member that clients send back because we gave it to them: checked, and dropped. */
 #define IGNORED(wire, t, ...) \
-    { .name = (wire), .type = (t), .flags = KT_READONLY, .doc = "Read-only.", __VA_ARGS__ }
+    { .name = (wire), .name_len = sizeof(wire) - 1, .type = (t), .flags = KT_READONLY, \
+      .doc = "Read-only.", __VA_ARGS__ }
 
 #define ACCOUNT_IN_PATH(s) \
     KT_FIELD(s, account, "serviceAccountSlug", .place = KT_PATH, .flags = KT_REQUIRED, \

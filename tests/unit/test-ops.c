@@ -124,6 +124,7 @@ check_shape(const struct kt_shape *shape)
 {
     size_t n = 0;
     for (const struct kt_field *f = shape->fields; f->name; f++, n++) {
+        assert_int_equal(f->name_len, strlen(f->name));
         assert_true(f->type >= KT_T_BOOL && f->type <= KT_T_ANY);
         assert_true(f->offset < shape->size || (f->flags & KT_READONLY));
         assert_non_null(f->doc);
@@ -132,6 +133,8 @@ check_shape(const struct kt_shape *shape)
         assert_int_equal(f->shape != NULL, f->type == KT_T_OBJECT || f->type == KT_T_LIST);
         for (const struct kt_field *g = f + 1; g->name; g++)
             assert_string_not_equal(f->name, g->name);
+        if (f->shape && f->shape != shape)
+            check_shape(f->shape);
     }
     assert_true(n <= 32); /* what a bind can sort */
 }
