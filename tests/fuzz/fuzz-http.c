@@ -88,6 +88,13 @@ loop_now_ms(struct loop *loop)
 }
 
 void
+loop_unwatch(struct request *rq)
+{
+    if (rq->watch_at)
+        abort();
+}
+
+void
 conn_enter(struct conn *conn, enum conn_phase phase)
 {
     conn->phase = phase;
