@@ -112,8 +112,11 @@ hook_rename(const char *from, const char *to)
 
 /* --- while an environment is opened ------------------------------------------------------- */
 
-static _Thread_local bool watching;
-static _Thread_local int missed; /* why something could not be read */
+/* Room for them comes with the thread. That of a library which is loaded later is made at the first
+ * use otherwise, and glibc ends the process when there is no memory for it. */
+#define AT_HAND __attribute__((tls_model("initial-exec")))
+static _Thread_local bool watching AT_HAND;
+static _Thread_local int missed AT_HAND; /* why something could not be read */
 
 void
 bdb_watch_begin(void)

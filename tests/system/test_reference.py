@@ -69,7 +69,7 @@ def test_schemas_of_the_reference(document, name):
         added = [m for m in members if m not in theirs["wireOrder"]]
         assert list(members) == theirs["wireOrder"] + added
         assert added == {"ServiceAccount": ["tokensTruncated"], "Token": ["lastUsedAt"],
-                         "PlainToken": ["lastUsedAt"]}.get(name, [])
+                         "PlainToken": ["lastUsedAt"], "Problem": ["retryAfter"]}.get(name, [])
         assert schema.get("required", []) == theirs.get("required", [])
         assert schema["additionalProperties"] is theirs.get("additionalProperties", False)
         for member, wanted in theirs.get("properties", {}).items():
