@@ -118,9 +118,9 @@ hub_turn(struct loop *loop, struct loop_task *task)
 {
     (void)task;
     struct conn_hub *hub = loop_local(loop);
+    conn_hub_feed(hub); /* whom this queues is settled below: no other turn is needed for them */
     hub->task_waits = false;
     hub->in_turn = true;
-    conn_hub_feed(hub);
     struct conn *list = hub->queued;
     hub->queued = NULL;
     for (struct conn *conn = list, *next; conn; conn = next) {
