@@ -38,8 +38,11 @@ void
 conn_start(struct conn *conn)
 {
     conn_start_phase(conn, CONN_FIRST_BYTE);
-    if (event_add(&conn->read_event, NULL) != 0)
+    if (event_add(&conn->read_event, NULL) != 0) {
         conn_close(conn);
+        return;
+    }
+    conn_on_readable(conn->fd, EV_READ, conn);
 }
 
 /* --- requests ----------------------------------------------------------------------------- */

@@ -28,7 +28,8 @@
 #include <unistd.h>
 
 enum {
-    ACCEPTS_PER_WAKE = 4, /* more, and one loop would take what the others could share */
+    ACCEPTS_PER_WAKE = 64,
+    ACCEPTS_SHARED = 4, /* more, and one loop would take what the others could share */
     PAUSE_MS = 100,
     LOG_EVERY_MS = 10 * 1000,
     FDS_KEPT = 64, /* descriptors that connections leave to the store, at most a quarter of all */
@@ -377,7 +378,8 @@ on_accept(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     struct gate *gate = arg;
-    for (int i = 0; i < ACCEPTS_PER_WAKE && accept_one(gate); i++)
+    int most = gate->listener->ngates == 1 ? ACCEPTS_PER_WAKE : ACCEPTS_SHARED;
+    for (int i = 0; i < most && accept_one(gate); i++)
         ;
 }
 
