@@ -193,16 +193,52 @@ uuid_v7(int64_t now_ms)
     return id;
 }
 
+enum { MEMO_SLOTS = 8, MEMO_TEXT_MAX = 63 };
+
+/* What a thread derived lately. The same few callers connect again and again, and SHA-1 through its
+ * library costs as much as all else that is done for a new connection. */
+struct memo {
+    struct uuid id;
+    unsigned char n; /* 0: empty */
+    char text[MEMO_TEXT_MAX];
+};
+
+static struct memo *
+memo_slot(struct memo memo[MEMO_SLOTS], struct kt_str name)
+{
+    return &memo[(name.n + (unsigned char)name.p[name.n - 1]) % MEMO_SLOTS];
+}
+
+static bool
+derive(const struct uuid *space, struct kt_str name, struct memo memo[MEMO_SLOTS],
+       struct uuid *ret)
+{
+    if (name.n == 0 || name.n > MEMO_TEXT_MAX)
+        return uuid_v5(space, name, ret);
+    struct memo *slot = memo_slot(memo, name);
+    if (!kt_str_eq((struct kt_str){ slot->text, slot->n }, name)) {
+        slot->n = 0;
+        if (!uuid_v5(space, name, &slot->id))
+            return false;
+        memcpy(slot->text, name.p, name.n);
+        slot->n = (unsigned char)name.n;
+    }
+    *ret = slot->id;
+    return true;
+}
+
 bool
 uuid_of_user(struct kt_str subject, struct uuid *ret)
 {
-    return uuid_v5(&user_space, subject, ret);
+    static _Thread_local struct memo memo[MEMO_SLOTS];
+    return derive(&user_space, subject, memo, ret);
 }
 
 bool
 uuid_of_org(struct kt_str external_id, struct uuid *ret)
 {
-    return uuid_v5(&org_space, external_id, ret);
+    static _Thread_local struct memo memo[MEMO_SLOTS];
+    return derive(&org_space, external_id, memo, ret);
 }
 
 void

@@ -84,8 +84,9 @@ static enum kaiten_verdict
 know(const struct instance *inst, const struct rule *rule, const struct kaiten_caller *peer,
      struct kaiten_sink *sink, struct kaiten_err *err)
 {
-    char uid[32];
-    (void)snprintf(uid, sizeof(uid), "uid:%u", (unsigned)peer->uid);
+    char uid[32] = "";
+    if (!rule->subject)
+        (void)snprintf(uid, sizeof(uid), "uid:%u", (unsigned)peer->uid);
     const struct kaiten_principal principal = {
         .size = sizeof(principal),
         .subject = rule->subject ? rule->subject : uid,

@@ -84,6 +84,39 @@ test_derived(void **state)
     assert_uuid(id, "44dce9a2-ded1-5945-a886-f8b9fbfa135f");
 }
 
+static void
+assert_derived(struct kt_str name)
+{
+    const struct uuid users = parsed("6b649446-09b9-5a94-bd05-8980c0423c7a");
+    const struct uuid orgs = parsed("56d5ed37-b36f-57d9-a243-528b92587a56");
+    struct uuid id, want;
+    assert_true(uuid_of_user(name, &id) && uuid_v5(&users, name, &want));
+    assert_int_equal(uuid_compare(&id, &want), 0);
+    assert_true(uuid_of_org(name, &id) && uuid_v5(&orgs, name, &want));
+    assert_int_equal(uuid_compare(&id, &want), 0);
+}
+
+/* What is kept of earlier derivations is never another's: names that differ in one character, in
+ * their length, or in the space only, one right after the other, around the longest that is kept. */
+static void
+test_derived_by_turns(void **state)
+{
+    (void)state;
+    char text[70];
+    for (size_t n = 0; n < sizeof(text); n++) {
+        memset(text, 'x', sizeof(text));
+        assert_derived((struct kt_str){ text, n });
+        for (size_t at = 0; at < n; at++) {
+            text[at] = 'y';
+            assert_derived((struct kt_str){ text, n });
+            assert_derived((struct kt_str){ text, n });
+            text[at] = 'x';
+        }
+        for (size_t less = 0; less < n; less++)
+            assert_derived((struct kt_str){ text, less });
+    }
+}
+
 static int64_t
 ms_of(struct uuid id)
 {
@@ -177,9 +210,13 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_text),      cmocka_unit_test(test_compare),
-        cmocka_unit_test(test_derived),   cmocka_unit_test(test_v7_form),
-        cmocka_unit_test(test_v7_rises),  cmocka_unit_test(test_v7_threads),
+        cmocka_unit_test(test_text),
+        cmocka_unit_test(test_compare),
+        cmocka_unit_test(test_derived),
+        cmocka_unit_test(test_derived_by_turns),
+        cmocka_unit_test(test_v7_form),
+        cmocka_unit_test(test_v7_rises),
+        cmocka_unit_test(test_v7_threads),
         cmocka_unit_test(test_external_id),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
