@@ -99,7 +99,7 @@ def verify_many(bench, _):
 def verify_munge(bench, _):
     if not peers.Munge.is_there():
         return None
-    kaitend = bench.kaitend(bench.million)
+    kaitend = bench.kaitend(bench.million, loops=0)  # threads as by default, like munge
     munge = bench.server("munge", lambda: peers.Munge(bench))
     how = ("--connections", 8, "--ms", bench.ms)
     ours, theirs = bench.alternate(
