@@ -94,6 +94,7 @@ struct request {
     struct kt_str path;    /* HTTP: as requested, without the query; "instance" of problems */
     struct kt_str query;   /* HTTP: raw, without '?' */
     struct kt_str body;    /* HTTP: whole, dechunked */
+    size_t body_refused;   /* HTTP: the limit that its body reaches, which was not read; 0: none */
     struct kt_str content_type;
     struct kt_secret_view credential; /* after "Bearer ", or meta.token; p NULL: none */
     struct kt_str idempotency_key;    /* p NULL: none */

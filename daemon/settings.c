@@ -123,7 +123,7 @@ const struct kaiten_option settings_http[] = {
     { "metrics", KAITEN_OPT_STRING, 0, "any", 0, 0,
       "Who may read /metrics here: any, known (callers that an auth plugin knows) or none." },
     { "max_body", KAITEN_OPT_SIZE, 0, "1M", 1024, 16777216,
-      "Bytes that a request's body may have." },
+      "Bytes of the shortest body of a request that is refused as too large." },
     { "max_unverified_bodies", KAITEN_OPT_SIZE, 0, "16M", 0, 1073741824,
       "Bytes that the bodies of callers who are not verified yet may take in all, beside 16 KiB of "
       "each; what is above that is refused." },

@@ -13,7 +13,6 @@
 #include "daemon/transport/http_head.h"
 
 #include <stdatomic.h>
-#include <stdio.h>
 
 /* Of a connection. One request at a time: what belongs to a request is of the one that is read or
  * at work. */
@@ -68,9 +67,14 @@ body_may_grow(struct conn *conn, size_t n)
     return true;
 }
 
+/* Where bodies are looked at, a body that nobody has read is refused: whoever may not ask at all is
+ * told that, whatever came along. */
 static int
 decode(struct request *rq)
 {
+    if (rq->body_refused)
+        return fail(&rq->call, KT_TOO_LARGE, NULL, "request body is too large limit=%zu bytes",
+                    rq->body_refused);
     int refused = http_query(rq);
     return refused ? refused : body_decode(rq);
 }
@@ -251,26 +255,23 @@ run(struct conn *conn, struct request *rq)
         conn_hold(conn, 0);
 }
 
-/* A body that nobody wants may be less long; its sender is refused for something else. */
+/* What follows is not read, so this is the last answer. A body that nobody wants may be less long;
+ * its sender is refused for something else. */
 static void
 refuse_length(struct conn *conn, struct request *rq)
 {
     struct http *http = conn_state(conn);
-    if (http->dropped) {
-        http->framing.close = true;
-        run(conn, rq);
-        return;
-    }
-    char why[80];
-    snprintf(why, sizeof why, "request body is too large limit=%zu bytes", conn->limits->body_max);
-    refuse(conn, rq, KT_TOO_LARGE, why);
+    rq->body_refused = conn->limits->body_max;
+    http->framing.close = true;
+    body_done(conn);
+    run(conn, rq);
 }
 
 static void
 begin_body(struct conn *conn, struct request *rq, const struct http_head *head)
 {
     struct http *http = conn_state(conn);
-    size_t most = conn->limits->body_max;
+    size_t most = conn->limits->body_max - 1;
     if (http->dropped && most > HTTP_DROP_MAX)
         most = HTTP_DROP_MAX;
     http->rq = rq;
@@ -332,7 +333,7 @@ begin(struct conn *conn, const struct http_head *head, size_t behind)
     struct request *rq = heap_request(conn, head);
     if (!rq)
         refuse(conn, loop_request_init(conn), KT_UNAVAILABLE, "no memory for this request now");
-    else if (head->content_length > 0 && (uint64_t)head->content_length > conn->limits->body_max)
+    else if (head->content_length > 0 && (uint64_t)head->content_length >= conn->limits->body_max)
         refuse_length(conn, rq);
     else if (!has_body(head))
         run(conn, rq);

@@ -16,7 +16,7 @@ struct listen_limits {
                                  place of the oldest of a stranger, or of one that idles */
     size_t conns_per_peer;    /* socket: per uid; http: per address */
     size_t in_flight_max;     /* requests at work per connection (socket) */
-    size_t body_max;          /* bytes (http) */
+    size_t body_max;          /* bytes: shorter bodies are taken (http) */
     size_t strangers_max;     /* http: bytes that bodies of callers who are not verified yet may
                                  take in all, beside HTTP_BODY_FREE of each; per listener */
     int64_t first_byte_ms, head_ms, body_ms, write_ms, idle_ms; /* absolute deadlines per phase;
