@@ -131,11 +131,32 @@ refuse_route(struct request *rq)
                 KT_FMT(rq->path));
 }
 
-/* What is open to everybody is so under its exact path: with a slash at its end it is routed the
- * same, but gateways and lists of exceptions do not know it. */
+static bool
+begins(struct kt_str path, struct kt_str with)
+{
+    return path.n >= with.n && memcmp(path.p, with.p, with.n) == 0;
+}
+
+/* As with the reference, whatever begins like this is published: there is nothing to be hidden. */
+static bool
+is_published(struct kt_str path)
+{
+    if (begins(path, KT_LIT("/api/")))
+        path = (struct kt_str){ path.p + 4, path.n - 4 };
+    return kt_str_is(path, "/docs") || begins(path, KT_LIT("/docs/"))
+        || begins(path, KT_LIT("/openapi"));
+}
+
+/* What else is open to everybody is so under its exact path: with a slash at its end it is routed
+ * the same, but gateways and lists of exceptions do not know it. */
 static bool
 is_open(const struct request *rq)
 {
+    if (rq->transport->door == DOOR_HTTP && is_published(rq->path))
+        return true;
+    /* On the socket an unknown method is told to everybody: clients probe for features. */
+    if (!rq->op)
+        return rq->transport->door == DOOR_SOCKET;
     bool slash = rq->path.n && rq->path.p[rq->path.n - 1] == '/';
     if ((rq->op->flags & OP_METRICS) && rq->peer->metrics != METRICS_ANYBODY)
         return false;
@@ -163,9 +184,7 @@ identify(struct request *rq, const struct place *at)
 static int
 authenticate(struct request *rq, const struct place *at)
 {
-    /* On the socket an unknown method is told to everybody: clients probe for features. */
-    bool open_door = rq->op ? is_open(rq) : rq->transport->door == DOOR_SOCKET;
-    int status = open_door ? KT_OK : identify(rq, at);
+    int status = is_open(rq) ? KT_OK : identify(rq, at);
     if (status != KT_OK)
         return status;
     if (!rq->op)

@@ -251,8 +251,17 @@ def test_public_paths_need_nobody(daemon):
     for prefix in ("", "/api"):
         for path in ("/healthz", "/readyz", "/.well-known/jwks.json"):
             assert nobody.request("GET", prefix + path).status == 200
+        for path in ("/docs/", "/openapi.json/"):
+            assert nobody.request("GET", prefix + path).status == 200
+        # Whatever is below the documents is public, and has nothing to hide.
+        for path in ("/docs/none", "/docs/style.css/x", "/openapi", "/openapi.yaml", "/openapi/x"):
+            refused(nobody.request("GET", prefix + path), 404, "NOT_FOUND", instance=prefix + path)
+        for path in ("/docs", "/docs/style.css", "/openapi.json"):
+            answer = nobody.request("POST", prefix + path)
+            assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
         # A path beside a public one is like every other.
-        for path in ("/healthz/", "/tokens/validate/", "/no-such-path", "/", ""):
+        for path in ("/healthz/", "/tokens/validate/", "/no-such-path", "/", "", "/docsx", "/open",
+                     "/doc", "/x/docs/", "/Docs", "//docs/x"):
             answer = nobody.request("GET", prefix + path or "/")
             refused(answer, 401, "Auth.MissingAuthorizationHeader")
     nobody.close()
