@@ -25,7 +25,10 @@ struct binder {
     struct kt_arena *arena;
     struct kt_error *err;
     bool ok;
+    const struct kt_value *odd; /* the first text where a UUID belongs that is none; NULL: none */
 };
+
+static const struct place at_body = { NULL, KT_LIT("body"), 0 };
 
 static bool bind_value(struct binder *, const struct kt_field *, const struct kt_value *,
                        const struct place *, void *out);
@@ -122,6 +125,8 @@ bind_str(struct binder *b, const struct kt_field *f, const struct kt_value *v,
     bool ok = !f->bounded || check_bounds(b, f, (int64_t)kt_code_points(v->s), "length", at, v);
     if (f->valid && !f->valid(v->s))
         ok = refuse_text(b, at, f->expected, v);
+    if ((f->flags & KT_UUID) && !b->odd && !kt_is_uuid(v->s))
+        b->odd = v;
     if (ok && out)
         *out = v->s;
     return ok;
@@ -448,14 +453,28 @@ bind_param(struct binder *b, const struct kt_shape *shape, const struct kt_field
 static void
 bind_pass(struct binder *b, const struct kt_shape *shape, const struct kt_params *params, void *out)
 {
-    static const struct place body = { NULL, KT_LIT("body"), 0 };
     for (const struct kt_field *f = shape->fields; f->name; f++)
         if (f->place != KT_BODY && !bind_param(b, shape, f, params, out) && !b->err)
             return;
     if (params->body && params->body->type != KT_V_MAP)
-        refuse_text(b, &body, "expected object", params->body);
+        refuse_text(b, &at_body, "expected object", params->body);
     else
-        bind_members(b, shape, params->body, &body, params->flat, out);
+        bind_members(b, shape, params->body, &at_body, params->flat, out);
+}
+
+/* A string where a string belongs, and yet no UUID: in the reference it is the reader that fails
+ * after all checks, so it is told alone, and of the body as a whole. */
+static void
+refuse_odd(struct binder *b, struct kt_str odd, struct kt_str text)
+{
+    struct kt_value *value = text.p ? KT_ARENA_NEW(b->arena, struct kt_value) : NULL;
+    if (value)
+        *value = (struct kt_value){ .type = KT_V_STR, .s = text };
+    bool has_length = odd.n == 32 || odd.n == 36 || odd.n == 38 || odd.n == 45;
+    refuse(b, &at_body,
+           has_length ? KT_LIT("invalid UUID format")
+                      : kt_arena_printf(b->arena, "invalid UUID length: %zu", odd.n),
+           value);
 }
 
 int
@@ -463,15 +482,19 @@ kt_bind(const struct kt_shape *shape, const struct kt_params *params, struct kt_
         void *out, struct kt_error *err)
 {
     kt_shape_clear(shape, out);
-    struct binder b = { arena, NULL, true };
+    struct binder b = { .arena = arena, .ok = true };
     bind_pass(&b, shape, params, out);
-    if (b.ok)
+    if (b.ok && !b.odd)
         return KT_OK;
-    b = (struct binder){ arena, err, true };
+    const struct kt_value *odd = b.ok ? b.odd : NULL;
+    b = (struct binder){ .arena = arena, .err = err, .ok = true };
     err->kind = KT_UNPROCESSABLE;
     err->code = NULL;
     err->detail = KT_LIT("validation failed");
-    bind_pass(&b, shape, params, out);
+    if (odd)
+        refuse_odd(&b, odd->s, params->text);
+    else
+        bind_pass(&b, shape, params, out);
     return KT_UNPROCESSABLE;
 }
 
@@ -484,7 +507,7 @@ static bool
 answer_strings(const struct kt_value *v, struct kt_arena *arena, struct kt_strlist *out)
 {
     struct kt_field any = { .name = "", .type = KT_T_STRLIST };
-    struct binder b = { arena, NULL, true };
+    struct binder b = { .arena = arena, .ok = true };
     return bind_strings(&b, &any, v, NULL, out);
 }
 
@@ -532,7 +555,7 @@ answer_field(const struct kt_field *f, const struct kt_value *v, struct kt_arena
     }
     /* The server decides what is in range; only types are held against the table. */
     struct kt_field loose = { .name = f->name, .type = f->type };
-    struct binder b = { arena, NULL, true };
+    struct binder b = { .arena = arena, .ok = true };
     return bind_value(&b, &loose, v, NULL, member);
 }
 

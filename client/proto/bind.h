@@ -16,6 +16,7 @@ struct kt_params {
     const struct kt_value *body; /* the object; NULL when there is none */
     const struct kt_param *path, *query;
     size_t npath, nquery;
+    struct kt_str text; /* HTTP: the body as it came; p NULL: it may not be shown again */
     bool flat; /* socket: path and query parameters are members of the body too */
 };
 

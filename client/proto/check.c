@@ -5,6 +5,7 @@
 #include "client/proto/check.h"
 
 #include <stdio.h>
+#include <strings.h>
 
 enum { SECOND = 1000, MINUTE = 60 * SECOND, HOUR = 60 * MINUTE, DAY = 24 * HOUR };
 
@@ -341,6 +342,26 @@ bool
 kt_is_slug(struct kt_str s)
 {
     return s.n >= KT_SLUG_MIN && s.n <= KT_SLUG_LEN_MAX && kt_is_slug_chars(s);
+}
+
+bool
+kt_is_uuid(struct kt_str s)
+{
+    enum { PLAIN = 32, HYPHENS = 36, BRACES = 38, URN = 45 };
+    if (s.n == URN && strncasecmp(s.p, "urn:uuid:", URN - HYPHENS) == 0)
+        s = (struct kt_str){ s.p + (URN - HYPHENS), HYPHENS };
+    if (s.n == BRACES && s.p[0] == '{' && s.p[BRACES - 1] == '}')
+        s = (struct kt_str){ s.p + 1, HYPHENS };
+    if (s.n != PLAIN && s.n != HYPHENS)
+        return false;
+    for (size_t i = 0; i < s.n; i++) {
+        bool hyphen = s.n == HYPHENS && (i == 8 || i == 13 || i == 18 || i == 23);
+        char c = (char)(s.p[i] | 0x20);
+        bool hex = (s.p[i] >= '0' && s.p[i] <= '9') || (c >= 'a' && c <= 'f');
+        if (hyphen ? s.p[i] != '-' : !hex)
+            return false;
+    }
+    return true;
 }
 
 size_t

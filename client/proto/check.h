@@ -46,6 +46,10 @@ bool kt_is_slug(struct kt_str);
 /* The same pattern without the limits of length (two characters follow from the pattern). */
 bool kt_is_slug_chars(struct kt_str);
 
+/* Whether s is the text of a UUID: hexadecimal digits of either case, with hyphens (RFC 9562
+ * section 4) or without; with them also in braces or behind "urn:uuid:". */
+bool kt_is_uuid(struct kt_str s);
+
 /* Code points of valid UTF-8; for other bytes the number of those that start a character. */
 size_t kt_code_points(struct kt_str);
 

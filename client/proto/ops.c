@@ -35,6 +35,9 @@ is_key_kind(struct kt_str s)
 #define IGNORED(wire, t, ...) \
     { .name = (wire), .name_len = sizeof(wire) - 1, .type = (t), .flags = KT_READONLY, \
       .doc = "Read-only.", __VA_ARGS__ }
+#define IGNORED_UUID(wire) \
+    { .name = (wire), .name_len = sizeof(wire) - 1, .type = KT_T_STR, \
+      .flags = KT_READONLY | KT_UUID, .doc = "UUID. Read-only." }
 
 #define ACCOUNT_IN_PATH(s) \
     KT_FIELD(s, account, "serviceAccountSlug", .place = KT_PATH, .flags = KT_REQUIRED, \
@@ -60,7 +63,7 @@ static const struct kt_field user_fields[] = {
 };
 
 #define TOKEN_FIELDS \
-    KT_FIELD(struct kt_token, id, "id", .flags = KT_READONLY, .doc = "UUID.", \
+    KT_FIELD(struct kt_token, id, "id", .flags = KT_READONLY | KT_UUID, .doc = "UUID.", \
              .example = "019a7c8e-3b1f-7d24-9c55-0f6de1a2b3c4"), \
     KT_FIELD(struct kt_token, name, "name", .flags = KT_REQUIRED, KT_RANGE(0, NAME_LEN_MAX), \
              .doc = "Display name, unique among the account's unrevoked tokens.", \
@@ -72,8 +75,8 @@ static const struct kt_field user_fields[] = {
              KT_RANGE(0, SCOPES_MAX), .doc = "What the token may do: <action>:<module>; " \
              "null when it is minted: all that the caller may.", \
              .example = "[\"read:licenses\",\"write:releases\"]"), \
-    KT_FIELD(struct kt_token, service_account_id, "serviceAccountId", .flags = KT_READONLY, \
-             .doc = "UUID of the service account.", \
+    KT_FIELD(struct kt_token, service_account_id, "serviceAccountId", \
+             .flags = KT_READONLY | KT_UUID, .doc = "UUID of the service account.", \
              .example = "019a7c8d-90ab-7f11-8a3e-5d2c4b6a7980"), \
     KT_FIELD(struct kt_token, expires_at, "expiresAt", .doc = "When it ends; absent: never.", \
              .example = "2030-01-31T09:30:00Z"), \
@@ -255,7 +258,7 @@ static const struct kt_field token_list_in[] = {
 };
 
 #define ACCOUNT_BODY(slug_doc) \
-    IGNORED("id", KT_T_STR), \
+    IGNORED_UUID("id"), \
     KT_FIELD(struct kt_in_account, name, "name", .flags = KT_REQUIRED, KT_RANGE(1, NAME_LEN_MAX), \
              .doc = "Display name; need not be unique.", .example = "Build Farm"), \
     KT_FIELD(struct kt_in_account, slug, "slug", SLUG, .doc = (slug_doc), \
@@ -281,7 +284,7 @@ static const struct kt_field account_path_in[] = { ACCOUNT_IN_PATH(struct kt_in_
 
 static const struct kt_field token_create_in[] = {
     ACCOUNT_IN_PATH(struct kt_in_token),
-    IGNORED("id", KT_T_STR),
+    IGNORED_UUID("id"),
     KT_FIELD(struct kt_in_token, name, "name", .flags = KT_REQUIRED, KT_RANGE(0, NAME_LEN_MAX),
              .doc = "Display name, unique among the account's unrevoked tokens.",
              .example = "Nightly"),
@@ -292,7 +295,7 @@ static const struct kt_field token_create_in[] = {
              KT_RANGE(0, SCOPES_MAX),
              .doc = "What it may do: <action>:<module>; null: all that the caller may.",
              .example = "[\"read:licenses\",\"write:releases\"]"),
-    IGNORED("serviceAccountId", KT_T_STR),
+    IGNORED_UUID("serviceAccountId"),
     KT_FIELD(struct kt_in_token, expires_at, "expiresAt", .doc = "When it ends; absent: never.",
              .example = "2030-01-31T09:30:00Z"),
     IGNORED("createdAt", KT_T_TIME),

@@ -42,13 +42,19 @@ takes_secrets(const struct kt_shape *shape)
     return false;
 }
 
+static bool
+may_show(const struct request *rq)
+{
+    return rq->body.n <= ECHO_MAX && !takes_secrets(rq->spec->in);
+}
+
 /* One refusal with the one thing that is wrong; the body is shown again when it may be. */
 static int
 refuse(struct request *rq, enum kt_kind kind, struct kt_str message, bool echo)
 {
     struct call *call = &rq->call;
     struct kt_value *value = NULL;
-    if (echo && rq->body.n <= ECHO_MAX && !takes_secrets(rq->spec->in))
+    if (echo && may_show(rq))
         value = KT_ARENA_NEW(call->arena, struct kt_value);
     if (value)
         *value = (struct kt_value){ .type = KT_V_STR, .s = rq->body };
@@ -137,5 +143,7 @@ body_decode(struct request *rq)
         return refuse_text(rq, &why);
     fold(value, spec->in);
     rq->params.body = value;
+    if (may_show(rq))
+        rq->params.text = rq->body;
     return 0;
 }

@@ -570,6 +570,24 @@ def _(w):
         ("body.zz", "unexpected property")]
 
 
+@row("2.3 an id that is no UUID is told alone, of the whole body")
+def _(w):
+    for members, message in (('"id":"nope"', "invalid UUID length: 4"),
+                             ('"ID":""', "invalid UUID length: 0"),
+                             ('"id":"%s"' % ("z" * 36), "invalid UUID format"),
+                             ('"tokens":[{"name":"t","scopes":[],"serviceAccountId":"x"}]',
+                              "invalid UUID length: 1")):
+        raw = '{"name":"n", %s }' % members
+        (error,) = refused(w.post("/api/service-accounts", raw=raw.encode()), 422, "UNPROCESSABLE",
+                           "validation failed")
+        assert error == {"message": message, "location": "body", "value": raw}
+    answer = w.post("/api/service-accounts", {"name": "", "id": "nope"})
+    assert places(refused(answer, 422, "UNPROCESSABLE")) == [("body.name", "expected length >= 1")]
+    # What may hold a secret is not shown again.
+    (error,) = refused(w.try_mint("absent", id="nope"), 422, "UNPROCESSABLE", "validation failed")
+    assert error == {"message": "invalid UUID length: 4", "location": "body"}
+
+
 @row("2.3 a query's violations, with what stood there")
 def _(w):
     for limit, message, value in (("abc", "invalid integer", "abc"),
@@ -598,7 +616,8 @@ def _(w):
 
 @row("2.5 letter case, null, read-only members, unknown query parameters, empty slug")
 def _(w):
-    answer = w.post("/api/service-accounts", {"NAME": "n", "Slug": None, "ID": "x", "tokens": None})
+    answer = w.post("/api/service-accounts", {"NAME": "n", "Slug": None, "ID": str(uuid.uuid4()),
+                                              "tokens": None})
     assert done(w.http, answer, 201)["name"] == "n"
     assert w.post("/api/service-accounts", raw=b'{"name":"a","NAME":"b"}').status == 400
     refused(w.post("/api/service-accounts", {"name": "n", "createdBy": {}}), 422, "UNPROCESSABLE")

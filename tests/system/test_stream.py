@@ -30,6 +30,8 @@ names = (f"name-{i}" for i in itertools.count())
 RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt]([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?"
                      r"([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)")
 
+UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
 
 def is_date_time(text):
     found = RFC3339.fullmatch(text)
@@ -37,6 +39,12 @@ def is_date_time(text):
         return bool(found and datetime.date.fromisoformat(found[1]))
     except ValueError:
         return False
+
+
+def is_odd(body):
+    """Ids are strings in the document, and UUIDs."""
+    return any(body.get(name) is not None and not UUID.fullmatch(body[name])
+               for name in ("id", "serviceAccountId"))
 
 
 class Model:
@@ -208,6 +216,8 @@ class Operation:
 
     def rule(self, at, query, body):
         """What is refused although it is well formed."""
+        if any(is_odd(body) for body in [body, *(body.get("tokens") or [])]):
+            return 422, "UNPROCESSABLE"
         date = body.get("expiresAt")
         if date and date.startswith("2001"):
             return 422, "UNPROCESSABLE"

@@ -102,6 +102,16 @@ static const struct {
       "body.createdBy: expected required property id to be present\n" },
     { KT_OP_TOKEN_CREATE, "{" PATH "\"name\":\"x\",\"scopes\":[],\"zz\":1,\"id\":4}",
       "body.id: expected string\nbody.zz: unexpected property\n" },
+    { KT_OP_TOKEN_CREATE, "{" PATH "\"name\":\"x\",\"scopes\":[],\"id\":\"nope\"}",
+      "body: invalid UUID length: 4\n" },
+    { KT_OP_TOKEN_CREATE, "{" PATH "\"name\":\"x\",\"scopes\":[],\"serviceAccountId\":\"x\",\"id\":"
+      "\"0123456789abcdef0123456789abcdeg\"}", "body: invalid UUID format\n" },
+    { KT_OP_TOKEN_CREATE, "{" PATH "\"name\":\"x\",\"scopes\":[1],\"id\":\"\"}",
+      "body.scopes[0]: expected string\n" },
+    { KT_OP_TOKEN_CREATE, "{" PATH "\"name\":\"x\",\"scopes\":[],\"createdBy\":{\"id\":\"x\"},"
+      "\"id\":null,\"serviceAccountId\":\"0123456789abcdef0123456789abcdef\"}", "" },
+    { KT_OP_ACCOUNT_CREATE, "{\"name\":\"x\",\"tokens\":[{\"name\":\"\",\"scopes\":null,"
+      "\"serviceAccountId\":\"\"}]}", "body: invalid UUID length: 0\n" },
     { KT_OP_TOKEN_CREATE, "{\"name\":\"x\",\"scopes\":[]}",
       "path: expected required property serviceAccountSlug to be present\n" },
     { KT_OP_ACCOUNT_CREATE, "[]", "body: expected object\n" },

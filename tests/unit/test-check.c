@@ -241,6 +241,34 @@ test_slugs(void **state)
     assert_false(kt_is_slug((struct kt_str){ "ab\0", 3 }));
 }
 
+#define DIGITS "0123456789abcdefABCDEF0123456789"
+#define UUID   "01234567-89ab-cdef-ABCD-EF0123456789"
+
+static void
+test_uuids(void **state)
+{
+    (void)state;
+    static const char *const good[] = { UUID, DIGITS, "{" UUID "}", "urn:uuid:" UUID,
+                                        "URN:Uuid:" UUID };
+    static const char *const bad[] = {
+        "", "nope", UUID "0", "{" UUID, "(" UUID ")", "{" UUID ")", "{" DIGITS "}",
+        "urn:uuid " UUID, "urn:uuid:" DIGITS, "0123456789ab-cdef-ABCD-EF0123456789-",
+        "01234567-89ab-cdef-ABCD-EF012345678g", "01234567-89ab-cdef-ABCD-EF012345678@",
+        "01234567-89ab-cdef-ABCD-EF012345678/", "01234567-89ab-cdef-ABCD-EF012345678:",
+        "0123456789abcdefABCDEF012345678 "
+    };
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+        assert_true(kt_is_uuid(kt_str(good[i])));
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        if (kt_is_uuid(kt_str(bad[i])))
+            fail_msg("accepted: %s", bad[i]);
+    for (size_t i = 0; i < sizeof(UUID) - 1; i++) {
+        char text[] = UUID;
+        text[i] = text[i] == '-' ? '0' : '-';
+        assert_false(kt_is_uuid((struct kt_str){ text, sizeof(text) - 1 }));
+    }
+}
+
 static void
 test_code_points(void **state)
 {
@@ -311,6 +339,7 @@ main(void)
         cmocka_unit_test(test_durations),
         cmocka_unit_test(test_sizes_and_ints),
         cmocka_unit_test(test_slugs),
+        cmocka_unit_test(test_uuids),
         cmocka_unit_test(test_code_points),
         cmocka_unit_test(test_base64url),
         cmocka_unit_test(test_base64url_all_bytes),
