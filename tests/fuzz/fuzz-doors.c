@@ -15,6 +15,7 @@
 #include "daemon/transport/conn.h"
 #include "daemon/transport/http.h"
 #include "daemon/transport/socket.h"
+#include "tests/unit/turn.h"
 
 #include <sys/socket.h>
 
@@ -43,35 +44,6 @@ static struct line lines[2]; /* by the lowest bit of the door's letter */
 
 static const struct listen_limits limits = { .in_flight_max = 8, .body_max = 16 * 1024 };
 
-struct turn {
-    struct loop_task task;
-    void (*run)(void);
-    bool done;
-};
-
-static void
-turn_run(struct loop *loop, struct loop_task *task)
-{
-    (void)loop;
-    struct turn *turn = (struct turn *)task;
-    turn->run();
-    pthread_mutex_lock(&core.lock);
-    turn->done = true;
-    pthread_cond_broadcast(&core.answered);
-    pthread_mutex_unlock(&core.lock);
-}
-
-static void
-on_loop(void (*run)(void))
-{
-    struct turn turn = { .task.run = turn_run, .run = run };
-    loop_post(core.loops[0], &turn.task);
-    pthread_mutex_lock(&core.lock);
-    while (!turn.done)
-        pthread_cond_wait(&core.answered, &core.lock);
-    pthread_mutex_unlock(&core.lock);
-}
-
 static void
 gone(struct conn *conn)
 {
@@ -94,8 +66,9 @@ arrive(struct line *line)
 }
 
 static void
-arrive_both(void)
+arrive_both(void *ctx)
 {
+    (void)ctx;
     arrive(&lines[0]);
     arrive(&lines[1]);
 }
@@ -103,8 +76,9 @@ arrive_both(void)
 static bool busy;
 
 static void
-look(void)
+look(void *ctx)
 {
+    (void)ctx;
     busy = false;
     for (int i = 0; i < 2; i++)
         busy = busy || (lines[i].conn && lines[i].conn->in_flight);
@@ -127,7 +101,7 @@ settle(void)
     const struct timespec tick = { 0, 20 * 1000 };
     int quiet = 0;
     while (quiet < 3) {
-        on_loop(look);
+        turn_on(core.loops[0], look, NULL);
         quiet = busy ? 0 : quiet + 1;
         if (busy)
             nanosleep(&tick, NULL);
@@ -300,7 +274,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(shown, placeholder, SECRET);
     for (int i = 0; i < 2; i++)
         kt_buf_init(&lines[i].heard, SPOKEN_MAX);
-    on_loop(arrive_both);
+    turn_on(core.loops[0], arrive_both, NULL);
     while (p < end) {
         const char *at = memchr(p, PIECE_END, (size_t)(end - p));
         size_t n = (size_t)((at ? at : end) - p);

@@ -5,15 +5,11 @@
  * parsed. */
 #include "config.h"
 
-#include "daemon/authn.h"
-#include "daemon/idempotency.h"
 #include "daemon/log.h"
 #include "daemon/loop.h"
-#include "daemon/pipeline.h"
-#include "daemon/plugin.h"
-#include "daemon/service.h"
 #include "daemon/transport/conn.h"
 #include "daemon/transport/http.h"
+#include "tests/unit/door.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,29 +31,6 @@ static struct {
     struct request *parked;
     bool finished;
 } bench;
-
-static struct service service = { .request_ms = 30000 };
-
-void
-idempotency_end(struct request *rq)
-{
-    (void)rq;
-}
-
-const struct service *
-authn_chain_service(const struct authn_chain *chain)
-{
-    (void)chain;
-    return &service;
-}
-
-static void
-not_random(void *p, size_t n)
-{
-    memset(p, 7, n);
-}
-
-const struct kaiten_host host_table = { .size = sizeof host_table, .random = not_random };
 
 struct request *
 loop_request(struct loop *loop)
@@ -202,12 +175,6 @@ note(const char *name, struct kt_str s)
 }
 
 /* The path says which operation it is and whether it is answered here or later. */
-void
-pipeline_tell(struct request *rq)
-{
-    (void)rq;
-}
-
 enum pipe_result
 pipeline_run(struct request *rq)
 {

@@ -8,19 +8,15 @@
 
 #include "client/proto/json.h"
 #include "client/proto/pack.h"
-#include "daemon/authn.h"
-#include "daemon/idempotency.h"
 #include "daemon/log.h"
-#include "daemon/pipeline.h"
-#include "daemon/plugin.h"
 #include "daemon/principal.h"
-#include "daemon/service.h"
 #include "daemon/transport/conn.h"
 #include "daemon/transport/http.h"
 #include "daemon/transport/socket.h"
+#include "tests/unit/door.h"
+#include "tests/unit/turn.h"
 
 #include <pthread.h>
-#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -43,16 +39,6 @@ static struct {
             .lock = PTHREAD_MUTEX_INITIALIZER,
             .parked_more = PTHREAD_COND_INITIALIZER };
 
-static struct service bench_service = { .request_ms = 30000 };
-
-static void
-bench_random(void *p, size_t n)
-{
-    memset(p, 7, n);
-}
-
-const struct kaiten_host host_table = { .size = sizeof host_table, .random = bench_random };
-
 /* The other door is not built into these programs. */
 static size_t
 bench_http_readable(struct conn *conn, struct kt_str bytes)
@@ -62,19 +48,6 @@ bench_http_readable(struct conn *conn, struct kt_str bytes)
 }
 
 const struct conn_ops http_ops = { .name = "http", .readable = bench_http_readable };
-
-void
-idempotency_end(struct request *rq)
-{
-    (void)rq;
-}
-
-const struct service *
-authn_chain_service(const struct authn_chain *chain)
-{
-    (void)chain;
-    return &bench_service;
-}
 
 void
 authn_peer(struct peer *peer)
@@ -99,12 +72,6 @@ pipeline_may_inline_http(struct kt_str method, struct kt_str path)
     (void)method;
     (void)path;
     return false;
-}
-
-void
-pipeline_tell(struct request *rq)
-{
-    (void)rq;
 }
 
 bool
@@ -256,42 +223,18 @@ bench_answer(size_t i)
     return true;
 }
 
-struct bench_turn {
-    struct loop_task task;
-    sem_t done;
-    void (*run)(void *ctx);
-    void *ctx;
-};
-
-static void
-bench_turn_run(struct loop *loop, struct loop_task *task)
-{
-    (void)loop;
-    struct bench_turn *turn = (struct bench_turn *)task;
-    if (turn->run)
-        turn->run(turn->ctx);
-    sem_post(&turn->done);
-}
-
 /* Runs it on the loop and waits. */
-static void
+static inline void
 bench_on_loop(void (*run)(void *ctx), void *ctx)
 {
-    struct bench_turn turn = { .task.run = bench_turn_run, .run = run, .ctx = ctx };
-    sem_init(&turn.done, 0, 0);
-    loop_post(bench.loops[0], &turn.task);
-    while (sem_wait(&turn.done) != 0)
-        ;
-    sem_destroy(&turn.done);
+    turn_on(bench.loops[0], run, ctx);
 }
 
-/* What was written before has been read by the loop: the second task is posted after the turn of
- * the first, so the loop has looked at its descriptors in between. */
-static void
+/* What was written before has been read by the loop. */
+static inline void
 bench_settle(void)
 {
-    for (int i = 0; i < 3; i++)
-        bench_on_loop(NULL, NULL);
+    turn_settle(bench.loops[0]);
 }
 
 struct bench_arrival {

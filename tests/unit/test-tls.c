@@ -5,17 +5,16 @@
 #include "config.h"
 
 #include "daemon/conf.h"
-#include "daemon/loop.h"
 #include "daemon/settings.h"
 #include "daemon/transport/conn.h"
 #include "daemon/transport/tls.h"
+#include "tests/unit/turn.h"
 
 #include <errno.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <poll.h>
-#include <semaphore.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -70,22 +69,19 @@ readable(struct conn *conn, struct kt_str bytes)
 static const struct conn_ops twice = { .name = "twice", .readable = readable };
 
 struct arrival {
-    struct loop_task task;
-    sem_t done;
     int fd;
     const struct listen_limits *limits;
 };
 
 static void
-arrive(struct loop *loop, struct loop_task *task)
+arrive(void *ctx)
 {
-    struct arrival *arrival = (struct arrival *)(void *)task;
-    struct conn *conn = conn_new(loop, arrival->fd, &twice, arrival->limits);
+    struct arrival *arrival = ctx;
+    struct conn *conn = conn_new(bench.loops[0], arrival->fd, &twice, arrival->limits);
     assert_non_null(conn);
     assert_true(tls_begin(bench.tls, conn));
     snprintf(conn->peer.remote, sizeof conn->peer.remote, "here");
     conn_start(conn);
-    sem_post(&arrival->done);
 }
 
 /* The peer's end, blocking; the daemon's takes a few hundred bytes at a time. */
@@ -96,12 +92,7 @@ dial(const struct listen_limits *limits)
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
     setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &least, sizeof least);
     evutil_make_socket_nonblocking(pair[1]);
-    struct arrival arrival = { .task.run = arrive, .fd = pair[1], .limits = limits };
-    sem_init(&arrival.done, 0, 0);
-    loop_post(bench.loops[0], &arrival.task);
-    while (sem_wait(&arrival.done) != 0)
-        ;
-    sem_destroy(&arrival.done);
+    turn_on(bench.loops[0], arrive, &(struct arrival){ pair[1], limits });
     return pair[0];
 }
 
