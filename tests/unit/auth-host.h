@@ -238,4 +238,14 @@ fake_forget(void)
     fake.nprincipals = 0;
 }
 
+/* What the plugin says of itself. */
+static inline void
+fake_check_header(const struct kaiten_auth *p, uint64_t caps)
+{
+    assert_int_equal(p->size, sizeof(struct kaiten_auth));
+    assert_int_equal(p->abi, KAITEN_AUTH_ABI);
+    assert_int_equal(p->caps, caps);
+    assert_int_equal(p->threads, KAITEN_THREADS_PARALLEL);
+}
+
 #endif

@@ -149,6 +149,24 @@ struct signer {
     size_t nsecret;
 };
 
+/* What signs with that algorithm. */
+static inline struct signer
+signer_of(const char *alg)
+{
+    struct signer s = { .alg = alg };
+    if (alg[0] == 'H') {
+        s.secret = secret;
+        s.nsecret = strlen(secret);
+        return s;
+    }
+    s.pkey = strcmp(alg, "ES256") == 0 ? keys.p256
+        : strcmp(alg, "ES384") == 0    ? keys.p384
+        : strcmp(alg, "ES512") == 0    ? keys.p521
+        : alg[0] == 'E'                ? keys.ed25519
+                                       : keys.rsa;
+    return s;
+}
+
 static inline const EVP_MD *
 digest_of(const char *alg)
 {

@@ -4,13 +4,7 @@
 #include "config.h"
 
 #include "daemon/transport/http_chunk.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
+#include "tests/unit/samples.h"
 
 #define BYTES(s)                                                                                   \
     {                                                                                              \
@@ -199,18 +193,16 @@ test_the_last_word_stays(void **state)
 int
 main(void)
 {
-    enum { SAMPLES = sizeof samples / sizeof *samples };
     static const struct CMUnitTest others[] = {
         cmocka_unit_test(test_12_limit_of_extensions),
         cmocka_unit_test(test_13_limit_of_trailers),
         cmocka_unit_test(test_12_endless_size),
         cmocka_unit_test(test_the_last_word_stays),
     };
-    enum { OTHERS = sizeof others / sizeof *others };
-    static struct CMUnitTest tests[SAMPLES + OTHERS];
-    for (size_t i = 0; i < SAMPLES; i++)
-        tests[i] = (struct CMUnitTest){ samples[i].name, test_sample, NULL, NULL,
-                                        (void *)(uintptr_t)&samples[i] };
-    memcpy(tests + SAMPLES, others, sizeof others);
-    return _cmocka_run_group_tests("http_chunk", tests, SAMPLES + OTHERS, NULL, NULL);
+    const struct sample_group group = {
+        .name = "http_chunk", .samples = samples, .size = sizeof samples[0],
+        .n = sizeof samples / sizeof samples[0], .whole = test_sample,
+        .others = others, .nothers = sizeof others / sizeof others[0],
+    };
+    return run_samples(&group);
 }

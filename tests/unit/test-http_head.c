@@ -4,13 +4,7 @@
 #include "config.h"
 
 #include "daemon/transport/http_head.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
+#include "tests/unit/samples.h"
 
 #define BYTES(s)                                                                                   \
     {                                                                                              \
@@ -462,7 +456,6 @@ test_18_query(void **state)
 int
 main(void)
 {
-    enum { SAMPLES = sizeof samples / sizeof *samples };
     static const struct CMUnitTest others[] = {
         cmocka_unit_test(test_views),
         cmocka_unit_test(test_nothing_is_left_from_before),
@@ -474,15 +467,10 @@ main(void)
         cmocka_unit_test(test_18_percent_decoding_without_memory),
         cmocka_unit_test(test_18_query),
     };
-    enum { OTHERS = sizeof others / sizeof *others };
-    static struct CMUnitTest tests[2 * SAMPLES + OTHERS];
-    static char split_names[SAMPLES][96];
-    for (size_t i = 0; i < SAMPLES; i++) {
-        void *sample = (void *)(uintptr_t)&samples[i];
-        snprintf(split_names[i], sizeof split_names[i], "%s, split", samples[i].name);
-        tests[2 * i] = (struct CMUnitTest){ samples[i].name, test_sample, NULL, NULL, sample };
-        tests[2 * i + 1] = (struct CMUnitTest){ split_names[i], test_split, NULL, NULL, sample };
-    }
-    memcpy(tests + 2 * SAMPLES, others, sizeof others);
-    return _cmocka_run_group_tests("http_head", tests, 2 * SAMPLES + OTHERS, NULL, NULL);
+    const struct sample_group group = {
+        .name = "http_head", .samples = samples, .size = sizeof samples[0],
+        .n = sizeof samples / sizeof samples[0], .whole = test_sample, .split = test_split,
+        .others = others, .nothers = sizeof others / sizeof others[0],
+    };
+    return run_samples(&group);
 }

@@ -4,15 +4,11 @@
 #include "config.h"
 
 #include "client/proto/json.h"
+#include "tests/unit/corpus.h"
+#include "tests/unit/samples.h"
 
 #include <dirent.h>
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
 
 #define BYTES(s)                                                                                   \
     {                                                                                              \
@@ -512,19 +508,14 @@ expected(const char *file)
     return *file == 'n' && file[1] == '_' ? -1 : KT_JSON_OK;
 }
 
-/* The fault of reading the file; its content goes through memory that ends with it. */
+/* The fault of reading the file. */
 static int
 read_file(const char *folder, const char *file)
 {
     char path[4096];
+    size_t n;
     snprintf(path, sizeof path, "%s/%s", folder, file);
-    FILE *stream = fopen(path, "rb");
-    assert_non_null(stream);
-    static char content[1 << 20];
-    size_t n = fread(content, 1, sizeof content, stream);
-    fclose(stream);
-    char *text = malloc(n ? n : 1);
-    memcpy(text, content, n);
+    char *text = corpus_read(path, &n);
     struct kt_arena arena;
     struct kt_value value;
     struct kt_json_error error;
@@ -538,15 +529,10 @@ read_file(const char *folder, const char *file)
 static void
 folder_check(const char *name)
 {
-    const char *corpora = getenv("KAITEN_CORPORA");
-    char folder[2048];
-    snprintf(folder, sizeof folder, "%s/JSONTestSuite/%s", corpora ? corpora : "../shared/corpora",
-             name);
-    DIR *dir = opendir(folder);
-    if (!dir) {
-        print_message("skipped: %s is not there\n", folder);
+    const char *folder = corpus_path(name);
+    DIR *dir = folder ? opendir(folder) : NULL;
+    if (!dir)
         skip();
-    }
     unsigned wrong = 0, seen = 0;
     for (struct dirent *entry; (entry = readdir(dir));) {
         const char *file = entry->d_name;
@@ -569,20 +555,19 @@ static void
 test_corpus_parsing(void **state)
 {
     (void)state;
-    folder_check("test_parsing");
+    folder_check("JSONTestSuite/test_parsing");
 }
 
 static void
 test_corpus_transform(void **state)
 {
     (void)state;
-    folder_check("test_transform");
+    folder_check("JSONTestSuite/test_transform");
 }
 
 int
 main(void)
 {
-    enum { SAMPLES = sizeof samples / sizeof *samples };
     static const struct CMUnitTest others[] = {
         cmocka_unit_test(test_cut),
         cmocka_unit_test(test_limit_depth),
@@ -596,11 +581,10 @@ main(void)
         cmocka_unit_test(test_corpus_parsing),
         cmocka_unit_test(test_corpus_transform),
     };
-    enum { OTHERS = sizeof others / sizeof *others };
-    static struct CMUnitTest tests[SAMPLES + OTHERS];
-    for (size_t i = 0; i < SAMPLES; i++)
-        tests[i] = (struct CMUnitTest){ samples[i].name, test_sample, NULL, NULL,
-                                        (void *)(uintptr_t)&samples[i] };
-    memcpy(tests + SAMPLES, others, sizeof others);
-    return _cmocka_run_group_tests("json", tests, SAMPLES + OTHERS, NULL, NULL);
+    const struct sample_group group = {
+        .name = "json", .samples = samples, .size = sizeof samples[0],
+        .n = sizeof samples / sizeof samples[0], .whole = test_sample,
+        .others = others, .nothers = sizeof others / sizeof others[0],
+    };
+    return run_samples(&group);
 }

@@ -72,21 +72,6 @@ certificate_pem(EVP_PKEY *pkey)
     return copy;
 }
 
-static struct signer
-signer_of(const char *alg)
-{
-    struct signer s = { .alg = alg };
-    if (alg[0] == 'H') {
-        s.secret = secret;
-        s.nsecret = strlen(secret);
-        return s;
-    }
-    s.pkey = strcmp(alg, "ES512") == 0 ? keys.p521
-        : alg[0] == 'E'                ? alg[1] == 'S' ? keys.p256 : keys.ed25519
-                                       : keys.rsa;
-    return s;
-}
-
 /* The text of a key file; free() it. */
 static char *
 text_of(const struct signer *s, bool certificate)
