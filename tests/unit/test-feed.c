@@ -5,33 +5,7 @@
 
 #include "daemon/model/ask.h"
 #include "daemon/model/feed.h"
-#include "tests/unit/core.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-
-#include <cmocka.h>
-
-static struct core core;
-static struct kt_arena arena;
-
-static int
-setup(void **state)
-{
-    (void)state;
-    core_open(&core, NULL);
-    kt_arena_init(&arena, 16 << 20);
-    return 0;
-}
-
-static int
-teardown(void **state)
-{
-    (void)state;
-    kt_arena_done(&arena);
-    core_close(&core);
-    return 0;
-}
+#include "tests/unit/one-core.h"
 
 /* --- rows --------------------------------------------------------------------------------- */
 
@@ -58,12 +32,12 @@ static void
 read_rows(struct rows *rows)
 {
     struct kt_arena own;
-    struct call call;
-    core_call(&core, &own, &call);
+    struct call mine;
+    core_call(&core, &own, &mine);
     for (const char *space = FEED_SPACES; *space; space++) {
         const char to = (char)(*space + 1);
         const struct store_range range = { { space, 1 }, { &to, 1 }, false, 0 };
-        assert_int_equal(store_scan(&call, core.svc.store, &range, keep_row, rows), KT_OK);
+        assert_int_equal(store_scan(&mine, core.svc.store, &range, keep_row, rows), KT_OK);
     }
     kt_arena_done(&own);
 }
@@ -92,11 +66,11 @@ static void
 apply(struct service *svc, const struct store_row rows[], size_t n)
 {
     struct feed feed;
-    struct call call = { .svc = svc, .arena = &arena };
+    struct call mine = { .svc = svc, .arena = &arena };
     feed_init(&feed);
     feed.ends = atomic_load(&svc->ends);
     for (size_t i = 0; i < n; i++)
-        assert_int_equal(feed_add(&call, &feed, &rows[i]), KT_OK);
+        assert_int_equal(feed_add(&mine, &feed, &rows[i]), KT_OK);
     feed_apply(svc, &feed, true);
     feed_done(&feed);
 }
@@ -274,7 +248,7 @@ what_was_read_before_an_end_adds_nothing(void **state)
     (void)state;
     static struct rows rows;
     struct service svc = { .index = index_new(NULL, NULL), .keys = core.svc.keys };
-    struct call call = { .svc = &svc, .arena = &arena };
+    struct call mine = { .svc = &svc, .arena = &arena };
     struct feed feed;
     rows.n = 0;
     begin_story();
@@ -282,7 +256,7 @@ what_was_read_before_an_end_adds_nothing(void **state)
     feed_init(&feed);
     feed.ends = atomic_load(&svc.ends);
     for (size_t i = 0; i < rows.n; i++)
-        assert_int_equal(feed_add(&call, &feed, &rows.v[i]), KT_OK);
+        assert_int_equal(feed_add(&mine, &feed, &rows.v[i]), KT_OK);
     atomic_fetch_add(&svc.ends, 1);
     feed_apply(&svc, &feed, true);
     assert_int_equal(judge(&svc, KEPT), TOKEN_UNKNOWN);
@@ -325,7 +299,6 @@ bad_rows_are_refused(void **state)
 {
     (void)state;
     static struct rows rows;
-    struct call call = { .svc = &core.svc, .arena = &arena };
     struct feed feed;
     rows.n = 0;
     begin_story();
@@ -348,12 +321,12 @@ static int
 ask(int which, enum token_judgement *ret_said)
 {
     struct kt_arena own;
-    struct call call;
+    struct call mine;
     struct index_hit hit;
     const struct kt_secret_view view = { secrets[which], strlen(secrets[which]) };
-    core_call(&core, &own, &call);
+    core_call(&core, &own, &mine);
     const struct token_digest digest = token_digest(&core.svc, view);
-    int status = token_ask(&call, &digest, &hit, ret_said);
+    int status = token_ask(&mine, &digest, &hit, ret_said);
     if (status == KT_OK && *ret_said == TOKEN_LIVE) {
         assert_true(kt_str_is(hit.text->slug, "one"));
         assert_true(kt_str_is(hit.text->org_ext, "acme"));
@@ -473,15 +446,15 @@ what_was_asked_for_counts_as_used(void **state)
     (void)state;
     struct freshness fresh = { .max_ms = 1000 };
     struct kt_arena own;
-    struct call call;
+    struct call mine;
     begin_story();
     forget(KEPT);
     core.svc.fresh = &fresh;
     (void)count_notes();
-    core_call(&core, &own, &call);
+    core_call(&core, &own, &mine);
     const struct kt_secret_view view = { secrets[KEPT], strlen(secrets[KEPT]) };
     const struct token_digest digest = token_digest(&core.svc, view);
-    token_note_asked(&call, &digest);
+    token_note_asked(&mine, &digest);
     assert_int_equal(count_notes(), 1);
     kt_arena_done(&own);
     core.svc.fresh = NULL;
@@ -491,13 +464,13 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(order_does_not_matter, setup, teardown),
-        cmocka_unit_test_setup_teardown(what_was_read_before_an_end_adds_nothing, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_second_reading_forgets_what_is_lost, setup, teardown),
-        cmocka_unit_test_setup_teardown(bad_rows_are_refused, setup, teardown),
-        cmocka_unit_test_setup_teardown(the_store_is_asked, setup, teardown),
-        cmocka_unit_test_setup_teardown(what_ends_meanwhile_is_not_revived, setup, teardown),
-        cmocka_unit_test_setup_teardown(what_was_asked_for_counts_as_used, setup, teardown),
+        TEST(order_does_not_matter),
+        TEST(what_was_read_before_an_end_adds_nothing),
+        TEST(a_second_reading_forgets_what_is_lost),
+        TEST(bad_rows_are_refused),
+        TEST(the_store_is_asked),
+        TEST(what_ends_meanwhile_is_not_revived),
+        TEST(what_was_asked_for_counts_as_used),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

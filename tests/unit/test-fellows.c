@@ -7,36 +7,9 @@
 #include "daemon/model/timemark.h"
 #include "daemon/model/uses.h"
 #include "daemon/unsettled.h"
-#include "tests/unit/core.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-
-#include <cmocka.h>
+#include "tests/unit/one-core.h"
 
 enum { MINUTE = 60 * 1000 };
-
-static struct core core;
-static struct kt_arena arena;
-static struct call call;
-
-static int
-setup(void **state)
-{
-    (void)state;
-    core_open(&core, NULL);
-    core_call(&core, &arena, &call);
-    return 0;
-}
-
-static int
-teardown(void **state)
-{
-    (void)state;
-    kt_arena_done(&arena);
-    core_close(&core);
-    return 0;
-}
 
 /* How many of the batches were done, one after the other. */
 static size_t
@@ -187,10 +160,10 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(one_daemon_purges, setup, teardown),
-        cmocka_unit_test_setup_teardown(all_sign_with_one_key, setup, teardown),
-        cmocka_unit_test_setup_teardown(the_latest_use_stays, setup, teardown),
-        cmocka_unit_test_setup_teardown(time_goes_on, setup, teardown),
+        TEST(one_daemon_purges),
+        TEST(all_sign_with_one_key),
+        TEST(the_latest_use_stays),
+        TEST(time_goes_on),
         cmocka_unit_test(what_is_unsettled_is_looked_at_less_and_less),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

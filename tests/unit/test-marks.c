@@ -6,31 +6,23 @@
 #include "daemon/journal.h"
 #include "daemon/model/endings.h"
 #include "daemon/model/record.h"
-#include "tests/unit/core.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-
-#include <cmocka.h>
+#include "tests/unit/one-core.h"
 
 enum { OURS, OTHER, OLDER, JOURNALS, BATCHES = 8 };
 
 static const int64_t DAY = INT64_C(24) * CORE_HOUR;
 
-static struct core core;
 static struct kaiten_storage plugin;
 static struct store *single;
 static struct journal *journals[JOURNALS];
-static struct kt_arena arena;
-static struct call call;
 
 static int
-setup(void **state)
+setup_marks(void **state)
 {
     (void)state;
     void *instance;
     char path[512], err[JOURNAL_ERROR_MAX];
-    core_open(&core, NULL);
+    open_one(NULL);
     plugin = disk_plugin;
     plugin.caps |= KAITEN_STORAGE_OUTSIDE_WRITERS;
     core_must(plugin.open(&host_table, NULL, &instance, NULL) == KAITEN_DONE);
@@ -43,16 +35,14 @@ setup(void **state)
         journals[i] = journal_create(path, core.svc.keys, err);
         core_must(journals[i]);
     }
-    core_call(&core, &arena, &call);
     return 0;
 }
 
 static int
-teardown(void **state)
+teardown_marks(void **state)
 {
     (void)state;
     char path[512];
-    kt_arena_done(&arena);
     for (size_t i = 0; i < JOURNALS; i++) {
         journal_close(journals[i]);
         snprintf(path, sizeof path, "%s/%zu.log", core.folder, i);
@@ -60,8 +50,7 @@ teardown(void **state)
     }
     store_free(core.svc.store);
     core.svc.store = single;
-    core_close(&core);
-    return 0;
+    return teardown(state);
 }
 
 static void
@@ -204,12 +193,12 @@ who_comes_back_meanwhile_stays(void **state)
 int
 main(void)
 {
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define WITH_MARKS(f) cmocka_unit_test_setup_teardown(f, setup_marks, teardown_marks)
     const struct CMUnitTest tests[] = {
-        TEST(a_daemon_says_daily_that_it_lives),
-        TEST(who_was_not_heard_of_for_long_is_forgotten),
-        TEST(a_mark_without_a_time_begins_now),
-        TEST(who_comes_back_meanwhile_stays),
+        WITH_MARKS(a_daemon_says_daily_that_it_lives),
+        WITH_MARKS(who_was_not_heard_of_for_long_is_forgotten),
+        WITH_MARKS(a_mark_without_a_time_begins_now),
+        WITH_MARKS(who_comes_back_meanwhile_stays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

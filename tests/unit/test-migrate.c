@@ -7,18 +7,10 @@
 #include "daemon/model/record.h"
 #include "daemon/model/token_row.h"
 #include "daemon/model/verdict.h"
-#include "tests/unit/core.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-
-#include <cmocka.h>
+#include "tests/unit/one-core.h"
 
 enum { TOKENS = 150, LONG_NAME = 250 };
 
-static struct core core;
-static struct kt_arena arena;
-static struct call call;
 static struct account_record account;
 static const struct kt_str scopes[] = { KT_LIT("read:instances"), KT_LIT("write:harvest") };
 static const struct kt_str format_key = KT_LIT("mformat");
@@ -26,16 +18,8 @@ static const struct kt_str format_key = KT_LIT("mformat");
 static void
 begin(void)
 {
-    core_open(&core, NULL);
-    core_call(&core, &arena, &call);
+    open_one(NULL);
     account = (struct account_record){ .id = uuid_v7(call.now_ms), .org = uuid_v7(1), .epoch = 1 };
-}
-
-static void
-end(void)
-{
-    kt_arena_done(&arena);
-    core_close(&core);
 }
 
 /* --- as format 1 was ---------------------------------------------------------------------- */
@@ -283,7 +267,7 @@ an_interruption_is_made_good(void **state)
         if (status != KT_OK)
             assert_int_equal(format_check(&call, "key"), KT_OK);
         assert_new_store();
-        end();
+        teardown(NULL);
         if (status == KT_OK) {
             assert_int_equal(let, 2 * ((TOKENS + 63) / 64) + 1);
             return;
@@ -301,7 +285,7 @@ what_is_new_is_left_alone(void **state)
     size_t batches = atomic_load(&core.disk->batches);
     assert_int_equal(format_check(&call, "key"), KT_OK);
     assert_int_equal(atomic_load(&core.disk->batches), batches);
-    end();
+    teardown(NULL);
 }
 
 /* Once the number says that there are none, a row of format 1 was put there by somebody. */
@@ -319,7 +303,7 @@ an_old_row_in_a_new_store_is_refused(void **state)
     batch_set(b, token_row_key(&arena, &account.org, &account.id, &t.id), old_token(&t));
     apply(b);
     assert_int_equal(token_load(&call, &account, t.slug, &got, &row), KT_INTERNAL);
-    end();
+    teardown(NULL);
 }
 
 int

@@ -1,40 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright the kaiten authors */
-/* The path of a request: the order of checks, trials on the loop, queues, and that every request is
- * answered once. */
+/* The path of a request: the order of checks, trials on the loop, and what faults below look like. */
 #include "config.h"
 
-#include "tests/unit/core.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-
-#include <cmocka.h>
-
-static struct core core;
-
-static int
-setup(void **state)
-{
-    (void)state;
-    core_open(&core, NULL);
-    atomic_store(&user_asked, 0);
-    return 0;
-}
-
-static int
-teardown(void **state)
-{
-    (void)state;
-    core_close(&core);
-    assert_int_equal(kt_secret_count(), 0);
-    return 0;
-}
-
-#define READER "rea/acme/read:tokens"
-#define NOBODY "nob/acme/read:users"
+#include "tests/unit/pipeline-core.h"
 
 /* --- the order of checks ------------------------------------------------------------------ */
+
+#define POST(t, p, b) { .token = (t), .method = "POST", .path = (p), .body = (b) }
+#define PUT(t, p, b) { .token = (t), .method = "PUT", .path = (p), .body = (b) }
+#define GET(t, p) { .token = (t), .method = "GET", .path = (p) }
+#define PEER(m, b) { .door = DOOR_SOCKET, .method = (m), .body = (b) }
+#define USER(t, m, b) { .door = DOOR_SOCKET, .token = (t), .method = (m), .body = (b) }
+#define STRANGER(m, b) { .door = DOOR_SOCKET, .method = (m), .body = (b), .stranger = true }
 
 struct expected {
     struct ask ask;
@@ -57,14 +35,6 @@ check_all(const struct expected cases[], size_t n)
         ask_done(&a);
     }
 }
-
-#define TOKENS "/service-accounts/sa-1/tokens"
-#define POST(t, p, b) { .token = (t), .method = "POST", .path = (p), .body = (b) }
-#define PUT(t, p, b) { .token = (t), .method = "PUT", .path = (p), .body = (b) }
-#define GET(t, p) { .token = (t), .method = "GET", .path = (p) }
-#define PEER(m, b) { .door = DOOR_SOCKET, .method = (m), .body = (b) }
-#define USER(t, m, b) { .door = DOOR_SOCKET, .token = (t), .method = (m), .body = (b) }
-#define STRANGER(m, b) { .door = DOOR_SOCKET, .method = (m), .body = (b), .stranger = true }
 
 static void
 callers_come_first_then_form_then_scope_then_rules(void **state)
@@ -173,13 +143,6 @@ a_method_that_is_not_allowed_names_those_that_are(void **state)
 }
 
 /* --- trials on the loop ------------------------------------------------------------------- */
-
-static size_t
-disk_touched(void)
-{
-    return atomic_load(&core.disk->gets) + atomic_load(&core.disk->scans) +
-           atomic_load(&core.disk->applies);
-}
 
 static enum pipe_result
 try(struct ask *a)
@@ -376,252 +339,6 @@ what_transports_ask_beforehand_is_what_the_table_says(void **state)
     assert_false(pipeline_may_inline_http(KT_LIT("POST"), KT_LIT("/whoami")));
 }
 
-/* --- queues and deadlines ----------------------------------------------------------------- */
-
-static void
-a_full_queue_is_said_at_once(void **state)
-{
-    (void)state;
-    const struct core_options narrow = { .workers = 1, .queue_max = 2 };
-    core_close(&core);
-    core_open(&core, &narrow);
-    struct ask asks[6];
-    pthread_mutex_lock(&core.disk->read_gate);
-    for (size_t i = 0; i < CORE_COUNT(asks); i++)
-        asks[i] = (struct ask){ .door = DOOR_SOCKET, .method = "account.get",
-                                .body = "{\"serviceAccountSlug\":\"x-1\"}" };
-    core_post(&core, &asks[0]);
-    assert_true(core_reaches(&core.disk->gets, 1)); /* the worker is busy */
-    for (size_t i = 1; i < CORE_COUNT(asks); i++)
-        core_post(&core, &asks[i]);
-    for (size_t i = 3; i < CORE_COUNT(asks); i++) {
-        core_wait(&core, &asks[i]);
-        assert_int_equal(asks[i].status, 503);
-        assert_string_equal(asks[i].code, "Server.Busy");
-    }
-    pthread_mutex_unlock(&core.disk->read_gate);
-    for (size_t i = 0; i < 3; i++) {
-        core_wait(&core, &asks[i]);
-        assert_int_equal(asks[i].status, 404);
-    }
-    for (size_t i = 0; i < CORE_COUNT(asks); i++)
-        ask_done(&asks[i]);
-}
-
-static void
-who_has_waited_too_long_is_not_served(void **state)
-{
-    (void)state;
-    static const struct {
-        const char *method, *body;
-        int status;
-    } cases[] = {
-        { "account.create", "{\"name\":\"n\",\"slug\":\"sa-1\"}", 503 },
-        { "account.list", NULL, 503 },
-        { "kaiten.ping", NULL, 200 }, /* has not waited */
-    };
-    for (size_t i = 0; i < CORE_COUNT(cases); i++) {
-        struct ask a = { .door = DOOR_SOCKET, .method = cases[i].method, .body = cases[i].body,
-                         .late_ms = core.svc.request_ms + 5 };
-        assert_int_equal(core_ask(&core, &a), cases[i].status);
-        if (a.status == 503)
-            assert_string_equal(a.code, "Server.Busy");
-        ask_done(&a);
-    }
-    assert_int_equal(disk_touched(), 0);
-}
-
-/* A conflict is not tried again beyond the deadline either. */
-static void
-a_conflict_does_not_outlive_its_deadline(void **state)
-{
-    (void)state;
-    assert_int_equal(core_make_account(&core, CORE_ANN, "sa-1"), 201);
-    disk_fail(core.disk, KAITEN_DONE, KAITEN_CONFLICT, 0, 1);
-    pthread_mutex_lock(&core.disk->gate);
-    size_t applies = atomic_load(&core.disk->applies);
-    struct ask a = { .door = DOOR_SOCKET, .method = "account.update",
-                     .body = "{\"serviceAccountSlug\":\"sa-1\",\"name\":\"n\"}",
-                     .late_ms = core.svc.request_ms - 1000 };
-    core_post(&core, &a);
-    assert_true(core_reaches(&core.disk->applies, applies + 1));
-    const struct timespec longer = { 1, 100 * 1000 * 1000 };
-    nanosleep(&longer, NULL);
-    pthread_mutex_unlock(&core.disk->gate);
-    core_wait(&core, &a);
-    assert_int_equal(a.status, 503);
-    assert_int_equal(a.attempts, 1);
-    ask_done(&a);
-}
-
-static void
-a_stopped_committer_is_said(void **state)
-{
-    (void)state;
-    char secret[64];
-    assert_int_equal(core_make_account(&core, CORE_ANN, "sa-1"), 201);
-    assert_int_equal(core_mint(&core, CORE_ANN, "sa-1", "t-1", "null", secret), 201);
-    committer_stop(core.svc.committer);
-    struct ask a = { .token = CORE_ANN, .method = "POST", .path = TOKENS,
-                     .body = "{\"name\":\"n\",\"scopes\":null}" };
-    assert_int_equal(core_ask(&core, &a), 503);
-    assert_string_equal(a.code, "Server.Busy");
-    assert_string_equal(a.secret, "");
-    ask_done(&a);
-}
-
-/* --- accounts that are known -------------------------------------------------------------- */
-
-static int
-mint(struct ask *a, const char *slug)
-{
-    static char body[128];
-    snprintf(body, sizeof body, "{\"name\":\"%s\",\"scopes\":null}", slug);
-    *a = (struct ask){ .token = CORE_ANN, .method = "POST", .path = TOKENS, .body = body };
-    int status = core_ask(&core, a);
-    ask_done(a);
-    return status;
-}
-
-static void
-minting_for_a_known_account_asks_the_store_for_nothing(void **state)
-{
-    (void)state;
-    struct ask a;
-    assert_int_equal(core_make_account(&core, CORE_ANN, "sa-1"), 201);
-    assert_int_equal(mint(&a, "first"), 201);
-    size_t gets = atomic_load(&core.disk->gets);
-    assert_int_equal(mint(&a, "second"), 201);
-    assert_true(a.decoded_at_home);
-    assert_int_equal(core_judge(&core, a.secret), TOKEN_LIVE);
-    assert_int_equal(atomic_load(&core.disk->gets), gets);
-    assert_int_equal(mint(&a, "second"), 409); /* the rules hold all the same */
-    workers_stop(core.svc.workers);
-    assert_int_equal(mint(&a, "third"), 201);
-}
-
-static void
-what_takes_long_is_not_tried_on_the_loop(void **state)
-{
-    (void)state;
-    static char body[8192];
-    struct ask a;
-    assert_int_equal(core_make_account(&core, CORE_ANN, "sa-1"), 201);
-    assert_int_equal(mint(&a, "first"), 201);
-    a = (struct ask){ .token = CORE_ANN, .method = "POST", .path = TOKENS, .key = "key",
-                      .body = "{\"name\":\"n\",\"scopes\":null}" };
-    assert_int_equal(core_ask(&core, &a), 201);
-    assert_false(a.decoded_at_home);
-    ask_done(&a);
-    snprintf(body, sizeof body, "{\"name\":\"m\",\"scopes\":null%*s}", 5000, "");
-    a = (struct ask){ .token = CORE_ANN, .method = "POST", .path = TOKENS, .body = body };
-    assert_int_equal(core_ask(&core, &a), 201);
-    assert_false(a.decoded_at_home);
-    ask_done(&a);
-}
-
-/* What is known of an account may be out of date: that costs another look, and changes nothing of
- * what is answered. */
-static void
-a_known_account_that_has_changed_is_looked_at_again(void **state)
-{
-    (void)state;
-    struct ask a;
-    char dead[64];
-    static const char *const changes[][3] = {
-        { "PUT", "/service-accounts/sa-1", "{\"name\":\"other\"}" },
-        { "POST", TOKENS "/revoke", NULL },
-    };
-    assert_int_equal(core_make_account(&core, CORE_ANN, "sa-1"), 201);
-    assert_int_equal(core_mint(&core, CORE_ANN, "sa-1", "t-1", "null", dead), 201);
-    for (size_t i = 0; i < CORE_COUNT(changes); i++) {
-        int status = core_http(&core, CORE_ANN, changes[i][0], changes[i][1], changes[i][2]);
-        assert_true(status >= 200 && status < 300);
-        assert_int_equal(mint(&a, i ? "t-1" : "once more"), 201); /* of the dead t-1, too */
-        assert_int_equal(a.attempts, 1);
-        assert_int_equal(core_judge(&core, a.secret), TOKEN_LIVE);
-    }
-    assert_int_equal(core_judge(&core, dead), TOKEN_REVOKED);
-    assert_int_equal(core_http(&core, CORE_ANN, "DELETE", "/service-accounts/sa-1", NULL), 204);
-    assert_int_equal(mint(&a, "late"), 404);
-    assert_string_equal(a.code, "CreateToken.ServiceAccountNotFound");
-    assert_int_equal(core_make_account(&core, CORE_ANN, "sa-1"), 201);
-    assert_int_equal(mint(&a, "again"), 201);
-    assert_int_equal(core_judge(&core, a.secret), TOKEN_LIVE);
-}
-
-/* Of accounts that share a place the oldest makes room, and long ones are not kept. */
-static void
-no_more_accounts_are_known_than_there_is_room_for(void **state)
-{
-    (void)state;
-    struct kt_arena arena;
-    struct call call;
-    static char text[ACCOUNT_CACHE_ROW_MAX], slug[16];
-    struct account_cache *cache = account_cache_new();
-    struct store_row row = { .key = KT_LIT("a key"), .value = KT_LIT("a value"), .revision = 7 };
-    struct store_row got;
-    const struct uuid one = { { 1 } }, two = { { 2 } };
-    size_t known = 0;
-    core_call(&core, &arena, &call);
-    for (int i = 0; i < 3 * ACCOUNT_CACHE_MAX; i++) {
-        snprintf(slug, sizeof slug, "sa-%d", i);
-        account_cache_put(cache, &one, kt_str(slug), &row);
-        assert_true(account_cache_get(cache, &arena, &one, kt_str(slug), &got));
-    }
-    for (int i = 0; i < 3 * ACCOUNT_CACHE_MAX; i++) {
-        snprintf(slug, sizeof slug, "sa-%d", i);
-        known += account_cache_get(cache, &arena, &one, kt_str(slug), &got);
-    }
-    assert_in_range(known, ACCOUNT_CACHE_MAX / 2, ACCOUNT_CACHE_MAX);
-    assert_true(kt_str_is(got.key, "a key") && kt_str_is(got.value, "a value"));
-    assert_int_equal(got.revision, 7);
-    assert_false(account_cache_get(cache, &arena, &two, kt_str(slug), &got));
-    row.value = (struct kt_str){ text, sizeof text };
-    account_cache_put(cache, &one, kt_str(slug), &row); /* and the older row is not kept either */
-    assert_false(account_cache_get(cache, &arena, &one, kt_str(slug), &got));
-    account_cache_free(cache);
-    kt_arena_done(&arena);
-}
-
-static void
-a_stopped_pool_is_said(void **state)
-{
-    (void)state;
-    workers_stop(core.svc.workers);
-    assert_int_equal(core_http(&core, NULL, "GET", "/healthz", NULL), 200);
-    assert_int_equal(core_http(&core, CORE_ANN, "GET", "/service-accounts", NULL), 503);
-}
-
-/* --- signed forms ------------------------------------------------------------------------- */
-
-/* A signature takes as long as answering several requests: those of ten thousand tokens that come in
- * turns do not throw each other out. */
-static void
-signed_forms_of_many_tokens_are_used_again(void **state)
-{
-    (void)state;
-    enum { TOKENS_MANY = 10000 };
-    static const struct index_account_text text = { KT_LIT("acme"), KT_LIT("sa-1"),
-                                                    KT_LIT("ksa_1"), KT_LIT("n") };
-    static const struct index_scopes scopes = { .json = KT_LIT("[]") };
-    static const char *first[TOKENS_MANY];
-    const int64_t now = clock_wall_ms();
-    size_t again = 0;
-    for (uint32_t i = 0; i < 2 * TOKENS_MANY; i++) {
-        struct index_record record = { .expires_ms = 0 };
-        const struct index_hit hit = { &record, NULL, &text, &scopes };
-        uint32_t n = i % TOKENS_MANY;
-        crypto_generichash(record.digest, sizeof record.digest, (unsigned char *)&n, sizeof n,
-                           NULL, 0);
-        const char *jwt = signer_jwt(core.svc.signer, &hit, now).p;
-        assert_non_null(jwt);
-        again += i >= TOKENS_MANY && jwt == first[n];
-        first[n] = jwt;
-    }
-    assert_true(again > TOKENS_MANY * 98 / 100);
-}
-
 /* --- faults ------------------------------------------------------------------------------- */
 
 static void
@@ -680,89 +397,9 @@ faults_below_are_withheld(void **state)
     assert_int_equal(core_judge(&core, secret), TOKEN_LIVE);
 }
 
-/* --- once, whatever happens --------------------------------------------------------------- */
-
-enum { CROWD = 300 };
-
-static void
-fill_crowd(struct ask *a, size_t i, char text[160], const char *secret)
-{
-    static const char *const faults[] = { CORE_ANN, READER, NOBODY, "nonsense", NULL };
-    *a = (struct ask){ .loop = i % 3, .token = faults[i / 7 % 5], .body = text };
-    switch (i % 7) {
-    case 0:
-        snprintf(text, 160, "{\"name\":\"n\",\"slug\":\"sa-%zu\"}", i % 20);
-        a->method = "POST", a->path = "/service-accounts";
-        break;
-    case 1:
-        snprintf(text, 160, "{\"name\":\"n-%zu\",\"scopes\":null}", i % 30);
-        a->method = "POST", a->path = TOKENS;
-        break;
-    case 2: a->method = "GET", a->path = "/service-accounts"; break;
-    case 3: a->method = "GET", a->path = "/whoami"; break;
-    case 4:
-        a->door = DOOR_SOCKET, a->method = "token.verify", a->token = NULL;
-        snprintf(text, 160, "{\"token\":\"%s\"}", secret);
-        break;
-    case 5: a->method = "GET", a->path = "/tokens/validate", a->token = secret; break;
-    default: a->method = "PUT", a->path = "/service-accounts/sa-1", a->body = "{"; break;
-    }
-}
-
-static void
-everybody_in_a_crowd_is_answered_once(void **state)
-{
-    (void)state;
-    const struct core_options wide = { .loops = 3, .workers = 3, .queue_max = 40 };
-    core_close(&core);
-    core_open(&core, &wide);
-    static struct ask asks[CROWD];
-    static char texts[CROWD][160];
-    char secret[64];
-    assert_int_equal(core_make_account(&core, CORE_ANN, "sa-1"), 201);
-    assert_int_equal(core_mint(&core, CORE_ANN, "sa-1", "t-1", "null", secret), 201);
-    for (size_t i = 0; i < CROWD; i++) {
-        fill_crowd(&asks[i], i, texts[i], secret);
-        core_post(&core, &asks[i]);
-    }
-    for (size_t i = 0; i < CROWD; i++)
-        core_wait(&core, &asks[i]);
-    core_http(&core, CORE_ANN, "GET", "/whoami", NULL);
-    for (size_t i = 0; i < CROWD; i++) {
-        assert_int_equal(asks[i].answers, 1); /* still */
-        assert_true(asks[i].status != 500);
-        ask_done(&asks[i]);
-    }
-}
-
-/* Of those who want the same slug at the same time one gets it. */
-static void
-of_equal_wishes_one_is_granted(void **state)
-{
-    (void)state;
-    static struct ask asks[40];
-    size_t granted = 0;
-    pthread_mutex_lock(&core.disk->gate);
-    for (size_t i = 0; i < CORE_COUNT(asks); i++) {
-        asks[i] = (struct ask){ .token = CORE_ANN, .method = "POST", .path = "/service-accounts",
-                                .body = "{\"name\":\"n\",\"slug\":\"one\"}" };
-        core_post(&core, &asks[i]);
-    }
-    pthread_mutex_unlock(&core.disk->gate);
-    for (size_t i = 0; i < CORE_COUNT(asks); i++) {
-        core_wait(&core, &asks[i]);
-        granted += asks[i].status == 201;
-        if (asks[i].status != 201)
-            assert_string_equal(asks[i].code, "CreateServiceAccount.SlugConflict");
-        ask_done(&asks[i]);
-    }
-    assert_int_equal(granted, 1);
-}
-
 int
 main(void)
 {
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(callers_come_first_then_form_then_scope_then_rules),
         TEST(who_is_unknown_learns_nothing_of_the_paths),
@@ -773,19 +410,7 @@ main(void)
         TEST(what_may_block_runs_on_a_worker),
         TEST(tokens_and_peers_are_answered_on_the_loop),
         TEST(what_transports_ask_beforehand_is_what_the_table_says),
-        TEST(a_full_queue_is_said_at_once),
-        TEST(who_has_waited_too_long_is_not_served),
-        TEST(a_conflict_does_not_outlive_its_deadline),
-        TEST(a_stopped_committer_is_said),
-        TEST(minting_for_a_known_account_asks_the_store_for_nothing),
-        TEST(what_takes_long_is_not_tried_on_the_loop),
-        TEST(a_known_account_that_has_changed_is_looked_at_again),
-        TEST(no_more_accounts_are_known_than_there_is_room_for),
-        TEST(a_stopped_pool_is_said),
-        TEST(signed_forms_of_many_tokens_are_used_again),
         TEST(faults_below_are_withheld),
-        TEST(everybody_in_a_crowd_is_answered_once),
-        TEST(of_equal_wishes_one_is_granted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,36 +4,19 @@
  * what comes home later is dropped. */
 #include "config.h"
 
-#include "tests/unit/core.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-
-#include <cmocka.h>
-
-#define TOKENS "/service-accounts/sa-1/tokens"
+#include "tests/unit/pipeline-core.h"
 
 enum { PATIENCE_MS = 150 };
 
-static struct core core;
-
+/* One worker, and little patience. */
 static int
-setup(void **state)
+setup_impatient(void **state)
 {
     (void)state;
     const struct core_options options = { .workers = 1 };
-    core_open(&core, &options);
+    open_one(&options);
     core_must(core_make_account(&core, CORE_ANN, "sa-1") == 201);
     core.svc.request_ms = PATIENCE_MS;
-    return 0;
-}
-
-static int
-teardown(void **state)
-{
-    (void)state;
-    core_close(&core);
-    assert_int_equal(kt_secret_count(), 0);
     return 0;
 }
 
@@ -226,15 +209,14 @@ who_cannot_give_up_waits(void **state)
 int
 main(void)
 {
+#define IMPATIENT(f) cmocka_unit_test_setup_teardown(f, setup_impatient, teardown)
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(what_the_store_has_is_unknown_and_what_waits_is_not_done,
-                                        setup, teardown),
-        cmocka_unit_test_setup_teardown(who_waits_for_a_worker_is_answered_too, setup, teardown),
-        cmocka_unit_test_setup_teardown(what_comes_to_the_committer_late_is_not_done, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(with_a_key_the_answer_can_be_had_later, setup, teardown),
-        cmocka_unit_test_setup_teardown(the_queue_of_the_committer_is_bounded, setup, teardown),
-        cmocka_unit_test_setup_teardown(who_cannot_give_up_waits, setup, teardown),
+        IMPATIENT(what_the_store_has_is_unknown_and_what_waits_is_not_done),
+        IMPATIENT(who_waits_for_a_worker_is_answered_too),
+        IMPATIENT(what_comes_to_the_committer_late_is_not_done),
+        IMPATIENT(with_a_key_the_answer_can_be_had_later),
+        IMPATIENT(the_queue_of_the_committer_is_bounded),
+        IMPATIENT(who_cannot_give_up_waits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
