@@ -18,7 +18,7 @@ from conftest import KAITEND, PATIENCE, brief_life, free_port, wait_for
 from faultlib import (ASAN, CLOCK, FULL, TSAN, Shared, accounts_of, actors_of, durable, figures,
                       join, looked_at, no_tsan, preload)
 from journal import LOST, Actor, Journal, Pool
-from test_tls import Authority, door, put
+from tls_door import Authority, door, put
 
 RELOADS = 1000 if FULL else 60
 HOUR = 3600

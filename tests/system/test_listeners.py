@@ -11,9 +11,7 @@ import ssl
 import pytest
 
 from conftest import PATIENCE, Daemon, Http, Rpc, free_port, refused, wait_for
-
-pytest.importorskip("cryptography.x509", reason="python3-cryptography is missing")
-from test_tls import V12, V13, Authority, ask, connect, context, log_lines, put, reload  # noqa: E402
+from tls_door import V12, V13, Authority, ask, connect, context, log_lines, put, reload
 
 BIG = {"name": "n" * 1000, "slug": "s" * 3000}  # no slug, but a body of 4 KB
 
