@@ -96,14 +96,14 @@ ask(struct link *l, const struct kaiten_caller *caller, struct kaiten_sink *sink
                  sink->no_memory ? "out of memory" : "the store cannot say");
         return KAITEN_BROKEN;
     }
-    /* A number of no meaning decides nothing, and must not be taken for one of our own. */
+    /* A number that has no meaning decides nothing, and must not be taken for one of our own. */
     bool is_known = verdict == KAITEN_KNOWN || verdict == KAITEN_REFUSED ||
                     verdict == KAITEN_NOT_MINE;
     return is_known ? verdict : KAITEN_BROKEN;
 }
 
-/* What a plugin says of a credential that is not its own is nobody's: neither the caller that it
- * named nor its words may pass for the next one's. */
+/* What a plugin says about a credential that is not its own is dropped: neither the caller that it
+ * named nor its words may be taken for the next plugin's. */
 static void
 forget(struct kaiten_sink *sink, struct kaiten_err *err)
 {
@@ -120,7 +120,7 @@ ask_chain(struct authn_chain *chain, const struct kaiten_caller *caller, bool ma
 {
     for (size_t i = 0; i < chain->n; i++) {
         struct link *l = &chain->links[i];
-        /* Who decides by the credential alone has nothing to say without one. */
+        /* A plugin that decides by the credential alone has nothing to say without one. */
         if (caller->credential.n == 0 && (l->auth->caps & KAITEN_AUTH_CACHE))
             continue;
         if (!may_block && !(l->auth->caps & KAITEN_AUTH_INLINE))
@@ -131,7 +131,7 @@ ask_chain(struct authn_chain *chain, const struct kaiten_caller *caller, bool ma
             continue;
         }
         *ret_link = l;
-        /* A plugin that says so without naming anybody has not decided. */
+        /* A plugin that says "known" without naming a caller has not decided. */
         return verdict == KAITEN_KNOWN && !sink->who ? KAITEN_BROKEN : verdict;
     }
     return KAITEN_NOT_MINE;
@@ -171,7 +171,7 @@ refuse(struct request *rq, const struct kaiten_sink *sink, const struct kaiten_e
     return fail(&rq->call, KT_UNAUTHORIZED, "Auth.InvalidToken", "Invalid token");
 }
 
-/* Nothing that any of our plugins knows. */
+/* No plugin of the chain knows this kind of credential. */
 static int
 refuse_foreign(struct request *rq)
 {
@@ -214,7 +214,7 @@ conclude(struct request *rq, int verdict, const struct kaiten_sink *sink,
 static int
 identify_peer(struct request *rq)
 {
-    /* It may have been a shortage that is over. */
+    /* The shortage may have been a passing one. */
     if (rq->peer->broken)
         authn_peer(rq->peer);
     struct principal *who = rq->peer->who;
@@ -234,13 +234,15 @@ authn_identify(struct request *rq, bool may_block)
     if (!rq->credential.p)
         return rq->transport->door == DOOR_SOCKET ? identify_peer(rq) : refuse_unnamed(rq);
     struct authn_chain *chain = (struct authn_chain *)(uintptr_t)rq->peer->chain;
-    /* Read before the plugins are asked: what they say is of this epoch at best. */
+    /* Read before the plugins are asked: a verdict made while their rules change is filed under the
+     * old epoch, where nobody finds it. */
     const uint64_t epoch = host_verdict_epoch();
     struct authn_key key = authn_cache_key(chain->cache, chain, epoch, rq->credential);
     rq->call.who = authn_cache_get(chain->cache, &key, rq->call.now_ms);
     if (rq->call.who)
         return KT_OK;
-    /* A good token of ours is good also where others are wrong all the time. */
+    /* A good token of ours is accepted even from a source that is refused for its wrong
+     * credentials. */
     int too_many = token_text_check(rq->credential) ? KT_OK : limits_stranger(rq);
     if (too_many != KT_OK)
         return too_many;
@@ -314,7 +316,7 @@ judge(struct kaiten_sink *sink, const struct token_digest *digest, struct index_
     return said;
 }
 
-/* Where what the index says may go at any time, or does not suffice. */
+/* For when the index may change under us, or does not know enough. */
 static enum token_judgement
 judge_on_worker(struct kaiten_sink *sink, const struct token_digest *digest,
                 struct principal **ret_who)

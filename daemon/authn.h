@@ -19,7 +19,8 @@ enum { AUTHN_CHAIN_MAX = 8 };
 /* An empty chain for one listener. NULL: no memory. */
 struct authn_chain *authn_chain_new(const struct service *);
 
-/* After its listener and its connections; NULL is allowed. The plugins' instances stay open. */
+/* Call it after the listener and its connections are gone; NULL is allowed. The plugins' instances
+ * stay open. */
 void authn_chain_free(struct authn_chain *);
 
 /* Appends a plugin's instance. False: the chain is full. */

@@ -8,7 +8,7 @@
 #include <sodium.h>
 #include <stdlib.h>
 
-/* Sets of a few ways: an entry can stand in one set only, so one short lock covers a look-up. */
+/* A set-associative cache: an entry can be in one set only, so one short lock covers a look-up. */
 enum { WAYS = 8, SETS = AUTHN_CACHE_ENTRIES / WAYS };
 
 struct entry {
@@ -18,7 +18,7 @@ struct entry {
 
 struct set {
     pthread_mutex_t lock;
-    unsigned next; /* the way that is given up next */
+    unsigned next; /* the way to be replaced next */
     struct entry ways[WAYS];
 };
 

@@ -10,8 +10,8 @@
 
 #include <unistd.h>
 
-/* Who may read the store and its keys from the disk anyway; by the kernel's word, not by a rule or
- * a credential. */
+/* A caller who can read the store and its keys from the disk anyway. The kernel must say so, not a
+ * rule or a credential. */
 static int
 check_admin(struct request *rq)
 {

@@ -29,7 +29,7 @@ struct backup {
 
 /* --- the folder --------------------------------------------------------------------------- */
 
-/* Calls each() with every entry. False: errno, or each() said so. */
+/* Calls each() with every entry. False: errno, or each() returned false. */
 static bool
 list(const char *folder, bool (*each)(struct backup *, int dir, const char *name),
      struct backup *b)

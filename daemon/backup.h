@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright the kaiten authors */
-/* Copies of the store for whoever may have them: the plugin makes one in a folder of our own, and
- * it is handed out in pieces by number. No path ever comes from a caller. One copy is kept at a
+/* Copies of the store for callers who may have them: the plugin makes one in a folder of our own,
+ * and it is handed out in pieces by number. No path ever comes from a caller. One copy is kept at a
  * time; the next one, and the next start, take the place of one that nobody has fetched. */
 #ifndef BACKUP_H
 #define BACKUP_H
@@ -34,8 +34,8 @@ struct backup *backup_new(const char *folder);
 /* Removes the copy. NULL allowed. */
 void backup_free(struct backup *);
 
-/* Makes one. KT_CONFLICT while another is being made, KT_METHOD when the plugin cannot. Blocks for
- * as long as the store is large. */
+/* Makes a copy. KT_CONFLICT while another is being made, KT_METHOD when the plugin cannot. Blocks
+ * for as long as the store is large. */
 int backup_make(struct call *, struct backup *, struct backup_made *ret);
 
 /* The same with one file, which any storage plugin can be filled from. Nothing is changed in the

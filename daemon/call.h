@@ -17,14 +17,14 @@ struct call {
     struct kt_error err;
     int64_t now_ms;        /* wall clock when the work began; one instant for the whole call */
     int64_t deadline_ms;   /* monotonic, see clock_mono_ms() */
-    bool on_loop;          /* nothing may block: who would have to, says CALL_WOULD_BLOCK */
+    bool on_loop;          /* nothing may block: what would have to returns CALL_WOULD_BLOCK */
 };
 
-/* In place of 0 or a kind: the same once more, from its beginning, on a thread that may block. */
+/* Returned in place of 0 or a kind: begin again on a thread that may block. */
 enum { CALL_WOULD_BLOCK = -1 };
 
 /* The same, because memory does not know a token and the store has to be asked. Strangers can make
- * that happen, so that there is a narrower limit on how many of these wait. */
+ * that happen, so a narrower limit holds for how many of these may wait. */
 enum { CALL_ASKS = -4 };
 
 /* Refuses: records kind, code (a constant, or NULL) and the text for the caller, and returns the

@@ -23,7 +23,7 @@ struct committer {
     struct request *first, **last; /* waiting, oldest first */
     struct errand *errands, **last_errand;
     bool stop;
-    bool joined;         /* of who stops it */
+    bool joined;         /* for the thread that stops it */
     struct commit_group *group; /* the thread's own */
 };
 

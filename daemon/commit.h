@@ -27,17 +27,17 @@ struct committer_load {
 };
 void committer_load(const struct committer *, int64_t mono_ms, struct committer_load *ret);
 
-/* It has been at one thing for longer than a request may take: whoever waits for it now waits in
- * vain. Any thread. */
+/* Whether it has been at one thing for longer than a request may take: waiting for it is in vain
+ * then. Any thread. */
 bool committer_is_stuck(const struct committer *, int64_t mono_ms);
 
-/* As many are waiting as may (queue_max of the service): whoever pushes for a caller asks first.
- * Any thread. */
+/* Whether as many requests are waiting as may (queue_max of the service): ask before a request of a
+ * caller is pushed. Any thread. */
 bool committer_is_full(const struct committer *);
 
-/* Something else to do on the committer's thread, which alone may write the journal: before the
- * batches that wait, after the group that is at work. Memory is the caller's until run() is called,
- * which may free it. Any thread. */
+/* Runs something else on the committer's thread, which alone may write the journal: after the group
+ * that is at work, before the batches that wait. The memory is the caller's again when run() is
+ * called, which may free it. Any thread. */
 struct errand {
     struct errand *next;
     void (*run)(struct errand *);
@@ -62,7 +62,7 @@ void committer_go_on(struct committer *);
 /* Applies what is waiting, then ends and joins the thread. NULL allowed. */
 void committer_stop(struct committer *);
 
-/* The same, then frees: nobody may push any more. NULL allowed. */
+/* The same, then frees it: nobody may push any more. NULL allowed. */
 void committer_free(struct committer *);
 
 #endif

@@ -25,7 +25,8 @@ finished_add(struct finished *done, struct request *rq)
     return request_settle(rq);
 }
 
-/* Whoever has read the world before it changed does so again; work of our own is done later. */
+/* A request that read the store before it changed runs again; the daemon's own work is done
+ * later. */
 static void
 look_again(struct commit_group *g, struct request *rq)
 {
@@ -58,7 +59,7 @@ commit_group_give_index(struct commit_group *g)
     pthread_mutex_unlock(&g->index);
 }
 
-/* From here on whoever gives up waiting for one of these cannot know what becomes of it. */
+/* Whoever gives up waiting for one of these from here on cannot know its outcome. */
 static void
 take(struct commit_group *g)
 {
@@ -99,7 +100,7 @@ refuse_unprepared(struct commit_group *g)
     commit_group_give_index(g);
 }
 
-/* Counts them; what is beyond the room of one group has to wait for another one. */
+/* Counts them; what has no room in this group waits for the next one. */
 static void
 take_endings(struct commit_group *g)
 {
@@ -117,7 +118,7 @@ take_endings(struct commit_group *g)
     g->n = kept;
 }
 
-/* An ending that could not be written down would come back with an old copy of the store. */
+/* An ending that is not in the journal would be undone by an old copy of the store. */
 static void
 refuse_unwritable(struct commit_group *g)
 {

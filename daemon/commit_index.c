@@ -24,7 +24,8 @@ prepare_account(struct index *index, struct effect *e)
                              &e->number) != INDEX_NO_MEMORY;
 }
 
-/* Only a token brings its account along: what is refused would stay in the index for ever. */
+/* Only a token brings its account along: the account of a refused batch would stay in the index for
+ * ever. */
 bool
 commit_index_prepare(struct index *index, struct batch *b)
 {
@@ -58,10 +59,10 @@ publish_token(struct index *index, const struct effect *e, bool followed)
                                        .epoch = e->epoch,
                                        .last_used = e->last_used,
                                        .expires_ms = e->expires_ms };
-    /* One that was refused may have brought an older name. */
+    /* A batch that was refused may have brought an older name. */
     rename_account(index, e->number, e->account);
     enum index_status status = index_add(index, e->digest, &token);
-    /* Who follows the store may have seen it there before us, and perhaps its end as well. */
+    /* The follower may have seen it in the store before us, and perhaps its end as well. */
     if (status != INDEX_OK && !(status == INDEX_PRESENT && followed))
         log_line(LOG_LEVEL_ERROR, "index.add", "status=%d", (int)status);
 }
@@ -91,7 +92,8 @@ publish_account_end(struct index *index, const struct effect *e)
         index_account_end(index, number, e->epoch);
 }
 
-/* Whoever has read the store before must not put into the index what it read: see token_ask(). */
+/* What was read from the store before this must not get into the index any more: see
+ * token_ask(). */
 static bool
 takes_away(const struct effect *e)
 {
@@ -121,8 +123,7 @@ commit_index_publish(struct service *svc, const struct batch *b)
     }
 }
 
-/* A secret that is refused too early does less harm than one that the store has revoked and we
- * accept. */
+/* Refusing a secret too early does less harm than accepting one that the store has revoked. */
 void
 commit_index_publish_ends(struct service *svc, const struct batch *b)
 {

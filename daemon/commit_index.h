@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright the kaiten authors */
-/* What the verification index learns of a batch. By whoever has the index from
+/* What the verification index learns from a batch. For the holder of the index: see
  * committer_take_index(). */
 #ifndef COMMIT_INDEX_H
 #define COMMIT_INDEX_H

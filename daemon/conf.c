@@ -134,7 +134,7 @@ section_add(struct reader *r, struct kt_str kind, struct kt_str name)
     s->kind = strndup(kind.p, kind.n);
     if (s->kind == NULL || (name.p != NULL && (s->name = strndup(name.p, name.n)) == NULL) ||
         asprintf(&s->where, "%s:%u", conf->file, r->line) < 0) {
-        s->where = NULL; /* what asprintf left there is undefined */
+        s->where = NULL; /* asprintf leaves it undefined on failure */
         return conf_no_memory(r->err);
     }
     r->section = s;
@@ -321,7 +321,7 @@ conf_read(const char *path, struct conf **ret, struct conf_error *err)
     if (f == NULL)
         return conf_refuse(err, "%s: %s", path, strerror(errno));
     bool ok = false;
-    /* One more than allowed, so that a file that is too long can be told. */
+    /* One more than allowed, so that a file that is too long is noticed. */
     char *text = malloc(CONF_FILE_MAX + 1);
     if (text == NULL) {
         conf_no_memory(err);

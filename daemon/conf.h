@@ -82,7 +82,7 @@ bool conf_bool(const struct conf_values *, const char *name);
 size_t conf_list_count(const struct conf_values *, const char *name);
 const char *conf_list_item(const struct conf_values *, const char *name, size_t i); /* or NULL */
 
-/* Whether the file says it (a default does not count). Any type. */
+/* Whether the file sets it (a default does not count). Any type. */
 bool conf_is_set(const struct conf_values *, const char *name);
 
 /* Whether both, of one table, have the same value there, from the file or by default. */

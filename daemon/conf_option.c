@@ -10,8 +10,7 @@
 
 enum { SUGGEST_MAX = 3 }; /* edits between what was written and what is suggested */
 
-/* Edits (one character put in, taken out, or changed) that make b of a; both at most CONF_NAME_MAX
- * characters, the rest is ignored. */
+/* The Levenshtein distance of a and b; at most CONF_NAME_MAX characters of each are looked at. */
 static size_t
 distance(const char *a, const char *b)
 {

@@ -131,7 +131,7 @@ check_row(void *ctx, struct kt_str key, struct kt_str value)
     return false;
 }
 
-/* The row of a journal's mark has another name where several daemons write the store. */
+/* Where several daemons write the store, the row of a journal's mark has another name. */
 static bool
 fill_mark(struct filling *f, struct kt_str key, struct kt_str value)
 {
@@ -146,7 +146,7 @@ fill_mark(struct filling *f, struct kt_str key, struct kt_str value)
     }
     if (f->marks == 1 || store_has_outsiders(store))
         return set_row(f, false, name, payload);
-    /* Of several none is the one: the operator says what shall be when the daemon starts. */
+    /* With several marks none is ours: the operator decides when the daemon starts. */
     struct batch *b = batch_for(f, false);
     name = b ? kt_arena_str(b->arena, name) : name;
     if (b && name.p)

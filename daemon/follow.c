@@ -98,7 +98,7 @@ run_telling(struct errand *e)
     pthread_mutex_unlock(&f->lock);
 }
 
-/* What the journal knows to have ended must have ended in the store before anybody believes it. */
+/* What ended according to the journal must have ended in the store before the store is believed. */
 static int
 explain_history(struct follower *f)
 {
@@ -160,7 +160,7 @@ begin_feed(struct follower *f)
     f->feed.ends = atomic_load(&f->svc->ends);
 }
 
-/* Not by way of the committer, which may be waiting for the store to write a group. */
+/* Not through the committer, which may be waiting for the store to write a group. */
 static void
 apply_feed(struct follower *f)
 {
@@ -182,7 +182,7 @@ may_tell(struct follower *f)
     return free;
 }
 
-/* The index knows already, and whoever asks it; the store is not asked later for that. */
+/* The index, and all who ask it, know already: the store need not be asked again. */
 static void
 write_down(struct follower *f)
 {
@@ -307,7 +307,7 @@ poll_store(struct follower *f)
     return KT_OK;
 }
 
-/* Once for each time that the store goes away and comes back. */
+/* Logged once each time the store goes away or comes back. */
 static void
 note_outcome(struct follower *f, int status)
 {

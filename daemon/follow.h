@@ -24,7 +24,7 @@ struct service;
 
 struct follow_options {
     int64_t poll_ms;      /* between two questions */
-    int64_t staleness_ms; /* older than this the view decides nothing */
+    int64_t staleness_ms; /* a view older than this decides nothing */
 };
 
 /* Sets svc->fresh and svc->follower. NULL: no memory. */

@@ -122,7 +122,7 @@ host_refuse(struct kaiten_sink *sink, const char *code, const char *detail)
     snprintf(sink->detail, sizeof sink->detail, "%s", detail);
 }
 
-/* Whoever follows the store. */
+/* The follower of the store. */
 static struct {
     pthread_mutex_t lock;
     void (*wake)(void *ctx);
@@ -138,7 +138,7 @@ host_on_change(void (*wake)(void *ctx), void *ctx)
     pthread_mutex_unlock(&on_change.lock);
 }
 
-/* There is one store, and all of it that matters is asked for: a hint is a hint. */
+/* There is one store, and the follower asks for all of its changes anyway: this is only a hint. */
 static void
 host_changed(void *instance, struct kaiten_bytes prefix, uint64_t revision)
 {

@@ -31,7 +31,7 @@ same_digest(const struct index_record *r, const unsigned char *digest)
     return ((a[0] ^ b[0]) | (a[1] ^ b[1])) == 0;
 }
 
-/* Inline: it is most of what a reader does, and without a slot to report it is shorter. */
+/* Inline: this is most of what a reader does, and it is shorter without a slot to report. */
 static inline struct index_record *
 find(const struct index *index, const struct index_table *t, const unsigned char *digest,
      uint32_t *ret_slot)

@@ -158,7 +158,7 @@ journal_reserve(struct journal *j, size_t n)
 
 /* --- opening ------------------------------------------------------------------------------ */
 
-/* What says nothing about the file: another time it may be read. */
+/* Errors that say nothing about the file: it may be readable another time. */
 static enum journal_found
 refuse_errno(char err[JOURNAL_ERROR_MAX], const char *path)
 {
@@ -254,20 +254,20 @@ open_new(const char *path, char hidden[PATH_MAX])
         errno = ENAMETOOLONG;
         return -1;
     }
-    /* Of a process that ended in the midst of this; nobody has ever used it. */
+    /* Left by a process that ended in the midst of this; it was never in use. */
     if (unlink(hidden) != 0 && errno != ENOENT)
         return -1;
     return open(hidden, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 }
 
-/* The new file takes the name. False: errno, and *j is as it was. */
+/* Gives the new file its name. False: errno, and *j is as it was. */
 static bool
 take_over(struct journal *j, int fd, const char *hidden, const struct journal_seen *seen)
 {
     if (fsync(fd) != 0 || rename(hidden, j->path) != 0)
         return false;
     if (!keyfile_sync_folder(j->path))
-        journal_fail_sync(j->path, errno); /* which of the two files there is cannot be said */
+        journal_fail_sync(j->path, errno); /* which of the two files has the name is not known */
     if (j->fd >= 0)
         close(j->fd);
     j->fd = fd;
@@ -374,7 +374,7 @@ keep_or_drop(void *ctx, const struct journal_entry *e)
     bool expired = e->until_ms != 0 && e->until_ms <= d->now_ms;
     bool old = d->keep_ms != 0 && e->at_ms + d->keep_ms <= d->now_ms && e->type != JOURNAL_BEGIN;
     if (expired || old) {
-        /* A copy of the store from before this number may have it alive. */
+        /* A copy of the store from before this number may say that it is alive. */
         if (!expired && e->number >= d->seen.floor)
             d->seen.floor = e->number + 1;
         return;

@@ -33,7 +33,7 @@ enum {
     PAUSE_MS = 20,          /* between two pieces of work that wrote something */
     PASS_MIN_MS = 1000,     /* between two passes of purging */
     PASS_MAX_MS = 10 * 60 * 1000,
-    SLICE_MS = 500,         /* of a pass that seals anew, before something else has its turn */
+    SLICE_MS = 500,         /* of a pass of sealing anew, before something else has its turn */
     ARENA_MAX = 64 * 1024 * 1024,
     TOGETHER = PURGE_BATCHES_MAX,
     TURNS = 3,              /* tries to be faster than the other daemons of the store */
@@ -46,7 +46,7 @@ struct keeper {
     struct keeper_options options;
     struct timeguard guard;
     unsigned char boot[TIMEGUARD_BOOT_BYTES];
-    int64_t used_at, pass_at; /* monotonic: when they are due */
+    int64_t used_at, pass_at; /* monotonic: when the next ones are due */
     struct kt_arena arena;
     struct call call;
     struct request jobs[TOGETHER];
@@ -69,7 +69,7 @@ struct keeper {
 
 /* --- waiting ------------------------------------------------------------------------------ */
 
-/* True: time to end. */
+/* True: the thread is to end. */
 static bool
 rest(struct keeper *k, int64_t ms)
 {
@@ -100,7 +100,7 @@ job_landed(struct request *rq)
     pthread_mutex_unlock(&k->lock);
 }
 
-/* Commits n batches; returns how many of them were not done. */
+/* Commits n batches; returns how many of them failed. */
 static size_t
 commit(struct keeper *k, struct batch *const batches[], size_t n)
 {
@@ -140,7 +140,8 @@ is_shared(const struct keeper *k)
 
 /* --- uses --------------------------------------------------------------------------------- */
 
-/* The latest use stays, whichever daemon knows of it. False: others were faster, every time. */
+/* The latest use stays, whichever daemon knows of it. False: other daemons were faster, every
+ * time. */
 static bool
 write_shared_uses(struct keeper *k, const struct used_note notes[], size_t n)
 {
@@ -232,7 +233,8 @@ on_quiet(void *ctx)
     pthread_mutex_unlock(&k->lock);
 }
 
-/* Until nobody looks at what the index gave up before: loops went round, workers let go. */
+/* Waits until nobody can be looking at what the index gave up: every loop has gone round, every
+ * worker has let go. */
 static void
 wait_for_readers(struct keeper *k)
 {
@@ -291,7 +293,8 @@ pass_interval(const struct keeper *k)
     return ms < PASS_MIN_MS ? PASS_MIN_MS : ms;
 }
 
-/* So that the others see that we live, and rows of those that do not live any more go. */
+/* So that the other daemons see that this one lives, and the rows of those that are gone are
+ * dropped. */
 static void
 tidy_marks(struct keeper *k, bool others)
 {
@@ -332,8 +335,8 @@ propose_end(struct keeper *k, const struct journal_entry *entry, struct batch **
     return endings_propose(&k->call, entry, ret);
 }
 
-/* A secret that nobody has may have come into the index since, with the changes of others. What was
- * known is ended there already. */
+/* A secret that nobody has may have come into the index since, with the changes of other daemons.
+ * What the index knew has ended there already. */
 static void
 end_in_index(const struct journal_entry *entry, struct batch *b)
 {
@@ -370,7 +373,7 @@ settle(struct keeper *k)
 
 /* --- keys that have retired --------------------------------------------------------------- */
 
-/* Gives tokens that were told by a retired key their new digests. */
+/* Gives tokens that were recognised by a retired key their new digests. */
 static void
 rekey(struct keeper *k)
 {
@@ -397,13 +400,13 @@ rekey(struct keeper *k)
         if (k->jobs[i].call.err.kind == KT_OK)
             k->moves[k->nmoves++] = k->moves[i];
     k->removed = true;
-    wait_for_readers(k); /* then nobody notes uses under the old digests any more */
+    wait_for_readers(k); /* by then nobody notes uses under the old digests any more */
     flush_uses(k);
     k->nmoves = 0;
     log_line(LOG_LEVEL_DEBUG, "key.tokens", "renewed=%zu missed=%zu", nbatches - missed, missed);
 }
 
-/* Whether there may be records to be sealed anew. */
+/* Whether there may be records to seal anew. */
 static bool
 is_sealing(const struct keeper *k)
 {
@@ -417,7 +420,7 @@ end_pass(struct keeper *k)
         k->sealed = k->sealing;
     else
         log_line(LOG_LEVEL_INFO, "key.records", "renewed=%zu", k->reseal.found);
-    k->sealing = NULL; /* and look once more whether anything is left */
+    k->sealing = NULL; /* and look once more whether any are left */
 }
 
 static void
@@ -485,7 +488,7 @@ tell_quiesced(struct keeper *k)
     pthread_mutex_unlock(&k->lock);
 }
 
-/* With the mark goes the word that the index may use again what it gave up. */
+/* The batch of the mark also tells the index that what it gave up may be used again. */
 static void
 write_mark(struct keeper *k)
 {
@@ -513,7 +516,7 @@ write_mark(struct keeper *k)
         (void)commit(k, &b, 1);
 }
 
-/* Keys that have verified their last JWT. */
+/* Drops keys under which no JWT can be valid any more. */
 static void
 drop_signing_keys(struct keeper *k)
 {
@@ -524,7 +527,7 @@ drop_signing_keys(struct keeper *k)
 
 /* --- the thread --------------------------------------------------------------------------- */
 
-/* What is shorter now is not waited for as long as it was. */
+/* A wait that has become shorter ends accordingly earlier. */
 static void
 take_options(struct keeper *k)
 {
@@ -553,7 +556,7 @@ work(struct keeper *k)
     reseal(k);
     if (!uses && !pass)
         return;
-    /* Before a purge too: what is noted of a token must not be written when it is gone. */
+    /* Before a purge too: the use of a token must not be written once the token is gone. */
     flush_uses(k);
     if (pass) {
         bool ours = is_our_pass(k);

@@ -14,14 +14,14 @@ enum { LOCKS = 64, KEY_SIZE = crypto_shorthash_KEYBYTES };
 
 _Static_assert(sizeof(uint64_t) == crypto_shorthash_BYTES, "a key is one hash");
 
-/* Sums of two of them and of a clock stay below INT64_MAX. */
+/* The sum of two such times and a clock's reading stays below INT64_MAX. */
 static const int64_t longest_ns = INT64_C(1) << 60;
 static const int64_t moving = INT64_MAX; /* due of a place that changes hands */
 static const int64_t no_place = -1;
 
 /* due never goes down while a key holds the place, save for what is given back, and a new key
- * starts above what the old one ended with. So whoever has read due, then found the key to be his,
- * then swaps due, has swapped his own. */
+ * starts above the value that the old one ended with. So a thread that reads due, then finds its
+ * own key there, and then swaps due, has swapped its own key's value. */
 struct place {
     _Atomic uint64_t key; /* 0: of nobody yet */
     _Atomic int64_t due;  /* when the bucket is full again */
@@ -35,7 +35,7 @@ struct limiter {
     unsigned char secret[KEY_SIZE];
     size_t nsets;
     struct set *sets;
-    _Atomic int64_t *common; /* due of who found no place, one a set */
+    _Atomic int64_t *common; /* due of the keys that found no place: one a set */
     _Atomic uint64_t crowded;
     pthread_mutex_t locks[LOCKS]; /* a set's: whoever gives a place to a key holds it */
 };
@@ -99,7 +99,7 @@ set_of(const struct limiter *l, uint64_t key)
     return (size_t)(key & (l->nsets - 1));
 }
 
-/* NULL: the key has none now. */
+/* NULL: the key has no place now. */
 static struct place *
 find(const struct limiter *l, uint64_t key)
 {
@@ -116,7 +116,7 @@ later(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
-/* 0: one may be taken; else how long that will be. */
+/* 0: one may be taken; else how long until then. */
 static int64_t
 wait_of(int64_t due, struct limiter_rate rate, int64_t now_ns)
 {
@@ -124,7 +124,7 @@ wait_of(int64_t due, struct limiter_rate rate, int64_t now_ns)
     return ahead > rate.window_ns ? ahead - rate.window_ns : 0;
 }
 
-/* p NULL: due is nobody's in particular. */
+/* p NULL: due is the common one of a set. */
 static int64_t
 take_at(struct place *p, _Atomic int64_t *at, uint64_t key, struct limiter_rate rate,
         int64_t now_ns)
@@ -149,7 +149,7 @@ take(struct limiter *l, uint64_t key, struct limiter_rate rate, int64_t now_ns)
     return p ? take_at(p, &p->due, key, rate, now_ns) : no_place;
 }
 
-/* Whoever owes nothing leaves his place: his bucket is full, with a place or without one. */
+/* A key that owes nothing gives up its place: its bucket is full, with a place or without one. */
 static bool
 move_in(struct limiter *l, uint64_t key, struct limiter_rate rate, int64_t now_ns)
 {
@@ -166,7 +166,7 @@ move_in(struct limiter *l, uint64_t key, struct limiter_rate rate, int64_t now_n
     return false;
 }
 
-/* Two that come new at the same time must not get two places. */
+/* Two threads that bring the same new key must not give it two places. */
 static int64_t
 take_new(struct limiter *l, uint64_t key, struct limiter_rate rate, int64_t now_ns)
 {
@@ -190,7 +190,7 @@ limiter_take(struct limiter *l, uint64_t key, struct limiter_rate rate, int64_t 
     return wait == no_place ? take_new(l, key, rate, now_ns) : wait;
 }
 
-/* Without a place it is the common bucket that counts, if no place is free. */
+/* When no place is free, the common bucket of the set counts. */
 static int64_t
 wait_without(const struct limiter *l, uint64_t key, struct limiter_rate rate, int64_t now_ns)
 {

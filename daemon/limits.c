@@ -18,7 +18,7 @@ static const char *const names[LIMITS_KINDS] = {
 };
 
 struct limits {
-    /* Strangers can be many, so they have a table of their own to fill. */
+    /* There can be many strangers, so they have a table of their own to fill. */
     struct limiter *callers, *sources;
     struct limiter_rate requests, failures;
     _Atomic uint64_t refused[LIMITS_KINDS];
@@ -73,7 +73,7 @@ limits_adopt(const struct limits *limits, struct principal *who)
 
 struct caller_name {
     struct uuid org, id;
-    uint64_t uid; /* UINT64_MAX: it does not count */
+    uint64_t uid; /* UINT64_MAX: not counted */
 };
 
 static uint64_t
@@ -86,7 +86,7 @@ caller_key(const struct limits *limits, const struct request *rq)
     return limiter_key(limits->callers, &name, sizeof name);
 }
 
-/* Beside that of its requests. */
+/* A caller's key for look-ups, different from the one for its requests. */
 static uint64_t
 lookups_key(const struct limits *limits, const struct request *rq)
 {

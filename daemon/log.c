@@ -124,7 +124,7 @@ line_add_quoted(struct line *l, const char *p, size_t n)
     l->cut_in_quotes = l->cut;
 }
 
-/* What stands here has its place behind the limit. */
+/* Characters that are kept free behind the limit. */
 static void
 line_finish(struct line *l)
 {
@@ -146,7 +146,7 @@ line_add_value(struct line *l, const char *p, size_t n)
         line_add_quoted(l, p, n);
 }
 
-/* One conversion of a format. */
+/* One conversion of a format string. */
 struct spec {
     int width, precision; /* -1: none */
     bool zero;

@@ -20,7 +20,7 @@
 
 enum {
     LOOP_ARENA_BYTES = 64 * 1024,
-    WATCH_MS = 20 /* deadlines closer together than this are looked at together */
+    WATCH_MS = 20 /* deadlines closer together than this are checked in one pass */
 };
 
 struct loop {
@@ -34,11 +34,11 @@ struct loop {
     struct loop_task *deferred, **deferred_end;
     struct request *later, **later_end;
     void (*later_run)(struct request *list);
-    int64_t now_ms; /* 0: not asked yet in this turn */
+    int64_t now_ms; /* 0: the clock was not read yet in this turn */
     struct request *watched;
     void (*overdue)(struct request *);
     struct event watch_event;
-    int64_t watch_at; /* no deadline of those watched is earlier */
+    int64_t watch_at; /* no watched deadline is earlier */
     bool stopping;
     bool running;
     unsigned number;
@@ -251,7 +251,7 @@ loop_answer(struct request *rq)
     answers_push(rq->home, rq, rq);
 }
 
-/* Takes those of one home out of the list, turning their order around. Returns the rest. */
+/* Takes the requests of one home out of the list, in reverse order. Returns the rest. */
 static struct request *
 split_home(struct request *list, struct request **ret_first, struct request **ret_last)
 {
@@ -362,7 +362,7 @@ end_turn(struct loop *loop)
         run_deferred(loop);
     if (loop->later)
         run_slice(loop);
-    while (loop->deferred) /* what the slice has answered already is sent */
+    while (loop->deferred) /* sends what the slice has answered already */
         run_deferred(loop);
     if (has_posts(loop))
         wake(loop);
@@ -399,7 +399,7 @@ stop_run(struct loop *loop, struct loop_task *task)
 {
     (void)task;
     loop->stopping = true;
-    wake(loop); /* one more turn: what this turn has begun is finished in it */
+    wake(loop); /* one more turn finishes what this one has begun */
 }
 
 static struct event_base *
@@ -552,7 +552,7 @@ barrier_run(struct loop *loop, struct loop_task *task)
     free(barrier);
 }
 
-/* The caller cannot take no for an answer, and what is asked for is a hundred bytes. */
+/* The caller has no way to handle a failure, and only a hundred bytes are asked for. */
 static struct barrier *
 barrier_new(size_t n)
 {

@@ -83,7 +83,7 @@ parts_keeper_options(const struct settings *s)
     return (struct keeper_options){ { s->retention_ms, s->audit_retention_ms }, s->last_used_ms };
 }
 
-/* Nothing is changed in quarantine, by nobody. */
+/* In quarantine nobody changes anything. */
 static int
 start_keeper(struct parts *p)
 {
@@ -94,7 +94,7 @@ start_keeper(struct parts *p)
     return p->keeper ? EX_OK : parts_fail_errno(EX_OSERR, "starting the keeper");
 }
 
-/* What anybody may read of the interface; immutable, so loops send it as it is. */
+/* The documents of the interface; immutable, so loops send them as they are. */
 static int
 print_documents(struct parts *p)
 {
@@ -128,7 +128,7 @@ stop_threads(struct parts *p)
         loops_stop(p->loops);
     p->loops = NULL;
     parts_unwatch_end(p);
-    /* Until here committer and loops may offer them requests. */
+    /* Until here the committer and the loops may still give them requests. */
     workers_free(p->svc.workers);
     committer_free(p->svc.committer);
     for (size_t i = 0; i < p->nlisteners; i++)
@@ -304,7 +304,7 @@ dump_plugin(struct parts *p, const char *name)
     parts_set_folders(p);
     if (!plugin_load(name, p->folders, &p->storage, &err))
         return parts_fail(EX_CONFIG, err.text);
-    const struct plugin *plugin = p->storage; /* of whichever kind */
+    const struct plugin *plugin = p->storage; /* a plugin of either kind */
     bool storage = plugin->kind == PLUGIN_STORAGE;
     printf("name = %s\nkind = %s\nversion = %s\nsummary = %s\nabi = %d\nthreads = %d\n"
            "caps = 0x%llx\n\n[%s]\n",
@@ -352,7 +352,8 @@ work_before(struct parts *p, int (*step)(struct parts *), int (*work)(struct par
     return code;
 }
 
-/* Whoever runs this may have rights that the daemon's user has not, so it stays who it is. */
+/* The one who runs this may have rights that the daemon's user has not, so the user is not
+ * changed. */
 static int
 init_store(struct parts *p)
 {

@@ -54,8 +54,8 @@ const struct metrics_listener *metrics_listener_at(const struct metrics *, size_
  * home loop, once for each, before request_done(). */
 void metrics_answered(const struct request *);
 
-/* Counts a request whose caller got tired of waiting; taken: of one whose change may be made. Any
- * thread. */
+/* Counts a request whose caller was answered before it came home; taken: its change may have been
+ * made. Any thread. */
 void metrics_abandoned(struct metrics *, bool taken); /* NULL allowed */
 uint64_t metrics_abandonments(const struct metrics *, bool taken);
 

@@ -80,7 +80,7 @@ parts_become_user(struct parts *p)
 int
 parts_raise_descriptors(struct parts *p)
 {
-    enum { OWN = 256 }; /* files of the store and its logs, plugins, event loops */
+    enum { OWN = 256 }; /* descriptors for the store, its logs, plugins, and event loops */
     struct settings *s = p->settings;
     struct rlimit limit;
     rlim_t wanted = OWN, all = 0;
@@ -99,7 +99,7 @@ parts_raise_descriptors(struct parts *p)
     return EX_OK;
 }
 
-/* Before any thread, so that all of them leave these to the main one. */
+/* Before any thread is started, so that all of them leave these signals to the main thread. */
 int
 parts_block_signals(struct parts *p)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright the kaiten authors */
-/* What the daemon is put together from, and the steps of that: main.c has them in one table. Steps
- * give EX_OK or the exit code, after they said why. Main thread. */
+/* What the daemon is put together from, and the steps of starting it: main.c has them in one table.
+ * A step returns EX_OK, or the exit code after it has logged why. Main thread. */
 #ifndef PARTS_H
 #define PARTS_H
 
@@ -62,11 +62,11 @@ struct parts {
     struct loop **loops;
     sigset_t signals;
     int64_t end_ms; /* monotonic: when the drain is over at the latest */
-    int64_t patience_ms; /* with a store that does not answer, from then on */
+    int64_t patience_ms; /* and when it has to be over although the store does not answer */
     struct last_watch *last_watch;
 };
 
-/* Says why there is no start; gives the code back. The second adds what errno says. */
+/* Logs why there is no start and returns the code. The second adds what errno says. */
 int parts_fail(int code, const char *text);
 int parts_fail_errno(int code, const char *what);
 
@@ -78,7 +78,7 @@ int parts_open_notify(struct parts *);
 void parts_close_notify(struct parts *);
 int parts_raise_descriptors(struct parts *);
 int parts_become_user(struct parts *);
-int parts_make_state_dir(struct parts *); /* and holds it: one process at a time */
+int parts_make_state_dir(struct parts *); /* locks it: one process at a time */
 void parts_set_folders(struct parts *); /* where plugins are looked for */
 int parts_load_plugins(struct parts *);
 void parts_free_options(struct parts *);

@@ -42,7 +42,7 @@ make_chain(struct parts *p, const struct conf_values *v)
     return chain;
 }
 
-/* Early, so that a wrong certificate is told before the store is touched. */
+/* Early, so that a wrong certificate is reported before the store is touched. */
 int
 parts_load_tls(struct parts *p)
 {
@@ -75,7 +75,7 @@ reread_tls(struct parts *p)
     return true;
 }
 
-/* The certificates of all doors or of none: what is half there is not used. */
+/* The certificates of all doors or of none: a set that is only half new is never used. */
 void
 parts_reload_tls(struct parts *p)
 {

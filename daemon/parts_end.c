@@ -16,7 +16,7 @@
 
 enum {
     TICK_MS = 20,
-    STUCK_MIN_MS = 1000 /* what takes no longer than this is not stuck, however short the drain */
+    STUCK_MIN_MS = 1000 /* nothing is called stuck before this, however short the drain */
 };
 
 struct last_watch {
@@ -37,7 +37,7 @@ stuck_ms(const struct service *svc, int64_t now)
     return work > load.busy_ms ? work : load.busy_ms;
 }
 
-/* Neither is waited for any more who is owed an answer, nor can what the store is at be taken back.
+/* Callers that still wait get no answer, and what the store is doing cannot be taken back.
  * Everything that was acknowledged is there; the next start recovers as after a kill. */
 static void
 end_if_stuck(struct parts *p)
@@ -71,7 +71,7 @@ watch(void *arg)
     return NULL;
 }
 
-/* Without memory or a thread the service manager has to do it. */
+/* Without memory for a thread it is left to the service manager. */
 void
 parts_watch_end(struct parts *p)
 {

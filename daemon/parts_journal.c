@@ -164,7 +164,7 @@ open_journal(struct call *call, struct parts *p)
     status = endings_read_mark(call, p->svc.journal, &mark);
     if (status != KT_OK)
         return status;
-    /* To whoever accepts, the numbers of this store mean nothing. */
+    /* For an operator who accepts the store, its numbers mean nothing. */
     if (p->rollback == ROLLBACK_REFUSE)
         endings_keep_above(p->endings, mark.number);
     /* Where others write, too, tokens may be theirs, and this is somebody's first start. */

@@ -51,7 +51,8 @@ parts_export(struct parts *p)
     return parts_fail(EX_IOERR, "the store cannot be exported");
 }
 
-/* What comes through a pipe is read twice, too: into a file that has no name. -1: errno. */
+/* Input is read twice, so what comes through a pipe goes into a file that has no name. -1:
+ * errno. */
 static int
 spool(const struct parts *p)
 {

@@ -38,7 +38,7 @@ add_name(struct names *names, const char *section, const char *option)
     if (n > 0 && (size_t)n < room)
         names->n += (size_t)n;
     else
-        names->text[names->n] = '\0'; /* the others are named next time */
+        names->text[names->n] = '\0'; /* the others are named at the next reload */
 }
 
 static bool
@@ -61,7 +61,7 @@ compare(const char *section, const struct kaiten_option *table, const struct con
 
 /* --- checking ----------------------------------------------------------------------------- */
 
-/* The section of a plugin that is loaded, as when it was. */
+/* The section of a loaded plugin, to compare it with the one it was opened with. */
 static bool
 check_plugin(const struct plugin *plugin, const struct conf_values *now,
              const struct settings *next, struct names *names, struct conf_error *err)
@@ -75,7 +75,7 @@ check_plugin(const struct plugin *plugin, const struct conf_values *now,
     return ok;
 }
 
-/* What another plugin would say to its section nobody knows here. */
+/* The section of a plugin that is not loaded cannot be checked here. */
 static bool
 check_loaded(struct parts *p, const struct settings *next, struct conf_error *err)
 {
@@ -168,7 +168,7 @@ parts_reload(struct parts *p)
     struct conf_error err;
     struct settings *next = NULL;
     struct names names = { .n = 0 };
-    /* Whose configuration only root reads can still have his certificates renewed. */
+    /* Where only root can read the configuration, certificates can still be renewed. */
     if (access(p->conf_path, R_OK) != 0) {
         log_line(LOG_LEVEL_WARNING, "config.unreadable", "file=%s message=%s", p->conf_path,
                  "it stays as it was read at the start");

@@ -58,7 +58,7 @@ parts_open_storage(struct parts *p)
     return EX_OK;
 }
 
-/* What any work at start is done with. */
+/* The call for all work at start. */
 void
 parts_begin_call(struct parts *p, struct call *call, struct kt_arena *arena)
 {
@@ -118,7 +118,7 @@ parts_check_keys(struct parts *p)
     return status == KT_OK ? EX_OK : EX_CONFIG;
 }
 
-/* The mark is as it was written, or what the operator says it is. */
+/* The mark is as it was written, or as the operator says. */
 int
 parts_begin_time(struct parts *p)
 {
@@ -141,7 +141,8 @@ parts_begin_time(struct parts *p)
     return EX_OK;
 }
 
-/* Who has the published keys of one daemon must be able to verify what another one has signed. */
+/* Somebody who has the published keys of one daemon must be able to verify what another one
+ * signed. */
 static int
 check_signer(struct parts *p)
 {

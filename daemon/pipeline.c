@@ -19,12 +19,12 @@
 #include "daemon/store.h"
 #include "daemon/worker.h"
 
-/* What a step may say besides 0 and an enum kt_kind. */
+/* What a step may return besides 0 and an enum kt_kind. */
 enum {
     WOULD_BLOCK = CALL_WOULD_BLOCK, /* go on with this step on a worker */
     PARKED = -2,                     /* another thread owns the request now */
     GO_HOME = -3,                    /* go on with this step on the home loop */
-    ASKS = CALL_ASKS                 /* on a worker, because memory does not know */
+    ASKS = CALL_ASKS                 /* on a worker: only the store knows */
 };
 
 struct place {
@@ -65,7 +65,7 @@ enum {
     STEP_BIND = 2, /* the first that looks at the body */
     STEP_RUN = 5,
     CONFLICTS_MAX = 5,
-    TRY_BODY_MAX = 4096, /* bytes of a body that is decoded on the loop */
+    TRY_BODY_MAX = 4096, /* a longer body is not decoded on the loop */
     ASKS_WAITING_MAX = 256 /* requests that wait for a worker: who asks for more than memory knows
                               is then refused, so that strangers with made-up tokens leave room */
 };
@@ -86,7 +86,7 @@ find_http(struct request *rq)
     return KT_OK;
 }
 
-/* Here there is no such path. */
+/* The document is not published at this path. */
 static void
 hide(struct request *rq)
 {
@@ -137,7 +137,8 @@ begins(struct kt_str path, struct kt_str with)
     return path.n >= with.n && memcmp(path.p, with.p, with.n) == 0;
 }
 
-/* As with the reference, whatever begins like this is published: there is nothing to be hidden. */
+/* As in the reference, whatever begins like this is public, also where nothing is: there is nothing
+ * to hide. */
 static bool
 is_published(struct kt_str path)
 {
@@ -147,8 +148,8 @@ is_published(struct kt_str path)
         || begins(path, KT_LIT("/openapi"));
 }
 
-/* What else is open to everybody is so under its exact path: with a slash at its end it is routed
- * the same, but gateways and lists of exceptions do not know it. */
+/* Any other public operation is public under its exact path only: with a slash at the end it has
+ * the same route, but a gateway's list of exceptions does not know that path. */
 static bool
 is_open(const struct request *rq)
 {
@@ -233,8 +234,8 @@ authorize(struct request *rq, const struct place *at)
     return authz_check(rq);
 }
 
-/* Once, however often it is asked: with a key, an operation that makes something is not run again
- * when its answer is there. */
+/* With an idempotency key, an operation that makes something is not run again once its answer is
+ * there. */
 static int
 run_once(struct request *rq)
 {
@@ -261,7 +262,8 @@ run_operation(struct request *rq, const struct place *at)
     return status;
 }
 
-/* What waits for the committer is bounded, and while that is stuck nobody waits in vain. */
+/* The committer's queue is bounded, and while the committer is stuck nobody is made to wait in
+ * vain. */
 static int
 check_committer(struct request *rq, const struct place *at)
 {
@@ -309,7 +311,7 @@ pipeline_tell(struct request *rq)
         return;
     enum log_level level = LOG_LEVEL_DEBUG;
     if (rq->call.err.kind == KT_TOO_MANY_REQUESTS)
-        level = LOG_LEVEL_DEBUG; /* limits.c has a line for many of them */
+        level = LOG_LEVEL_DEBUG; /* limits.c logs one line for many of them */
     else if (rq->call.err.kind != KT_OK)
         level = LOG_LEVEL_INFO;
     else if (rq->op && (rq->op->flags & OP_WRITES))
@@ -332,7 +334,7 @@ go_to(struct request *rq, const struct place *at, unsigned end)
     return KT_OK;
 }
 
-/* Refusals are kept in the requests. */
+/* Those that are refused keep the refusal in the request. */
 void
 pipeline_ahead(struct request list[], size_t n)
 {

@@ -32,13 +32,13 @@ void pipeline_forget(struct request *rq);
  * pipeline_run() does everything again when the body is there, because until then the caller may
  * have lost what makes it one. From request_new(), on its home loop. */
 enum pipe_head {
-    PIPE_HEAD_OPEN = 0, /* nobody knows yet whose request this is */
-    PIPE_HEAD_KNOWN,    /* a good caller's */
+    PIPE_HEAD_OPEN = 0, /* the caller is not known yet */
+    PIPE_HEAD_KNOWN,    /* the caller is known */
     PIPE_HEAD_REFUSED
 };
 enum pipe_head pipeline_head(struct request *rq);
 
-/* Goes on with a parked request; on a worker. */
+/* Goes on with a parked request. Worker. */
 void pipeline_resume(struct request *rq);
 
 /* The committer's way back: the operation has to run once more because the world changed under it,

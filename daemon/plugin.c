@@ -60,7 +60,7 @@ check_parents(const char *path, struct conf_error *err)
     return true;
 }
 
-/* -1: err is filled. */
+/* The descriptor of the file; -1: err is filled. */
 static int
 open_checked(const char *path, struct conf_error *err)
 {

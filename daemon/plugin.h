@@ -49,7 +49,7 @@ struct kaiten_emit {
                 uint64_t revision);
 };
 
-/* What a plugin says through host->error(). */
+/* What a plugin has said by host->error(). */
 struct kaiten_err {
     char text[512];
 };

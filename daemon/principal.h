@@ -29,7 +29,7 @@ struct principal {
     enum kaiten_verify verify;
     const char *proof;        /* "peer", "jwt", "token" */
     struct kaiten_rate asked_rate; /* of the plugin */
-    struct limiter_rate rate; /* that counts, by limits_adopt(); zeros: no limit */
+    struct limiter_rate rate; /* the one in force, set by limits_adopt(); zeros: no limit */
 };
 
 /* Copies everything; ids are derived from subject and organization. NULL with errno EINVAL: a text

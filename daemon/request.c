@@ -136,8 +136,7 @@ request_done(struct request *rq)
     free(own);
 }
 
-/* Nobody may take it for a secret: it is to be found in a log. So a system call for each of them
- * would be too much. */
+/* It is no secret: it is written into the log. A system call for each of them would be too much. */
 static uint64_t
 draw_id(void)
 {

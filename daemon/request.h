@@ -106,8 +106,8 @@ struct request {
     const struct kt_op_spec *spec;
     const struct op *op;
     int routed;            /* enum route_result */
-    bool outcome;          /* the pipeline has come to its end with it */
-    bool counted;          /* taken from what its caller may ask: see limits.h */
+    bool outcome;          /* the pipeline has taken it through its last step */
+    bool counted;          /* counted against its caller's limit: see limits.h */
     unsigned step;         /* index of the next step; parked requests go on from there */
     bool inline_only;      /* a trial on the loop: a step that would block answers PIPE_DECLINED */
     bool own;              /* from request_new() */
@@ -118,7 +118,7 @@ struct request {
     struct batch *batch;   /* what run() proposes; NULL: nothing to write */
     unsigned attempts;     /* runs that ended in a conflict */
     struct inflight_entry inflight;
-    struct store_row *kept; /* what the store has under the idempotency key */
+    struct store_row *kept; /* the stored answer under the idempotency key */
     struct kt_str bearer;  /* token.validate: the JWT for the Authorization header of the answer */
     struct kt_str allow;   /* 405: the Allow header */
     /* Not of a caller but of the daemon itself: called by the committer instead of anything else,
@@ -129,7 +129,7 @@ struct request {
     _Atomic int stage;     /* enum request_stage */
     struct request **watch_at, *watch_next; /* the loop's own: see loop_watch() */
     struct kt_buf payload; /* HTTP: what body is a view into, */
-    size_t payload_counted; /* and how much of it the connection's strangers count */
+    size_t payload_counted; /* how much of it conn->strangers counts */
 };
 
 /* The committer is about to apply the batch. False: the request is abandoned, and nothing of it may
@@ -139,7 +139,7 @@ bool request_take(struct request *);
 /* It has not been applied, and is to run once more. False: it is abandoned. Committer. */
 bool request_reopen(struct request *);
 
-/* It goes home. False: it is abandoned, and whatever it has to say is told to nobody. Committer. */
+/* It goes home. False: it is abandoned, and its answer is given to nobody. Committer. */
 bool request_settle(struct request *);
 
 /* Its deadline has passed. False: it is on its way home and may be answered yet. *ret_taken: its
@@ -149,7 +149,7 @@ bool request_abandon(struct request *, bool *ret_taken);
 /* Has a finished request answered, or dropped when it was abandoned. Home loop. */
 void request_finish(struct request *);
 
-/* Whether it may take as long as it takes: what an operator asks of the daemon itself. */
+/* Whether it has no deadline: work on the daemon itself that an operator asks for. */
 bool request_may_last(const struct request *);
 
 static inline bool

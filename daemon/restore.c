@@ -85,7 +85,7 @@ remove_name(int dir, int unused, const char *name)
     return unlinkat(dir, name, 0) == 0;
 }
 
-/* A folder of files, and itself. */
+/* Removes a folder and the files in it. */
 static bool
 remove_folder(const char *path)
 {

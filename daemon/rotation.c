@@ -19,7 +19,7 @@
 struct rotation {
     char *path;
     pthread_mutex_t lock; /* held while keys change */
-    struct digest_keys *before[ROTATIONS_MAX]; /* in force once; somebody may still read them */
+    struct digest_keys *before[ROTATIONS_MAX]; /* retired sets: threads may still read them */
     size_t n;
 };
 
@@ -57,8 +57,8 @@ busy(struct call *call)
     return fail(call, KT_UNAVAILABLE, "Server.Busy", "the store is busy, please retry");
 }
 
-/* The committer rests: the journal is ours. One that could not be written anew stays readable with
- * the old key, which cannot be taken out until it was. */
+/* The committer rests, so the journal is ours. If it cannot be written anew it stays readable with
+ * the old key, which cannot be taken out until it has been. */
 static void
 rekey_journal(const struct service *svc)
 {
@@ -81,8 +81,8 @@ put_in_force(struct service *svc, struct rotation *r, struct digest_keys *keys)
                  "the limit on locked memory is too low; keys may be swapped out");
 }
 
-/* Between two groups of the committer. without: the retired key to be taken out; 0: a fresh one
- * comes. */
+/* Between two groups of the committer. without: the retired key to take out; 0: a fresh key is
+ * added. */
 static int
 change(struct call *call, struct rotation *r, size_t without)
 {

@@ -76,7 +76,8 @@ route_init(void)
 const struct kt_op_spec *
 route_name(struct kt_str name)
 {
-    /* Each request asks for its name more than once, and the next one often has the same. */
+    /* Each request looks its name up more than once, and the next request often has the same
+     * one. */
     static _Thread_local uint32_t last;
     if (names[last].spec && kt_str_eq(name, names[last].text))
         return names[last].spec;
@@ -103,7 +104,7 @@ matches(const struct pattern *pattern, const struct pattern *path)
     for (size_t i = 0; i < path->n; i++) {
         struct kt_str segment = path->segments[i];
         bool fits = is_parameter(pattern->segments[i])
-                        ? segment.n != 0 /* nothing has an empty name */
+                        ? segment.n != 0 /* no method has an empty name */
                         : kt_str_eq(pattern->segments[i], segment);
         if (!fits)
             return false;

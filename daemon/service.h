@@ -66,15 +66,15 @@ struct service {
     struct signer *signer;
     struct committer *committer;
     struct inflight *inflight;
-    struct unsettled *unsettled; /* NULL: nobody looks after it */
+    struct unsettled *unsettled; /* NULL: it is not watched */
     struct account_cache *accounts; /* NULL: the store is asked each time */
     struct used *used;
-    struct rekeys *rekeys; /* NULL: nobody makes digests anew */
+    struct rekeys *rekeys; /* NULL: digests are not made anew */
     struct rotation *rotation;
     struct workers *workers;
     struct backup *backup;
     struct metrics *metrics; /* NULL: nothing is counted (tests) */
-    struct limits *limits;   /* NULL: nobody asks too much (tests) */
+    struct limits *limits;   /* NULL: no limits (tests) */
     const struct documents *documents;
     struct scope_modules modules;
     _Atomic int64_t lifetime_max_ms; /* the longest token anybody may mint; 0: no limit */

@@ -200,8 +200,8 @@ read_socket(struct listener_settings *l, struct conf_error *err)
     return parse_mode(l->values, &l->mode, err);
 }
 
-/* An option that says nothing without another one is a mistake, unless it only says its default, as
- * a dump of the configuration does. */
+/* An option that has no meaning without another one is a mistake, unless it only states its
+ * default, as a dump of the configuration does. */
 static bool
 check_tls_pairs(const struct conf_values *v, struct conf_error *err)
 {

@@ -27,7 +27,8 @@ enum {
     WAYS = 8                  /* slots that a token may have its form in */
 };
 
-/* One signed form. Only bytes are kept: whether the token is good is asked anew every time. */
+/* One signed form. Only its bytes are kept: whether the token is good is checked anew every
+ * time. */
 struct slot {
     unsigned char digest[INDEX_KEPT_BYTES];
     int64_t token_expires_ms, made_ms;
@@ -200,7 +201,7 @@ signer_free(struct signer *s)
 
 /* --- rotating ----------------------------------------------------------------------------- */
 
-/* Retired keys that still verify something, but the one with this id. False: too many. */
+/* The retired keys that still verify something, without the one with this id. False: too many. */
 static bool
 add_retired(struct signer_keys *keys, const struct signer_keys *from, int64_t now_ms,
             const char *but)
@@ -215,7 +216,7 @@ add_retired(struct signer_keys *keys, const struct signer_keys *from, int64_t no
     return true;
 }
 
-/* Whoever reads the ones that were in force may go on doing so: they live until the end. */
+/* Threads that are reading the old ones may go on: they live until the end. */
 static bool
 put_in_force(struct signer *s, struct signing *next)
 {
@@ -269,7 +270,7 @@ signer_rotate(struct signer *s, int64_t now_ms, char *err)
     return ok;
 }
 
-/* Without those that verify nothing any more, or that nobody shall verify anything with. */
+/* Without those that verify nothing any more, and the one that is no longer to be published. */
 static bool
 drop(struct signer *s, int64_t now_ms, const char *but, char *err)
 {
@@ -278,7 +279,7 @@ drop(struct signer *s, int64_t now_ms, const char *but, char *err)
     if (too_many(now, err))
         return false;
     keys.publics[0] = now->keys.publics[0];
-    (void)add_retired(&keys, &now->keys, now_ms, but); /* they were not too many before */
+    (void)add_retired(&keys, &now->keys, now_ms, but); /* they fitted before */
     if (keys.n == now->keys.n)
         return true;
     EVP_PKEY_up_ref(keys.key);
@@ -424,8 +425,8 @@ make_jwt(const struct signer *s, const struct index_hit *hit, int64_t token_expi
     return !out->failed;
 }
 
-/* The slot of the token, or the one whose form is the oldest of those that it may have; its tag is
- * the token's from then on. */
+/* The slot of the token, or else the oldest of the slots that it may have, which gets the token's
+ * tag. */
 static struct slot *
 slot_of(struct signer *s, const struct index_record *record)
 {

@@ -54,7 +54,7 @@ timeguard_mark_ms(const struct timeguard *g, int64_t mono_ms)
 
 /* --- the one of this process -------------------------------------------------------------- */
 
-static _Atomic int64_t ahead_ms = INT64_MIN / 2; /* before anybody has published: no mark */
+static _Atomic int64_t ahead_ms = INT64_MIN / 2; /* nothing was published yet: no mark */
 
 void
 timeguard_publish(const struct timeguard *g)

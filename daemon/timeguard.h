@@ -51,10 +51,11 @@ int64_t timeguard_mark_ms(const struct timeguard *, int64_t mono_ms);
 /* From now on clock_now_ms() heeds the guard. Any thread; the guard is copied. */
 void timeguard_publish(const struct timeguard *);
 
-/* The daemon's time; mono_ms: clock_mono_ms(), not older than a moment. Any thread. */
+/* The daemon's time; mono_ms: clock_mono_ms() of just now. Any thread. */
 int64_t clock_now_ms(int64_t mono_ms);
 
-/* What has surely passed: the smaller one of wall clock and mark. For what cannot be undone. */
+/* The time that has surely passed: the earlier of wall clock and mark. For what cannot be
+ * undone. */
 int64_t clock_sure_ms(void);
 
 /* Whether the wall clock is so far behind the mark that nothing may be minted. */

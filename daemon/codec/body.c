@@ -8,7 +8,7 @@
 
 #include <strings.h>
 
-enum { ECHO_MAX = 4096 }; /* bytes of a refused body that are shown to its sender again */
+enum { ECHO_MAX = 4096 }; /* bytes of a refused body that are echoed to its sender */
 
 static bool
 equal_fold(struct kt_str a, struct kt_str b)
@@ -48,7 +48,7 @@ may_show(const struct request *rq)
     return rq->body.n <= ECHO_MAX && !takes_secrets(rq->spec->in);
 }
 
-/* One refusal with the one thing that is wrong; the body is shown again when it may be. */
+/* A refusal for one reason; it echoes the body when that may be shown. */
 static int
 refuse(struct request *rq, enum kt_kind kind, struct kt_str message, bool echo)
 {

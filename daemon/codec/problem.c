@@ -9,8 +9,8 @@
 
 enum {
     MEMBERS_MAX = 8,
-    QUOTE_MAX = 4096, /* what a value may weigh to be quoted: each violation may quote the body */
-    SECRET_MIN = 16   /* letters and digits behind the prefix that may be of use to somebody */
+    QUOTE_MAX = 4096, /* the most a quoted value may weigh: each violation may quote the body */
+    SECRET_MIN = 16   /* letters and digits behind the prefix: fewer are of no use to anybody */
 };
 
 /* The members before errors[], in the order of the wire. A number has no text. */
@@ -59,7 +59,8 @@ problem_of(const struct request *rq)
     return problem;
 }
 
-/* Takes the weight of a text off what is left. False: too much, or it may be one of our tokens. */
+/* Takes the weight of a text off what is left. False: it is too long, or may be one of our
+ * tokens. */
 static bool
 may_quote_text(struct kt_str s, size_t *left)
 {
@@ -69,9 +70,9 @@ may_quote_text(struct kt_str s, size_t *left)
     return true;
 }
 
-/* A refusal may be logged or shown by whoever gets it, so it quotes no secrets, wherever its sender
- * has put them; and it is not many times as long as what it refuses. The trees of requests have a
- * bounded depth. */
+/* A client may log or show a refusal, so it quotes no secret, wherever the sender put it, and it is
+ * not many times as long as what it refuses. The depth of a request's tree is bounded, and so is
+ * the recursion. */
 static bool
 may_quote(const struct kt_value *value, size_t *left)
 {
@@ -101,7 +102,7 @@ is_base62(char c)
     return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
 }
 
-/* The length stays, so this does for JSON and for MessagePack. */
+/* The length stays the same, so this works for JSON and for MessagePack. */
 void
 problem_mask(struct kt_buf *buf, size_t from)
 {

@@ -251,7 +251,7 @@ actor_of(const struct call *call)
 static struct refusal
 slug_taken(struct kt_str slug, bool derived)
 {
-    /* A derived slug that is taken is drawn again. */
+    /* When a derived slug is taken, another one is drawn. */
     if (derived)
         return (struct refusal){ .kind = KT_OK };
     return (struct refusal){ KT_CONFLICT, "CreateServiceAccount.SlugConflict",
@@ -345,7 +345,7 @@ encode_end(struct call *call, uint8_t format, int64_t at_ms, const struct actor 
     return record_finish(call->arena, &buf);
 }
 
-/* has_slug: nobody else has it. */
+/* has_slug: the account still has its slug. */
 static void
 end_account(struct call *call, struct batch *b, const struct account_record *a,
             const struct store_row *row, bool has_slug, int64_t at_ms, const struct actor *by)
@@ -408,8 +408,8 @@ account_propose_end_epoch(struct call *call, const struct account_record *a,
     return KT_OK;
 }
 
-/* One entry ends one epoch, as a rule: where entries before it are missing, as many as a batch
- * holds, and the rest with the next turn. */
+/* As a rule an entry ends one epoch. Where entries before it are missing it ends as many as a batch
+ * holds, and the next turn ends the rest. */
 static void
 end_epochs(struct call *call, struct batch *b, const struct account_record *a,
            const struct store_row *row, const struct journal_entry *entry, const struct actor *by)
@@ -425,7 +425,7 @@ end_epochs(struct call *call, struct batch *b, const struct account_record *a,
     batch_set(b, row->key, encode(call->arena, &next));
 }
 
-/* An account that was deleted long ago may come back after its slug has become another one's. */
+/* An account that was deleted long ago may come back after another account has got its slug. */
 static int
 replay_end(struct call *call, struct batch *b, const struct account_record *a,
            const struct store_row *row, int64_t at_ms, const struct actor *by)
@@ -524,7 +524,7 @@ prefix_end(struct kt_arena *arena, struct kt_str prefix)
     if (!end.p)
         return end;
     char *p = (char *)(uintptr_t)end.p;
-    /* The space in front is a letter, so some byte can always be raised. */
+    /* The first byte, the space, is a letter, so there is always a byte that can be raised. */
     while ((unsigned char)p[end.n - 1] == 0xff)
         end.n--;
     p[end.n - 1]++;

@@ -86,13 +86,13 @@ int account_bad_record(struct call *, char space);
 
 bool account_decode(struct kt_str value, struct account_record *ret);
 
-/* As it is answered; the tokens are the caller's business. NULL: no memory. */
+/* The account as it is answered, without its tokens. NULL: no memory. */
 bool account_view(struct kt_arena *, const struct account_record *, struct kt_account *ret);
 const struct kt_user *actor_view(struct kt_arena *, const struct actor *);
 
 struct actor actor_of(const struct call *);
 
-/* A text as the end of a key, with a letter that tells what it is: long ones are cut and told apart
+/* A text as the end of a key, with a letter that says what it is: a long one is cut and completed
  * by a hash, so that every name and slug fits. p NULL: no memory. */
 struct kt_str key_text(struct kt_arena *, struct kt_str text, char kind);
 

@@ -17,11 +17,11 @@ struct entry {
     char bytes[];
 };
 
-/* The accounts whose names have the same hash, in no more room than a few of them need. The lock
- * guards the rest and is held for the copying of one row. */
+/* A set of a set-associative cache: the accounts whose names have the same hash. The lock guards
+ * the rest and is held while one row is copied. */
 struct set {
     pthread_mutex_t lock;
-    unsigned next; /* to be written over */
+    unsigned next; /* the next to be written over */
     struct entry *ways[WAYS];
 };
 
@@ -51,8 +51,8 @@ account_cache_free(struct account_cache *cache)
     free(cache);
 }
 
-/* FNV-1a. Names that somebody makes collide cost him, and nobody else, the looks into the store
- * that this was to save: others share one place in SETS with him at most. */
+/* FNV-1a, not keyed: accounts whose names are made to collide only have to be looked up in the
+ * store again, and share at most one set with those of others. */
 static struct set *
 set_of(struct account_cache *cache, const struct uuid *org, struct kt_str slug)
 {

@@ -17,7 +17,7 @@
 
 enum { SCOPES_JSON_MAX = 1024 * 1024 };
 
-/* A hit that the index has not given: the same structs, in the arena. */
+/* A hit that does not come from the index: the same structs, in the arena. */
 struct copy {
     struct index_record record;
     struct index_account account;
@@ -47,7 +47,7 @@ copy_list(struct kt_arena *arena, const struct kt_strlist *from, struct kt_strli
     return true;
 }
 
-/* What the index holds may go as soon as it is let go of. */
+/* What the index holds may be freed once its guard is released. */
 static bool
 copy_hit(struct kt_arena *arena, const struct index_hit *hit, struct index_hit *ret)
 {
@@ -94,8 +94,8 @@ struct found {
     struct account_record record;
 };
 
-/* First the token, then its account: an account is there before its tokens are, so that one that is
- * not there any more has been deleted. */
+/* First the token, then its account: an account is written before its tokens, so one that is not
+ * there has been deleted. */
 static int
 read_rows(struct call *call, const struct token_digest *digest, struct found *f)
 {

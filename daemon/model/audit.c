@@ -17,7 +17,7 @@ put_optional(struct kt_buf *buf, const struct uuid *id)
     record_put_uuid(buf, id ? id : &none);
 }
 
-/* Who did it, for whom, and what shows that. */
+/* Who did it, for whom, and the proof of it. */
 struct author {
     const struct uuid *org, *id;
     struct kt_str subject;
@@ -28,7 +28,7 @@ static void
 put(struct call *call, struct batch *batch, const struct author *who, const char *operation,
     const struct uuid *account, const struct uuid *token)
 {
-    /* Time-ordered and unique, so that the space reads as a journal. */
+    /* Ordered by time and unique, so that the space reads as a journal. */
     const struct uuid id = uuid_v7(call->now_ms);
     struct kt_buf key, value;
     kt_buf_init(&key, KAITEN_KEY_MAX);

@@ -8,12 +8,13 @@
 #include "daemon/call.h"
 #include "daemon/store.h"
 
-/* operation as in the table; account and token may be NULL. Failure is the batch's. */
+/* operation: its name in the table; account and token may be NULL. On failure the batch has
+ * failed. */
 void audit_put(struct call *, struct batch *, const char *operation, const struct uuid *account,
                const struct uuid *token);
 
-/* The same of what nobody has asked for: the daemon does it by itself, and why says for what
- * reason, in the place of a caller's proof. */
+/* The same for what the daemon does by itself: why, in the place of a caller's proof, gives the
+ * reason. */
 void audit_put_own(struct call *, struct batch *, const struct uuid *org, const char *operation,
                    const char *why, const struct uuid *account, const struct uuid *token);
 

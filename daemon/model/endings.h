@@ -33,11 +33,11 @@ bool endings_is_mark(struct kt_str key);
 bool endings_mark_name(const struct store *, struct kt_str value, char room[ENDINGS_MARK_NAME_MAX],
                        struct kt_str *ret);
 
-/* Has the batch write it. Failure is the batch's. */
+/* Adds it to the batch. On failure the batch has failed. */
 void endings_put_mark(struct batch *, const struct store *, const struct journal *,
                       int64_t now_ms);
 
-/* Whether it need not be written for its time alone. */
+/* Whether its time is recent enough, so that it need not be written for that alone. */
 bool endings_mark_is_fresh(const struct store *, const struct endings_mark *, int64_t now_ms);
 
 /* Of a store with several: brings the time of this journal's mark up to date, and with others drops
@@ -49,7 +49,7 @@ enum { ENDINGS_MARK_DAYS = 90 };
 int endings_tidy_marks(struct call *, const struct journal *, bool others, int64_t sure_ms,
                        struct batch *ret[], size_t max, size_t *ret_n, size_t *ret_dropped);
 
-/* What is to be done. */
+/* What has to be done at start. */
 enum endings_verdict {
     ENDINGS_AGREE = 0,  /* after the endings above the mark were done again */
     ENDINGS_NEW_JOURNAL,
@@ -90,7 +90,7 @@ uint32_t endings_of_account(const struct endings *, const struct uuid *account);
  * know what came after it: it was put back from an older time. */
 void endings_note_risen(struct endings *);
 
-/* How many of them. */
+/* How many such rows there were. */
 size_t endings_risen(const struct endings *);
 
 /* Does again in the store what the entries say, where it is not done. 0 or a kind. *ret_done: how

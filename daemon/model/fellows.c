@@ -12,7 +12,7 @@ enum { FORMAT = 1, ROW_MAX = 256, TRIES = 8 };
 
 static const struct kt_str signer_key = KT_LIT("msigner"), pass_key = KT_LIT("mpurge");
 
-/* The row becomes this one, if it is still as it was read. */
+/* Writes the row, if it is still as it was read. */
 static struct batch *
 write_row(struct kt_arena *arena, const struct store_row *row, struct kt_buf *value)
 {
@@ -104,7 +104,7 @@ fellows_propose_pass(struct call *call, int64_t interval_ms, struct batch **ret)
         if (!record_done(&in) || format != FORMAT)
             return account_bad_record(call, 'm');
     }
-    /* Later than one interval: of a clock that was wrong. */
+    /* Due later than one interval from now: written by a clock that was wrong. */
     if (due_ms > call->now_ms && due_ms <= call->now_ms + interval_ms)
         return KT_OK;
     kt_buf_init(&value, ROW_MAX);

@@ -21,7 +21,7 @@ void idmap_done(struct idmap *);
 /* Good until the next idmap_add(). NULL: it is not there. */
 int64_t *idmap_find(const struct idmap *, const unsigned char id[IDMAP_ID_BYTES]);
 
-/* The same, and a new one begins with this value. NULL: no memory. */
+/* The same, but adds an id that is not there, with this value. NULL: no memory. */
 int64_t *idmap_add(struct idmap *, const unsigned char id[IDMAP_ID_BYTES], int64_t value);
 
 #endif

@@ -50,7 +50,7 @@ name_hidden(const char *path, char hidden[PATH_MAX])
         errno = ENAMETOOLONG;
         return false;
     }
-    /* Of a process that ended in the midst of this; nobody has ever used it. */
+    /* Left by a process that ended in the midst of this; it was never in use. */
     return unlink(hidden) == 0 || errno == ENOENT;
 }
 

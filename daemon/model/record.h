@@ -21,7 +21,7 @@ void record_put_str(struct kt_buf *, struct kt_str);             /* absent stays
 /* The short forms. */
 void record_put_number(struct kt_buf *, uint64_t);
 void record_put_text(struct kt_buf *, struct kt_str); /* absent stays absent */
-void record_put_scopes(struct kt_buf *, const struct kt_str v[], size_t n); /* none is absent */
+void record_put_scopes(struct kt_buf *, const struct kt_str v[], size_t n); /* no bytes: absent */
 
 /* What the buffer holds, moved to the arena; ends the buffer. p NULL: no memory, or a failure. */
 struct kt_str record_finish(struct kt_arena *, struct kt_buf *);

@@ -11,11 +11,11 @@
 /* mark_ms is 0 when there is none. 0 or a kind. */
 int timemark_read(struct call *, struct timeguard_mark *ret);
 
-/* Has the batch write it. Failure is the batch's. */
+/* Adds it to the batch. On failure the batch has failed. */
 void timemark_put(struct batch *, const struct timeguard_mark *);
 
-/* The same where several daemons write it: unless a later one stands there, and only if the row is
- * still as it was read. 0 or a kind. */
+/* The same where several daemons write it: only if the row has no later mark, and is still as it
+ * was read. 0 or a kind. */
 int timemark_propose(struct call *, const struct timeguard_mark *, struct batch *);
 
 /* Writes it at once. Before the committer starts. 0 or a kind. */

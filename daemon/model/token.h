@@ -47,7 +47,7 @@ struct token_record {
     size_t nformer;
 };
 
-/* What a new token shall be. */
+/* What a caller wants a new token to be. */
 struct token_wish {
     struct kt_str name, slug; /* slug absent: derived */
     const struct kt_str *scopes;
@@ -60,7 +60,7 @@ struct token_wish {
 int token_load(struct call *, const struct account_record *, struct kt_str slug,
                struct token_record *ret, struct store_row *ret_row);
 
-/* Mints: the secret is the caller's, to show once and to unref. */
+/* Mints a token. The secret is the caller's, to show once and to unref. */
 int token_propose_create(struct call *, const struct account_record *, const struct store_row *,
                          const struct token_wish *, struct batch **ret_batch,
                          struct token_record *ret, struct kt_secret **ret_secret);
@@ -112,10 +112,10 @@ void token_note_use(const struct service *, const struct index_hit *, int64_t no
 /* When one of its secrets was last used, in seconds since 1970; 0: never. On a worker. */
 uint32_t token_last_used(const struct service *, const struct token_record *);
 
-/* Writes the row that says so. Failure is the batch's. */
+/* Adds the row that says so to the batch. On failure the batch has failed. */
 void token_put_used(struct batch *, const unsigned char digest[INDEX_KEPT_BYTES], uint32_t at_s);
 
-/* A secret as its row has it. */
+/* A secret, as its row describes it. */
 struct token_secret {
     struct uuid org, account, token;
     uint32_t epoch;
@@ -140,7 +140,7 @@ int token_scan(struct call *, const struct account_record *, const struct cursor
 bool token_decode(struct kt_arena *, struct kt_str key, struct kt_str value,
                   struct token_record *ret);
 
-/* As it is answered; everything is copied to the call's arena. False: no memory. */
+/* The token as it is answered; everything is copied to the call's arena. False: no memory. */
 bool token_view(struct call *, const struct token_record *, struct kt_token *ret);
 
 /* Tokens of one account as lists answer them. When and by whom an epoch was ended is looked up
@@ -156,7 +156,7 @@ struct token_views {
 bool token_views_init(struct call *, struct token_views *, size_t room);
 int token_views_add(struct call *, struct token_views *, const struct token_record *);
 
-/* Once all are there: fills in what the ends of epochs revoked. */
+/* When all have been added: fills in when and by whom an epoch was ended. */
 int token_views_finish(struct call *, struct token_views *);
 
 /* Whether this secret is good now; never blocks, on an event loop. MALFORMED is said without a

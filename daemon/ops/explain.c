@@ -36,7 +36,7 @@ has_flag(const struct kt_op_spec *spec, unsigned flag)
     return (ops[kt_op_id(spec)].flags & flag) != 0;
 }
 
-/* A public operation may still ask for a credential in its own way. */
+/* A public operation may still ask for a credential by itself. */
 bool
 explain_takes_caller(const struct kt_op_spec *spec)
 {
@@ -71,7 +71,7 @@ explain_has(const struct kt_op_spec *spec, enum kt_place place)
 
 /* Its text depends on the operation. */
 static const char missing_scope[] = "Auth.MissingScope";
-/* What stands for a cause that is the operator's. */
+/* The example text where the real cause is for the operator alone. */
 static const char withheld[] = "temporarily unavailable, please retry";
 
 enum when {
@@ -304,7 +304,7 @@ explain_put_example(struct kt_buf *buf, const struct kt_field *f)
     }
 }
 
-/* What was made this moment holds nothing yet. */
+/* An account that was just made has no tokens yet. */
 void
 explain_put_result(struct kt_buf *buf, const struct kt_op_spec *spec)
 {

@@ -48,7 +48,7 @@ describe_digest(struct kt_member *m, const struct digest_keys *keys, size_t i,
                                text(i == 0 ? KT_LIT("current") : KT_LIT("retired")) };
     m[3] = (struct kt_member){ KT_LIT("tokens"), number(needs[i].tokens) };
     m[4] = (struct kt_member){ KT_LIT("records"), number(needs[i].records) };
-    /* Nobody asks what depends on the only one, which would be a walk through the whole store. */
+    /* With one key everything depends on it; counting would be a walk through the whole store. */
     size_t n = digest_keys_count(keys) == 1 ? 3 : 5;
     return (struct kt_value){ .type = KT_V_MAP, .map = { m, n } };
 }

@@ -90,7 +90,7 @@ meta_readyz(struct request *rq)
         return not_ready(rq, rq->call.svc->quarantine);
     if (committer_is_stuck(rq->call.svc->committer, clock_mono_ms()))
         return not_ready(rq, "the store does not answer");
-    /* What the plugin says stays in the log: whoever asks here has not said who they are. */
+    /* What the plugin says stays in the log: anybody may ask here. */
     if (!store_is_healthy(rq->call.svc->store, why, sizeof why))
         return fail_cause(&rq->call, KT_UNAVAILABLE, "Server.NotReady", "storage: %s", why);
     rq->out.readiness.status = KT_LIT("ok");

@@ -67,7 +67,7 @@ check_lifetime(struct request *rq)
                                              "expected a lifetime of at most %s", text));
 }
 
-/* All that the caller may, as far as a token can be given it. */
+/* All scopes of the caller that a token can have. */
 static int
 inherit_scopes(struct request *rq, struct token_wish *wish)
 {
@@ -95,7 +95,7 @@ check_scopes(struct request *rq, struct token_wish *wish)
     return KT_OK;
 }
 
-/* Nobody gives away more than they have. */
+/* Nobody can give away more than they hold. */
 static int
 check_ceiling(struct request *rq, const struct kt_str scopes[], size_t n, const char *code)
 {
@@ -108,7 +108,7 @@ check_ceiling(struct request *rq, const struct kt_str scopes[], size_t n, const 
     return fail(&rq->call, KT_FORBIDDEN, code, "the caller does not hold: %.*s", KT_FMT(missing));
 }
 
-/* What is minted by a clock that is far behind would live longer than anybody wished. */
+/* A token that is minted while the clock is far behind would live longer than anybody wanted. */
 static int
 check_clock(struct request *rq)
 {
@@ -242,7 +242,7 @@ token_get(struct request *rq)
 
 /* --- rotate and revoke -------------------------------------------------------------------- */
 
-enum { LOOKS_MAX = 5 }; /* each one more only after somebody else's change */
+enum { LOOKS_MAX = 5 }; /* each look after the first follows a change by somebody else */
 
 /* A token that was revoked is, for whoever wants to change it, not there. */
 static int

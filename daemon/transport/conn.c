@@ -97,8 +97,8 @@ conn_hold(struct conn *conn, unsigned at_most)
 
 /* --- rest, and the end -------------------------------------------------------------------- */
 
-/* All is answered and sent: our side is shut, and the peer's rest is read so that the kernel sends
- * no reset, which could destroy the last answer. */
+/* All is answered and sent: shuts our side, and goes on reading what the peer sends, so that the
+ * kernel sends no reset, which could destroy the last answer. */
 static void
 linger(struct conn *conn)
 {
@@ -125,7 +125,8 @@ end_if_over(struct conn *conn)
         conn_close(conn);
 }
 
-/* What the descriptor does not tell is asked for: input that the io keeps, output that it needs. */
+/* Asks for what the descriptor cannot tell: input that the io still holds, output that it waits
+ * for. */
 static void
 settle_io(struct conn *conn)
 {

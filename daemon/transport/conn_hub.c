@@ -41,8 +41,8 @@ conn_hub_get(struct loop *loop)
 
 /* --- turns -------------------------------------------------------------------------------- */
 
-/* From inside the end of a turn the rest has to wait for the next one, or a single connection could
- * keep the loop for itself. */
+/* What is added during the end of a turn waits for the next one, or a single connection could keep
+ * the loop to itself. */
 void
 conn_hub_wait(struct conn_hub *hub)
 {
@@ -134,7 +134,7 @@ hub_turn(struct loop *loop, struct loop_task *task)
     hub->in_turn = false;
 }
 
-/* The loop's thread is over; nobody answers any more. */
+/* The loop's thread has ended; nobody answers any more. */
 static void
 hub_end(void *local)
 {

@@ -83,7 +83,7 @@ feed_some(struct conn *conn, struct kt_str bytes)
     return input.used || !conn_ready(conn) ? input.used : conn->ops->readable(conn, bytes);
 }
 
-/* Returns how much the protocol took, of which used was taken before. */
+/* Returns how much the protocol took in all; used: what it had taken before. */
 static size_t
 feed(struct conn *conn, const char *p, size_t n, size_t used)
 {
@@ -167,7 +167,7 @@ feed_arrival(const struct conn_input *input)
     conn_queue(conn);
 }
 
-/* Those of one protocol after the other. */
+/* One protocol after the other. */
 static void
 feed_together(struct conn_hub *hub)
 {
@@ -187,7 +187,7 @@ conn_hub_feed(struct conn_hub *hub)
         feed_together(hub);
     for (size_t i = 0; i < hub->narrivals; i++)
         feed_arrival(&hub->arrivals[i]);
-    /* Credentials come this way. */
+    /* It may hold credentials. */
     kt_wipe(loop_scratch(hub->loop), hub->scratch_used);
     hub->narrivals = hub->scratch_used = 0;
 }

@@ -33,7 +33,7 @@ conn_line_leave(struct conn *conn)
     conn->line_prev = conn->line_next = NULL;
 }
 
-/* Nothing that was asked is left unanswered, and nobody is in the midst of being heard. */
+/* No request of it is at work, and none is being read. */
 static bool
 is_spare(const struct conn *conn)
 {

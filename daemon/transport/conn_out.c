@@ -13,7 +13,7 @@ enum { SPARE_BYTES = 16 * 1024 }; /* larger buffers are freed */
 
 static void on_writable(evutil_socket_t fd, short what, void *arg);
 
-/* The memory of an empty output goes back to the loop. */
+/* Gives the memory of an empty output back to the loop. */
 void
 conn_out_release(struct conn *conn)
 {
@@ -101,7 +101,7 @@ unblock(struct conn *conn)
     event_del(conn->write_event);
 }
 
-/* A short send means a full kernel, so it is not asked twice. */
+/* A short send means that the kernel's buffer is full, so it is not tried again. */
 static void
 push_out(struct conn *conn)
 {

@@ -22,8 +22,8 @@ struct http {
     struct http_chunk chunk;
     uint64_t left;      /* bytes of the body that are still to come, when their number is known */
     size_t counted;     /* bytes of the body that conn->strangers counts */
-    bool verified;      /* the body is a good caller's, and counts for nothing */
-    bool dropped;       /* the body is read past: what it says changes nothing */
+    bool verified;      /* the caller is known: the body is not counted */
+    bool dropped;       /* the body is read past and thrown away */
     size_t seen;        /* bytes of an unfinished head that were looked at */
     bool chunked;
     int64_t born_ms;    /* monotonic; 0: no byte came yet */
@@ -85,7 +85,7 @@ reveals(const struct request *rq)
     return rq->bearer.p || (rq->spec && rq->spec->out && kt_shape_reveals(rq->spec->out));
 }
 
-/* Clients that never leave would stay with one loop, and with an old configuration, for ever. */
+/* Otherwise clients that never leave would keep one loop and an old configuration for ever. */
 static bool
 is_too_old(const struct conn *conn, const struct http *http)
 {
@@ -158,8 +158,8 @@ loop_request_init(struct conn *conn)
     return rq;
 }
 
-/* Answers for the pipeline, which never saw the request. Where its end is nobody knows any more,
- * so this is the last answer of the connection. */
+/* Answers in place of the pipeline, which never saw the request. Where the request ends is not
+ * known, so this is the last answer of the connection. */
 static void
 refuse(struct conn *conn, struct request *rq, enum kt_kind kind, const char *why)
 {
@@ -288,8 +288,8 @@ has_body(const struct http_head *head)
     return head->chunked || head->content_length > 0;
 }
 
-/* Nobody's body is kept who can be refused for the head. A short one is read past, so that the
- * connection may stay; a long one, or one that waits for a word, ends it.
+/* The body of a request that is refused for its head is not kept. A short one is read past, so that
+ * the connection may stay; a long one, or one that waits for 100 Continue, ends the connection.
  * behind: bytes that have come behind the head. */
 static void
 begin_with_body(struct conn *conn, struct request *rq, const struct http_head *head, size_t behind)
@@ -341,8 +341,8 @@ begin(struct conn *conn, const struct http_head *head, size_t behind)
         begin_with_body(conn, rq, head, behind);
 }
 
-/* A head is read again only when another line of it is there: a byte at a time costs no more than
- * a line at a time. */
+/* A head is read again only when another line of it has come, so that one that comes byte by byte
+ * costs no more than one that comes line by line. */
 static bool
 head_is_awaited(const struct http *http, struct kt_str bytes)
 {

@@ -60,7 +60,7 @@ struct listener {
     const struct authn_chain *chain;
     struct tls *tls; /* NULL: none is spoken */
     struct listen_limits limits;
-    int fd_top; /* connections do not get this descriptor, nor one above it */
+    int fd_top; /* connections only get descriptors below this one */
     struct metrics_listener counts;
     enum metrics_readers metrics;
     _Atomic size_t strangers; /* bytes of their bodies */
@@ -70,7 +70,7 @@ struct listener {
     _Atomic int64_t log_after; /* monotonic ms; accept trouble is not told before */
     size_t ngates;
     struct gate *gates;
-    pthread_mutex_t lock; /* of the crowd; nothing else is locked while it is held */
+    pthread_mutex_t lock; /* guards the crowd; nothing else is locked while it is held */
     struct crowd_node *crowd[CROWD_BUCKETS];
 };
 
@@ -150,7 +150,7 @@ identify_unix(int fd, struct conn *conn)
     return true;
 }
 
-/* Of IPv6 the network counts, since one host may have all of its addresses. */
+/* For IPv6 the network of 64 bits counts, since one host may have all of its addresses. */
 static bool
 identify_tcp(const struct sockaddr_storage *from, struct conn *conn)
 {
@@ -292,8 +292,8 @@ turn_away(struct listener *listener, int fd)
 /* A connection that is looking for a place, on one loop after the other. */
 struct seeker {
     struct loop_task task;
-    struct gate *gate; /* where it is, or on its way to */
-    size_t left;       /* gates that it has not been to */
+    struct gate *gate; /* the loop where it is, or that it is on its way to */
+    size_t left;       /* gates that it has not tried yet */
     int fd;
     struct sockaddr_storage from;
 };

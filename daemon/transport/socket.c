@@ -179,7 +179,7 @@ reply(struct conn *conn, struct request *rq)
     put_reply(out, rq, sock->problem);
 }
 
-/* From here on refusals have the form that was asked for. */
+/* From here on refusals have the form that the client asked for. */
 static void
 note_hello(struct socket *sock, const struct request *rq)
 {
@@ -237,7 +237,7 @@ socket_drop(struct request *rq)
 static int
 read_token(struct request *rq, const struct kt_value *value)
 {
-    /* Whoever means to speak for somebody else must never be taken for the process it is. */
+    /* A client that means to speak for somebody else must never be taken for its own process. */
     if ((value->type != KT_V_STR && value->type != KT_V_BIN) || value->s.n == 0)
         return fail(&rq->call, KT_VALIDATION, NULL, "meta.token is a string that is not empty");
     rq->credential = (struct kt_secret_view){ value->s.p, value->s.n };
@@ -450,7 +450,7 @@ inline_init(struct conn *conn, const struct message *msg, struct request *rq, st
     *rpc = (struct rpc){ .conn = conn, .id = msg->id };
     request_init(rq, loop_arena(conn->loop), &socket_transport, conn->loop, &conn->peer);
     rq->inline_only = true;
-    (void)read_envelope(rq, rpc, msg); /* what it refuses is answered in its turn */
+    (void)read_envelope(rq, rpc, msg); /* what the envelope refuses is answered in its turn */
 }
 
 static bool
@@ -491,7 +491,7 @@ peek_inline(struct conn *conn, struct kt_str bytes, struct message *msg)
         KT_FRAME_DONE)
         return false;
     msg->bytes.p = bytes.p;
-    /* It is the same name, now that it is read with all that it stands in. */
+    /* The same name again, now that the whole message has been read. */
     return take_apart(value, msg) && msg->method.p == method.p && msg->method.n == method.n &&
            !is_flying(sock, msg->id);
 }
@@ -602,7 +602,7 @@ take_value(struct conn *conn, const struct kt_value *value, struct kt_str bytes)
         hang_up(conn, "the id is no unsigned integer");
         return bytes.n;
     }
-    /* Notifications have nothing to say to us. */
+    /* Notifications are ignored. */
     if (value->array.n == 4 && !run_message(conn, &msg))
         return 0;
     conn_enter(conn, conn->in_flight ? CONN_WORK : CONN_IDLE);
@@ -631,7 +631,7 @@ socket_readable(struct conn *conn, struct kt_str bytes)
     return bytes.n;
 }
 
-/* Earlier answers still go out. */
+/* Earlier requests are still answered. */
 static void
 socket_expired(struct conn *conn, enum conn_phase phase)
 {

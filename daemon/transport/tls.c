@@ -21,7 +21,7 @@
 
 struct tls {
     struct tls_options options;
-    SSL_CTX *fresh;       /* put aside; the main thread's */
+    SSL_CTX *fresh;       /* read and put aside; for the main thread alone */
     pthread_mutex_t lock; /* of present */
     SSL_CTX *present;
 };
@@ -175,8 +175,8 @@ tls_ssl(struct tls *tls)
     "{\"type\":\"https://tools.ietf.org/html/rfc7231#section-6.5.1\",\"title\":\"Bad Request\"," \
     "\"status\":400,\"detail\":\"this port speaks HTTPS only\"}\n"
 
-/* Who speaks HTTP to an HTTPS port is told so in words that it understands; what it asks for was
- * readable on the way and is not looked at. */
+/* A client that speaks HTTP to an HTTPS port is told so in HTTP; its request, which went over the
+ * wire in plain text, is not looked at. */
 static void
 answer_plain(const struct conn *conn)
 {
@@ -190,7 +190,7 @@ answer_plain(const struct conn *conn)
                  "not told");
 }
 
-/* The connection ends so that our alert arrives. */
+/* Ends the connection in a way that lets our alert arrive. */
 static ssize_t
 refuse(struct conn *conn, struct tls_conn *tls)
 {

@@ -188,7 +188,7 @@ is_strong(const struct source *from, EVP_PKEY *key)
     return refuse(from, "curve %s; accepted: P-256, P-384 or P-521", name);
 }
 
-/* A daemon with a certificate that is out of date is of more use than none. */
+/* A daemon whose certificate has expired is of more use than none. */
 static void
 warn_of_time(const struct source *from, const X509 *cert)
 {
