@@ -5,6 +5,7 @@
 Each row is said here once, through the wire; where it is tried from all sides is said beside it."""
 
 import re
+import uuid
 
 import pytest
 
