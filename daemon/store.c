@@ -265,6 +265,21 @@ store_get(struct call *call, struct store *s, const struct kt_str keys[], size_t
     return status == KAITEN_DONE ? KT_OK : refuse(call, status, "get", err.text);
 }
 
+int
+store_get_one(struct call *call, struct store *s, struct kt_str key, struct store_row *ret_row)
+{
+    if (!key.p)
+        return fail_memory(call);
+    struct store_row row;
+    int status = store_get(call, s, &key, 1, &row);
+    if (status != KT_OK)
+        return status;
+    if (!row.value.p)
+        return KT_NOT_FOUND;
+    *ret_row = row;
+    return KT_OK;
+}
+
 struct row_emit {
     struct kaiten_emit base;
     struct store *store;

@@ -45,6 +45,11 @@ struct store_row {
 int store_get(struct call *, struct store *, const struct kt_str keys[], size_t n,
               struct store_row rows[]) __attribute__((warn_unused_result));
 
+/* The same of one key, of which p NULL means that the arena had no room for it: KT_UNAVAILABLE.
+ * KT_NOT_FOUND without a refusal: there is no such row. */
+int store_get_one(struct call *, struct store *, struct kt_str key, struct store_row *ret_row)
+    __attribute__((warn_unused_result));
+
 /* First bytes of keys. */
 #define STORE_SPACES "acehimrstux"
 

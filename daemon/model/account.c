@@ -132,15 +132,10 @@ account_bad_record(struct call *call, char space)
 int
 account_find(struct call *call, const struct uuid *org, struct kt_str slug, struct uuid *ret_id)
 {
-    struct kt_str key = slug_key(call->arena, org, slug);
-    if (!key.p)
-        return fail_memory(call);
     struct store_row row;
-    int status = store_get(call, call->svc->store, &key, 1, &row);
+    int status = store_get_one(call, call->svc->store, slug_key(call->arena, org, slug), &row);
     if (status != KT_OK)
         return status;
-    if (!row.value.p)
-        return KT_NOT_FOUND;
     struct record_in in;
     record_open(&in, row.value);
     struct uuid id = record_uuid(&in);
@@ -151,26 +146,27 @@ account_find(struct call *call, const struct uuid *org, struct kt_str slug, stru
 }
 
 int
+account_load_id(struct call *call, const struct uuid *org, const struct uuid *id,
+                struct account_record *ret, struct store_row *ret_row)
+{
+    struct store_row row;
+    int status = store_get_one(call, call->svc->store, account_key(call->arena, org, id), &row);
+    if (status != KT_OK)
+        return status;
+    if (!account_decode(row.value, ret))
+        return account_bad_record(call, 'a');
+    *ret_row = row;
+    return KT_OK;
+}
+
+int
 account_load(struct call *call, const struct uuid *org, struct kt_str slug,
              struct account_record *ret, struct store_row *ret_row)
 {
     struct uuid id;
     int status = account_find(call, org, slug, &id);
-    if (status != KT_OK)
-        return status;
-    struct kt_str key = account_key(call->arena, org, &id);
-    if (!key.p)
-        return fail_memory(call);
-    struct store_row row;
-    status = store_get(call, call->svc->store, &key, 1, &row);
-    if (status != KT_OK)
-        return status;
-    if (!row.value.p)
-        return KT_NOT_FOUND; /* deleted between the two looks */
-    if (!account_decode(row.value, ret))
-        return account_bad_record(call, 'a');
-    *ret_row = row;
-    return KT_OK;
+    /* It may have been deleted between the two looks. */
+    return status == KT_OK ? account_load_id(call, org, &id, ret, ret_row) : status;
 }
 
 int
@@ -445,16 +441,13 @@ account_replay(struct call *call, const struct journal_entry *entry, struct batc
     struct store_row row;
     struct uuid id;
     struct batch *b = batch_new(call->arena);
-    memcpy(id.b, entry->id, sizeof id.b);
-    struct kt_str key = account_key(call->arena, &entry->org, &id);
-    if (!b || !key.p)
+    if (!b)
         return fail_memory(call);
     b->urgent = true;
-    int status = store_get(call, call->svc->store, &key, 1, &row);
-    if (status != KT_OK || !row.value.p)
-        return status;
-    if (!account_decode(row.value, &a))
-        return account_bad_record(call, 'a');
+    memcpy(id.b, entry->id, sizeof id.b);
+    int status = account_load_id(call, &entry->org, &id, &a, &row);
+    if (status != KT_OK)
+        return status == KT_NOT_FOUND ? KT_OK : status;
     if (entry->type == JOURNAL_ACCOUNT)
         status = replay_end(call, b, &a, &row, entry->at_ms, &by);
     else if (a.epoch < entry->epoch)

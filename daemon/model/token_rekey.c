@@ -81,20 +81,16 @@ struct secret_rows {
 static int
 load_rows(struct call *call, const unsigned char digest[DIGEST_BYTES], struct secret_rows *ret)
 {
-    struct store *store = call->svc->store;
-    struct kt_str key = token_row_digest(call->arena, digest);
-    int status = key.p ? store_get(call, store, &key, 1, &ret->verdict_row) : fail_memory(call);
-    if (status != KT_OK || !ret->verdict_row.value.p)
-        return status == KT_OK ? KT_NOT_FOUND : status;
+    int status = store_get_one(call, call->svc->store, token_row_digest(call->arena, digest),
+                               &ret->verdict_row);
+    if (status != KT_OK)
+        return status;
     struct verdict_record *v = &ret->verdict;
     if (!verdict_decode(call->arena, ret->verdict_row.value, v))
         return account_bad_record(call, 'h');
-    key = token_row_key_of(call->arena, 'a', &v->org, &v->account, NULL, 0);
-    status = key.p ? store_get(call, store, &key, 1, &ret->account_row) : fail_memory(call);
-    if (status != KT_OK || !ret->account_row.value.p)
-        return status == KT_OK ? KT_NOT_FOUND : status;
-    if (!account_decode(ret->account_row.value, &ret->account))
-        return account_bad_record(call, 'a');
+    status = account_load_id(call, &v->org, &v->account, &ret->account, &ret->account_row);
+    if (status != KT_OK)
+        return status;
     return token_row_load(call, &ret->account, &v->token, &ret->token, &ret->token_row);
 }
 

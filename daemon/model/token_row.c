@@ -233,14 +233,10 @@ token_row_load(struct call *call, const struct account_record *a, const struct u
            struct token_record *ret, struct store_row *ret_row)
 {
     struct kt_str key = token_row_key(call->arena, &a->org, &a->id, id);
-    if (!key.p)
-        return fail_memory(call);
     struct store_row row;
-    int status = store_get(call, call->svc->store, &key, 1, &row);
+    int status = store_get_one(call, call->svc->store, key, &row);
     if (status != KT_OK)
         return status;
-    if (!row.value.p)
-        return KT_NOT_FOUND;
     if (!token_decode(call->arena, row.key, row.value, ret))
         return account_bad_record(call, 't');
     *ret_row = row;
@@ -252,13 +248,9 @@ int
 token_row_holder(struct call *call, struct kt_str key, struct store_row *ret_row,
                  struct uuid *ret_id)
 {
-    if (!key.p)
-        return fail_memory(call);
-    int status = store_get(call, call->svc->store, &key, 1, ret_row);
+    int status = store_get_one(call, call->svc->store, key, ret_row);
     if (status != KT_OK)
         return status;
-    if (!ret_row->value.p)
-        return KT_NOT_FOUND;
     struct record_in in;
     record_open(&in, ret_row->value);
     *ret_id = record_uuid(&in);
