@@ -4,6 +4,7 @@
 
 #include "daemon/journal_file.h"
 
+#include "client/proto/bigend.h"
 #include "client/proto/wipe.h"
 #include "daemon/model/digest.h"
 
@@ -18,26 +19,6 @@ enum {
 };
 
 static const unsigned char magic[8] = "KTNREVK\n";
-
-/* --- numbers ------------------------------------------------------------------------------ */
-
-static void
-put(unsigned char *p, uint64_t v, size_t n)
-{
-    while (n-- > 0) {
-        p[n] = (unsigned char)v;
-        v >>= 8;
-    }
-}
-
-static uint64_t
-get(const unsigned char *p, size_t n)
-{
-    uint64_t v = 0;
-    for (size_t i = 0; i < n; i++)
-        v = v << 8 | p[i];
-    return v;
-}
 
 /* --- MACs --------------------------------------------------------------------------------- */
 
@@ -73,11 +54,11 @@ journal_put_header(const struct digest_keys *keys, struct journal_seen *seen,
     unsigned char key[KEY_BYTES];
     memset(out, 0, JOURNAL_RECORD_BYTES);
     memcpy(out, magic, sizeof magic);
-    put(out + 8, FORMAT, 4);
+    kt_put_be(out + 8, FORMAT, 4);
     memcpy(out + 16, seen->id, JOURNAL_ID_BYTES);
-    put(out + 32, seen->floor, 8);
-    put(out + 40, seen->last, 8);
-    put(out + 48, seen->entries, 8);
+    kt_put_be(out + 32, seen->floor, 8);
+    kt_put_be(out + 40, seen->last, 8);
+    kt_put_be(out + 48, seen->entries, 8);
     digest_subkey(keys, seen->key, DIGEST_USE_JOURNAL, key);
     mac_of(key, seen->id, nothing, out, out + MAC_AT);
     memcpy(seen->mac, out + MAC_AT, MAC_BYTES);
@@ -88,12 +69,12 @@ void
 journal_put_record(const struct journal_entry *e, unsigned char out[JOURNAL_RECORD_BYTES])
 {
     memset(out, 0, JOURNAL_RECORD_BYTES);
-    put(out, e->number, 8);
-    put(out + 8, (uint64_t)e->type, 4);
-    put(out + 12, e->epoch, 4);
-    put(out + 16, (uint64_t)e->at_ms, 8);
-    put(out + 24, (uint64_t)e->ends_ms, 8);
-    put(out + 32, (uint64_t)e->until_ms, 8);
+    kt_put_be(out, e->number, 8);
+    kt_put_be(out + 8, (uint64_t)e->type, 4);
+    kt_put_be(out + 12, e->epoch, 4);
+    kt_put_be(out + 16, (uint64_t)e->at_ms, 8);
+    kt_put_be(out + 24, (uint64_t)e->ends_ms, 8);
+    kt_put_be(out + 32, (uint64_t)e->until_ms, 8);
     memcpy(out + 48, e->org.b, sizeof e->org.b);
     memcpy(out + 64, e->id, sizeof e->id);
     memcpy(out + 96, e->account.b, sizeof e->account.b);
@@ -108,8 +89,8 @@ seal(const struct digest_keys *keys, struct journal_seen *seen, unsigned char *r
     digest_subkey(keys, seen->key, DIGEST_USE_JOURNAL, key);
     for (size_t i = 0; i < n; i++) {
         unsigned char *r = records + i * JOURNAL_RECORD_BYTES;
-        uint64_t number = get(r, 8);
-        put(r + 40, own_group ? number : group, 8);
+        uint64_t number = kt_get_be(r, 8);
+        kt_put_be(r + 40, own_group ? number : group, 8);
         mac_of(key, seen->id, seen->mac, r, r + MAC_AT);
         memcpy(seen->mac, r + MAC_AT, MAC_BYTES);
         if (number > seen->last)
@@ -181,12 +162,12 @@ read_header(const struct digest_keys *keys, struct reading *r)
         return damaged(seen, "it does not begin as a journal");
     if (!find_key(keys, r))
         return damaged(seen, "it was made with another digest key, or changed");
-    if (get(r->p + 8, 4) != FORMAT)
+    if (kt_get_be(r->p + 8, 4) != FORMAT)
         return damaged(seen, "it has a format that this version does not know");
     memcpy(seen->id, r->p + 16, JOURNAL_ID_BYTES);
-    seen->floor = get(r->p + 32, 8);
-    seen->last = r->last = get(r->p + 40, 8);
-    r->kept = get(r->p + 48, 8);
+    seen->floor = kt_get_be(r->p + 32, 8);
+    seen->last = r->last = kt_get_be(r->p + 40, 8);
+    r->kept = kt_get_be(r->p + 48, 8);
     memcpy(seen->mac, r->p + MAC_AT, MAC_BYTES);
     seen->good_bytes = JOURNAL_RECORD_BYTES;
     return JOURNAL_WHOLE;
@@ -195,12 +176,12 @@ read_header(const struct digest_keys *keys, struct reading *r)
 static void
 decode(const unsigned char *r, struct journal_entry *e)
 {
-    e->number = get(r, 8);
-    e->type = (enum journal_type)get(r + 8, 4);
-    e->epoch = (uint32_t)get(r + 12, 4);
-    e->at_ms = (int64_t)get(r + 16, 8);
-    e->ends_ms = (int64_t)get(r + 24, 8);
-    e->until_ms = (int64_t)get(r + 32, 8);
+    e->number = kt_get_be(r, 8);
+    e->type = (enum journal_type)kt_get_be(r + 8, 4);
+    e->epoch = (uint32_t)kt_get_be(r + 12, 4);
+    e->at_ms = (int64_t)kt_get_be(r + 16, 8);
+    e->ends_ms = (int64_t)kt_get_be(r + 24, 8);
+    e->until_ms = (int64_t)kt_get_be(r + 32, 8);
     memcpy(e->org.b, r + 48, sizeof e->org.b);
     memcpy(e->id, r + 64, sizeof e->id);
     memcpy(e->account.b, r + 96, sizeof e->account.b);
@@ -222,7 +203,7 @@ was_synced(const struct reading *r, size_t at)
     for (size_t i = at + JOURNAL_RECORD_BYTES; i + JOURNAL_RECORD_BYTES <= r->n;
          i += JOURNAL_RECORD_BYTES) {
         const unsigned char *record = r->p + i;
-        if (is_zero(record + MAC_AT, MAC_BYTES) || get(record + 40, 8) <= r->seen->last + 1)
+        if (is_zero(record + MAC_AT, MAC_BYTES) || kt_get_be(record + 40, 8) <= r->seen->last + 1)
             continue;
         if (is_authentic(r->key, r->seen->id, record - MAC_BYTES, record))
             return true;

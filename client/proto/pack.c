@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include "client/proto/pack.h"
+#include "client/proto/bigend.h"
 #include "client/proto/utf8.h"
 
 #include <msgpack.h>
@@ -46,15 +47,6 @@ static const struct {
     { K_MAP, 2 },  { K_MAP, 4 },
 };
 
-static uint64_t
-big_endian(const char *p, size_t size)
-{
-    uint64_t number = 0;
-    for (size_t i = 0; i < size; i++)
-        number = number << 8 | (unsigned char)p[i];
-    return number;
-}
-
 static enum kt_frame
 refuse(struct cursor *at, const char *why)
 {
@@ -84,7 +76,7 @@ token_long(struct cursor *at, struct token *token)
     enum kt_frame frame = need(at, token->head);
     if (frame != KT_FRAME_DONE)
         return frame;
-    token->number = big_endian(at->p + at->pos + 1, size);
+    token->number = kt_get_be(at->p + at->pos + 1, size);
     if (token->first >= 0xD4 && token->first <= 0xD8)
         token->number = UINT64_C(1) << (token->first - 0xD4);
     return KT_FRAME_DONE;
@@ -241,8 +233,8 @@ time_read(struct reader *reader, struct token *token, struct kt_time *out)
     if (frame != KT_FRAME_DONE)
         return frame;
     const char *p = at->p + at->pos + token->head;
-    uint64_t last = big_endian(p + (token->number == 12 ? 4 : 0), token->number == 4 ? 4 : 8);
-    uint64_t nano = token->number == 4 ? 0 : token->number == 8 ? last >> 34 : big_endian(p, 4);
+    uint64_t last = kt_get_be(p + (token->number == 12 ? 4 : 0), token->number == 4 ? 4 : 8);
+    uint64_t nano = token->number == 4 ? 0 : token->number == 8 ? last >> 34 : kt_get_be(p, 4);
     int64_t seconds = (int64_t)(token->number == 8 ? last & UINT64_C(0x3FFFFFFFF) : last);
     if (nano > 999999999)
         return refuse(at, "a timestamp has more than 999999999 nanoseconds");

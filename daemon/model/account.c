@@ -4,6 +4,7 @@
 
 #include "daemon/model/account.h"
 
+#include "client/proto/bigend.h"
 #include "daemon/journal.h"
 #include "daemon/model/account_cache.h"
 #include "daemon/model/audit.h"
@@ -504,10 +505,7 @@ account_view(struct kt_arena *arena, const struct account_record *a, struct kt_a
 int64_t
 uuid_time_ms(const struct uuid *id)
 {
-    int64_t ms = 0;
-    for (size_t i = 0; i < 6; i++)
-        ms = ms << 8 | id->b[i];
-    return ms;
+    return (int64_t)kt_get_be(id->b, UUID_TIME_BYTES);
 }
 
 struct kt_str
@@ -533,8 +531,7 @@ list_bound(struct kt_arena *arena, struct kt_str prefix, const struct cursor *be
     int64_t ms = below->created.ms < 0 ? 0 : below->created.ms;
     if (uuid_time_ms(&id) != ms) {
         memset(id.b, 0, sizeof id.b);
-        for (int i = 0; i < 6; i++)
-            id.b[i] = (unsigned char)(ms >> (40 - 8 * i));
+        kt_put_be(id.b, (uint64_t)ms, UUID_TIME_BYTES);
     }
     char *p = kt_arena_alloc(arena, prefix.n + sizeof id.b);
     if (!p)

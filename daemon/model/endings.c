@@ -4,6 +4,7 @@
 
 #include "daemon/model/endings.h"
 
+#include "client/proto/bigend.h"
 #include "daemon/model/account.h"
 #include "daemon/model/idmap.h"
 #include "daemon/model/record.h"
@@ -531,8 +532,8 @@ heal_epoch(void *ctx, const struct store_row *row)
     if (row->key.n != 1 + 2 * sizeof entry.org.b + sizeof entry.epoch)
         return account_bad_record(h->call, 'r');
     struct uuid account = account_in(row->key, &entry);
-    for (size_t i = row->key.n - sizeof entry.epoch; i < row->key.n; i++)
-        entry.epoch = entry.epoch << 8 | (unsigned char)row->key.p[i];
+    const char *epoch = row->key.p + row->key.n - sizeof entry.epoch;
+    entry.epoch = (uint32_t)kt_get_be(epoch, sizeof entry.epoch);
     entry.epoch++; /* the row is of the epoch that ended */
     if (endings_of_account(h->endings, &account) >= entry.epoch || write_down(h, &entry))
         return KT_OK;

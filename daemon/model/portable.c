@@ -4,6 +4,7 @@
 
 #include "daemon/model/portable.h"
 
+#include "client/proto/bigend.h"
 #include "client/proto/file.h"
 #include "client/proto/wipe.h"
 #include "daemon/model/digest.h"
@@ -29,24 +30,6 @@ _Static_assert((int)BUFFER_BYTES > RECORD_HEAD + KAITEN_KEY_MAX + KAITEN_VALUE_M
                "a record fits");
 
 static const unsigned char magic[8] = "KTNEXP\r\n";
-
-static void
-put_number(unsigned char *p, uint64_t v, size_t n)
-{
-    while (n-- > 0) {
-        p[n] = (unsigned char)v;
-        v >>= 8;
-    }
-}
-
-static uint64_t
-get_number(const unsigned char *p, size_t n)
-{
-    uint64_t v = 0;
-    for (size_t i = 0; i < n; i++)
-        v = v << 8 | p[i];
-    return v;
-}
 
 static void
 begin_mac(crypto_generichash_state *mac, const struct digest_keys *keys, size_t i)
@@ -104,7 +87,7 @@ portable_begin(int fd, const struct digest_keys *keys)
     out->records = out->n = 0;
     begin_mac(&out->mac, keys, 0);
     memcpy(header, magic, sizeof magic);
-    put_number(header + 8, FORMAT, 4);
+    kt_put_be(header + 8, FORMAT, 4);
     memcpy(header + 16, digest_keys_fingerprint(keys, 0), NAME_BYTES);
     put_under_mac(out, header, sizeof header);
     return out;
@@ -114,8 +97,8 @@ bool
 portable_put(struct portable_out *out, struct kt_str key, struct kt_str value)
 {
     unsigned char head[RECORD_HEAD];
-    put_number(head, key.n, 2);
-    put_number(head + 2, value.n, 4);
+    kt_put_be(head, key.n, 2);
+    kt_put_be(head + 2, value.n, 4);
     put_under_mac(out, head, sizeof head);
     put_under_mac(out, key.p, key.n);
     put_under_mac(out, value.p, value.n);
@@ -128,7 +111,7 @@ bool
 portable_end(struct portable_out *out, uint64_t *ret_records)
 {
     unsigned char trailer[2 + COUNT_BYTES] = { 0 }, mac[MAC_BYTES];
-    put_number(trailer + 2, out->records, COUNT_BYTES);
+    kt_put_be(trailer + 2, out->records, COUNT_BYTES);
     put_under_mac(out, trailer, sizeof trailer);
     crypto_generichash_final(&out->mac, mac, sizeof mac);
     put(out, mac, sizeof mac);
@@ -215,9 +198,9 @@ read_header(struct in *in, const struct digest_keys *keys)
     const unsigned char *p = in->buffer + in->at;
     if (memcmp(p, magic, sizeof magic) != 0)
         return refuse(in, "not an export of kaitend");
-    if (get_number(p + 8, 4) != FORMAT || get_number(p + 12, 4) != 0)
+    if (kt_get_be(p + 8, 4) != FORMAT || kt_get_be(p + 12, 4) != 0)
         return refuse(in, "of format %llu; this version knows %d",
-                      (unsigned long long)get_number(p + 8, 4), FORMAT);
+                      (unsigned long long)kt_get_be(p + 8, 4), FORMAT);
     for (size_t i = 0; i < digest_keys_count(keys); i++) {
         if (memcmp(p + 16, digest_keys_fingerprint(keys, i), NAME_BYTES) != 0)
             continue;
@@ -246,12 +229,12 @@ read_record(struct in *in, struct kt_str *ret_key, struct kt_str *ret_value)
     *ret_key = (struct kt_str){ NULL, 0 };
     if (!have(in, 2))
         return false;
-    size_t nkey = get_number(in->buffer + in->at, 2);
+    size_t nkey = kt_get_be(in->buffer + in->at, 2);
     if (nkey == 0)
         return true;
     if (!have(in, RECORD_HEAD))
         return false;
-    size_t nvalue = get_number(in->buffer + in->at + 2, 4);
+    size_t nvalue = kt_get_be(in->buffer + in->at + 2, 4);
     if (nkey > KAITEN_KEY_MAX || nvalue > KAITEN_VALUE_MAX)
         return refuse(in, "record %llu is too long", (unsigned long long)in->records + 1);
     if (!have(in, RECORD_HEAD + nkey + nvalue))
@@ -272,7 +255,7 @@ read_trailer(struct in *in)
     unsigned char mac[MAC_BYTES];
     if (!have(in, 2 + COUNT_BYTES + MAC_BYTES))
         return false;
-    uint64_t records = get_number(take_under_mac(in, 2 + COUNT_BYTES) + 2, COUNT_BYTES);
+    uint64_t records = kt_get_be(take_under_mac(in, 2 + COUNT_BYTES) + 2, COUNT_BYTES);
     crypto_generichash_final(&in->mac, mac, sizeof mac);
     if (!digest_equal(take(in, MAC_BYTES), mac, sizeof mac) || records != in->records)
         return refuse(in, "changed since it was made");

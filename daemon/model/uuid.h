@@ -12,7 +12,8 @@ struct uuid {
 
 enum {
     UUID_TEXT_MAX = 37,     /* 36 characters and a NUL */
-    UUID_EXTERNAL_MAX = 37  /* ksa_, 32 characters and a NUL */
+    UUID_EXTERNAL_MAX = 37, /* ksa_, 32 characters and a NUL */
+    UUID_TIME_BYTES = 6     /* of version 7: milliseconds since 1970, at the beginning */
 };
 
 /* The form 8-4-4-4-12, hexadecimal digits of either case, nothing else; any version. */

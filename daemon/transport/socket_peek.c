@@ -4,6 +4,8 @@
 
 #include "daemon/transport/socket_peek.h"
 
+#include "client/proto/bigend.h"
+
 /* Length of an array header and number of elements; 0: more bytes are needed; -1: no array of an
  * envelope. */
 static int
@@ -14,9 +16,7 @@ peek_array(const unsigned char *p, size_t n, unsigned *ret_count)
         return -1;
     if (n < 1 + width)
         return 0;
-    uint32_t count = width == 0 ? p[0] & 0x0f : 0;
-    for (unsigned i = 0; i < width; i++)
-        count = count << 8 | p[1 + i];
+    uint32_t count = width == 0 ? p[0] & 0x0f : (uint32_t)kt_get_be(p + 1, width);
     if (count != 3 && count != 4)
         return -1;
     *ret_count = count;
