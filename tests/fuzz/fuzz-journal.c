@@ -5,33 +5,14 @@
 #include "config.h"
 
 #include "daemon/journal_file.h"
-#include "daemon/model/digest.h"
+#include "tests/fuzz/fuzz-keys.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { R = JOURNAL_RECORD_BYTES, GROUPS = 4, MEMBERS = 3, RECORDS = GROUPS * MEMBERS };
-
-static const struct digest_keys *
-fuzz_keys(void)
-{
-    static struct digest_keys *keys;
-    char folder[] = "/tmp/kaiten-fuzz-XXXXXX", path[64];
-    struct digest_error err;
-    if (keys)
-        return keys;
-    if (!mkdtemp(folder))
-        abort();
-    snprintf(path, sizeof path, "%s/digest.key", folder);
-    if (!digest_keys_create(path, &keys, &err))
-        abort();
-    (void)unlink(path);
-    (void)rmdir(folder);
-    return keys;
-}
 
 static size_t
 make_file(unsigned char file[(RECORDS + 8) * R])

@@ -5,11 +5,10 @@
 #define _GNU_SOURCE
 #include "config.h"
 
-#include "daemon/model/digest.h"
 #include "daemon/model/portable.h"
 #include "plugins/kaiten-storage.h"
+#include "tests/fuzz/fuzz-keys.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -35,24 +34,6 @@ read_bytes(void *ctx, void *to, size_t n)
     b->p += n;
     b->n -= n;
     return (ssize_t)n;
-}
-
-static const struct digest_keys *
-fuzz_keys(void)
-{
-    static struct digest_keys *keys;
-    char folder[] = "/tmp/kaiten-fuzz-XXXXXX", path[64];
-    struct digest_error err;
-    if (keys)
-        return keys;
-    if (!mkdtemp(folder))
-        abort();
-    snprintf(path, sizeof path, "%s/digest.key", folder);
-    if (!digest_keys_create(path, &keys, &err))
-        abort();
-    (void)unlink(path);
-    (void)rmdir(folder);
-    return keys;
 }
 
 static size_t
