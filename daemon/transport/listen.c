@@ -150,23 +150,41 @@ identify_unix(int fd, struct conn *conn)
     return true;
 }
 
-/* For IPv6 the network of 64 bits counts, since one host may have all of its addresses. */
+static void
+identify_v4(in_addr_t address, in_port_t port, struct peer *peer)
+{
+    char text[INET_ADDRSTRLEN] = "?";
+    inet_ntop(AF_INET, &address, text, sizeof text);
+    peer->source = address;
+    snprintf(peer->remote, sizeof peer->remote, "%s:%u", text, ntohs(port));
+}
+
+/* For IPv6 the network of 64 bits counts, since one host may have all of its addresses. A socket of
+ * the service manager may be for both families; those who come by IPv4 are no network together. */
+static void
+identify_v6(const struct sockaddr_in6 *in, struct peer *peer)
+{
+    char text[INET6_ADDRSTRLEN] = "?";
+    if (IN6_IS_ADDR_V4MAPPED(&in->sin6_addr)) {
+        in_addr_t inner;
+        memcpy(&inner, &in->sin6_addr.s6_addr[12], sizeof inner);
+        identify_v4(inner, in->sin6_port, peer);
+        return;
+    }
+    inet_ntop(AF_INET6, &in->sin6_addr, text, sizeof text);
+    memcpy(&peer->source, &in->sin6_addr, sizeof peer->source);
+    snprintf(peer->remote, sizeof peer->remote, "[%s]:%u", text, ntohs(in->sin6_port));
+}
+
 static bool
 identify_tcp(const struct sockaddr_storage *from, struct conn *conn)
 {
-    char text[INET6_ADDRSTRLEN] = "?";
     struct peer *peer = &conn->peer;
-    if (from->ss_family == AF_INET) {
-        const struct sockaddr_in *in = (const void *)from;
-        inet_ntop(AF_INET, &in->sin_addr, text, sizeof text);
-        peer->source = in->sin_addr.s_addr;
-        snprintf(peer->remote, sizeof peer->remote, "%s:%u", text, ntohs(in->sin_port));
-    } else if (from->ss_family == AF_INET6) {
-        const struct sockaddr_in6 *in = (const void *)from;
-        inet_ntop(AF_INET6, &in->sin6_addr, text, sizeof text);
-        memcpy(&peer->source, &in->sin6_addr, sizeof peer->source);
-        snprintf(peer->remote, sizeof peer->remote, "[%s]:%u", text, ntohs(in->sin6_port));
-    }
+    const struct sockaddr_in *in = (const void *)from;
+    if (from->ss_family == AF_INET)
+        identify_v4(in->sin_addr.s_addr, in->sin_port, peer);
+    else if (from->ss_family == AF_INET6)
+        identify_v6((const void *)from, peer);
     peer->caller.remote = peer->remote;
     return true;
 }

@@ -3,14 +3,18 @@
 """One daemon, four HTTP listeners and two sockets, each with limits, certificates, demands on
 clients and a chain of auth plugins of its own: nothing of one holds for another."""
 
+import contextlib
+import http.client
 import pathlib
+import re
 import signal
 import socket
 import ssl
 
 import pytest
 
-from conftest import PATIENCE, Daemon, Http, Rpc, free_port, refused, wait_for
+from conftest import (KAITEND, PATIENCE, Daemon, Http, Process, Rpc, free_port, refused,
+                      wait_for)
 from tls_door import V12, V13, Authority, ask, connect, context, log_lines, put, reload
 
 BIG = {"name": "n" * 1000, "slug": "s" * 3000}  # no slug, but a body of 4 KB
@@ -267,6 +271,40 @@ def test_two_doors_with_one_address_do_not_start(own_daemon):
     d.spawn()
     assert d.process.wait(PATIENCE) == 69
     assert f"127.0.0.1:{d.port}" in d.tail()
+
+
+def wrong_from(port, source, family=socket.AF_INET):
+    """The status for a wrong credential from that address."""
+    connection = http.client.HTTPConnection("::1" if family == socket.AF_INET6 else "127.0.0.1",
+                                            port, PATIENCE, source_address=(source, 0))
+    with contextlib.closing(connection):
+        connection.request("GET", "/whoami", headers={"Authorization": "Bearer nonsense"})
+        return connection.getresponse().status
+
+
+def test_who_comes_by_ipv4_to_a_socket_of_both_families_is_told_apart(own_daemon):
+    """As the service manager makes it for ListenStream=PORT."""
+    port = free_port()
+    d = own_daemon("storage-memory", daemon="failure_rate = 3/h",
+                   extra=f"[http both]\nlisten = [::]:{port}\nauth = auth-jwt\n")
+    with socket.socket(socket.AF_INET6) as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        try:
+            s.bind(("::", port))
+        except OSError as e:
+            pytest.skip(f"no IPv6 here: {e}")
+        s.listen()
+        script = f'exec 3<&{s.fileno()}; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"'
+        d.process = Process(["bash", "-c", script, "bash", KAITEND, "-c", d.conf], d.log,
+                            pass_fds=(s.fileno(),))
+        wait_for(lambda: "event=ready" in d.log.read_text(), "kaitend to be ready")
+    assert [wrong_from(port, "127.0.0.1") for _ in range(5)] == [401] * 3 + [429] * 2
+    assert wrong_from(port, "127.0.0.2") == 401, "another address"
+    assert wrong_from(port, "::1", socket.AF_INET6) == 401
+    assert wrong_from(port, "127.0.0.1") == 429
+    assert re.search(r"event=caller.refused .*peer=127\.0\.0\.2:\d+", d.log.read_text())
+    assert d.stop() == 0
 
 
 def test_all_of_them_drain(own_daemon, tmp_path):
