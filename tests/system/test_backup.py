@@ -185,3 +185,18 @@ def test_only_root_and_its_own_user_may_have_it(own_daemon):
     refused(rpc.call("account.list"), 403, "Auth.MissingScope")
     rpc.close()
     assert not d.http().request("POST", "/store/backup").ok
+
+
+@ROOT
+def test_the_number_of_all_strangers_is_not_the_daemon_s_own_user(own_daemon):
+    """Everybody of a foreign user namespace has it."""
+    d = own_daemon("storage-memory")
+    for path in (d.state, *d.state.iterdir()):
+        os.chown(path, 65534, 65534)
+    d.dir.chmod(0o777)
+    d.start(user=65534, group=65534, extra_groups=[])
+    ran = subprocess.run([KAITENCTL, "--socket", d.socket_path, "key", "list"], user=65534,
+                         capture_output=True, text=True, timeout=30, check=False)
+    assert ran.returncode == 3 and "Auth.AdminOnly" in ran.stderr, ran
+    assert d.ctl("key", "list").returncode == 0
+    assert d.stop() == 0
