@@ -10,6 +10,7 @@
 #include "daemon/log.h"
 #include "daemon/plugin.h"
 #include "daemon/service.h"
+#include "daemon/timeguard.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -182,6 +183,12 @@ host_set_deadline(int64_t mono_ms)
     call_deadline_ms = mono_ms;
 }
 
+static int64_t
+host_now(void)
+{
+    return clock_now_ms(clock_mono_ms());
+}
+
 static void
 host_random(void *buf, size_t n)
 {
@@ -204,7 +211,7 @@ const struct kaiten_host host_table = {
     .token = host_token,
     .changed = host_changed,
     .deadline = host_deadline,
-    .now = clock_wall_ms,
+    .now = host_now,
     .random = host_random,
     .refuse = host_refuse,
     .forget = host_forget,

@@ -131,7 +131,8 @@ struct kaiten_host {
     /* Milliseconds that the current call may still take. Only the thread that was called. */
     int64_t (*deadline)(void);
 
-    /* Wall clock, milliseconds since 1970 UTC. Any thread. */
+    /* The daemon's time, milliseconds since 1970 UTC: the wall clock, but never behind what has
+     * surely passed, so that what has expired stays so when the clock is set back. Any thread. */
     int64_t (*now)(void);
 
     /* n random bytes fit for keys. Any thread. */

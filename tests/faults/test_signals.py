@@ -204,6 +204,33 @@ def test_the_clock_is_set(own_daemon, tmp_path):
 
 
 @no_tsan
+def test_a_jwt_that_has_expired_stays_so(own_daemon, tmp_path):
+    d = own_daemon("storage-memory", level="info")
+    c = Clocked(d, tmp_path)
+    now = int(time.time())
+
+    def status(jwt):
+        client = d.http(jwt)
+        try:
+            return client.request("GET", "/whoami").status
+        finally:
+            client.close()
+
+    def jwt(start, end):
+        return d.jwt(iat=now + start, exp=now + end)
+
+    never_seen, seen, hours = jwt(-3600, -5), jwt(-3600, 4), jwt(-3600, 7200)
+    assert status(hours) == 200 and status(never_seen) == 401
+    wait_for(lambda: status(seen) == 401, "the end of a JWT")
+    c.set(-1800)
+    back = [status(never_seen), status(seen)].count(200)
+    assert status(hours) == 200
+    figures("the clock and JWTs", expired_that_came_back=back)
+    assert back == 0
+    assert d.stop() == 0
+
+
+@no_tsan
 def test_the_operator_accepts_the_clock(own_daemon, tmp_path):
     """A clock that was ahead when the store was made, and is right now."""
     d = own_daemon("storage-bdb", level="info")
