@@ -261,6 +261,17 @@ check_verb(const struct args *a)
     return 0;
 }
 
+/* "help token create" is "token create --help". */
+static void
+take_help(struct args *a)
+{
+    if (a->nwords == 0 || strcmp(a->words[0], "help") != 0)
+        return;
+    a->value[ARG_HELP] = "";
+    a->nwords--;
+    memmove(a->words, a->words + 1, a->nwords * sizeof a->words[0]);
+}
+
 int
 args_parse(int argc, char **argv, struct args *ret)
 {
@@ -272,8 +283,10 @@ args_parse(int argc, char **argv, struct args *ret)
         rc = parse_numbers(ret);
     if (rc != 0)
         return rc;
+    take_help(ret);
     ret->verb = verb_find(ret->words, ret->nwords, &ret->used, &ret->group);
-    if (ret->value[ARG_HELP] || ret->value[ARG_VERSION])
+    bool is_known = ret->verb || ret->group || ret->nwords == 0;
+    if (ret->value[ARG_VERSION] || (ret->value[ARG_HELP] && is_known))
         return 0;
     return check_verb(ret);
 }

@@ -4,6 +4,7 @@
 
 #include "client/ctl/backup.h"
 
+#include "client/ctl/confirm.h"
 #include "client/ctl/ctl.h"
 #include "client/proto/check.h"
 #include "client/proto/file.h"
@@ -24,6 +25,7 @@ struct fetching {
     bool json;
     struct kt_value id; /* of the copy, in made */
     struct answer made;
+    volatile bool is_made; /* made is there, and stays as it is */
     int64_t bytes;
 };
 
@@ -154,11 +156,12 @@ drop(struct fetching *f)
         answer_release(&answer);
 }
 
-/* Nobody shall take half of a copy for one. */
+/* Nobody shall take half of a copy for one. Also from a signal's handler: it reads what is there
+ * for good, and calls nothing but the kernel. */
 static void
-remove_begun(struct fetching *f)
+remove_begun(const struct fetching *f)
 {
-    const struct kt_value *files = kt_value_get(&f->made.value, "files");
+    const struct kt_value *files = f->is_made ? kt_value_get(&f->made.value, "files") : NULL;
     for (size_t i = 0; files && files->type == KT_V_ARRAY && i < files->array.n; i++) {
         const struct kt_value *name = kt_value_get(&files->array.v[i], "name");
         char path[256];
@@ -171,13 +174,28 @@ remove_begun(struct fetching *f)
     (void)rmdir(f->directory);
 }
 
+static const struct fetching *at_work; /* for the handler */
+
+static void
+remove_folder(void)
+{
+    remove_begun(at_work);
+}
+
 static int
 open_directory(struct fetching *f)
 {
     if (mkdir(f->directory, 0700) != 0)
         return fail_at(f, NULL);
+    at_work = f;
+    confirm_undo(remove_folder);
     f->dir = open(f->directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    return f->dir < 0 ? fail_at(f, NULL) : CTL_OK;
+    if (f->dir >= 0)
+        return CTL_OK;
+    int code = fail_at(f, NULL);
+    remove_begun(f);
+    confirm_undo(NULL);
+    return code;
 }
 
 int
@@ -192,13 +210,16 @@ backup_fetch(struct door *door, const char *directory, bool errors_as_json)
     if (door_call(door, kt_op_specs[KT_OP_STORE_BACKUP].name, &nothing, &f.made) != 0)
         code = door_complain(door, &f.made, errors_as_json);
     else
+        f.is_made = true;
+    if (code == CTL_OK)
         code = fetch_all(&f);
+    if (code != CTL_OK)
+        remove_begun(&f);
+    confirm_undo(NULL);
     drop(&f);
     if (code == CTL_OK)
         ctl_note("%s: %lld bytes. The digest key is not in it, nor is the revocation journal.",
                  directory, (long long)f.bytes);
-    else
-        remove_begun(&f);
     close(f.dir);
     answer_release(&f.made);
     return code;
@@ -221,6 +242,14 @@ fetch_export(struct fetching *f, int fd)
     return fetch_into(f, 0, size->i, fd, NULL);
 }
 
+static const char *begun_file; /* for the handler */
+
+static void
+remove_file(void)
+{
+    (void)unlink(begun_file);
+}
+
 int
 export_fetch(struct door *door, const char *file, bool errors_as_json)
 {
@@ -231,19 +260,22 @@ export_fetch(struct door *door, const char *file, bool errors_as_json)
                  : STDOUT_FILENO;
     if (fd < 0)
         return fail_at(&f, NULL);
+    begun_file = file;
+    confirm_undo(own ? remove_file : NULL);
     int code = CTL_OK;
     if (door_call(door, kt_op_specs[KT_OP_STORE_EXPORT].name, &nothing, &f.made) != 0)
         code = door_complain(door, &f.made, errors_as_json);
     else
         code = fetch_export(&f, fd);
-    drop(&f);
     if (own && close(fd) != 0 && code == CTL_OK)
         code = fail_at(&f, NULL);
+    if (own && code != CTL_OK)
+        remove_file();
+    confirm_undo(NULL);
+    drop(&f);
     if (code == CTL_OK)
         ctl_note("%s: %lld bytes. The digest key is not in it, nor is the revocation journal.",
                  file, (long long)f.bytes);
-    else if (own)
-        (void)unlink(file);
     answer_release(&f.made);
     return code;
 }

@@ -16,6 +16,7 @@
 /* What the handler needs to put the terminal back. */
 static struct termios terminal;
 static volatile sig_atomic_t hidden;
+static void (*volatile undo_begun)(void);
 
 static void
 restore(void)
@@ -28,8 +29,11 @@ restore(void)
 static void
 on_signal(int signal_number)
 {
+    void (*undo)(void) = undo_begun;
     (void)signal_number;
     restore();
+    if (undo)
+        undo();
     _exit(CTL_SIGNAL);
 }
 
@@ -43,6 +47,12 @@ confirm_catch_signals(void)
     /* A reader that went away is seen as a failed write. */
     sa.sa_handler = SIG_IGN;
     (void)sigaction(SIGPIPE, &sa, NULL);
+}
+
+void
+confirm_undo(void (*undo)(void))
+{
+    undo_begun = undo;
 }
 
 static void
