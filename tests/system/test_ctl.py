@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from conftest import KAITENCTL, Daemon, done
+from conftest import KAITENCTL, SOURCE, Daemon, done
 
 OK, OTHER, USAGE, AUTH, ABSENT, REFUSED, SERVER, INVALID = 0, 1, 2, 3, 4, 5, 6, 10
 DANGEROUS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
@@ -138,7 +138,31 @@ def test_help_is_for_every_verb():
         one = kaitenctl(*verb.split(), "--help")
         assert (one.returncode, one.stderr) == (OK, "")
         assert one.stdout.startswith(f"usage: kaitenctl {verb}")
+        assert kaitenctl("help", *verb.split()).stdout == one.stdout
+    assert kaitenctl("help").stdout == ran.stdout
+    assert kaitenctl("help", "token").stdout == kaitenctl("token", "--help").stdout
+    for words in (["help", "nonsense"], ["nonsense", "--help"]):
+        one = kaitenctl(*words)
+        assert (one.returncode, one.stdout) == (USAGE, "") and "nonsense" in one.stderr
     assert kaitenctl("--version").stdout.startswith("kaitenctl ")
+
+
+@pytest.mark.parametrize("line,words", [
+    ("", {"account", "token", "verify", "health", "backup", "key"}), ("acc", {"account"}),
+    ("token ", {"create", "list", "get", "rotate", "revoke", "revoke-all"}),
+    ("-q --timeout 1s token rev", {"revoke", "revoke-all"}),
+    ("token create build --exp", {"--expires-at", "--expires-in"}), ("-o nd", {"ndjson"}),
+    ("account list --all -o ", {"table", "json", "ndjson", "yaml", "name"}), ("nonsense ", set())])
+def test_completion(line, words):
+    typed = line.split() + ([""] if not line or line.endswith(" ") else [])
+    script = ('source "$1"; shift; COMP_WORDS=(kaitenctl "$@"); COMP_CWORD=$#; _kaitenctl; '
+              'printf "%s\\n" "${COMPREPLY[@]}"')
+    ran = subprocess.run(["bash", "-c", script, "bash", SOURCE / "etc/kaitenctl.bash", *typed],
+                         capture_output=True, text=True, timeout=30, check=True,
+                         env=dict(CLEAN, PATH=f"{KAITENCTL.parent}:{CLEAN['PATH']}"))
+    assert ran.stderr == ""
+    found = set(ran.stdout.split())
+    assert words == found if line else words <= found
 
 
 # --- wrong usage ----------------------------------------------------------------------------------
