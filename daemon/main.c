@@ -3,6 +3,7 @@
 /* kaitend: arguments, then one table of parts, started top down and stopped bottom up. */
 #include "config.h"
 
+#include "client/proto/file.h"
 #include "daemon/commit.h"
 #include "daemon/follow.h"
 #include "daemon/idempotency.h"
@@ -254,7 +255,7 @@ print_usage(FILE *f)
           "       kaitend --dump-plugin NAME | --version | --help\n"
           "\n"
           "  -c, --config FILE   configuration (default " SYSCONFDIR "/kaitend/kaitend.conf)\n"
-          "  -t, --check         check the configuration and its plugins' options, then end\n"
+          "  -t, --check         check the configuration with its keys and rules, then end\n"
           "  --restore DIR       put a copy of the store in place, then end; with --replace also\n"
           "                      where there is a store, which is kept aside\n"
           "  --init-store        make the store or bring it to this version's format, then end;\n"
@@ -324,8 +325,10 @@ dump_config(struct parts *p)
     puts("[kaitend]");
     conf_print_values(stdout, p->settings->values);
     for (size_t i = 0; i < p->settings->nlisteners; i++) {
-        printf("\n[%s]\n", p->settings->listeners[i].is_http ? "http" : "socket");
-        conf_print_values(stdout, p->settings->listeners[i].values);
+        const struct listener_settings *l = &p->settings->listeners[i];
+        printf("\n[%s%s%s]\n", l->is_http ? "http" : "socket", l->name ? " " : "",
+               l->name ? l->name : "");
+        conf_print_values(stdout, l->values);
     }
     printf("\n[%s]\n", p->storage->name);
     conf_print_values(stdout, p->options[0]);
@@ -386,6 +389,19 @@ serve_or_work(struct parts *p)
 
 enum mode { MODE_SERVE, MODE_CHECK, MODE_DUMP_CONFIG };
 
+/* What callers are known by is opened as at the start, since only then rules and key files are
+ * read; neither the store nor a door is. */
+static int
+check(struct parts *p)
+{
+    log_set_level(LOG_LEVEL_WARNING);
+    int code = parts_load_tls(p);
+    if (code == EX_OK)
+        code = parts_open_auths(p);
+    parts_close_auths(p);
+    return code;
+}
+
 static int
 run(struct parts *p, const char *path, enum mode mode)
 {
@@ -397,9 +413,11 @@ run(struct parts *p, const char *path, enum mode mode)
     if (mode == MODE_SERVE) {
         code = serve_or_work(p);
     } else {
-        code = parts_load_plugins(p);
+        code = mode == MODE_CHECK ? parts_become_user(p) : EX_OK;
+        if (code == EX_OK)
+            code = parts_load_plugins(p);
         if (code == EX_OK && mode == MODE_CHECK)
-            code = parts_load_tls(p);
+            code = check(p);
         if (code == EX_OK && mode == MODE_DUMP_CONFIG)
             dump_config(p);
         parts_free_tls(p);
@@ -416,6 +434,22 @@ parse_rollback(const char *word, enum parts_rollback *ret)
     if (*ret == ROLLBACK_REVOKE || strcmp(word, "keep") == 0)
         return true;
     fprintf(stderr, "kaitend: --accept-rollback: \"%s\"; accepted: keep, revoke\n", word);
+    return false;
+}
+
+/* Of two things one would silently be left out. */
+static bool
+is_one_thing(const struct parts *p, enum mode mode)
+{
+    bool accepts = p->rollback != ROLLBACK_REFUSE || p->accept_clock || p->accept_signer;
+    int things = (mode != MODE_SERVE) + accepts + (p->restore_from != NULL) + p->init_store +
+                 (p->export_to != NULL) + (p->import_from != NULL);
+    if (things > 1)
+        fputs("kaitend: options that each ask for something else; accepted: one of them\n", stderr);
+    else if (p->restore_replace && !p->restore_from)
+        fputs("kaitend: --replace without --restore; accepted: both\n", stderr);
+    else
+        return true;
     return false;
 }
 
@@ -448,6 +482,8 @@ main(int argc, char **argv)
     const char *path = SYSCONFDIR "/kaitend/kaitend.conf";
     enum mode mode = MODE_SERVE;
     int c;
+    if (!kt_stdio_hold())
+        return EX_OSERR;
     while ((c = getopt_long(argc, argv, "c:tVh", longs, NULL)) != -1) {
         switch (c) {
         case 'c': path = optarg; break;
@@ -476,5 +512,5 @@ main(int argc, char **argv)
         print_usage(stderr);
         return EX_USAGE;
     }
-    return run(&parts, path, mode);
+    return is_one_thing(&parts, mode) ? run(&parts, path, mode) : EX_USAGE;
 }

@@ -92,6 +92,16 @@ parts_reload_tls(struct parts *p)
 }
 
 static int
+fail_listener(const struct listener_settings *s, const char *why)
+{
+    char text[CONF_ERROR_MAX];
+    const char *option = s->is_http ? "listen" : "path";
+    snprintf(text, sizeof text, "%s: [%s] %s: %s", conf_where(s->values, option, 0),
+             s->is_http ? "http" : "socket", option, why);
+    return parts_fail(EX_UNAVAILABLE, text);
+}
+
+static int
 open_listener(struct parts *p, const struct listener_settings *s, struct tls *tls)
 {
     char err[512];
@@ -104,7 +114,7 @@ open_listener(struct parts *p, const struct listener_settings *s, struct tls *tl
             ? listen_http(s->listen, chain, &s->limits, err, sizeof err)
             : listen_socket(s->listen, s->mode, s->group, chain, &s->limits, err, sizeof err);
     if (!l)
-        return parts_fail(EX_UNAVAILABLE, err);
+        return fail_listener(s, err);
     listen_use_tls(l, tls);
     listen_use_metrics(l, s->metrics);
     metrics_add_listener(p->svc.metrics, listen_counts(l));

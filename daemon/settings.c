@@ -5,6 +5,7 @@
 #include "daemon/settings.h"
 
 #include "daemon/model/scope.h"
+#include "daemon/transport/endpoint.h"
 #include "plugins/kaiten-rate.h"
 
 #include <openssl/ssl.h>
@@ -190,11 +191,24 @@ parse_mode(const struct conf_values *v, unsigned *ret, struct conf_error *err)
     return true;
 }
 
+/* The place in front of what was said. */
+static bool
+refuse_listener(const struct conf_values *v, const char *section, const char *option,
+                const char *what, struct conf_error *err)
+{
+    return refuse(err, conf_where(v, option, 0), "[%s] %s: %s", section, option, what);
+}
+
 static bool
 read_socket(struct listener_settings *l, struct conf_error *err)
 {
+    char what[CONF_ERROR_MAX / 2];
     l->listen = conf_str(l->values, "path");
     l->group = conf_str(l->values, "group");
+    if (!endpoint_unix_check(l->listen, what, sizeof what))
+        return refuse_listener(l->values, "socket", "path", what, err);
+    if (!endpoint_group_check(l->group, what, sizeof what))
+        return refuse_listener(l->values, "socket", "group", what, err);
     common_limits(l->values, &l->limits);
     l->limits.in_flight_max = (size_t)conf_int(l->values, "max_requests_in_flight");
     return parse_mode(l->values, &l->mode, err);
@@ -271,8 +285,11 @@ read_metrics(struct listener_settings *l, struct conf_error *err)
 static bool
 read_http(struct listener_settings *l, struct conf_error *err)
 {
+    char what[CONF_ERROR_MAX / 2];
     l->is_http = true;
     l->listen = conf_str(l->values, "listen");
+    if (!endpoint_tcp_check(l->listen, what, sizeof what))
+        return refuse_listener(l->values, "http", "listen", what, err);
     common_limits(l->values, &l->limits);
     l->limits.body_max = (size_t)conf_int(l->values, "max_body");
     l->limits.strangers_max = (size_t)conf_int(l->values, "max_unverified_bodies");
@@ -291,6 +308,7 @@ read_listener(struct settings *s, struct conf_section *section, bool is_http,
     struct listener_settings *l = &s->listeners[s->nlisteners];
     if (!conf_section_apply(section, is_http ? settings_http : settings_socket, &l->values, err))
         return false;
+    l->name = conf_section_name(section);
     s->nlisteners++;
     return is_http ? read_http(l, err) : read_socket(l, err);
 }

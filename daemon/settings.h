@@ -19,6 +19,7 @@ extern const struct kaiten_option settings_daemon[], settings_socket[], settings
 
 struct listener_settings {
     bool is_http;
+    const char *name;          /* what tells it from others of its kind, or NULL */
     const char *listen;        /* path of the socket, or address:port */
     unsigned mode;             /* of the socket */
     const char *group;         /* of the socket, or NULL */

@@ -5,6 +5,7 @@
 #include "client/ctl/args.h"
 #include "client/ctl/confirm.h"
 #include "client/ctl/run.h"
+#include "client/proto/file.h"
 
 #include <langinfo.h>
 #include <locale.h>
@@ -37,6 +38,8 @@ print_help(const struct args *args)
 int
 main(int argc, char **argv)
 {
+    if (!kt_stdio_hold())
+        return CTL_OTHER;
     set_locale();
     confirm_catch_signals();
     struct args args;

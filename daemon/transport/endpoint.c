@@ -206,13 +206,21 @@ bind_hidden(int fd, const char *hidden, char *err, size_t errlen)
            refuse(err, errlen, "cannot make a socket at %s: %s", hidden, strerror(why));
 }
 
+bool
+endpoint_group_check(const char *group, char *err, size_t errlen)
+{
+    gid_t gid;
+    return !group || find_group(group, &gid) ||
+           refuse(err, errlen, "there is no group %.64s", group);
+}
+
 static bool
 dress(const char *hidden, unsigned mode, const char *group, char *err, size_t errlen)
 {
     gid_t gid = (gid_t)-1;
-    if (group && !find_group(group, &gid))
-        return refuse(err, errlen, "there is no group %s", group);
-    if (group && lchown(hidden, (uid_t)-1, gid) != 0)
+    if (!endpoint_group_check(group, err, errlen))
+        return false;
+    if (group && find_group(group, &gid) && lchown(hidden, (uid_t)-1, gid) != 0)
         return refuse(err, errlen, "cannot give %s to group %s: %s", hidden, group,
                       strerror(errno));
     if (chmod(hidden, mode & 0777) != 0)
@@ -258,16 +266,23 @@ make_unix(const char *path, unsigned mode, const char *group, struct endpoint *e
 }
 
 bool
+endpoint_unix_check(const char *path, char *err, size_t errlen)
+{
+    const size_t most = sizeof((struct sockaddr_un *)NULL)->sun_path - sizeof NEW_SUFFIX;
+    if (*path == '\0' || *path == '@')
+        return refuse(err, errlen, "\"%s\" is no path: abstract sockets have no permissions", path);
+    return strlen(path) <= most ||
+           refuse(err, errlen, "the path %s is longer than %zu bytes", path, most);
+}
+
+bool
 endpoint_unix(const char *path, unsigned mode, const char *group, struct endpoint *ret, char *err,
               size_t errlen)
 {
     struct sockaddr_un address = { .sun_family = AF_UNIX };
     size_t n = strlen(path);
-    if (n == 0 || *path == '@')
-        return refuse(err, errlen, "\"%s\" is no path: abstract sockets have no permissions", path);
-    if (n + sizeof NEW_SUFFIX > sizeof address.sun_path)
-        return refuse(err, errlen, "the path %s is longer than %zu bytes", path,
-                      sizeof address.sun_path - sizeof NEW_SUFFIX);
+    if (!endpoint_unix_check(path, err, errlen))
+        return false;
     memcpy(address.sun_path, path, n + 1);
     struct endpoint end = nothing();
     memcpy(end.name, path, n + 1);
@@ -289,11 +304,12 @@ is_port(const char *text)
     return n >= 1 && n <= 5 && text[n] == '\0' && strtoul(text, NULL, 10) <= UINT16_MAX;
 }
 
-/* "host:port" or "[host]:port"; names are not looked up. */
+/* "host:port" or "[host]:port"; names are not looked up, nor is 1.2.3 taken for 1.2.0.3. */
 static struct addrinfo *
 parse_address(const char *address)
 {
     char host[ENDPOINT_NAME_MAX];
+    struct in_addr four;
     const char *colon = strrchr(address, ':');
     size_t n = colon ? (size_t)(colon - address) : 0;
     if (n == 0 || n >= sizeof host || !is_port(colon + 1))
@@ -302,6 +318,8 @@ parse_address(const char *address)
     if (!brackets && memchr(address, ':', n))
         return NULL;
     snprintf(host, sizeof host, "%.*s", (int)(brackets ? n - 2 : n), address + brackets);
+    if (!brackets && inet_pton(AF_INET, host, &four) != 1)
+        return NULL;
     struct addrinfo hints = { .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV,
                               .ai_socktype = SOCK_STREAM };
     struct addrinfo *found = NULL;
@@ -342,13 +360,29 @@ name_tcp(struct endpoint *end)
     snprintf(end->name, sizeof end->name, six ? "[%s]:%s" : "%s:%s", host, port);
 }
 
+static bool
+refuse_address(const char *address, char *err, size_t errlen)
+{
+    return refuse(err, errlen, "\"%.128s\" is not an address: 127.0.0.1:3000 and [::1]:3000 are",
+                  address);
+}
+
+bool
+endpoint_tcp_check(const char *address, char *err, size_t errlen)
+{
+    struct addrinfo *info = parse_address(address);
+    if (!info)
+        return refuse_address(address, err, errlen);
+    freeaddrinfo(info);
+    return true;
+}
+
 bool
 endpoint_tcp(const char *address, struct endpoint *ret, char *err, size_t errlen)
 {
     struct addrinfo *info = parse_address(address);
     if (!info)
-        return refuse(err, errlen, "\"%s\" is not an address: 127.0.0.1:3000 and [::1]:3000 are",
-                      address);
+        return refuse_address(address, err, errlen);
     struct endpoint end = nothing();
     end.fd = inherited_claim(info->ai_addr, info->ai_addrlen);
     end.inherited = end.fd >= 0;

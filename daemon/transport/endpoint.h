@@ -29,6 +29,12 @@ bool endpoint_unix(const char *path, unsigned mode, const char *group, struct en
 /* A TCP socket at a numeric "address:port" or "[address]:port". */
 bool endpoint_tcp(const char *address, struct endpoint *ret, char *err, size_t errlen);
 
+/* Whether these could take that, as far as it can be said without opening anything: the form of the
+ * path, and that the group is there; the form of the address. False: a sentence in err. */
+bool endpoint_unix_check(const char *path, char *err, size_t errlen);
+bool endpoint_group_check(const char *group, char *err, size_t errlen); /* NULL: none */
+bool endpoint_tcp_check(const char *address, char *err, size_t errlen);
+
 void endpoint_close(struct endpoint *);
 
 /* Closes the sockets of the service manager that no endpoint has claimed, with a warning each. */

@@ -2,6 +2,7 @@
 # Copyright the kaiten authors
 """kaitenctl against the running daemon, through both of its doors."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -11,8 +12,10 @@ import select
 import signal
 import socket
 import subprocess
+import threading
 import time
 
+import msgpack
 import pytest
 
 from conftest import KAITENCTL, wait_for
@@ -142,6 +145,15 @@ def test_a_secret_that_cannot_be_written_is_revoked(ctl, slug):
     assert json.loads(ctl.ok("token", "list", slug, "-o", "json"))["items"][0]["revokedAt"]
 
 
+def test_closed_output_is_no_place_for_a_secret(ctl, slug):
+    """What is opened next has its number: the connection to the daemon."""
+    done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", KAITENCTL, "token", "create", slug,
+                           "--name", "lost", "-q", *ctl.options], env=ctl.env, text=True,
+                          stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=30)
+    assert done.returncode == 1 and "revoked again" in done.stderr, done
+    assert json.loads(ctl.ok("token", "list", slug, "-o", "json"))["items"][0]["revokedAt"]
+
+
 def test_no_token_on_the_command_line(ctl, slug):
     secret = ctl.ok("token", "create", slug, "--name", "n", "-q").strip()
     for args in (["verify", secret], ["verify", "--token-file=" + secret],
@@ -223,6 +235,42 @@ def test_interrupted(silent_socket, number):
     wait_for(catches, "kaitenctl to catch signals")
     process.send_signal(number)
     assert process.wait(20) == 130
+
+
+@pytest.fixture
+def half_server(tmp_path):
+    """Tells of a copy with one file, gives the first piece of it, and then nothing more."""
+    path = str(tmp_path / "half.sock")
+    answers = {"kaiten.hello": {}, "store.read": {"data": "AAAA"}}
+    for method in ("store.backup", "store.export"):
+        answers[method] = {"backup": "x", "files": [{"name": "records", "size": 6}]}
+
+    def serve(listener):
+        with contextlib.suppress(OSError), listener.accept()[0] as connection:
+            unpacker = msgpack.Unpacker(raw=False)
+            while data := connection.recv(65536):
+                unpacker.feed(data)
+                for _, ident, method, _ in unpacker:
+                    answer = (answers.pop if method == "store.read" else answers.get)(method, None)
+                    if answer is not None:
+                        connection.sendall(msgpack.packb([1, ident, None, answer]))
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        yield path
+
+
+@pytest.mark.parametrize("verb,begun", [("backup", "copy/records"), ("export", "copy")])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_half_of_a_copy_does_not_stay_when_interrupted(half_server, tmp_path, verb, begun, number):
+    process = subprocess.Popen([KAITENCTL, verb, tmp_path / "copy", "--socket", half_server])
+    file = tmp_path / begun
+    wait_for(lambda: file.exists() and file.stat().st_size == 3, "half of a copy")
+    process.send_signal(number)
+    assert process.wait(20) == 130
+    assert not (tmp_path / "copy").exists()
 
 
 def ended_child(pid):

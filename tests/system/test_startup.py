@@ -13,7 +13,7 @@ import subprocess
 
 import pytest
 
-from conftest import KAITEND, PLUGIN_DIR, SOURCE, done, wait_for
+from conftest import KAITEND, PLUGIN_DIR, SOURCE, Process, done, wait_for
 
 USAGE, UNAVAILABLE, CANTCREAT, TEMPFAIL, NOPERM, CONFIG = 64, 69, 73, 75, 77, 78
 NOUSER = 67
@@ -66,6 +66,15 @@ def test_usage_errors(args):
     ran = kaitend(*args)
     assert (ran.returncode, ran.stdout) == (USAGE, "")
     assert "usage: kaitend" in ran.stderr
+
+
+@pytest.mark.parametrize("args", [["--check", "--accept-rollback", "revoke"], ["--replace"],
+                                  ["--restore", "d", "--accept-rollback", "keep"],
+                                  ["--export", "-", "--import", "-"],
+                                  ["--init-store", "--dump-config"]], ids=" ".join)
+def test_of_two_things_none_is_left_out(args, made):
+    ran = kaitend("-c", made.conf, *args)
+    assert (ran.returncode, ran.stdout) == (USAGE, "") and "accepted: " in ran.stderr
 
 
 def test_help_and_version():
@@ -126,6 +135,9 @@ def test_check_refuses_what_the_start_refuses(made):
 
 
 def test_dump_config_can_be_read_again(made, tmp_path):
+    """With the names of doors of one kind, which would be one section else."""
+    made.write_conf(extra="[http inside]\nlisten = 127.0.0.1:1\nauth = auth-token\n"
+                          f"[socket inside]\npath = {made.dir}/inside.sock\nauth = auth-peer\n")
     ran = kaitend("-c", made.conf, "--dump-config")
     assert (ran.returncode, ran.stderr) == (0, "")
     assert "\nworkers = 4\n" in ran.stdout
@@ -203,12 +215,14 @@ def test_wrong_value_and_what_is_accepted(made, new, message):
 
 @pytest.mark.parametrize("new,words", [
     ("mode = 0999", ["[socket] mode", '"0999"', "octal 0000 to 0777"]),
+    ("group = no-such-group-here", ["[socket] group: there is no group no-such-group-here"]),
     ("max_connections = 0", ["[socket] max_connections", "from 1 to 1000000"])])
 def test_wrong_value_of_a_listener(made, new, words):
     line = spoil(made, "[socket]", "[socket]\n" + new)
     message = refuses(CONFIG, "-c", made.conf)
     assert message.startswith(f"{made.conf}:{line}: ")
     assert all(w in message for w in words)
+    assert refuses(CONFIG, "--check", "-c", made.conf) == message
 
 
 @pytest.mark.parametrize("line,message", [
@@ -268,6 +282,7 @@ def test_wrong_peer_rule(made, rule, words):
     message = refuses(CONFIG, "-c", made.conf)
     assert message.startswith(f"auth-peer: {made.conf}:{line}: rule: "), message
     assert all(w in message for w in words)
+    assert refuses(CONFIG, "--check", "-c", made.conf) == message
 
 
 @pytest.mark.parametrize("value,words", [
@@ -285,6 +300,7 @@ def test_wrong_jwt_key(made, value, words):
     message = refuses(CONFIG, "-c", made.conf)
     assert message.startswith(f"auth-jwt: {made.conf}:{line}: key: "), message
     assert all(w in message for w in words), message
+    assert refuses(CONFIG, "--check", "-c", made.conf) == message
 
 
 def test_jwt_without_keys(made):
@@ -615,21 +631,25 @@ def test_socket_path_that_is_something_else(made):
 
 
 def test_socket_path_that_cannot_be(made):
-    for path in (f"{made.dir}/no/rpc.sock", f"{made.dir}/" + "x" * 200):
+    for code, path in (UNAVAILABLE, f"{made.dir}/no/rpc.sock"), (CONFIG, f"{made.dir}/{'x' * 200}"):
         made.write_conf()
-        spoil(made, f"path = {made.socket_path}", f"path = {path}")
-        assert path in refuses(UNAVAILABLE, "-c", made.conf)
+        line = spoil(made, f"path = {made.socket_path}", f"path = {path}")
+        message = refuses(code, "-c", made.conf)
+        assert message.startswith(f"{made.conf}:{line}: [socket] path: ") and path in message
+        if code == CONFIG:
+            assert refuses(CONFIG, "--check", "-c", made.conf) == message
 
 
 @pytest.mark.parametrize("address", ["localhost:80", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536",
                                      "127.0.0.1:4294967297", "127.0.0.1:-1", "1.2.3:80",
                                      "[::1:80", "127.0.0.1:80x", "", "192.0.2.1:8080"])
 def test_address_that_is_none(made, address):
-    spoil(made, f"listen = 127.0.0.1:{made.port}", f"listen = {address}")
-    ran = kaitend("-c", made.conf)
-    assert ran.returncode in (UNAVAILABLE, CONFIG), ran
-    (message,) = messages(ran.stderr)
-    assert address in message
+    line = spoil(made, f"listen = 127.0.0.1:{made.port}", f"listen = {address}")
+    ours = address == "192.0.2.1:8080"  # an address indeed, but none of this machine
+    message = refuses(UNAVAILABLE if ours else CONFIG, "-c", made.conf)
+    assert message.startswith(f"{made.conf}:{line}: [http] listen: ") and address in message
+    if not ours:
+        assert refuses(CONFIG, "--check", "-c", made.conf) == message
 
 
 def test_port_zero_takes_a_free_one(made):
@@ -642,6 +662,25 @@ def test_port_zero_takes_a_free_one(made):
         s.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
         assert s.recv(100).startswith(b"HTTP/1.1 200 ")
     assert made.stop() == 0
+
+
+# --- closed standard files ------------------------------------------------------------------------
+
+
+def test_nothing_takes_the_place_of_closed_standard_files(own_daemon):
+    """Else the first lines of the log would be written into the store."""
+    daemon = own_daemon("storage-bdb")
+    daemon.process = Process(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", KAITEND, "-c",
+                              daemon.conf], daemon.log)
+
+    def ready():
+        with contextlib.suppress(OSError), contextlib.closing(daemon.http()) as http:
+            return http.request("GET", "/readyz").ok
+
+    wait_for(ready, "kaitend to be ready")
+    held = [os.readlink(f"/proc/{daemon.process.pid}/fd/{n}") for n in range(3)]
+    assert held == ["/dev/null"] * 3
+    assert daemon.stop() == 0 and daemon.log.read_text() == ""
 
 
 # --- what every start says ------------------------------------------------------------------------
