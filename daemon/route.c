@@ -6,7 +6,7 @@
 
 #include "daemon/transport/http_head.h"
 
-enum { SEGMENTS_MAX = 6, NAMES = 128 };
+enum { SEGMENTS_MAX = 6, NAMES = 128, METHOD_KEPT = 8 };
 
 /* A path of the table, cut at its slashes; a segment in braces is a parameter. */
 struct pattern {
@@ -153,6 +153,35 @@ take_params(const struct pattern *pattern, const struct pattern *path, struct kt
     return true;
 }
 
+/* Each request asks for its route twice, and the next one often has the same: what was found last
+ * under a path without parameters. */
+static _Thread_local struct {
+    const struct kt_op_spec *spec; /* NULL: nothing yet */
+    struct kt_str path;            /* the table's */
+    char method[METHOD_KEPT];
+    size_t n; /* of method */
+} last;
+
+static bool
+is_last(struct kt_str method, struct kt_str path)
+{
+    return last.spec && kt_str_eq(path, last.path) &&
+           kt_str_eq(method, (struct kt_str){ last.method, last.n });
+}
+
+static void
+remember(struct kt_str method, struct kt_str path, const struct kt_op_spec *spec)
+{
+    struct kt_str own = kt_str(spec->http_path);
+    bool fixed = kt_str_eq(path, own) && !memchr(own.p, '{', own.n);
+    if (!fixed || method.n == 0 || method.n > METHOD_KEPT)
+        return;
+    last.spec = spec;
+    last.path = own;
+    last.n = method.n;
+    memcpy(last.method, method.p, method.n);
+}
+
 /* A slash at the end changes nothing, as in the reference. */
 static struct kt_str
 without_prefix(struct kt_str path)
@@ -170,7 +199,14 @@ route_http(struct kt_str method, struct kt_str path, struct kt_arena *arena,
            struct kt_str *ret_allow)
 {
     struct pattern asked;
-    if (!cut(without_prefix(path), &asked))
+    path = without_prefix(path);
+    if (is_last(method, path)) {
+        *ret_spec = last.spec;
+        if (arena)
+            *ret_nparams = 0;
+        return ROUTE_FOUND;
+    }
+    if (!cut(path, &asked))
         return ROUTE_UNKNOWN;
     bool path_known = false;
     for (size_t i = 0; i < KT_OP_COUNT; i++) {
@@ -182,6 +218,7 @@ route_http(struct kt_str method, struct kt_str path, struct kt_arena *arena,
         if (arena && !take_params(&patterns[i], &asked, arena, params, ret_nparams))
             return ROUTE_BAD_PATH;
         *ret_spec = &kt_op_specs[i];
+        remember(method, path, *ret_spec);
         return ROUTE_FOUND;
     }
     if (!path_known)

@@ -191,14 +191,16 @@ put_counted_body(struct kt_buf *out, struct request *rq, bool head_only)
         kt_buf_putc(out, '\n');
     if (out->failed)
         return;
-    char length[24];
-    int n = snprintf(length, sizeof length, "%zu", out->n - body);
-    if (n > LENGTH_DIGITS) {
+    char length[LENGTH_DIGITS];
+    size_t unused = LENGTH_DIGITS, left = out->n - body;
+    do
+        length[--unused] = (char)('0' + left % 10);
+    while ((left /= 10) && unused);
+    if (left) {
         out->failed = true;
         return;
     }
-    size_t unused = (size_t)(LENGTH_DIGITS - n);
-    memcpy(out->p + digits, length, (size_t)n);
+    memcpy(out->p + digits, length + unused, LENGTH_DIGITS - unused);
     size_t tail = head_only ? body : out->n;
     memmove(out->p + body - 4 - unused, out->p + body - 4, tail - (body - 4));
     out->n = tail - unused;

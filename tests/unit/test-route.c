@@ -78,6 +78,38 @@ every_operation_is_found_under_both_prefixes(void **state)
     }
 }
 
+/* What was found last is kept, and must not be taken for something else. */
+static void
+the_last_one_is_no_other(void **state)
+{
+    (void)state;
+    for (int again = 0; again < 3; again++) {
+        assert_string_equal(route("GET", "/service-accounts").spec->name, "account.list");
+        assert_string_equal(route("POST", "/service-accounts").spec->name, "account.create");
+        assert_int_equal(route("PUT", "/service-accounts").result, ROUTE_METHOD);
+        assert_string_equal(route("GET", "/tokens/validate").spec->name, "token.validate");
+        assert_string_equal(route("VERSION-CONTROL", "/api/tokens/validate/").spec->name,
+                            "token.validate");
+        assert_int_equal(route("GET", "/tokens/validat").result, ROUTE_UNKNOWN);
+        assert_int_equal(route("GET", "/tokens/validates").result, ROUTE_UNKNOWN);
+    }
+    for (size_t i = 0; i < KT_OP_COUNT; i++) { /* as it stands in the table, braces and all */
+        const struct kt_op_spec *spec = &kt_op_specs[i];
+        const char *method = spec->http_path && *spec->http_method != '*' ? spec->http_method
+                                                                          : "GET";
+        struct routed first = { .n = 0 }, second;
+        if (!spec->http_path)
+            continue;
+        first = route(method, spec->http_path);
+        second = route(method, spec->http_path);
+        assert_ptr_equal(first.spec, spec);
+        assert_ptr_equal(second.spec, spec);
+        assert_int_equal(first.n, second.n);
+        for (size_t k = 0; k < first.n; k++)
+            assert_true(kt_str_eq(first.params[k].value, second.params[k].value));
+    }
+}
+
 static void
 paths_and_methods(void **state)
 {
@@ -190,6 +222,7 @@ main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(every_operation_is_found_under_both_prefixes),
+        TEST(the_last_one_is_no_other),
         TEST(paths_and_methods),
         TEST(a_look_without_an_arena_says_the_same),
         TEST(names_of_the_socket),
