@@ -51,6 +51,7 @@ struct gate {
     struct event accept, resume;
     struct loop_task open, drain;
     struct conn_line strangers;
+    _Atomic size_t conns; /* that are here, or on their way here */
 };
 
 struct listener {
@@ -189,13 +190,21 @@ identify_tcp(const struct sockaddr_storage *from, struct conn *conn)
     return true;
 }
 
+/* Gates are numbered as their loops are. */
+static void
+leave(struct listener *listener, const struct loop *loop)
+{
+    atomic_fetch_sub(&listener->gates[loop_number(loop)].conns, 1);
+    atomic_fetch_sub(&listener->counts.open, 1);
+}
+
 static void
 on_gone(struct conn *conn)
 {
     struct listener *listener = conn->listener;
     conn->peer.who = principal_unref(conn->peer.who);
     crowd_leave(listener, conn->peer.source);
-    atomic_fetch_sub(&listener->counts.open, 1);
+    leave(listener, conn->loop);
 }
 
 static bool
@@ -223,17 +232,18 @@ admit(struct listener *listener, int fd, const struct sockaddr_storage *from, st
     return false;
 }
 
+/* It is counted already, among all that are open and at the gate. */
 static void
 welcome(struct gate *gate, int fd, const struct sockaddr_storage *from)
 {
     struct listener *listener = gate->listener;
     struct conn *conn = conn_new(gate->loop, fd, listener->ops, &listener->limits);
     if (!conn) {
-        atomic_fetch_sub(&listener->counts.open, 1);
+        leave(listener, gate->loop);
         return;
     }
     if (!admit(listener, fd, from, conn)) {
-        atomic_fetch_sub(&listener->counts.open, 1);
+        leave(listener, gate->loop);
         conn_close(conn);
         return;
     }
@@ -250,6 +260,13 @@ welcome(struct gate *gate, int fd, const struct sockaddr_storage *from)
     if (!conn->peer.who)
         conn_line_join(&gate->strangers, conn);
     conn_start(conn);
+}
+
+static void
+receive(struct gate *gate, int fd, const struct sockaddr_storage *from)
+{
+    atomic_fetch_add(&gate->conns, 1);
+    welcome(gate, fd, from);
 }
 
 static void
@@ -341,7 +358,7 @@ seeker_arrive(struct loop *loop, struct loop_task *task)
         seeker_go_on(seeker);
         return;
     }
-    welcome(seeker->gate, seeker->fd, &seeker->from);
+    receive(seeker->gate, seeker->fd, &seeker->from);
     atomic_fetch_sub(&listener->seekers, 1);
     free(seeker);
 }
@@ -355,7 +372,7 @@ find_place(struct gate *gate, int fd, const struct sockaddr_storage *from)
         log_line(LOG_LEVEL_WARNING, "listen.full", "at=%s max=%zu", listener->end.name,
                  listener->limits.conns_max);
     if (gate_evict(gate)) {
-        welcome(gate, fd, from);
+        receive(gate, fd, from);
         return;
     }
     bool many = atomic_fetch_add(&listener->seekers, 1) >= SEEKERS_MAX;
@@ -369,6 +386,60 @@ find_place(struct gate *gate, int fd, const struct sockaddr_storage *from)
                                .left = listener->ngates - 1 };
     seeker_go_on(seeker);
 }
+
+/* --- which loop has it ---------------------------------------------------------------------- */
+
+/* A connection stays for good with the loop that has it, and which loop is awake when somebody
+ * connects is chance: a client that opens fifty at once would find most of them on one. So each
+ * goes where the fewest are. */
+struct mover {
+    struct loop_task task;
+    struct gate *gate; /* where it goes to */
+    int fd;
+    struct sockaddr_storage from;
+};
+
+static void
+mover_arrive(struct loop *loop, struct loop_task *task)
+{
+    struct mover *mover = OUTER(task, struct mover, task);
+    struct listener *listener = mover->gate->listener;
+    welcome(mover->gate, mover->fd, &mover->from);
+    if (atomic_load(&listener->draining)) /* it may come after the gate has been shut */
+        conn_drain_all(loop, listener);
+    free(mover);
+}
+
+static struct gate *
+emptiest(struct gate *gate)
+{
+    struct listener *listener = gate->listener;
+    size_t fewest = atomic_load_explicit(&gate->conns, memory_order_relaxed);
+    for (size_t i = 0; i < listener->ngates; i++) {
+        size_t n = atomic_load_explicit(&listener->gates[i].conns, memory_order_relaxed);
+        if (n < fewest) {
+            fewest = n;
+            gate = &listener->gates[i];
+        }
+    }
+    return gate;
+}
+
+static void
+place(struct gate *gate, int fd, const struct sockaddr_storage *from)
+{
+    struct gate *to = emptiest(gate);
+    struct mover *mover = to != gate ? malloc(sizeof *mover) : NULL;
+    if (!mover) { /* without memory it stays here */
+        receive(gate, fd, from);
+        return;
+    }
+    *mover = (struct mover){ .task.run = mover_arrive, .gate = to, .fd = fd, .from = *from };
+    atomic_fetch_add(&to->conns, 1);
+    loop_post(to->loop, &mover->task);
+}
+
+/* --- accepting ------------------------------------------------------------------------------ */
 
 static bool
 accept_one(struct gate *gate)
@@ -384,7 +455,7 @@ accept_one(struct gate *gate)
         return gate_evict(gate) || accept_again(gate, EMFILE);
     }
     if (atomic_fetch_add(&listener->counts.open, 1) < listener->limits.conns_max)
-        welcome(gate, fd, &from);
+        place(gate, fd, &from);
     else
         find_place(gate, fd, &from);
     return true;

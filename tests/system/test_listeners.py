@@ -3,6 +3,7 @@
 """One daemon, four HTTP listeners and two sockets, each with limits, certificates, demands on
 clients and a chain of auth plugins of its own: nothing of one holds for another."""
 
+import collections
 import contextlib
 import http.client
 import pathlib
@@ -15,6 +16,7 @@ import pytest
 
 from conftest import (KAITEND, PATIENCE, Daemon, Http, Process, Rpc, free_port, refused,
                       wait_for)
+from metrics import scrape
 from tls_door import V12, V13, Authority, ask, connect, context, log_lines, put, reload
 
 BIG = {"name": "n" * 1000, "slug": "s" * 3000}  # no slug, but a body of 4 KB
@@ -240,6 +242,45 @@ def test_every_loop_resumes_what_another_began(house, version):
     wait_for(round_of_clients, "every loop to have served")
     for s in held:
         s.close()
+
+
+def connections_of_each_loop(d):
+    """By what the epoll of each looks at: connected Unix sockets."""
+    proc, counts = pathlib.Path(f"/proc/{d.process.pid}"), collections.Counter()
+    connected = {f"socket:[{line.split()[6]}]"
+                 for line in pathlib.Path("/proc/net/unix").read_text().splitlines()
+                 if line.split()[5] == "03"}
+    for info in (proc / "fdinfo").iterdir():
+        for line in info.read_text().splitlines():
+            if line.startswith("tfd:"):
+                fd = proc / "fd" / line.split()[1]
+                counts[info.name] += str(fd.readlink()) in connected
+    return sorted(n for n in counts.values() if n)
+
+
+def test_a_connection_goes_where_the_fewest_are(own_daemon):
+    """However many come at once, and whoever is awake: no loop has more than its share."""
+    d = own_daemon("storage-memory", daemon="loops = 3").start()
+    reader, sock = d.http(""), dict(listener=d.socket_path)
+
+    def are_even(each):
+        wait_for(lambda: connections_of_each_loop(d) == [each] * 3, f"{each} on each loop")
+
+    held = []
+    for _ in range(30):
+        held.append(socket.socket(socket.AF_UNIX))
+        held[-1].connect(d.socket_path)
+    # One after the other they make up for loops that looked at the same moment.
+    clients = [Rpc(d.socket_path) for _ in range(9)]
+    are_even(13)
+    for s in held[:20]:  # whichever loops they were on
+        s.close()
+    wait_for(lambda: scrape(reader).get("kaitend_connections", **sock) == 19, "them to be gone")
+    clients += [Rpc(d.socket_path) for _ in range(20)]
+    are_even(13)
+    for client in clients:
+        assert client.call("whoami").ok
+        client.close()
 
 
 def test_the_log_names_all_of_them(house):
