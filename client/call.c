@@ -4,7 +4,6 @@
 
 #include "client/client.h"
 #include "client/proto/bind.h"
-#include "client/proto/check.h"
 #include "client/proto/json.h"
 #include "client/proto/utf8.h"
 #include "client/proto/wipe.h"
@@ -44,7 +43,7 @@ request_str(struct kt_buf *buf, const char *name, struct kt_str value)
     kt_pack_put_str(buf, value);
 }
 
-static void
+void
 request_int(struct kt_buf *buf, const char *name, int64_t value)
 {
     kt_pack_put_str(buf, kt_str(name));
@@ -68,15 +67,6 @@ reply_parse(const struct kt_value *message, uint32_t *ret_id, const struct kt_va
 }
 
 /* --- one call ----------------------------------------------------------------------------- */
-
-/* A call on its way: what is in k->request, and what came back. */
-struct call {
-    struct kaiten *k;
-    const char *method;
-    uint32_t id;
-    struct kt_value message;         /* keeps the array that result points into */
-    const struct kt_value *result;   /* borrowed from the wire until call_end */
-};
 
 /* Does it change nothing, so that it may be sent again when its answer was lost? */
 static bool
@@ -118,8 +108,7 @@ send_request(struct call *c, int64_t deadline)
     return wire_flush(k, deadline);
 }
 
-/* The caller adds n arguments to what is returned. */
-static struct kt_buf *
+struct kt_buf *
 call_begin(struct call *c, struct kaiten *k, enum kt_op_id op, size_t n)
 {
     *c = (struct call){ .k = k, .method = kt_op_specs[op].name };
@@ -129,7 +118,7 @@ call_begin(struct call *c, struct kaiten *k, enum kt_op_id op, size_t n)
     return &k->request;
 }
 
-static int
+int
 call_run(struct call *c)
 {
     struct kaiten *k = c->k;
@@ -153,8 +142,7 @@ call_run(struct call *c)
     }
 }
 
-/* Forgets the request and the reply, which may hold secrets. */
-static int
+int
 call_end(struct call *c, int error)
 {
     wire_release(c->k);
@@ -162,23 +150,32 @@ call_end(struct call *c, int error)
     return error;
 }
 
-static int
-bad_answer(struct kaiten *k)
+int
+call_bad_answer(struct kaiten *k)
 {
     return wire_garbage(k, "an answer of another shape");
 }
 
-static int
-no_memory(struct kaiten *k)
+int
+call_no_memory(struct kaiten *k)
 {
     return client_fail(k, KAITEN_EMEMORY, "no memory for the answer");
 }
 
-static int
-missing(struct kaiten *k, const char *what)
+int
+call_missing(struct kaiten *k, const char *what)
 {
     client_begin(k);
     return client_fail(k, KAITEN_EUSAGE, "%s is missing", what);
+}
+
+int
+call_bind(struct call *c, const struct kt_shape *shape, void *out)
+{
+    int error = call_run(c);
+    if (error)
+        return error;
+    return kt_bind_answer(shape, c->result, &c->k->arena, out) ? 0 : call_bad_answer(c->k);
 }
 
 /* --- by JSON ------------------------------------------------------------------------------ */
@@ -215,7 +212,7 @@ json_answer(struct call *c, char **ret_json)
         memcpy(copy, buf.p, buf.n);
     kt_buf_done(&buf);
     if (!copy)
-        return no_memory(c->k);
+        return call_no_memory(c->k);
     *ret_json = copy;
     return 0;
 }
@@ -224,7 +221,7 @@ int
 kaiten_call_json(struct kaiten *k, const char *method, const char *args, char **ret_json)
 {
     if (!method || !*method)
-        return missing(k, "the method");
+        return call_missing(k, "the method");
     client_begin(k);
     struct kt_value map;
     int error = json_arguments(k, args, &map);
@@ -258,372 +255,4 @@ kaiten_ping(struct kaiten *k)
     struct call c;
     call_begin(&c, k, KT_OP_PING, 0);
     return call_end(&c, call_run(&c));
-}
-
-/* --- answers with a shape ----------------------------------------------------------------- */
-
-/* Runs the call and binds its answer by the table. */
-static int
-call_bind(struct call *c, const struct kt_shape *shape, void *out)
-{
-    int error = call_run(c);
-    if (error)
-        return error;
-    return kt_bind_answer(shape, c->result, &c->k->arena, out) ? 0 : bad_answer(c->k);
-}
-
-static int
-run_token(struct call *c, bool reveals, struct kaiten_token **ret_token)
-{
-    union kt_out out = { .token = { .token = NULL } };
-    int error = call_bind(c, &kt_shape_plain_token, &out.token);
-    if (!error && (!out.token.id.p || !out.token.slug.p || (reveals && !out.token.token)))
-        error = bad_answer(c->k);
-    struct kaiten_token *token = error ? NULL : result_token(&out.token);
-    if (error)
-        kt_secret_unref(out.token.token);
-    else if (!token)
-        error = no_memory(c->k);
-    if (token)
-        *ret_token = token;
-    return call_end(c, error);
-}
-
-static int
-run_account(struct call *c, struct kaiten_account **ret_account)
-{
-    union kt_out out;
-    int error = call_bind(c, &kt_shape_account, &out.account);
-    if (!error && (!out.account.id.p || !out.account.slug.p))
-        error = bad_answer(c->k);
-    struct kaiten_account *account = error ? NULL : result_account(&out.account);
-    if (!error && !account)
-        error = no_memory(c->k);
-    if (account)
-        *ret_account = account;
-    return call_end(c, error);
-}
-
-int
-kaiten_whoami(struct kaiten *k, struct kaiten_caller **ret_caller)
-{
-    struct call c;
-    union kt_out out;
-    call_begin(&c, k, KT_OP_WHOAMI, 0);
-    int error = call_bind(&c, &kt_shape_whoami, &out.whoami);
-    struct kaiten_caller *caller = error ? NULL : result_caller(&out.whoami);
-    if (!error && !caller)
-        error = no_memory(k);
-    if (caller)
-        *ret_caller = caller;
-    return call_end(&c, error);
-}
-
-/* --- service accounts --------------------------------------------------------------------- */
-
-#define ACCOUNT "serviceAccountSlug"
-#define TOKEN "tokenSlug"
-
-int
-kaiten_account_create(struct kaiten *k, const char *name, const char *slug,
-                      struct kaiten_account **ret_account)
-{
-    if (!name)
-        return missing(k, "the name");
-    struct call c;
-    struct kt_buf *buf = call_begin(&c, k, KT_OP_ACCOUNT_CREATE, slug ? 2 : 1);
-    request_str(buf, "name", kt_str(name));
-    if (slug)
-        request_str(buf, "slug", kt_str(slug));
-    return run_account(&c, ret_account);
-}
-
-int
-kaiten_account_get(struct kaiten *k, const char *slug, struct kaiten_account **ret_account)
-{
-    if (!slug)
-        return missing(k, "the slug");
-    struct call c;
-    request_str(call_begin(&c, k, KT_OP_ACCOUNT_GET, 1), ACCOUNT, kt_str(slug));
-    return run_account(&c, ret_account);
-}
-
-int
-kaiten_account_rename(struct kaiten *k, const char *slug, const char *name)
-{
-    if (!slug || !name)
-        return missing(k, "the slug or the name");
-    struct call c;
-    struct kt_buf *buf = call_begin(&c, k, KT_OP_ACCOUNT_UPDATE, 2);
-    request_str(buf, ACCOUNT, kt_str(slug));
-    request_str(buf, "name", kt_str(name));
-    return call_end(&c, call_run(&c));
-}
-
-int
-kaiten_account_delete(struct kaiten *k, const char *slug)
-{
-    if (!slug)
-        return missing(k, "the slug");
-    struct call c;
-    request_str(call_begin(&c, k, KT_OP_ACCOUNT_DELETE, 1), ACCOUNT, kt_str(slug));
-    return call_end(&c, call_run(&c));
-}
-
-/* --- pages -------------------------------------------------------------------------------- */
-
-static void
-request_page(struct kt_buf *buf, const char *cursor, unsigned limit)
-{
-    if (cursor)
-        request_str(buf, "cursor", kt_str(cursor));
-    if (limit)
-        request_int(buf, "limit", limit);
-}
-
-/* A page that promises more and does not say where would be fetched for ever. */
-static int
-call_page(struct call *c, const struct kt_shape *shape, const char *cursor, struct kt_page *page)
-{
-    int error = call_bind(c, shape, page);
-    if (error)
-        return error;
-    if (page->items.has != KT_SET || (page->has_more && !page->next_cursor.p) ||
-        (page->has_more && cursor && kt_str_is(page->next_cursor, cursor)))
-        return bad_answer(c->k);
-    return 0;
-}
-
-int
-kaiten_account_list(struct kaiten *k, const char *cursor, unsigned limit,
-                    struct kaiten_account_page **ret_page)
-{
-    struct call c;
-    union kt_out out;
-    size_t n = 0u + (cursor != NULL) + (limit != 0);
-    request_page(call_begin(&c, k, KT_OP_ACCOUNT_LIST, n), cursor, limit);
-    int error = call_page(&c, &kt_shape_account_page, cursor, &out.page);
-    struct kaiten_account_page *page = error ? NULL : result_account_page(&out.page);
-    if (!error && !page)
-        error = no_memory(k);
-    if (page)
-        *ret_page = page;
-    return call_end(&c, error);
-}
-
-int
-kaiten_token_list(struct kaiten *k, const char *account, const char *cursor, unsigned limit,
-                  struct kaiten_token_page **ret_page)
-{
-    if (!account)
-        return missing(k, "the account");
-    struct call c;
-    union kt_out out;
-    size_t n = 1u + (cursor != NULL) + (limit != 0);
-    struct kt_buf *buf = call_begin(&c, k, KT_OP_TOKEN_LIST, n);
-    request_str(buf, ACCOUNT, kt_str(account));
-    request_page(buf, cursor, limit);
-    int error = call_page(&c, &kt_shape_token_page, cursor, &out.page);
-    struct kaiten_token_page *page = error ? NULL : result_token_page(&out.page);
-    if (!error && !page)
-        error = no_memory(k);
-    if (page)
-        *ret_page = page;
-    return call_end(&c, error);
-}
-
-/* --- tokens ------------------------------------------------------------------------------- */
-
-static void
-request_scopes(struct kt_buf *buf, const struct kaiten_token_request *r)
-{
-    kt_pack_put_str(buf, KT_LIT("scopes"));
-    if (r->all_scopes) {
-        kt_pack_put_nil(buf);
-        return;
-    }
-    kt_pack_put_array(buf, r->nscopes);
-    for (size_t i = 0; i < r->nscopes; i++) {
-        if (!kt_utf8_is_text(r->scopes[i], strlen(r->scopes[i])))
-            buf->failed = true;
-        kt_pack_put_str(buf, kt_str(r->scopes[i]));
-    }
-}
-
-int
-kaiten_token_create(struct kaiten *k, const struct kaiten_token_request *r,
-                    struct kaiten_token **ret_token)
-{
-    if (!r || r->size < sizeof *r || !r->account || !r->name || (r->nscopes && !r->scopes))
-        return missing(k, "the account, the name or the scopes");
-    char expiry[KT_TIME_MAX];
-    bool expires = r->expires_at != KAITEN_NO_TIME;
-    if (expires && kt_time_print((struct kt_time){ r->expires_at }, expiry) == 0) {
-        client_begin(k);
-        return client_fail(k, KAITEN_EUSAGE, "expires_at is outside the years 1 to 9999");
-    }
-    struct call c;
-    size_t n = 3u + (r->slug != NULL) + expires;
-    struct kt_buf *buf = call_begin(&c, k, KT_OP_TOKEN_CREATE, n);
-    request_str(buf, ACCOUNT, kt_str(r->account));
-    request_str(buf, "name", kt_str(r->name));
-    if (r->slug)
-        request_str(buf, "slug", kt_str(r->slug));
-    request_scopes(buf, r);
-    if (expires)
-        request_str(buf, "expiresAt", kt_str(expiry));
-    return run_token(&c, true, ret_token);
-}
-
-/* The two path parameters that name one token. */
-static struct kt_buf *
-begin_on_token(struct call *c, struct kaiten *k, enum kt_op_id op, const char *account,
-               const char *slug, size_t more)
-{
-    struct kt_buf *buf = call_begin(c, k, op, 2 + more);
-    request_str(buf, ACCOUNT, kt_str(account));
-    request_str(buf, TOKEN, kt_str(slug));
-    return buf;
-}
-
-int
-kaiten_token_get(struct kaiten *k, const char *account, const char *slug,
-                 struct kaiten_token **ret_token)
-{
-    if (!account || !slug)
-        return missing(k, "the account or the token");
-    struct call c;
-    begin_on_token(&c, k, KT_OP_TOKEN_GET, account, slug, 0);
-    return run_token(&c, false, ret_token);
-}
-
-int
-kaiten_token_rotate(struct kaiten *k, const char *account, const char *slug,
-                    unsigned grace_seconds, struct kaiten_token **ret_token)
-{
-    if (!account || !slug)
-        return missing(k, "the account or the token");
-    struct call c;
-    struct kt_buf *buf = begin_on_token(&c, k, KT_OP_TOKEN_ROTATE, account, slug, 1);
-    request_int(buf, "gracePeriodSeconds", grace_seconds);
-    return run_token(&c, true, ret_token);
-}
-
-int
-kaiten_token_revoke(struct kaiten *k, const char *account, const char *slug)
-{
-    if (!account || !slug)
-        return missing(k, "the account or the token");
-    struct call c;
-    begin_on_token(&c, k, KT_OP_TOKEN_REVOKE, account, slug, 0);
-    return call_end(&c, call_run(&c));
-}
-
-int
-kaiten_token_revoke_all(struct kaiten *k, const char *account)
-{
-    if (!account)
-        return missing(k, "the account");
-    struct call c;
-    request_str(call_begin(&c, k, KT_OP_TOKEN_REVOKE_ALL, 1), ACCOUNT, kt_str(account));
-    return call_end(&c, call_run(&c));
-}
-
-/* --- verification, one after the other ---------------------------------------------------- */
-
-bool
-is_credential(const char *token, size_t n)
-{
-    return n <= KAITEN_CREDENTIAL_MAX && (token || n == 0);
-}
-
-/* The server would close on a message with bytes that are no text. No token has such bytes, and of
- * the empty one it says what it would say of them: malformed. */
-struct kt_str
-sendable(const char *token, size_t n)
-{
-    return n && kt_utf8_is_text(token, n) ? (struct kt_str){ token, n } : KT_LIT("");
-}
-
-static int
-not_credential(struct kaiten *k)
-{
-    client_begin(k);
-    return client_fail(k, KAITEN_EUSAGE, "a token has at most %d bytes", KAITEN_CREDENTIAL_MAX);
-}
-
-static int
-too_many(struct kaiten *k)
-{
-    client_begin(k);
-    return client_fail(k, KAITEN_EUSAGE, "more than %d tokens at once", KAITEN_VERIFY_MANY_MAX);
-}
-
-int
-kaiten_token_verify(struct kaiten *k, const char *token, size_t n, const char *scope,
-                    const struct kaiten_verification **ret_v)
-{
-    if (!is_credential(token, n))
-        return not_credential(k);
-    struct call c;
-    struct kt_buf *buf = call_begin(&c, k, KT_OP_TOKEN_VERIFY, scope ? 2 : 1);
-    request_str(buf, "token", sendable(token, n));
-    if (scope)
-        request_str(buf, "scope", kt_str(scope));
-    union kt_out out;
-    int error = call_bind(&c, &kt_shape_verdict, &out.verdict);
-    const struct kaiten_verification *v = NULL;
-    if (!error)
-        v = result_verification(&k->arena, &out.verdict);
-    if (!error && !v)
-        error = no_memory(k);
-    if (v)
-        *ret_v = v;
-    return call_end(&c, error);
-}
-
-static void
-request_tokens(struct kt_buf *buf, const struct kaiten_text *tokens, size_t n)
-{
-    kt_pack_put_str(buf, KT_LIT("tokens"));
-    kt_pack_put_array(buf, n);
-    for (size_t i = 0; i < n; i++)
-        kt_pack_put_str(buf, sendable(tokens[i].p, tokens[i].n));
-}
-
-static const struct kaiten_verification **
-many_results(struct kt_arena *arena, const struct kt_list *list)
-{
-    const struct kt_verdict *verdicts = list->v;
-    const struct kaiten_verification **v = kt_arena_calloc(arena, list->n + 1, sizeof *v);
-    for (size_t i = 0; v && i < list->n; i++)
-        if (!(v[i] = result_verification(arena, &verdicts[i])))
-            return NULL;
-    return v;
-}
-
-int
-kaiten_token_verify_many(struct kaiten *k, const struct kaiten_text *tokens, size_t n,
-                         const char *scope, const struct kaiten_verification *const **ret_v)
-{
-    if (n > KAITEN_VERIFY_MANY_MAX)
-        return too_many(k);
-    for (size_t i = 0; i < n; i++)
-        if (!is_credential(tokens[i].p, tokens[i].n))
-            return not_credential(k);
-    struct call c;
-    struct kt_buf *buf = call_begin(&c, k, KT_OP_TOKEN_VERIFY_MANY, scope ? 2 : 1);
-    request_tokens(buf, tokens, n);
-    if (scope)
-        request_str(buf, "scope", kt_str(scope));
-    union kt_out out;
-    int error = call_bind(&c, &kt_shape_verdicts, &out.verdicts);
-    if (!error && (out.verdicts.results.has != KT_SET || out.verdicts.results.n != n))
-        error = bad_answer(k);
-    const struct kaiten_verification **v = NULL;
-    if (!error && !(v = many_results(&k->arena, &out.verdicts.results)))
-        error = no_memory(k);
-    if (v)
-        *ret_v = v;
-    return call_end(&c, error);
 }

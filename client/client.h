@@ -106,14 +106,37 @@ uint32_t request_begin(struct kaiten *, struct kt_buf *, const char *method, siz
 void request_end(struct kaiten *, struct kt_buf *);
 /* What is not UTF-8 fails the buffer: the server would close on it. */
 void request_str(struct kt_buf *, const char *name, struct kt_str value);
-
-/* A token as it may travel, and whether it is short enough to. */
-bool is_credential(const char *token, size_t n);
-struct kt_str sendable(const char *token, size_t n);
+void request_int(struct kt_buf *, const char *name, int64_t value);
 
 /* The parts of a reply. False: it is none. */
 bool reply_parse(const struct kt_value *message, uint32_t *ret_id,
                  const struct kt_value **ret_error, const struct kt_value **ret_result);
+
+/* A call on its way: what is in k->request, and what came back. */
+struct call {
+    struct kaiten *k;
+    const char *method;
+    uint32_t id;
+    struct kt_value message;         /* keeps the array that result points into */
+    const struct kt_value *result;   /* borrowed from the wire until call_end */
+};
+
+/* Begins a call and forgets the last one; the caller adds n arguments to the buffer returned. */
+struct kt_buf *call_begin(struct call *, struct kaiten *, enum kt_op_id, size_t n);
+
+/* Sends it and waits for the answer, which is c->result then. */
+int call_run(struct call *);
+
+/* The same, and binds the answer by the table; out is a struct of that shape. */
+int call_bind(struct call *, const struct kt_shape *, void *out);
+
+/* Forgets request and answer, which may hold secrets, and returns error. Ends every call. */
+int call_end(struct call *, int error);
+
+/* Failures of this side; each returns its number. missing: before call_begin(). */
+int call_bad_answer(struct kaiten *);
+int call_no_memory(struct kaiten *);
+int call_missing(struct kaiten *, const char *what);
 
 /* --- verify.c ----------------------------------------------------------------------------- */
 

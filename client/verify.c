@@ -4,9 +4,111 @@
 
 #include "client/client.h"
 #include "client/proto/bind.h"
+#include "client/proto/utf8.h"
 #include "client/proto/wipe.h"
 
 #include <stdlib.h>
+
+/* --- one after the other ------------------------------------------------------------------ */
+
+static bool
+is_credential(const char *token, size_t n)
+{
+    return n <= KAITEN_CREDENTIAL_MAX && (token || n == 0);
+}
+
+/* The server would close on a message with bytes that are no text. No token has such bytes, and of
+ * the empty one it says what it would say of them: malformed. */
+static struct kt_str
+sendable(const char *token, size_t n)
+{
+    return n && kt_utf8_is_text(token, n) ? (struct kt_str){ token, n } : KT_LIT("");
+}
+
+static int
+not_credential(struct kaiten *k)
+{
+    client_begin(k);
+    return client_fail(k, KAITEN_EUSAGE, "a token has at most %d bytes", KAITEN_CREDENTIAL_MAX);
+}
+
+static int
+too_many(struct kaiten *k)
+{
+    client_begin(k);
+    return client_fail(k, KAITEN_EUSAGE, "more than %d tokens at once", KAITEN_VERIFY_MANY_MAX);
+}
+
+int
+kaiten_token_verify(struct kaiten *k, const char *token, size_t n, const char *scope,
+                    const struct kaiten_verification **ret_v)
+{
+    if (!is_credential(token, n))
+        return not_credential(k);
+    struct call c;
+    struct kt_buf *buf = call_begin(&c, k, KT_OP_TOKEN_VERIFY, scope ? 2 : 1);
+    request_str(buf, "token", sendable(token, n));
+    if (scope)
+        request_str(buf, "scope", kt_str(scope));
+    union kt_out out;
+    int error = call_bind(&c, &kt_shape_verdict, &out.verdict);
+    const struct kaiten_verification *v = NULL;
+    if (!error)
+        v = result_verification(&k->arena, &out.verdict);
+    if (!error && !v)
+        error = call_no_memory(k);
+    if (v)
+        *ret_v = v;
+    return call_end(&c, error);
+}
+
+static void
+request_tokens(struct kt_buf *buf, const struct kaiten_text *tokens, size_t n)
+{
+    kt_pack_put_str(buf, KT_LIT("tokens"));
+    kt_pack_put_array(buf, n);
+    for (size_t i = 0; i < n; i++)
+        kt_pack_put_str(buf, sendable(tokens[i].p, tokens[i].n));
+}
+
+static const struct kaiten_verification **
+many_results(struct kt_arena *arena, const struct kt_list *list)
+{
+    const struct kt_verdict *verdicts = list->v;
+    const struct kaiten_verification **v = kt_arena_calloc(arena, list->n + 1, sizeof *v);
+    for (size_t i = 0; v && i < list->n; i++)
+        if (!(v[i] = result_verification(arena, &verdicts[i])))
+            return NULL;
+    return v;
+}
+
+int
+kaiten_token_verify_many(struct kaiten *k, const struct kaiten_text *tokens, size_t n,
+                         const char *scope, const struct kaiten_verification *const **ret_v)
+{
+    if (n > KAITEN_VERIFY_MANY_MAX)
+        return too_many(k);
+    for (size_t i = 0; i < n; i++)
+        if (!is_credential(tokens[i].p, tokens[i].n))
+            return not_credential(k);
+    struct call c;
+    struct kt_buf *buf = call_begin(&c, k, KT_OP_TOKEN_VERIFY_MANY, scope ? 2 : 1);
+    request_tokens(buf, tokens, n);
+    if (scope)
+        request_str(buf, "scope", kt_str(scope));
+    union kt_out out;
+    int error = call_bind(&c, &kt_shape_verdicts, &out.verdicts);
+    if (!error && (out.verdicts.results.has != KT_SET || out.verdicts.results.n != n))
+        error = call_bad_answer(k);
+    const struct kaiten_verification **v = NULL;
+    if (!error && !(v = many_results(&k->arena, &out.verdicts.results)))
+        error = call_no_memory(k);
+    if (v)
+        *ret_v = v;
+    return call_end(&c, error);
+}
+
+/* --- pipelined ---------------------------------------------------------------------------- */
 
 enum { FLUSH_SIZE = 16 * 1024 };
 
