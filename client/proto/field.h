@@ -88,6 +88,8 @@ struct kt_token;
     { .name = (wire), .name_len = sizeof(wire) - 1, .type = KT_TYPEOF(s, m), \
       .offset = offsetof(s, m), __VA_ARGS__ }
 #define KT_RANGE(lo, hi) .bounded = true, .min = (lo), .max = (hi)
+#define KT_FIELD_END { .name = NULL }
+#define KT_SHAPE(type, wire, list) { .name = (wire), .size = sizeof(type), .fields = (list) }
 
 /* Sets every member of the struct at p (shape->size bytes) to absent. */
 void kt_shape_clear(const struct kt_shape *shape, void *p);

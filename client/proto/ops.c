@@ -4,20 +4,7 @@
 
 #include "client/proto/ops.h"
 
-#include "client/proto/check.h"
-
-enum {
-    NAME_LEN_MAX = 1024, /* code points */
-    SCOPES_MAX = 256     /* of one token */
-};
-
-#define END { .name = NULL }
-/* Its checksum is wrong, so that no scanner takes it for one. */
-#define SECRET_EXAMPLE "ksh_EXAMPLEexampleEXAMPLEexample0000"
-#define SLUG_PATTERN "^[a-z0-9][a-z0-9-]*[a-z0-9]$"
-#define SLUG \
-    KT_RANGE(2, 100), .valid = kt_is_slug_chars, .pattern = SLUG_PATTERN, \
-    .expected = "expected string to match pattern " SLUG_PATTERN
+#include "client/proto/rules.h"
 
 static bool
 is_error_form(struct kt_str s)
@@ -52,216 +39,24 @@ is_key_kind(struct kt_str s)
     KT_FIELD(s, limit, "limit", .place = KT_QUERY, KT_RANGE(1, 200), \
              .doc = "Items on a page; 50 when not given.", .preset = "50")
 
-/* --- what comes out ----------------------------------------------------------------------- */
-
-static const struct kt_field user_fields[] = {
-    KT_FIELD(struct kt_user, id, "id", .flags = KT_REQUIRED, .doc = "UUID.",
-             .example = "52f59945-dbb4-5107-a9f5-e5a9937d320c"),
-    KT_FIELD(struct kt_user, name, "name", .flags = KT_OMIT_EMPTY, .doc = "Display name.",
-             .example = "Alice"),
-    END
-};
-
-#define TOKEN_FIELDS \
-    KT_FIELD(struct kt_token, id, "id", .flags = KT_READONLY | KT_UUID, .doc = "UUID.", \
-             .example = "019a7c8e-3b1f-7d24-9c55-0f6de1a2b3c4"), \
-    KT_FIELD(struct kt_token, name, "name", .flags = KT_REQUIRED, KT_RANGE(0, NAME_LEN_MAX), \
-             .doc = "Display name, unique among the account's unrevoked tokens.", \
-             .example = "Nightly"), \
-    KT_FIELD(struct kt_token, slug, "slug", SLUG, \
-             .doc = "Unique within the service account; derived from the name when not given, " \
-             "and longer than this if the name is very long.", .example = "nightly"), \
-    KT_FIELD(struct kt_token, scopes, "scopes", .flags = KT_REQUIRED | KT_NULLABLE, \
-             KT_RANGE(0, SCOPES_MAX), .doc = "What the token may do: <action>:<module>; " \
-             "null when it is minted: all that the caller may.", \
-             .example = "[\"read:licenses\",\"write:releases\"]"), \
-    KT_FIELD(struct kt_token, service_account_id, "serviceAccountId", \
-             .flags = KT_READONLY | KT_UUID, .doc = "UUID of the service account.", \
-             .example = "019a7c8d-90ab-7f11-8a3e-5d2c4b6a7980"), \
-    KT_FIELD(struct kt_token, expires_at, "expiresAt", .doc = "When it ends; absent: never.", \
-             .example = "2030-01-31T09:30:00Z"), \
-    KT_FIELD(struct kt_token, created_at, "createdAt", .flags = KT_REQUIRED | KT_READONLY, \
-             .doc = "When it was minted.", .example = "2029-11-01T12:00:00.25Z"), \
-    KT_FIELD(struct kt_token, created_by, "createdBy", .flags = KT_REQUIRED | KT_READONLY, \
-             .shape = &kt_shape_user, .doc = "Who minted it."), \
-    KT_FIELD(struct kt_token, revoked_at, "revokedAt", .flags = KT_READONLY, \
-             .doc = "When it was revoked; absent: it is not."), \
-    KT_FIELD(struct kt_token, revoked_by, "revokedBy", .flags = KT_READONLY, \
-             .shape = &kt_shape_user, .doc = "Who revoked it; absent: nobody did.")
-
-/* Behind the members that other servers have, the secret included. */
-#define LAST_USED \
-    KT_FIELD(struct kt_token, last_used_at, "lastUsedAt", .flags = KT_READONLY, \
-             .doc = "When it was last accepted, to the minute; absent: never.")
-
-static const struct kt_field token_fields[] = { TOKEN_FIELDS, LAST_USED, END };
-
-static const struct kt_field plain_token_fields[] = {
-    TOKEN_FIELDS,
-    KT_FIELD(struct kt_token, token, "token", .flags = KT_READONLY,
-             .doc = "The secret, shown this once: ksh_ and 32 letters and digits.",
-             .example = SECRET_EXAMPLE),
-    LAST_USED,
-    END
-};
-
-static const struct kt_field account_fields[] = {
-    KT_FIELD(struct kt_account, id, "id", .flags = KT_READONLY, .doc = "UUID.",
-             .example = "019a7c8d-90ab-7f11-8a3e-5d2c4b6a7980"),
-    KT_FIELD(struct kt_account, name, "name", .flags = KT_REQUIRED, KT_RANGE(1, NAME_LEN_MAX),
-             .doc = "Display name; need not be unique.", .example = "Build Farm"),
-    KT_FIELD(struct kt_account, slug, "slug", SLUG,
-             .doc = "Unique within the organization; derived from the name when not given, "
-                    "and longer than this if the name is very long.", .example = "build-farm"),
-    KT_FIELD(struct kt_account, external_id, "externalId", .flags = KT_READONLY,
-             .doc = "Subject of the tokens' JWTs: ksa_ and 32 characters.",
-             .example = "ksa_0123456789abcdefghijklmnopqrstuv"),
-    KT_FIELD(struct kt_account, created_by, "createdBy", .flags = KT_READONLY,
-             .shape = &kt_shape_user, .doc = "Who created it.",
-             .example = "{\"id\":\"52f59945-dbb4-5107-a9f5-e5a9937d320c\",\"name\":\"Alice\"}"),
-    KT_FIELD(struct kt_account, created_at, "createdAt", .flags = KT_READONLY,
-             .doc = "When it was created.", .example = "2029-10-31T08:15:00Z"),
-    KT_FIELD(struct kt_account, tokens, "tokens", .flags = KT_REQUIRED | KT_READONLY | KT_NULLABLE,
-             .shape = &kt_shape_token, .doc = "Its tokens, newest first, revoked ones included."),
-    KT_FIELD(struct kt_account, tokens_truncated, "tokensTruncated",
-             .flags = KT_READONLY | KT_OMIT_FALSE,
-             .doc = "Said when there are more tokens than are embedded; list them instead."),
-    END
-};
-
-static const struct kt_field revocation_fields[] = {
-    KT_FIELD(struct kt_revocation, service_account_id, "serviceAccountId", .flags = KT_REQUIRED,
-             .doc = "UUID of the service account.",
-             .example = "019a7c8d-90ab-7f11-8a3e-5d2c4b6a7980"),
-    KT_FIELD(struct kt_revocation, service_account_slug, "serviceAccountSlug",
-             .flags = KT_REQUIRED, .doc = "Slug of the service account.",
-             .example = "build-farm"),
-    KT_FIELD(struct kt_revocation, revoked_at, "revokedAt", .flags = KT_REQUIRED,
-             .doc = "When its tokens were revoked.", .example = "2029-11-01T12:00:00.25Z"),
-    KT_FIELD(struct kt_revocation, revoked_by, "revokedBy", .flags = KT_REQUIRED,
-             .shape = &kt_shape_user, .doc = "Who revoked them."),
-    END
-};
-
-#define PAGE_FIELDS(item) \
-    KT_FIELD(struct kt_page, items, "items", .flags = KT_REQUIRED, .shape = (item), \
-             .doc = "Newest first."), \
-    KT_FIELD(struct kt_page, next_cursor, "nextCursor", .doc = "Only when there is more.", \
-             .example = "AZp8jjsffSScVQ9t4aKzxA"), \
-    KT_FIELD(struct kt_page, has_more, "hasMore", .flags = KT_REQUIRED, \
-             .doc = "Whether another page follows.", .example = "true")
-
-static const struct kt_field account_page_fields[] = { PAGE_FIELDS(&kt_shape_account), END };
-static const struct kt_field token_page_fields[] = { PAGE_FIELDS(&kt_shape_token), END };
-
-static const struct kt_field verdict_fields[] = {
-    KT_FIELD(struct kt_verdict, valid, "valid", .flags = KT_REQUIRED,
-             .doc = "Whether the token is good now, and has the scope that was asked for."),
-    KT_FIELD(struct kt_verdict, code, "code",
-             .doc = "Why not: malformed, unknown, revoked, expired or scope."),
-    KT_FIELD(struct kt_verdict, token_id, "tokenId", .doc = "UUID of the token."),
-    KT_FIELD(struct kt_verdict, organization, "organization",
-             .doc = "External id of the organization that the token belongs to."),
-    KT_FIELD(struct kt_verdict, service_account, "serviceAccount",
-             .doc = "Slug of the service account that the token belongs to."),
-    KT_FIELD(struct kt_verdict, scopes, "scopes", .doc = "What the token may do."),
-    KT_FIELD(struct kt_verdict, expires_at, "expiresAt", .doc = "When it ends; absent: never."),
-    END
-};
-
-static const struct kt_field verdicts_fields[] = {
-    KT_FIELD(struct kt_verdicts, results, "results", .flags = KT_REQUIRED,
-             .shape = &kt_shape_verdict, .doc = "One for each token, in their order."),
-    END
-};
-
-static const struct kt_field whoami_fields[] = {
-    KT_FIELD(struct kt_whoami, subject, "subject", .doc = "As the credential says.",
-             .example = "alice"),
-    KT_FIELD(struct kt_whoami, name, "name", .doc = "Display name.", .example = "Alice"),
-    KT_FIELD(struct kt_whoami, organization, "organization", .doc = "External id.",
-             .example = "acme"),
-    KT_FIELD(struct kt_whoami, organization_id, "organizationId", .doc = "UUID.",
-             .example = "44dce9a2-ded1-5945-a886-f8b9fbfa135f"),
-    KT_FIELD(struct kt_whoami, id, "id", .doc = "UUID under which createdBy names this caller.",
-             .example = "52f59945-dbb4-5107-a9f5-e5a9937d320c"),
-    KT_FIELD(struct kt_whoami, kind, "kind", .doc = "How it was proved: peer, jwt or token.",
-             .example = "jwt"),
-    KT_FIELD(struct kt_whoami, scopes, "scopes", .flags = KT_REQUIRED, .doc = "What it may do.",
-             .example = "[\"read:*\",\"write:tokens\"]"),
-    KT_FIELD(struct kt_whoami, expires_at, "expiresAt", .doc = "When the credential ends.",
-             .example = "2029-11-01T13:00:00Z"),
-    END
-};
-
-static const struct kt_field scopes_fields[] = {
-    KT_FIELD(struct kt_scope_list, scopes, "scopes", .flags = KT_REQUIRED,
-             .doc = "Every scope that a token can be given.",
-             .example = "[\"read:licenses\",\"write:licenses\"]"),
-    KT_FIELD(struct kt_scope_list, modules, "modules", .flags = KT_REQUIRED,
-             .doc = "The modules, in the order of the configuration.",
-             .example = "[\"licenses\"]"),
-    END
-};
-
-static const struct kt_field health_fields[] = {
-    KT_FIELD(struct kt_health, status, "status", .flags = KT_REQUIRED, .doc = "\"ok\".",
-             .example = "ok"),
-    END
-};
-
-static const struct kt_field readiness_fields[] = {
-    KT_FIELD(struct kt_readiness, status, "status", .flags = KT_REQUIRED, .doc = "\"ok\".",
-             .example = "ok"),
-    KT_FIELD(struct kt_readiness, staleness_ms, "stalenessMs",
-             .doc = "Of a store that several daemons write: everything that was written to it so "
-                    "many milliseconds ago is known here.",
-             .example = "12"),
-    KT_FIELD(struct kt_readiness, max_staleness_ms, "maxStalenessMs",
-             .doc = "From then on the store is asked about each token, and 503 is the answer when "
-                    "it does not answer.",
-             .example = "1000"),
-    END
-};
-
-#define SHAPE(type, wire, list) { .name = (wire), .size = sizeof(type), .fields = (list) }
-
-const struct kt_shape kt_shape_user = SHAPE(struct kt_user, "User", user_fields);
-const struct kt_shape kt_shape_token = SHAPE(struct kt_token, "Token", token_fields);
-const struct kt_shape kt_shape_plain_token =
-    SHAPE(struct kt_token, "PlainToken", plain_token_fields);
-const struct kt_shape kt_shape_account =
-    SHAPE(struct kt_account, "ServiceAccount", account_fields);
-const struct kt_shape kt_shape_revocation =
-    SHAPE(struct kt_revocation, "Revocation", revocation_fields);
-const struct kt_shape kt_shape_account_page =
-    SHAPE(struct kt_page, "ServiceAccountPage", account_page_fields);
-const struct kt_shape kt_shape_token_page = SHAPE(struct kt_page, "TokenPage", token_page_fields);
-const struct kt_shape kt_shape_verdict = SHAPE(struct kt_verdict, "Verdict", verdict_fields);
-const struct kt_shape kt_shape_verdicts = SHAPE(struct kt_verdicts, "Verdicts", verdicts_fields);
-const struct kt_shape kt_shape_whoami = SHAPE(struct kt_whoami, "Caller", whoami_fields);
-const struct kt_shape kt_shape_scopes = SHAPE(struct kt_scope_list, "ScopeList", scopes_fields);
-const struct kt_shape kt_shape_health = SHAPE(struct kt_health, "Health", health_fields);
-const struct kt_shape kt_shape_readiness =
-    SHAPE(struct kt_readiness, "Readiness", readiness_fields);
-
 /* --- what goes in ------------------------------------------------------------------------- */
 
-static const struct kt_field nothing[] = { END };
+static const struct kt_field nothing[] = { KT_FIELD_END };
 
-static const struct kt_field account_list_in[] = { PAGE_QUERY(struct kt_in_page), END };
+static const struct kt_field account_list_in[] = { PAGE_QUERY(struct kt_in_page), KT_FIELD_END };
 
 static const struct kt_field token_list_in[] = {
     ACCOUNT_IN_PATH(struct kt_in_page),
     PAGE_QUERY(struct kt_in_page),
-    END
+    KT_FIELD_END
 };
 
 #define ACCOUNT_BODY(slug_doc) \
     IGNORED_UUID("id"), \
-    KT_FIELD(struct kt_in_account, name, "name", .flags = KT_REQUIRED, KT_RANGE(1, NAME_LEN_MAX), \
+    KT_FIELD(struct kt_in_account, name, "name", .flags = KT_REQUIRED, \
+             KT_RANGE(1, KT_NAME_LEN_MAX), \
              .doc = "Display name; need not be unique.", .example = "Build Farm"), \
-    KT_FIELD(struct kt_in_account, slug, "slug", SLUG, .doc = (slug_doc), \
+    KT_FIELD(struct kt_in_account, slug, "slug", KT_SLUG, .doc = (slug_doc), \
              .example = "build-farm"), \
     IGNORED("externalId", KT_T_STR), \
     IGNORED("createdBy", KT_T_OBJECT, .shape = &kt_shape_user), \
@@ -271,28 +66,31 @@ static const struct kt_field token_list_in[] = {
 
 static const struct kt_field account_create_in[] = {
     ACCOUNT_BODY("Unique within the organization; derived from the name when not given."),
-    END
+    KT_FIELD_END
 };
 
 static const struct kt_field account_update_in[] = {
     ACCOUNT_IN_PATH(struct kt_in_account),
     ACCOUNT_BODY("The same as in the path, or left out: it cannot be changed."),
-    END
+    KT_FIELD_END
 };
 
-static const struct kt_field account_path_in[] = { ACCOUNT_IN_PATH(struct kt_in_account), END };
+static const struct kt_field account_path_in[] = {
+    ACCOUNT_IN_PATH(struct kt_in_account),
+    KT_FIELD_END,
+};
 
 static const struct kt_field token_create_in[] = {
     ACCOUNT_IN_PATH(struct kt_in_token),
     IGNORED_UUID("id"),
-    KT_FIELD(struct kt_in_token, name, "name", .flags = KT_REQUIRED, KT_RANGE(0, NAME_LEN_MAX),
+    KT_FIELD(struct kt_in_token, name, "name", .flags = KT_REQUIRED, KT_RANGE(0, KT_NAME_LEN_MAX),
              .doc = "Display name, unique among the account's unrevoked tokens.",
              .example = "Nightly"),
-    KT_FIELD(struct kt_in_token, slug, "slug", SLUG,
+    KT_FIELD(struct kt_in_token, slug, "slug", KT_SLUG,
              .doc = "Unique within the service account; derived from the name when not given.",
              .example = "nightly"),
     KT_FIELD(struct kt_in_token, scopes, "scopes", .flags = KT_REQUIRED | KT_NULLABLE,
-             KT_RANGE(0, SCOPES_MAX),
+             KT_RANGE(0, KT_SCOPES_MAX),
              .doc = "What it may do: <action>:<module>; null: all that the caller may.",
              .example = "[\"read:licenses\",\"write:releases\"]"),
     IGNORED_UUID("serviceAccountId"),
@@ -304,18 +102,18 @@ static const struct kt_field token_create_in[] = {
     IGNORED("revokedBy", KT_T_OBJECT, .shape = &kt_shape_user),
     IGNORED("token", KT_T_SECRET_VIEW),
     IGNORED("lastUsedAt", KT_T_TIME),
-    END
+    KT_FIELD_END
 };
 
 static const struct kt_field token_path_in[] = {
     ACCOUNT_IN_PATH(struct kt_in_token),
     TOKEN_IN_PATH(struct kt_in_token),
-    END
+    KT_FIELD_END
 };
 
 static const struct kt_field token_revoke_all_in[] = {
     ACCOUNT_IN_PATH(struct kt_in_token),
-    END
+    KT_FIELD_END
 };
 
 enum { GRACE_SECONDS_MAX = 30 * 24 * 3600 };
@@ -327,13 +125,13 @@ static const struct kt_field token_rotate_in[] = {
              KT_RANGE(0, GRACE_SECONDS_MAX),
              .doc = "How long the old secret goes on working; 0 or absent: it dies now.",
              .preset = "0", .example = "3600"),
-    END
+    KT_FIELD_END
 };
 
 static const struct kt_field verify_in[] = {
     KT_FIELD(struct kt_in_verify, token, "token", .flags = KT_REQUIRED, .doc = "The secret."),
     KT_FIELD(struct kt_in_verify, scope, "scope", .doc = "That the token must have."),
-    END
+    KT_FIELD_END
 };
 
 enum { VERIFY_MANY_MAX = 1024 };
@@ -342,7 +140,7 @@ static const struct kt_field verify_many_in[] = {
     KT_FIELD(struct kt_in_verify_many, tokens, "tokens", .flags = KT_REQUIRED,
              KT_RANGE(0, VERIFY_MANY_MAX), .doc = "The secrets."),
     KT_FIELD(struct kt_in_verify_many, scope, "scope", .doc = "That each token must have."),
-    END
+    KT_FIELD_END
 };
 
 static const struct kt_field hello_in[] = {
@@ -350,14 +148,14 @@ static const struct kt_field hello_in[] = {
     KT_FIELD(struct kt_in_hello, errors, "errors", .valid = is_error_form,
              .expected = "expected one of pair, problem",
              .doc = "\"pair\" ([number, text], the default) or \"problem\" (RFC 9457 as a map)."),
-    END
+    KT_FIELD_END
 };
 
 #define BACKUP_ID \
     KT_FIELD(struct kt_in_backup, backup, "backup", .flags = KT_REQUIRED, \
              .doc = "Which copy: backup of the answer of store.backup.")
 
-static const struct kt_field store_drop_in[] = { BACKUP_ID, END };
+static const struct kt_field store_drop_in[] = { BACKUP_ID, KT_FIELD_END };
 
 static const struct kt_field store_read_in[] = {
     BACKUP_ID,
@@ -365,49 +163,51 @@ static const struct kt_field store_read_in[] = {
              .doc = "Which file of it, counted from 0."),
     KT_FIELD(struct kt_in_backup, offset, "offset", .flags = KT_REQUIRED,
              KT_RANGE(0, INT64_C(1) << 53), .doc = "From which byte on."),
-    END
+    KT_FIELD_END
 };
 
 static const struct kt_field key_rotate_in[] = {
     KT_FIELD(struct kt_in_key, kind, "kind", .flags = KT_REQUIRED, .valid = is_key_kind,
              .expected = "expected one of digest, signing",
              .doc = "\"digest\": of tokens and records; \"signing\": of JWTs."),
-    END
+    KT_FIELD_END
 };
 
 static const struct kt_field key_retire_in[] = {
     KT_FIELD(struct kt_in_key, key, "key", .flags = KT_REQUIRED, .doc = "Its id in key.list."),
-    END
+    KT_FIELD_END
 };
 
 /* Bodies have the names of what they ask for: a ServiceAccount that was read can be sent back. */
-static const struct kt_shape in_nothing = SHAPE(union kt_in, "Nothing", nothing);
+static const struct kt_shape in_nothing = KT_SHAPE(union kt_in, "Nothing", nothing);
 static const struct kt_shape in_account_list =
-    SHAPE(struct kt_in_page, "AccountList", account_list_in);
-static const struct kt_shape in_token_list = SHAPE(struct kt_in_page, "TokenList", token_list_in);
+    KT_SHAPE(struct kt_in_page, "AccountList", account_list_in);
+static const struct kt_shape in_token_list =
+    KT_SHAPE(struct kt_in_page, "TokenList", token_list_in);
 static const struct kt_shape in_account_create =
-    SHAPE(struct kt_in_account, "ServiceAccount", account_create_in);
+    KT_SHAPE(struct kt_in_account, "ServiceAccount", account_create_in);
 static const struct kt_shape in_account_update =
-    SHAPE(struct kt_in_account, "ServiceAccount", account_update_in);
+    KT_SHAPE(struct kt_in_account, "ServiceAccount", account_update_in);
 static const struct kt_shape in_account_path =
-    SHAPE(struct kt_in_account, "AccountPath", account_path_in);
+    KT_SHAPE(struct kt_in_account, "AccountPath", account_path_in);
 static const struct kt_shape in_token_create =
-    SHAPE(struct kt_in_token, "PlainToken", token_create_in);
-static const struct kt_shape in_token_path = SHAPE(struct kt_in_token, "TokenPath", token_path_in);
+    KT_SHAPE(struct kt_in_token, "PlainToken", token_create_in);
+static const struct kt_shape in_token_path =
+    KT_SHAPE(struct kt_in_token, "TokenPath", token_path_in);
 static const struct kt_shape in_token_revoke_all =
-    SHAPE(struct kt_in_token, "TokenRevokeAll", token_revoke_all_in);
+    KT_SHAPE(struct kt_in_token, "TokenRevokeAll", token_revoke_all_in);
 static const struct kt_shape in_token_rotate =
-    SHAPE(struct kt_in_token, "TokenRotate", token_rotate_in);
-static const struct kt_shape in_verify = SHAPE(struct kt_in_verify, "Verify", verify_in);
+    KT_SHAPE(struct kt_in_token, "TokenRotate", token_rotate_in);
+static const struct kt_shape in_verify = KT_SHAPE(struct kt_in_verify, "Verify", verify_in);
 static const struct kt_shape in_verify_many =
-    SHAPE(struct kt_in_verify_many, "VerifyMany", verify_many_in);
+    KT_SHAPE(struct kt_in_verify_many, "VerifyMany", verify_many_in);
 static const struct kt_shape in_store_read =
-    SHAPE(struct kt_in_backup, "StoreRead", store_read_in);
+    KT_SHAPE(struct kt_in_backup, "StoreRead", store_read_in);
 static const struct kt_shape in_store_drop =
-    SHAPE(struct kt_in_backup, "StoreDrop", store_drop_in);
-static const struct kt_shape in_key_rotate = SHAPE(struct kt_in_key, "KeyRotate", key_rotate_in);
-static const struct kt_shape in_key_retire = SHAPE(struct kt_in_key, "KeyRetire", key_retire_in);
-static const struct kt_shape in_hello = SHAPE(struct kt_in_hello, "Hello", hello_in);
+    KT_SHAPE(struct kt_in_backup, "StoreDrop", store_drop_in);
+static const struct kt_shape in_key_rotate = KT_SHAPE(struct kt_in_key, "KeyRotate", key_rotate_in);
+static const struct kt_shape in_key_retire = KT_SHAPE(struct kt_in_key, "KeyRetire", key_retire_in);
+static const struct kt_shape in_hello = KT_SHAPE(struct kt_in_hello, "Hello", hello_in);
 
 /* --- how it is refused -------------------------------------------------------------------- */
 
