@@ -232,8 +232,7 @@ claim(struct call *call, struct batch *b, const struct account_record *a,
 int
 token_propose_create(struct call *call, const struct account_record *a,
                      const struct store_row *row, const struct token_wish *wish,
-                     struct batch **ret_batch, struct token_record *ret,
-                     struct kt_secret **ret_secret)
+                     struct token_made *ret)
 {
     struct token_record t = {
         .id = uuid_v7(call->now_ms),
@@ -262,9 +261,7 @@ token_propose_create(struct call *call, const struct account_record *a,
     batch_set(b, token_row_key(call->arena, &a->org, &a->id, &t.id),
               token_row_encode(call->arena, &t));
     add_digest(call, b, account, &t, 0);
-    *ret = t;
-    *ret_batch = b;
-    *ret_secret = secret;
+    *ret = (struct token_made){ b, t, secret };
     return KT_OK;
 }
 
@@ -299,15 +296,16 @@ token_current_load(struct call *call, const struct token_record *t, const struct
 /* The secret that is being replaced: dead now, or at the end of the grace, never later than it
  * would have been. */
 static void
-retire_digest(struct call *call, struct batch *b, const struct uuid *org,
-              const struct token_record *t, const struct token_current *now, int64_t grace_ms,
-              struct token_record *next)
+retire_digest(struct call *call, struct batch *b, const struct token_found *found,
+              int64_t grace_ms, struct token_record *next)
 {
+    const struct uuid *org = &found->account.org;
+    const struct token_record *t = &found->token;
     int64_t end = call->now_ms + grace_ms;
     if (t->expires_ms != 0 && t->expires_ms < end)
         end = t->expires_ms;
-    if (now->ends_ms != 0 && now->ends_ms < end)
-        end = now->ends_ms;
+    if (found->now.ends_ms != 0 && found->now.ends_ms < end)
+        end = found->now.ends_ms;
     next->has_old = end > call->now_ms;
     next->nformer = 0;
     if (!next->has_old) {
@@ -331,54 +329,51 @@ retire_digest(struct call *call, struct batch *b, const struct uuid *org,
 }
 
 int
-token_propose_rotate(struct call *call, const struct account_record *a,
-                     const struct store_row *account_row, const struct token_record *t,
-                     const struct store_row *row, const struct token_current *now,
-                     int64_t grace_ms, struct batch **ret_batch, struct token_record *ret,
-                     struct kt_secret **ret_secret)
+token_propose_rotate(struct call *call, const struct token_found *found, int64_t grace_ms,
+                     struct token_made *ret)
 {
+    const struct token_record *t = &found->token;
     struct token_record next = *t;
     struct batch *b = batch_new(call->arena);
     struct account_record *account = kt_arena_alloc(call->arena, sizeof *account);
     struct kt_secret *secret = b && account ? draw(call->svc, b, &next) : NULL;
     if (!secret)
         return fail_memory(call);
-    *account = *a;
+    *account = found->account;
     b->urgent = true; /* it ends a secret */
-    batch_if_at(b, account_row); /* a secret of an account that is gone would be good for nothing */
-    batch_if_at(b, row);
-    batch_if_at(b, &now->row); /* what the journal ends again it ends in this row alone */
+    /* A secret of an account that is gone would be good for nothing. */
+    batch_if_at(b, &found->account_row);
+    batch_if_at(b, &found->row);
+    batch_if_at(b, &found->now.row); /* what the journal ends again it ends in this row alone */
     /* Also when it has expired: nobody remembers it from here on, and a clock may be set back. */
     if (t->has_old)
-        revoke_digest(call, b, &a->org, t, t->old_digest, t->old_expires_ms);
-    retire_digest(call, b, &a->org, t, now, grace_ms, &next);
+        revoke_digest(call, b, &account->org, t, t->old_digest, t->old_expires_ms);
+    retire_digest(call, b, found, grace_ms, &next);
     add_digest(call, b, account, &next, token_last_used(call->svc, t));
-    batch_set(b, row->key, token_row_encode(call->arena, &next));
-    audit_put(call, b, "token.rotate", &a->id, &t->id);
-    *ret = next;
-    *ret_batch = b;
-    *ret_secret = secret;
+    batch_set(b, found->row.key, token_row_encode(call->arena, &next));
+    audit_put(call, b, "token.rotate", &account->id, &t->id);
+    *ret = (struct token_made){ b, next, secret };
     return KT_OK;
 }
 
 int
-token_propose_revoke(struct call *call, const struct account_record *a,
-                     const struct store_row *account_row, const struct token_record *t,
-                     const struct store_row *row, struct batch **ret_batch)
+token_propose_revoke(struct call *call, const struct token_found *found, struct batch **ret_batch)
 {
+    const struct token_record *t = &found->token;
     struct token_record dead = *t;
     struct batch *b = batch_new(call->arena);
     struct account_record *account = kt_arena_alloc(call->arena, sizeof *account);
     if (!b || !account)
         return fail_memory(call);
-    *account = *a;
+    *account = found->account;
     dead.revoked_ms = call->now_ms;
     dead.revoked_by = actor_of(call);
     b->urgent = true;
-    batch_if_at(b, account_row); /* once its epoch has ended, the name may be another token's */
-    batch_if_at(b, row);
-    batch_set(b, row->key, token_row_encode(call->arena, &dead));
-    batch_delete(b, token_row_claim(call->arena, &a->org, &a->id, t->name, 'n'));
+    /* Once the account's epoch has ended, the name may be another token's. */
+    batch_if_at(b, &found->account_row);
+    batch_if_at(b, &found->row);
+    batch_set(b, found->row.key, token_row_encode(call->arena, &dead));
+    batch_delete(b, token_row_claim(call->arena, &account->org, &account->id, t->name, 'n'));
     revoke_with_token(call, b, account, t, t->digest, t->expires_ms);
     if (t->has_old)
         revoke_with_token(call, b, account, t, t->old_digest, t->old_expires_ms);

@@ -60,10 +60,16 @@ struct token_wish {
 int token_load(struct call *, const struct account_record *, struct kt_str slug,
                struct token_record *ret, struct store_row *ret_row);
 
-/* Mints a token. The secret is the caller's, to show once and to unref. */
+/* What a proposal with a new secret makes. The secret is the caller's, to show once and to unref. */
+struct token_made {
+    struct batch *batch;
+    struct token_record token;
+    struct kt_secret *secret;
+};
+
+/* Mints a token for the account, which stood in this row. */
 int token_propose_create(struct call *, const struct account_record *, const struct store_row *,
-                         const struct token_wish *, struct batch **ret_batch,
-                         struct token_record *ret, struct kt_secret **ret_secret);
+                         const struct token_wish *, struct token_made *ret);
 
 /* The row of the secret that the token has, and when it ends (0: never): perhaps before the token's
  * row says so, after the journal had to end it again. Both rows are always written together, so
@@ -76,18 +82,21 @@ struct token_current {
 int token_current_load(struct call *, const struct token_record *, const struct store_row *,
                        struct token_current *ret);
 
+/* A token as it was read for a change, with its account and the rows that both stood in. */
+struct token_found {
+    struct account_record account;
+    struct token_record token;
+    struct store_row account_row, row;
+    struct token_current now;
+};
+
 /* A new secret for the same token; the old one ends after grace_ms, never later than it would have;
  * one from before is dead. */
-int token_propose_rotate(struct call *, const struct account_record *,
-                         const struct store_row *account_row, const struct token_record *,
-                         const struct store_row *, const struct token_current *, int64_t grace_ms,
-                         struct batch **ret_batch, struct token_record *ret,
-                         struct kt_secret **ret_secret);
+int token_propose_rotate(struct call *, const struct token_found *, int64_t grace_ms,
+                         struct token_made *ret);
 
-/* All of its secrets die; its name is free again, its slug is not. */
-int token_propose_revoke(struct call *, const struct account_record *,
-                         const struct store_row *account_row, const struct token_record *,
-                         const struct store_row *, struct batch **ret_batch);
+/* All of its secrets die; its name is free again, its slug is not. now is not looked at. */
+int token_propose_revoke(struct call *, const struct token_found *, struct batch **ret_batch);
 
 /* Whether this is one of its secrets, as far as its row knows. */
 bool token_has_secret(const struct token_record *, const unsigned char digest[DIGEST_BYTES]);

@@ -132,9 +132,11 @@ wish_of(struct request *rq, struct token_wish *wish)
 
 /* What is answered once the batch is durable; the secret lives as long as the request. */
 static int
-answer_secret(struct request *rq, const struct token_record *t)
+propose(struct request *rq, const struct token_made *made)
 {
-    if (!token_view(&rq->call, t, &rq->out.token))
+    rq->batch = made->batch;
+    rq->secret = made->secret;
+    if (!token_view(&rq->call, &made->token, &rq->out.token))
         return fail_memory(&rq->call);
     rq->out.token.token = rq->secret;
     return KT_OK;
@@ -146,7 +148,7 @@ token_create(struct request *rq)
     struct token_wish wish;
     struct account_record account;
     struct store_row row;
-    struct token_record t;
+    struct token_made made;
     int status = check_clock(rq);
     if (status == KT_OK)
         status = wish_of(rq, &wish);
@@ -159,8 +161,8 @@ token_create(struct request *rq)
                     "Service account with slug \"%.*s\" not found", KT_FMT(slug));
     if (status != KT_OK)
         return status;
-    status = token_propose_create(&rq->call, &account, &row, &wish, &rq->batch, &t, &rq->secret);
-    return status == KT_OK ? answer_secret(rq, &t) : status;
+    status = token_propose_create(&rq->call, &account, &row, &wish, &made);
+    return status == KT_OK ? propose(rq, &made) : status;
 }
 
 /* --- list and get ------------------------------------------------------------------------- */
@@ -213,15 +215,8 @@ token_list(struct request *rq)
                     l.last_ms);
 }
 
-struct found {
-    struct account_record account;
-    struct token_record token;
-    struct store_row account_row, row;
-    struct token_current now; /* for a change */
-};
-
 static int
-find(struct request *rq, struct found *f)
+find(struct request *rq, struct token_found *f)
 {
     int status = account_load(&rq->call, &rq->call.who->org, rq->in.token.account, &f->account,
                               &f->account_row);
@@ -233,7 +228,7 @@ find(struct request *rq, struct found *f)
 int
 token_get(struct request *rq)
 {
-    struct found f;
+    struct token_found f;
     int status = find(rq, &f);
     if (status != KT_OK)
         return status;
@@ -246,7 +241,7 @@ enum { LOOKS_MAX = 5 }; /* each look after the first follows a change by somebod
 
 /* A token that was revoked is, for whoever wants to change it, not there. */
 static int
-find_live(struct request *rq, struct found *f)
+find_live(struct request *rq, struct token_found *f)
 {
     int status = KT_NOT_FOUND;
     for (int looks = 0; looks < LOOKS_MAX && status == KT_NOT_FOUND; looks++) {
@@ -278,8 +273,8 @@ check_rotatable(struct request *rq, const struct token_record *t)
 int
 token_rotate(struct request *rq)
 {
-    struct found f;
-    struct token_record next;
+    struct token_found f;
+    struct token_made made;
     const struct kt_in_token *in = &rq->in.token;
     int status = check_clock(rq);
     if (status == KT_OK)
@@ -290,10 +285,9 @@ token_rotate(struct request *rq)
         return status;
     int64_t grace = in->grace_seconds == KT_NO_INT ? 0 : in->grace_seconds * 1000;
     const int64_t used_s = token_last_used(rq->call.svc, &f.token);
-    status = token_propose_rotate(&rq->call, &f.account, &f.account_row, &f.token, &f.row, &f.now,
-                                  grace, &rq->batch, &next, &rq->secret);
+    status = token_propose_rotate(&rq->call, &f, grace, &made);
     if (status == KT_OK)
-        status = answer_secret(rq, &next);
+        status = propose(rq, &made);
     /* The new secret is not yet known to be the token's. */
     if (status == KT_OK && used_s != 0)
         rq->out.token.last_used_at.ms = used_s * 1000;
@@ -303,12 +297,11 @@ token_rotate(struct request *rq)
 int
 token_revoke(struct request *rq)
 {
-    struct found f;
+    struct token_found f;
     int status = find_live(rq, &f);
     if (status != KT_OK)
         return status;
-    return token_propose_revoke(&rq->call, &f.account, &f.account_row, &f.token, &f.row,
-                                &rq->batch);
+    return token_propose_revoke(&rq->call, &f, &rq->batch);
 }
 
 int

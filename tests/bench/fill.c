@@ -99,20 +99,19 @@ make_token(struct fill *f, struct group *g, uint64_t number)
 {
     static const struct kt_str scope = KT_LIT("read:instances");
     char name[2 + 16 + 1];
-    struct token_record t;
-    struct kt_secret *secret;
+    struct token_made made;
     struct call call = begin_call(f, &g->arena);
     /* In no order, like the accounts of a busy day. */
     const struct account *a = &f->accounts[number * 0x9E3779B97F4A7C15 % f->naccounts];
     snprintf(name, sizeof name, "t-%016llx", (unsigned long long)number);
     struct kt_str text = kt_arena_str(&g->arena, kt_str(name));
     const struct token_wish wish = { .name = text, .slug = text, .scopes = &scope, .nscopes = 1 };
-    if (token_propose_create(&call, &a->record, &a->row, &wish, &g->batches[g->n], &t, &secret) !=
-            KT_OK ||
-        !store_seal(f->parts->svc.store, g->batches[g->n]))
+    if (token_propose_create(&call, &a->record, &a->row, &wish, &made) != KT_OK ||
+        !store_seal(f->parts->svc.store, made.batch))
         die("token", "was refused");
-    memcpy(g->tokens + g->n * TOKEN_CHARS, kt_secret_view(secret).p, TOKEN_CHARS);
-    kt_secret_unref(secret);
+    g->batches[g->n] = made.batch;
+    memcpy(g->tokens + g->n * TOKEN_CHARS, kt_secret_view(made.secret).p, TOKEN_CHARS);
+    kt_secret_unref(made.secret);
     g->n++;
 }
 
