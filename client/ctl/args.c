@@ -245,12 +245,20 @@ verb_takes(const struct verb *verb, int option)
 }
 
 static int
+missing_verb(const struct args *a)
+{
+    char fix[64];
+    snprintf(fix, sizeof fix, "kaitenctl help %.20s lists them", a->group);
+    return ctl_fail(CTL_USAGE, fix, "%s needs one of its verbs", a->words[0]);
+}
+
+static int
 check_verb(const struct args *a)
 {
     if (!a->verb && a->nwords == 0)
         return ctl_fail(CTL_USAGE, see_help, "what should be done?");
     if (!a->verb && a->group)
-        return ctl_fail(CTL_USAGE, see_help, "%s needs one of its verbs", a->words[0]);
+        return missing_verb(a);
     if (!a->verb)
         return ctl_fail(CTL_USAGE, see_help, "no such verb: %s", a->words[0]);
     for (int i = 0; i < ARG_COUNT; i++)

@@ -315,16 +315,32 @@ static const struct column token_columns[] = {
     { NULL, NULL, 0 },
 };
 
+static const struct column key_columns[] = {
+    { "KIND", "kind", 0 },       { "ID", "id", 0 },
+    { "STATE", "state", 0 },     { "TOKENS", "tokens", 0 },
+    { "RECORDS", "records", 0 }, { "PUBLISHED UNTIL", "publishedUntil", 0 },
+    { NULL, NULL, 0 },
+};
+
+static bool
+lists_keys(const struct kt_op_spec *spec)
+{
+    return spec == &kt_op_specs[KT_OP_KEY_LIST];
+}
+
 static const struct column *
 columns_of(const struct kt_op_spec *spec)
 {
+    if (lists_keys(spec))
+        return key_columns;
     return spec->out == &kt_shape_token_page ? token_columns : account_columns;
 }
 
 static bool
 is_page(const struct kt_op_spec *spec)
 {
-    return spec && (spec->out == &kt_shape_token_page || spec->out == &kt_shape_account_page);
+    return spec && (spec->out == &kt_shape_token_page || spec->out == &kt_shape_account_page ||
+                    lists_keys(spec));
 }
 
 /* buf: empty. */

@@ -321,6 +321,12 @@ check_print(enum ctl_output output, enum kt_op_id op, const char *json, const ch
     "\"revokedAt\":\"2001-01-01T00:00:00Z\"," \
     "\"expiresAt\":\"2001-01-01T00:00:00Z\"}],\"hasMore\":false}"
 
+#define KEYS \
+    "{\"items\":[{\"kind\":\"digest\",\"id\":\"a1\",\"state\":\"current\"}," \
+    "{\"kind\":\"digest\",\"id\":\"b2\",\"state\":\"retired\",\"tokens\":3,\"records\":40}," \
+    "{\"kind\":\"signing\",\"id\":\"c3\",\"state\":\"retired\"," \
+    "\"publishedUntil\":\"2030-01-01T00:00:00Z\"}]}"
+
 static void
 test_tables(void **state)
 {
@@ -329,6 +335,11 @@ test_tables(void **state)
                 "\u682a\u5f0f      one       live     -                     read:*,x:y\n"
                 "b         two-long  expired  2001-01-01T00:00:00Z  -\n"
                 "c\\x1b[2J  x         revoked  2001-01-01T00:00:00Z  -\n");
+    check_print(CTL_TABLE, KT_OP_KEY_LIST, KEYS,
+                "KIND     ID  STATE    TOKENS  RECORDS  PUBLISHED UNTIL\n"
+                "digest   a1  current  -       -        -\n"
+                "digest   b2  retired  3       40       -\n"
+                "signing  c3  retired  -       -        2030-01-01T00:00:00Z\n");
     check_print(CTL_TABLE, KT_OP_ACCOUNT_LIST, "{\"items\":[],\"hasMore\":false}",
                 "NAME  SLUG  ID  TOKENS\n");
     check_print(CTL_TABLE, KT_OP_ACCOUNT_LIST,
@@ -352,6 +363,9 @@ test_machine_forms(void **state)
                 "{\"items\":[{\"a\":1},{\"b\":[2]}],\"hasMore\":true,\"nextCursor\":\"x\"}",
                 "{\"a\":1}\n{\"b\":[2]}\n");
     check_print(CTL_NDJSON, KT_OP_WHOAMI, "{\"a\":1}", "{\"a\":1}\n");
+    check_print(CTL_NAME, KT_OP_KEY_LIST, KEYS, "a1\nb2\nc3\n");
+    check_print(CTL_NDJSON, KT_OP_KEY_LIST, "{\"items\":[{\"id\":\"a\"},{\"id\":\"b\"}]}",
+                "{\"id\":\"a\"}\n{\"id\":\"b\"}\n");
     check_print(CTL_NAME, KT_OP_TOKEN_LIST, "{\"items\":[{\"slug\":\"a\"},{\"slug\":\"b\"}],"
                                             "\"hasMore\":false}",
                 "a\nb\n");
