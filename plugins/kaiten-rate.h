@@ -31,7 +31,7 @@ static inline bool
 kaiten_rate_read(const char *text, struct kaiten_rate *ret)
 {
     static const char burst[] = ",burst=";
-    struct kaiten_rate rate = { .requests = KAITEN_RATE_NONE };
+    struct kaiten_rate rate = { KAITEN_RATE_NONE, 0, 0 };
     if (strcmp(text, "none") == 0) {
         *ret = rate;
         return true;
