@@ -143,7 +143,7 @@ parts_make_state_dir(struct parts *p)
     if (flock(p->state_lock, LOCK_EX | LOCK_NB) == 0)
         return EX_OK;
     char text[512];
-    snprintf(text, sizeof text, "%s: it is in use by another kaitend", path);
+    snprintf(text, sizeof text, "%s: it is in use by another kaitend; end that one first", path);
     return parts_fail(EX_TEMPFAIL, text);
 }
 

@@ -25,6 +25,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 /* --- store and keys ----------------------------------------------------------------------- */
 
@@ -278,6 +279,8 @@ parts_restore(struct parts *p)
     const char *path = place_of_store(p);
     if (!storage->verify || !path)
         return parts_fail(EX_USAGE, "this storage plugin takes no copies back");
+    if (access(p->restore_from, R_OK | X_OK) != 0)
+        return parts_fail_errno(EX_NOINPUT, p->restore_from);
     if (storage->verify(&host_table, p->restore_from, &why) != KAITEN_DONE)
         return parts_fail(EX_DATAERR, why.text);
     if (!restore_folder(p->restore_from, path, p->restore_replace, err))

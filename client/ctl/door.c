@@ -118,7 +118,16 @@ static const struct {
     { 0, ".ServiceAccountNotFound", ANY, "kaitenctl account list lists the accounts" },
     { 0, "Method.NotFound", SOCKET, "kaitenctl describe lists the methods" },
     { KAITEN_ETOOMANYREQUESTS, NULL, ANY, "what revokes or deletes is never held up by a limit" },
+    { 0, "Server.Quarantined", ANY,
+      "it does not pass by itself: kaitend(8), Rollback, tells who runs kaitend what to do" },
+    { 0, "Server.NotReady", ANY, "if it does not pass, the log of kaitend says why" },
+    { 0, "Server.ClockBehind", ANY,
+      "set the server's clock right; kaitend(8), Time, says what to do if it is right" },
+    { 0, "Storage.Full", ANY, "the server's disk is full: it needs room; what revokes goes on" },
+    { 0, "Storage.Unknown", ANY,
+      "the change may have been made all the same: look before you repeat it" },
     { KAITEN_EUNAVAILABLE, NULL, ANY, "try again in a moment" },
+    { KAITEN_EINTERNAL, NULL, ANY, "the log of kaitend says why" },
 };
 
 static bool

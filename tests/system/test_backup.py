@@ -112,6 +112,13 @@ def test_a_damaged_copy_is_refused(site, how):
     assert says(d.start(), token) == "valid"
 
 
+def test_a_copy_that_is_not_there_is_not_called_damaged(site):
+    d, _ = site
+    d.stop()
+    ran = kaitend(d, "--restore", d.dir / "nope")
+    assert ran.returncode == 66 and f"{d.dir}/nope: No such file or directory" in ran.stderr, ran
+
+
 def test_a_copy_goes_into_a_new_folder_only(site):
     d, _ = site
     copy = d.dir / "copy"

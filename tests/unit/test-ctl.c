@@ -508,7 +508,17 @@ test_complaints(void **state)
     assert_int_equal(
         complain("{\"status\":500,\"title\":\"Oops\",\"errorId\":\"17\"}", true, false),
         CTL_SERVER);
-    assert_string_equal(said, "kaitenctl: Oops\n  error id 17\n");
+    assert_string_equal(said, "kaitenctl: Oops\n  error id 17\n  the log of kaitend says why\n");
+    static const char *const codes[] = { "Server.Quarantined", "Server.NotReady", "Storage.Full",
+                                         "Server.ClockBehind", "Storage.Unknown" };
+    for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {
+        char refusal[128];
+        snprintf(refusal, sizeof refusal, "{\"status\":503,\"code\":\"%s\"}", codes[i]);
+        assert_int_equal(complain(refusal, false, false), CTL_SERVER);
+        assert_null(strstr(said, "in a moment"));
+    }
+    complain("{\"status\":503,\"code\":\"Server.Busy\"}", false, false);
+    assert_non_null(strstr(said, "in a moment"));
     assert_int_equal(complain("{\"status\":401,\"detail\":\"who\"}", true, false), CTL_AUTH);
     assert_non_null(strstr(said, "KAITEN_TOKEN"));
     assert_int_equal(complain("{\"status\":401,\"detail\":\"who\"}", false, false), CTL_AUTH);
