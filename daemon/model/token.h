@@ -60,7 +60,8 @@ struct token_wish {
 int token_load(struct call *, const struct account_record *, struct kt_str slug,
                struct token_record *ret, struct store_row *ret_row);
 
-/* What a proposal with a new secret makes. The secret is the caller's, to show once and to unref. */
+/* What a proposal with a new secret makes. The secret is the caller's, to show once and then to
+ * unref. */
 struct token_made {
     struct batch *batch;
     struct token_record token;
