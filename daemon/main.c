@@ -171,8 +171,8 @@ static const struct part {
     { parts_open_storage, parts_close_storage, false },
     { parts_open_keys, parts_close_keys, false },
     { parts_check_keys, NULL, false },
+    { parts_begin_time, NULL, false }, /* what the journal may drop is told by it */
     { parts_open_journal, parts_close_journal, false },
-    { parts_begin_time, NULL, false },
     { parts_open_signer, parts_close_signer, false },
     { parts_begin_following, parts_end_following, false },
     { parts_fill_index, parts_close_index, false },

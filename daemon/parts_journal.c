@@ -35,9 +35,9 @@ parts_journal_keep_ms(const struct parts *p)
 /* A file under a retired digest key is written anew while that key is there; one that is mostly out
  * of date is not carried along. */
 static void
-tidy(const struct parts *p, int64_t now_ms)
+tidy(const struct parts *p)
 {
-    if (!journal_compact(p->svc.journal, now_ms, parts_journal_keep_ms(p)))
+    if (!journal_compact(p->svc.journal, clock_sure_ms(), parts_journal_keep_ms(p)))
         log_line(LOG_LEVEL_WARNING, "journal.compact", "message=%s", strerror(errno));
 }
 
@@ -96,7 +96,7 @@ agree(struct call *call, struct parts *p)
     if (done != 0)
         log_line(LOG_LEVEL_WARNING, "journal.replayed", "endings=%zu message=%s", done,
                  "the store was older than the journal; what was revoked since is revoked again");
-    tidy(p, call->now_ms);
+    tidy(p);
     return introduce(call, p->svc.journal);
 }
 

@@ -130,9 +130,12 @@ parts_begin_time(struct parts *p)
     clock_boot(boot);
     parts_begin_call(p, &call, &arena);
     int status = timemark_read(&call, &mark);
-    if (p->accept_clock) {
-        mark = (struct timeguard_mark){ .mark_ms = call.now_ms };
-        status = status == KT_OK ? timemark_write(&call, &mark) : status;
+    /* A store that was never served has none, and whoever is killed before the keeper writes one
+     * would believe any clock at the next start. */
+    if (status == KT_OK && (p->accept_clock || mark.mark_ms == 0)) {
+        mark = (struct timeguard_mark){ .mark_ms = call.now_ms, .mono_ms = clock_mono_ms() };
+        memcpy(mark.boot, boot, sizeof mark.boot);
+        status = timemark_write(&call, &mark);
     }
     kt_arena_done(&arena);
     if (status != KT_OK)

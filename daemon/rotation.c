@@ -11,6 +11,7 @@
 #include "daemon/model/reseal.h"
 #include "daemon/service.h"
 #include "daemon/store.h"
+#include "daemon/timeguard.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -65,7 +66,7 @@ rekey_journal(const struct service *svc)
     if (!svc->journal)
         return;
     journal_set_keys(svc->journal, svc->keys);
-    if (!journal_compact(svc->journal, clock_wall_ms(), svc->journal_keep_ms))
+    if (!journal_compact(svc->journal, clock_sure_ms(), svc->journal_keep_ms))
         log_line(LOG_LEVEL_WARNING, "journal.compact", "message=%s", strerror(errno));
 }
 

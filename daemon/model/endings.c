@@ -10,6 +10,7 @@
 #include "daemon/model/record.h"
 #include "daemon/model/token.h"
 #include "daemon/service.h"
+#include "daemon/timeguard.h"
 
 #include <stdlib.h>
 
@@ -549,7 +550,7 @@ heal_digest(struct healing *h, const unsigned char digest[32])
     memcpy(entry.id, digest, sizeof entry.id);
     kt_arena_reset(h->call->arena);
     int status = token_expiry(h->call, digest, &entry.until_ms);
-    bool over = entry.until_ms != 0 && entry.until_ms <= h->call->now_ms;
+    bool over = entry.until_ms != 0 && entry.until_ms <= clock_sure_ms();
     if (status != KT_OK || over || write_down(h, &entry))
         return status;
     return fail_cause(h->call, KT_UNAVAILABLE, NULL, "there is no room for the journal");

@@ -14,6 +14,8 @@ import subprocess
 import threading
 import time
 
+import pytest
+
 from conftest import KAITEND, PATIENCE, brief_life, free_port, wait_for
 from faultlib import (ASAN, CLOCK, FULL, TSAN, Shared, accounts_of, actors_of, durable, figures,
                       join, looked_at, no_tsan, preload)
@@ -228,6 +230,36 @@ def test_a_jwt_that_has_expired_stays_so(own_daemon, tmp_path):
     figures("the clock and JWTs", expired_that_came_back=back)
     assert back == 0
     assert d.stop() == 0
+
+
+@no_tsan
+@pytest.mark.parametrize("how", ["rotation", "start"])
+def test_a_clock_that_was_ahead_brings_no_token_back(own_daemon, tmp_path, how):
+    """What has expired goes from the journal of revocations, because every copy of the store has it
+    expired, too. A clock that is ahead must not say so of what has not."""
+    d = own_daemon("storage-bdb", level="info")
+    c = Clocked(d, tmp_path)
+    account = accounts_of(d, 1)[0]
+    minted = [c.mint(account, HOUR).body for _ in range(3)]
+    d.ctl("backup", tmp_path / "copy")
+    for token in minted:
+        assert c.rpc.call("token.revoke", serviceAccountSlug=account, tokenSlug=token["slug"]).ok
+    if how == "rotation":
+        c.set(2 * HOUR)
+        assert c.rpc.call("key.rotate", kind="digest").ok
+    else:
+        c.control.offset = 2 * HOUR * 10**9
+        d.kill()
+        d.start(env=c.env)
+    assert d.stop() == 0
+    c.control.offset = 0
+    subprocess.run([KAITEND, "-c", d.conf, "--restore", tmp_path / "copy", "--replace"], check=True,
+                   capture_output=True)
+    d.start(env=c.env)
+    c.rpc = d.rpc()
+    back = sum(c.valid(token["token"]) for token in minted)
+    figures(f"a clock that was ahead, {how}", revoked=len(minted), that_came_back=back)
+    assert back == 0 and d.stop() == 0
 
 
 @no_tsan
