@@ -32,8 +32,8 @@ def kill_and_start(d, times):
     times.append(time.monotonic() - begun)
 
 
-def cycles(d, pool, count, each):
-    """So many kills under load; returns the times to be ready again."""
+def cycles(d, pool, count, each, pause=(0.02, 0.5)):
+    """So many kills under load, after so many seconds of it; returns the times to be ready again."""
     chance, times, swept = random.Random(SEED), [], 0
     actors = actors_of(pool, each)
     try:
@@ -43,7 +43,7 @@ def cycles(d, pool, count, each):
             before = len(pool.secrets)
             pool.up.set()
             wait_for(lambda: len(pool.secrets) > before, "a mint")
-            time.sleep(chance.uniform(0.02, 0.5))  # the instant of the kill is what is random
+            time.sleep(chance.uniform(*pause))  # the instant of the kill is what is random
             pool.up.clear()
             kill_and_start(d, times)
             rpc = d.rpc()

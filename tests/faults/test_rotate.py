@@ -4,16 +4,14 @@
 told as before."""
 
 import os
-import random
 import threading
-import time
 
 import pytest
 
 from conftest import wait_for
-from faultlib import FULL, SEED, accounts_of, actors_of, durable, figures, join, keep, looked_at
+from faultlib import FULL, SEED, accounts_of, durable, figures, keep, looked_at
 from journal import LOST, Journal, Pool, check, sweep
-from test_kill import kill_and_start
+from test_kill import cycles
 
 CYCLES = int(os.environ.get("KAITEN_ROTATE_CYCLES", 300 if FULL else 5))
 
@@ -71,23 +69,13 @@ def settle(d, pool):
 
 def test_every_token_verifies_while_keys_change_and_the_process_is_killed(own_daemon):
     d = own_daemon("storage-bdb", daemon="last_used_interval = 1s", level="notice").start()
-    pool, chance, times, swept = Pool(d, Journal(), accounts_of(d)), random.Random(SEED), [], 0
+    pool = Pool(d, Journal(), accounts_of(d))
     rotator = Rotator(pool)
-    actors = actors_of(pool, 2)
     rotator.start()
     try:
-        for _ in range(CYCLES):
-            pool.up.set()
-            time.sleep(chance.uniform(0.05, 0.8))  # the instant of the kill is what is random
-            pool.up.clear()
-            kill_and_start(d, times)
-            rpc = d.rpc()
-            known = list(pool.secrets)
-            sweep(rpc, pool.journal, known[swept:] + chance.sample(known[:swept], min(swept, 200)))
-            rpc.close()
-            swept = len(known)
+        times = cycles(d, pool, CYCLES, 2, (0.05, 0.8))
     finally:
-        join(pool, actors)
+        pool.stop.set()
         rotator.join(60)
     assert not rotator.is_alive()
     if rotator.broken:
@@ -97,7 +85,8 @@ def test_every_token_verifies_while_keys_change_and_the_process_is_killed(own_da
     found = check(pool.journal.lines)
     figures("rotation and kill -9", cycles=len(times), rotated=rotator.rotated,
             taken_out=rotator.retired, violations=len(found), mints=pool.journal.count("mint"),
-            revocations=pool.journal.count("revoke"), verdicts=pool.journal.count("verify"))
+            revocations=pool.journal.count("revoke"), verdicts=pool.journal.count("verify"),
+            s_until_ready_at_most=max(times))
     if found:
         pytest.fail(f"seed {SEED}: {len(found)} violations, the first: {found[:5]}; see "
                     f"{keep(pool.journal, 'keys')}")
