@@ -4,20 +4,25 @@
 from then on. The daemon answers 500 or 503 or closes, lives or ends with 75, and lies to nobody."""
 
 import collections
+import concurrent.futures
 import os
 import random
 import re
+import shutil
+import signal
+import subprocess
 
 import pytest
 
 from conftest import Rpc, wait_for
-from faultlib import (MEMORY, ON_ANY, ON_REALLOC, SEED, Busy, Shared, durable, ended, figures,
+from faultlib import (FULL, MEMORY, ON_ANY, ON_REALLOC, SEED, Busy, Shared, durable, ended, figures,
                       looked_at, own_memory, points, preload)
 from journal import LOST
 
 pytestmark = [durable, own_memory]
 
 PATIENCE = 4.0   # seconds to wait for an answer while there is no memory
+SIDES = os.cpu_count() if FULL else 1  # starts that go on side by side
 AFTERWARDS = 60  # and once there is some again; the daemon's own limit for a request is 10
 
 
@@ -270,14 +275,20 @@ class Torture:
         count = self.control.disarm()
         wait_for(lambda: self.d.process.poll() is not None or answers(self.d), "a start")
         code = self.d.process.poll()
-        self.counts["started" if code is None else "not started"] += 1
-        if code is not None and code <= 0:
+        if code == 0:
+            self.wrong("start", nth, forever, "it ended, and nobody had told it to")
+        self.judge_start(code or 0, nth, forever)
+        if code is None and ended(self.d) < 0:
+            self.died("end", nth, forever, self.d.process.returncode)
+        return count
+
+    def judge_start(self, code, nth, forever):
+        """code: of its end; 0: it was ready, and ended when it was told to."""
+        self.counts["not started" if code else "started"] += 1
+        if code < 0:
             self.died("start", nth, forever, code)
         elif code == os.EX_DATAERR:
             self.wrong("start", nth, forever, "the store is damaged now", self.d.tail(8))
-        elif ended(self.d) < 0:
-            self.died("end", nth, forever, self.d.process.returncode)
-        return count
 
     def died(self, *what):
         """Berkeley DB uses some memory without having looked whether it got it, while nobody is
@@ -308,23 +319,103 @@ def test_an_allocation_fails_in_a_request(template, tmp_path):
     assert not t.found, f"seed {SEED}: {len(t.found)}, the first: {t.found[:5]}"
 
 
+# --- starts ---------------------------------------------------------------------------------------
+
+class Starts:
+    """Starts on a store of their own, one after the other. Each is told to end before it begins, so
+    that it does both, and nobody has to ask whether it has come so far. The store is one that was
+    killed, and again so once a start got through: each has it to recover."""
+
+    LOOK_EVERY = 500
+
+    def __init__(self, template, folder, kinds):
+        folder.mkdir()
+        self.template, self.t = template, Torture(template, folder)
+        self.t.control.kinds = kinds
+        self.t.d.kill()
+        self.through = True
+
+    def renew(self):
+        shutil.rmtree(self.t.d.state)
+        shutil.copytree(self.template.d.state, self.t.d.state)
+
+    def start(self, nth):
+        """Returns how many allocations there were."""
+        d, control = self.t.d, self.t.control
+        if self.through:
+            self.renew()
+        self.through = False
+        os.truncate(d.log, 0)
+        control.arm(nth, False)
+        d.spawn(env=self.t.env)
+        d.process.send_signal(signal.SIGTERM)
+        try:
+            code = d.process.wait(AFTERWARDS)
+        except subprocess.TimeoutExpired:
+            self.t.wrong("start", nth, "neither ready nor ended", d.tail(8))
+            d.kill()
+            return control.disarm()
+        count = control.disarm()
+        self.through = code == 0
+        self.t.counts["hit"] += control.hits > 0
+        self.t.judge_start(code, nth, False)
+        return count
+
+    def every(self, numbers):
+        for i, nth in enumerate(numbers, 1):
+            if self.t.found:  # a store that is damaged is no other one for the next point
+                return
+            self.start(nth)
+            if i % self.LOOK_EVERY == 0 or i == len(numbers):
+                self.look()
+
+    def look(self):
+        t = self.t
+        t.d.start()
+        t.found += looked_at(t.d, t.journal, t.pool.accounts)
+        assert t.d.stop() == 0
+
+
+def without_sigterm():
+    """What this thread starts has it pending until it asks for it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
 # Where the library reads its log, and takes what it could not read for the end, memory grows.
 @pytest.mark.parametrize("kinds, most, what", [(ON_ANY, 8, "allocations"),
                                                (ON_REALLOC, 40, "larger pieces")])
 def test_an_allocation_fails_at_the_start(template, tmp_path, kinds, most, what):
+    sides = [Starts(template, tmp_path / str(i), kinds) for i in range(SIDES)]
+    with concurrent.futures.ThreadPoolExecutor(SIDES, initializer=without_sigterm) as pool:
+        count = max(pool.map(lambda side: side.start(0), sides))
+        numbers = list(points(random.Random(SEED), count, most))
+        list(pool.map(lambda i: sides[i].every(numbers[i::SIDES]), range(SIDES)))
+    for side in sides:
+        side.t.d.remove()
+    counts = sum((side.t.counts for side in sides), collections.Counter())
+    found = [wrong for side in sides for wrong in side.t.found]
+    figures(f"{what} of a start and an end", calls=count, points=len(numbers), hit=counts["hit"],
+            started=counts["started"], not_started=counts["not started"],
+            died_in_the_library=counts["died in the library"], violations=len(found))
+    assert not found, f"seed {SEED}: {len(found)}, the first: {found[:5]}"
+
+
+@pytest.mark.parametrize("kinds, most, what", [(ON_ANY, 100 if FULL else 6, "allocations"),
+                                               (ON_REALLOC, 100 if FULL else 20, "larger pieces")])
+def test_there_is_no_memory_from_some_point_of_the_start_on(template, tmp_path, kinds, most, what):
     t = Torture(template, tmp_path)
     assert ended(t.d) == 0
     t.control.kinds = kinds
     count = t.start(0, False)
-    for forever in (False, True):
-        for nth in points(random.Random(SEED), count, most):
-            if not t.found:  # a store that is damaged is no other one for the next point
-                t.start(nth, forever)
+    numbers = sorted(random.Random(SEED).sample(range(1, count + 1), min(most, count)))
+    for nth in numbers:
+        if not t.found:
+            t.start(nth, True)
     t.d.start()
     t.found += looked_at(t.d, t.journal, t.pool.accounts)
     assert t.d.stop() == 0
     t.d.remove()
-    figures(f"{what} of a start", calls=count, started=t.counts["started"],
-            not_started=t.counts["not started"],
+    figures(f"no {what} from some point of a start on", calls=count, points=len(numbers),
+            started=t.counts["started"], not_started=t.counts["not started"],
             died_in_the_library=t.counts["died in the library"], violations=len(t.found))
     assert not t.found, f"seed {SEED}: {len(t.found)}, the first: {t.found[:5]}"
