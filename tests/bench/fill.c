@@ -7,13 +7,14 @@
 #include "daemon/parts.h"
 #include "daemon/principal.h"
 
+#include "tests/tools/site.h"
+
 #include <errno.h>
 #include <getopt.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sysexits.h>
 
 /* Makes a store of many tokens without a daemon: the same steps open it, the same code proposes each
  * account and token, and the same plugin applies the batches. Only the wire and the clients that wait
@@ -46,13 +47,6 @@ struct fill {
     pthread_cond_t moved;
     uint64_t made, applied; /* groups, under lock */
 };
-
-static _Noreturn void
-die(const char *what, const char *why)
-{
-    fprintf(stderr, "fill: %s: %s\n", what, why);
-    exit(1);
-}
 
 static struct call
 begin_call(const struct fill *f, struct kt_arena *arena)
@@ -185,32 +179,7 @@ fill(struct fill *f, FILE *slugs, FILE *tokens)
     kt_arena_done(&f->arena);
 }
 
-/* --- opening, as the daemon does ---------------------------------------------------------- */
-
-static void
-open_store(struct parts *p, const char *conf)
-{
-    static int (*const steps[])(struct parts *) = { parts_load_plugins, parts_make_state_dir,
-                                                    parts_open_storage, parts_open_keys,
-                                                    parts_check_keys, parts_open_journal };
-    struct conf_error err;
-    if (!settings_read(conf, &p->settings, &err))
-        die("configuration", err.text);
-    p->svc.modules = scope_modules_default;
-    for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++)
-        if (steps[i](p) != EX_OK)
-            exit(1);
-}
-
-static void
-close_store(struct parts *p)
-{
-    parts_close_journal(p);
-    parts_close_keys(p);
-    parts_close_storage(p);
-    parts_free_options(p);
-    settings_free(p->settings);
-}
+/* --- the rest ----------------------------------------------------------------------------- */
 
 static struct principal *
 bench_principal(void)
@@ -251,11 +220,11 @@ main(int argc, char *argv[])
     }
     if (sodium_init() < 0)
         die("libsodium", "cannot be initialized");
-    open_store(&parts, argv[1]);
+    site_open(&parts, argv[1]);
     f.who = bench_principal();
     FILE *slugs = create(argv[4]), *tokens = create(argv[5]);
     fill(&f, slugs, tokens);
     principal_unref(f.who);
-    close_store(&parts);
+    site_close(&parts);
     return fclose(slugs) == 0 && fclose(tokens) == 0 ? 0 : 1;
 }

@@ -8,6 +8,7 @@ KAITEN_FAULTS=full   every point instead of a sample
 KAITEN_SEED=N        another seed; printed with the figures
 """
 
+import copy
 import ctypes
 import itertools
 import mmap
@@ -28,6 +29,7 @@ FULL = os.environ.get("KAITEN_FAULTS") == "full"
 SEED = int(os.environ.get("KAITEN_SEED", "0")) or 1
 SHIMS = BUILD / "tests/faults/.libs"
 REPLAY = BUILD / "tests/faults/replay"
+FILL = BUILD / "tests/bench/fill"
 BINARY = KAITEND.read_bytes() if KAITEND.exists() else b""
 ASAN, TSAN = b"__asan_init" in BINARY, b"__tsan_init" in BINARY
 
@@ -205,6 +207,23 @@ def join(pool, actors):
             raise a.broken
 
 
+def fill(d, accounts, tokens):
+    """So many more in its store, made without a daemon; returns the secrets."""
+    folder = d.dir / f"fill-{next(names)}"
+    folder.mkdir()
+    subprocess.run([FILL, d.conf, str(accounts), str(tokens), folder / "slugs", folder / "tokens"],
+                   check=True, capture_output=True)
+    return re.findall("ksh_.{32}", (folder / "tokens").read_text())
+
+
+def not_valid(d, secrets):
+    rpc = d.rpc()
+    results = [r for i in range(0, len(secrets), 500)
+               for r in rpc.call("token.verifyMany", tokens=secrets[i:i + 500]).body["results"]]
+    rpc.close()
+    return [secret for secret, result in zip(secrets, results) if not result["valid"]]
+
+
 def accounts_of(d, count=3):
     rpc = d.rpc()
     slugs = [rpc.call("account.create", name=f"fault {i}").body["slug"] for i in range(count)]
@@ -275,6 +294,12 @@ class Template:
         self.accounts = accounts_of(self.d)
         play(self.pool(self.d, self.journal), rounds)
         self.d.kill()
+
+    def kept_in(self, d):
+        """The same past in the store of somebody else, who is not running."""
+        other = copy.copy(self)
+        other.d = d
+        return other
 
     def pool(self, d, journal):
         return Pool(d, journal, self.accounts)

@@ -15,8 +15,8 @@ import pytest
 
 from conftest import BUILD, KAITENCTL, KAITEND, Daemon
 from faultlib import (DISK, FULL, LIGHT, ON_NAME, ON_OPEN, ON_SYNC, ON_WRITE, SEED, Ended, Shared,
-                      accounts_of, actors_of, disk, durable, figures, join, looked_at, no_tsan,
-                      start_or_end)
+                      accounts_of, actors_of, disk, durable, figures, fill, join, looked_at, no_tsan,
+                      not_valid, start_or_end)
 from journal import Journal, Pool
 
 COPIES = 50 if FULL else 2
@@ -24,6 +24,8 @@ DAMAGES = 50 if FULL else 3
 KILLS = 50 if FULL else 2
 STEPS = 100 if FULL else 4
 FORMAT = BUILD / "tests/plugin/bdb-format"
+OLD_ROWS = BUILD / "tests/faults/old-rows"
+OLD_TOKENS = 2000
 
 pytestmark = durable
 
@@ -171,18 +173,36 @@ def get_format(d):
     return int(ran.stdout)
 
 
+def older(template, folder, what):
+    """The template as an older version had it, and the secrets of what is in it besides."""
+    d, _ = template.copy(folder)
+    secrets = []
+    if what == "files":
+        set_format(d, get_format(d) - 1)
+    else:
+        secrets = fill(d, 10, OLD_TOKENS)
+        subprocess.run([OLD_ROWS, d.conf], check=True, capture_output=True)
+    return template.kept_in(d), secrets
+
+
+def is_new(d, what, now):
+    if what == "files":
+        return get_format(d) == now
+    return "event=store.migrated space=h" in d.log.read_text()
+
+
 @no_tsan
-def test_a_kill_while_the_format_is_brought_up_to_date(template, tmp_path):
+@pytest.mark.parametrize("what", ["files", "rows"])
+def test_a_kill_while_the_format_is_brought_up_to_date(template, tmp_path, what):
     control = Shared(tmp_path / "control", DISK)
     every = ON_WRITE | ON_SYNC | ON_OPEN | ON_NAME
-    found, killed = [], 0
+    found, killed, now = [], 0, get_format(template.d)
+    old, secrets = older(template, tmp_path / "old", what)
 
     def start(n):
         """The nth call is the last one; 0: none is. Returns how many there were."""
         nonlocal killed
-        d, journal = template.copy(tmp_path / f"f{n}")
-        now = get_format(d)
-        set_format(d, now - 1)
+        d, journal = old.copy(tmp_path / f"f{n}")
         control.arm(n, False, kinds=every, error=0)
         try:
             start_or_end(d, env=disk(d, control))
@@ -194,8 +214,9 @@ def test_a_kill_while_the_format_is_brought_up_to_date(template, tmp_path):
         control.disarm()
         start_or_end(d)
         found.extend((n, w) for w in looked_at(d, journal, template.accounts))
+        found.extend((n, "lost", secret) for secret in not_valid(d, secrets))
         assert d.stop() == 0
-        if get_format(d) != now:
+        if not is_new(d, what, now):
             found.append((n, "the format is still the older one"))
         d.remove()
         return count
@@ -204,8 +225,8 @@ def test_a_kill_while_the_format_is_brought_up_to_date(template, tmp_path):
     steps = sorted(random.Random(SEED).sample(range(1, count + 1), min(STEPS, count)))
     for n in steps:
         start(n)
-    figures("kill -9 while the format is changed", points=len(steps), killed=killed,
-            calls_of_such_a_start=count, violations=len(found))
+    figures(f"kill -9 while the format of {what} is changed", points=len(steps), killed=killed,
+            calls_of_such_a_start=count, more_tokens=len(secrets), violations=len(found))
     assert not found, f"seed {SEED}: {len(found)}, the first: {found[:5]}"
     assert killed >= len(steps) // 2
 

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+/* old-rows CONFIGURATION: takes the tokens of a store back to how format 1 had them, the half of them
+ * without their keys, as the first daemons wrote them. What the next start of a daemon makes of it is
+ * tested. Prints how many there were. */
+#include "config.h"
+
+#include "daemon/model/record.h"
+#include "daemon/model/token_row.h"
+#include "daemon/model/verdict.h"
+#include "daemon/store.h"
+
+#include "tests/tools/site.h"
+
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { FORMAT_FIRST = 1, FORMAT_KEYED = 2, TOGETHER = 128, RECORD_MAX = 60 * 1024 };
+
+struct rows {
+    struct kt_arena *arena;
+    struct store_row *v;
+    size_t n, room;
+};
+
+static int
+keep(void *ctx, const struct store_row *row)
+{
+    struct rows *rows = ctx;
+    if (rows->n == rows->room) {
+        rows->room = rows->room == 0 ? 1024 : 2 * rows->room;
+        rows->v = reallocarray(rows->v, rows->room, sizeof *rows->v);
+        if (!rows->v)
+            die("rows", "no memory");
+    }
+    rows->v[rows->n++] = (struct store_row){ .key = kt_arena_str(rows->arena, row->key),
+                                             .value = kt_arena_str(rows->arena, row->value),
+                                             .revision = row->revision };
+    return KT_OK;
+}
+
+static struct rows
+rows_of(struct call *call, char space)
+{
+    const char to = (char)(space + 1);
+    const struct store_range range = { { &space, 1 }, { &to, 1 }, false, 0 };
+    struct rows rows = { .arena = call->arena };
+    if (store_scan(call, call->svc->store, &range, keep, &rows) != KT_OK)
+        die("rows", "cannot be read");
+    return rows;
+}
+
+static void
+apply(struct call *call, struct batch *const batches[], size_t n)
+{
+    struct kaiten_outcome outcomes[TOGETHER];
+    char why[256] = "";
+    if (store_apply(call->svc->store, batches, n, outcomes, why, sizeof why) != KAITEN_DONE)
+        die("store", why);
+    for (size_t i = 0; i < n; i++)
+        if (batches[i]->failed || outcomes[i].status != KAITEN_DONE)
+            die("store", "a batch was refused");
+}
+
+/* A batch for each row. */
+static size_t
+each(struct call *call, char space, void (*take_back)(struct call *, struct batch *,
+                                                      const struct store_row *))
+{
+    struct rows rows = rows_of(call, space);
+    struct batch *batches[TOGETHER];
+    size_t n = 0;
+    for (size_t i = 0; i < rows.n; i++) {
+        batches[n] = batch_new(call->arena);
+        if (!batches[n])
+            die("batch", "no memory");
+        take_back(call, batches[n++], &rows.v[i]);
+        if (n == TOGETHER || i + 1 == rows.n) {
+            apply(call, batches, n);
+            n = 0;
+        }
+    }
+    free(rows.v);
+    return rows.n;
+}
+
+/* --- bytes -------------------------------------------------------------------------------- */
+
+static uint8_t
+format_of(const struct uuid *token)
+{
+    return token->b[sizeof token->b - 1] % 2 == 0 ? FORMAT_FIRST : FORMAT_KEYED;
+}
+
+static void
+put_scopes(struct kt_buf *buf, const struct kt_str v[], size_t n)
+{
+    record_put_u32(buf, (uint32_t)n);
+    for (size_t i = 0; i < n; i++)
+        record_put_str(buf, v[i]);
+}
+
+static void
+put_actor(struct kt_buf *buf, const struct actor *actor)
+{
+    record_put_uuid(buf, &actor->id);
+    record_put_str(buf, actor->name);
+}
+
+static void
+put_formers(struct kt_buf *buf, const struct token_record *t)
+{
+    record_put_u32(buf, t->key);
+    record_put_u8(buf, (uint8_t)t->nformer);
+    for (size_t i = 0; i < t->nformer; i++) {
+        record_put_u8(buf, t->former[i].old);
+        record_put_bytes(buf, t->former[i].digest, DIGEST_BYTES);
+    }
+}
+
+static struct kt_str
+old_token(struct kt_arena *arena, const struct token_record *t)
+{
+    struct kt_buf buf;
+    kt_buf_init(&buf, RECORD_MAX);
+    record_put_u8(&buf, format_of(&t->id));
+    record_put_uuid(&buf, &t->id);
+    record_put_uuid(&buf, &t->account);
+    record_put_str(&buf, t->name);
+    record_put_str(&buf, t->slug);
+    put_scopes(&buf, t->scopes, t->nscopes);
+    record_put_i64(&buf, t->created_ms);
+    put_actor(&buf, &t->created_by);
+    record_put_i64(&buf, t->expires_ms);
+    record_put_i64(&buf, t->revoked_ms);
+    put_actor(&buf, &t->revoked_by);
+    record_put_u32(&buf, t->epoch);
+    record_put_bytes(&buf, t->digest, sizeof t->digest);
+    record_put_u8(&buf, t->has_old);
+    if (t->has_old) {
+        record_put_bytes(&buf, t->old_digest, sizeof t->old_digest);
+        record_put_i64(&buf, t->old_expires_ms);
+    }
+    if (format_of(&t->id) == FORMAT_KEYED)
+        put_formers(&buf, t);
+    return record_finish(arena, &buf);
+}
+
+/* --- rows --------------------------------------------------------------------------------- */
+
+static void
+take_claim_back(struct call *call, struct batch *b, const struct uuid *org,
+                const struct token_record *t, char kind)
+{
+    struct kt_str text = kind == 's' ? t->slug : t->name, rest = key_text(call->arena, text, kind);
+    struct kt_str id = { (const char *)t->id.b, sizeof t->id.b };
+    batch_delete(b, token_row_claim(call->arena, org, &t->account, text, kind));
+    batch_set(b, token_row_key_of(call->arena, 'c', org, &t->account, rest.p, rest.n),
+              kt_arena_str(call->arena, id));
+}
+
+static void
+take_token_back(struct call *call, struct batch *b, const struct store_row *row)
+{
+    struct token_record t;
+    struct uuid org, holder;
+    struct store_row claim;
+    if (!token_decode(call->arena, row->key, row->value, &t))
+        die("token", "cannot be read");
+    memcpy(org.b, row->key.p + 1, sizeof org.b);
+    batch_set(b, row->key, old_token(call->arena, &t));
+    take_claim_back(call, b, &org, &t, 's');
+    struct kt_str name = token_row_claim(call->arena, &org, &t.account, t.name, 'n');
+    if (token_row_holder(call, name, &claim, &holder) == KT_OK && uuid_compare(&holder, &t.id) == 0)
+        take_claim_back(call, b, &org, &t, 'n');
+}
+
+static void
+take_verdict_back(struct call *call, struct batch *b, const struct store_row *row)
+{
+    struct verdict_record v;
+    struct kt_buf buf;
+    if (!verdict_decode(call->arena, row->value, &v))
+        die("verdict", "cannot be read");
+    kt_buf_init(&buf, RECORD_MAX);
+    record_put_u8(&buf, format_of(&v.token));
+    record_put_u8(&buf, v.revoked);
+    record_put_uuid(&buf, &v.org);
+    record_put_uuid(&buf, &v.account);
+    record_put_uuid(&buf, &v.token);
+    record_put_i64(&buf, v.expires_ms);
+    record_put_u32(&buf, v.epoch);
+    put_scopes(&buf, v.scopes, v.nscopes);
+    if (format_of(&v.token) == FORMAT_KEYED)
+        record_put_u32(&buf, v.key);
+    batch_set(b, row->key, record_finish(call->arena, &buf));
+}
+
+static void
+take_format_back(struct call *call)
+{
+    struct kt_buf buf;
+    struct batch *b = batch_new(call->arena);
+    kt_buf_init(&buf, 64);
+    record_put_u32(&buf, FORMAT_FIRST);
+    record_put_i64(&buf, call->now_ms);
+    if (!b)
+        die("batch", "no memory");
+    batch_set(b, KT_LIT("mformat"), record_finish(call->arena, &buf));
+    apply(call, &b, 1);
+}
+
+int
+main(int argc, char *argv[])
+{
+    static struct parts parts = { .index_guard = PTHREAD_RWLOCK_INITIALIZER };
+    struct kt_arena arena;
+    if (argc != 2) {
+        fprintf(stderr, "usage: old-rows CONFIGURATION\n");
+        return 2;
+    }
+    if (sodium_init() < 0)
+        die("libsodium", "cannot be initialized");
+    site_open(&parts, argv[1]);
+    kt_arena_init(&arena, SIZE_MAX / 2);
+    struct call call = { .svc = &parts.svc, .arena = &arena, .now_ms = clock_wall_ms(),
+                         .deadline_ms = INT64_MAX };
+    size_t tokens = each(&call, 't', take_token_back);
+    size_t digests = each(&call, 'h', take_verdict_back);
+    take_format_back(&call);
+    printf("tokens=%zu digests=%zu\n", tokens, digests);
+    kt_arena_done(&arena);
+    site_close(&parts);
+    return 0;
+}
