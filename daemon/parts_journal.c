@@ -222,7 +222,7 @@ parts_heal_journal(struct parts *p)
         return code;
     parts_begin_call(p, &call, &arena);
     if (p->svc.journal)
-        status = endings_heal(&call, p->endings, p->svc.journal, &healed);
+        status = endings_heal(&call, p->endings, p->svc.journal, clock_sure_ms(), &healed);
     if (status == KT_OK && p->svc.journal && p->rollback == ROLLBACK_REVOKE)
         status = endings_revoke_all(&call, p->svc.journal, &revoked);
     if (status == KT_OK && p->svc.journal)

@@ -10,7 +10,6 @@
 #include "daemon/model/record.h"
 #include "daemon/model/token.h"
 #include "daemon/service.h"
-#include "daemon/timeguard.h"
 
 #include <stdlib.h>
 
@@ -483,6 +482,7 @@ struct healing {
     struct call *call;
     struct endings *endings;
     struct journal *journal;
+    int64_t sure_ms;
     size_t n;
 };
 
@@ -550,16 +550,17 @@ heal_digest(struct healing *h, const unsigned char digest[32])
     memcpy(entry.id, digest, sizeof entry.id);
     kt_arena_reset(h->call->arena);
     int status = token_expiry(h->call, digest, &entry.until_ms);
-    bool over = entry.until_ms != 0 && entry.until_ms <= clock_sure_ms();
+    bool over = entry.until_ms != 0 && entry.until_ms <= h->sure_ms;
     if (status != KT_OK || over || write_down(h, &entry))
         return status;
     return fail_cause(h->call, KT_UNAVAILABLE, NULL, "there is no room for the journal");
 }
 
 int
-endings_heal(struct call *call, struct endings *e, struct journal *j, size_t *ret_healed)
+endings_heal(struct call *call, struct endings *e, struct journal *j, int64_t sure_ms,
+             size_t *ret_healed)
 {
-    struct healing h = { call, e, j, 0 };
+    struct healing h = { call, e, j, sure_ms, 0 };
     const struct store_range tombstones = { KT_LIT("x"), KT_LIT("y"), false, 0 };
     const struct store_range epochs = { KT_LIT("r"), KT_LIT("s"), false, 0 };
     int status = store_scan(call, call->svc->store, &tombstones, heal_account, &h);

@@ -110,8 +110,10 @@ int endings_explain(struct call *, struct journal *, const char **ret_why, size_
 bool endings_note_digest(struct endings *, const unsigned char digest[32]);
 
 /* Writes into the journal what was noted, and deleted accounts that it lacks. 0 or a kind.
- * *ret_healed: how many. */
-int endings_heal(struct call *, struct endings *, struct journal *, size_t *ret_healed);
+ * *ret_healed: how many. sure_ms: the time that has surely passed; what had expired by then is left
+ * out, as the journal drops it, too. */
+int endings_heal(struct call *, struct endings *, struct journal *, int64_t sure_ms,
+                 size_t *ret_healed);
 
 /* Revokes every token of the store, and writes that down. 0 or a kind. *ret_revoked: secrets. */
 int endings_revoke_all(struct call *, struct journal *, size_t *ret_revoked);
