@@ -140,7 +140,8 @@ signer_file_read(const char *path, struct signer_keys *ret, char *err)
     if (!conf_check_secret_file(path, &why))
         return refuse(err, "%s", why.text);
     BIO *bio = BIO_new_file(path, "re");
-    keys.key = bio ? PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL) : NULL;
+    char password[] = ""; /* else OpenSSL would ask whoever sits at the terminal */
+    keys.key = bio ? PEM_read_bio_PrivateKey(bio, NULL, NULL, password) : NULL;
     bool good = is_p256(keys.key) && describe(keys.key, 0, &keys.publics[0]);
     bool rest = good && read_retired(bio, &keys);
     BIO_free(bio);

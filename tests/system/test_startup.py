@@ -4,9 +4,11 @@
 
 import contextlib
 import os
+import pty
 import re
 import shlex
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -531,6 +533,28 @@ def test_signing_key_that_is_none(filled, data):
     path.write_bytes(filled.private.read_bytes() if data == "rsa" else data)
     message = refuses(NOPERM, "-c", filled.conf)
     assert message.startswith(str(path)), message
+
+
+def test_nobody_is_asked_for_the_password_of_a_key(filled):
+    """On a terminal OpenSSL would: the start would hang there."""
+    serialization = pytest.importorskip("cryptography.hazmat.primitives.serialization")
+    path = filled.state / "signing.pem"
+    key = serialization.load_pem_private_key(path.read_bytes(), None)
+    path.write_bytes(key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"secret")))
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(KAITEND, [KAITEND, "-c", filled.conf])
+    try:
+        status = wait_for(lambda: os.waitpid(pid, os.WNOHANG)[1], "the end of the start", 20)
+    except AssertionError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+    finally:
+        os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == NOPERM
 
 
 def test_store_locked_by_another_daemon(filled, own_daemon):
