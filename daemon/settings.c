@@ -346,7 +346,9 @@ read_modules(struct settings *s, struct conf_error *err)
 {
     size_t n = conf_list_count(s->values, "module");
     s->modules = calloc(n + 1, sizeof *s->modules);
-    for (size_t i = 0; s->modules && i < n; i++) {
+    if (!s->modules)
+        return refuse(err, "[kaitend]", "out of memory");
+    for (size_t i = 0; i < n; i++) {
         s->modules[i] = kt_str(conf_list_item(s->values, "module", i));
         if (!scope_module_is_valid(s->modules[i]))
             return refuse(err, conf_where(s->values, "module", i),
@@ -410,6 +412,8 @@ read_daemon(struct settings *s, struct conf_error *err)
     s->digest_key_file = own_file(s, "digest_key_file", "digest.key");
     s->journal_file = own_file(s, "journal_file", "revocations.log");
     s->signing_key_file = own_file(s, "signing_key_file", "signing.pem");
+    if (!s->digest_key_file || !s->journal_file || !s->signing_key_file)
+        return refuse(err, "[kaitend]", "out of memory");
     read_numbers(s);
     if (s->staleness_ms < 2 * s->store_poll_ms)
         return refuse(err, conf_where(v, "max_staleness", 0),

@@ -363,9 +363,10 @@ class Starts:
 
     def every(self, numbers):
         for i, nth in enumerate(numbers, 1):
-            if self.t.found:  # a store that is damaged is no other one for the next point
-                return
+            found = len(self.t.found)
             self.start(nth)
+            if len(self.t.found) > found:  # a store that is damaged is no other one for the next
+                self.renew()
             if i % self.LOOK_EVERY == 0 or i == len(numbers):
                 self.look()
 
