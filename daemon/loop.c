@@ -23,6 +23,11 @@ enum {
     WATCH_MS = 20 /* deadlines closer together than this are checked in one pass */
 };
 
+/* Linked by next, oldest first. */
+struct queue {
+    struct request *first, **end;
+};
+
 struct loop {
     /* Newest first, pushed by any thread, taken whole by the loop. */
     _Atomic(struct loop_task *) tasks;
@@ -32,7 +37,8 @@ struct loop {
     struct event_base *base;
     struct event wake_event;
     struct loop_task *deferred, **deferred_end;
-    struct request *later, **later_end;
+    struct queue home; /* finished requests, to be answered a few at a time */
+    struct queue later;
     void (*later_run)(struct request *list);
     int64_t now_ms; /* 0: the clock was not read yet in this turn */
     struct request *watched;
@@ -120,12 +126,40 @@ loop_defer(struct loop *loop, struct loop_task *task)
     loop->deferred_end = &task->next;
 }
 
+static void
+queue_init(struct queue *q)
+{
+    q->first = NULL;
+    q->end = &q->first;
+}
+
+/* first..last are linked. */
+static void
+queue_add(struct queue *q, struct request *first, struct request *last)
+{
+    last->next = NULL;
+    *q->end = first;
+    q->end = &last->next;
+}
+
+/* The oldest, at most LOOP_SLICE of them. It is not empty. */
+static struct request *
+queue_take(struct queue *q)
+{
+    struct request *list = q->first, *last = list;
+    for (unsigned n = 1; n < LOOP_SLICE && last->next; n++)
+        last = last->next;
+    q->first = last->next;
+    if (!q->first)
+        q->end = &q->first;
+    last->next = NULL;
+    return list;
+}
+
 void
 loop_later(struct loop *loop, struct request *rq, void (*run)(struct request *list))
 {
-    rq->next = NULL;
-    *loop->later_end = rq;
-    loop->later_end = &rq->next;
+    queue_add(&loop->later, rq, rq);
     loop->later_run = run;
 }
 
@@ -284,26 +318,33 @@ loop_answer_all(struct request *list)
     }
 }
 
-static bool
-run_answers(struct loop *loop)
+/* Those that have come home since, behind those that wait. */
+static void
+take_answers(struct loop *loop)
 {
-    struct request *taken = atomic_exchange(&loop->answers, NULL), *list = NULL;
+    struct request *taken = atomic_exchange(&loop->answers, NULL), *list = NULL, *last = taken;
     for (struct request *rq = taken, *next; rq; rq = next) {
         next = rq->next;
         rq->next = list;
         list = rq;
     }
+    if (list)
+        queue_add(&loop->home, list, last);
+}
+
+static void
+run_answers(struct loop *loop)
+{
     log_gather();
-    for (struct request *rq = list, *next; rq; rq = next) {
+    for (struct request *rq = queue_take(&loop->home), *next; rq; rq = next) {
         next = rq->next;
         rq->next = NULL;
         request_finish(rq);
     }
     log_release();
-    return taken;
 }
 
-static bool
+static void
 run_tasks(struct loop *loop)
 {
     struct loop_task *taken = atomic_exchange(&loop->tasks, NULL), *list = NULL;
@@ -316,7 +357,6 @@ run_tasks(struct loop *loop)
         next = task->next;
         task->run(loop, task);
     }
-    return taken;
 }
 
 static void
@@ -331,23 +371,17 @@ run_deferred(struct loop *loop)
     }
 }
 
-static void
-run_slice(struct loop *loop)
-{
-    struct request *list = loop->later, *last = list;
-    for (unsigned n = 1; n < LOOP_SLICE && last->next; n++)
-        last = last->next;
-    loop->later = last->next;
-    if (!loop->later)
-        loop->later_end = &loop->later;
-    last->next = NULL;
-    loop->later_run(list);
-}
-
 static bool
 has_posts(struct loop *loop)
 {
     return atomic_load(&loop->tasks) || atomic_load(&loop->answers);
+}
+
+/* Left for the next turn. */
+static bool
+has_more(const struct loop *loop)
+{
+    return loop->home.first || loop->later.first;
 }
 
 /* One pass over what was posted, so that a task that posts itself again starves nobody. */
@@ -355,14 +389,16 @@ static void
 end_turn(struct loop *loop)
 {
     if (has_posts(loop)) {
-        run_answers(loop);
+        take_answers(loop);
         run_tasks(loop);
     }
     while (loop->deferred)
         run_deferred(loop);
-    if (loop->later)
-        run_slice(loop);
-    while (loop->deferred) /* sends what the slice has answered already */
+    if (loop->home.first)
+        run_answers(loop);
+    if (loop->later.first)
+        loop->later_run(queue_take(&loop->later));
+    while (loop->deferred) /* sends what was just answered */
         run_deferred(loop);
     if (has_posts(loop))
         wake(loop);
@@ -385,9 +421,9 @@ loop_main(void *arg)
     struct loop *loop = arg;
     here = loop;
     end_turn(loop); /* what was posted before the thread began */
-    while (!loop->stopping || loop->later || has_posts(loop)) {
+    while (!loop->stopping || has_more(loop) || has_posts(loop)) {
         int how = EVLOOP_ONCE | EVLOOP_NO_EXIT_ON_EMPTY;
-        event_base_loop(loop->base, loop->later ? how | EVLOOP_NONBLOCK : how);
+        event_base_loop(loop->base, has_more(loop) ? how | EVLOOP_NONBLOCK : how);
         end_turn(loop);
     }
     here = NULL;
@@ -441,7 +477,8 @@ loop_new(unsigned number)
         return NULL;
     loop->number = number;
     loop->deferred_end = &loop->deferred;
-    loop->later_end = &loop->later;
+    queue_init(&loop->home);
+    queue_init(&loop->later);
     loop->watch_at = INT64_MAX;
     loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     loop->base = base_new();

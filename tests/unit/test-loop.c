@@ -141,6 +141,52 @@ answers_come_home_in_order(void **state)
     free(rqs);
 }
 
+static struct {
+    size_t n, before, most; /* answers: in all, before this turn, of one turn */
+    struct loop_task task;
+} turns;
+
+static void
+count_answer(struct request *rq)
+{
+    (void)rq;
+    turns.n++;
+}
+
+static const struct transport counting = { .door = DOOR_SOCKET, .answer = count_answer };
+
+static void
+look_in_each_turn(struct loop *loop, struct loop_task *task)
+{
+    size_t n = turns.n - turns.before;
+    turns.most = n > turns.most ? n : turns.most;
+    turns.before = turns.n;
+    if (turns.n < 2 * LOOP_SLICE + 1)
+        loop_post(loop, task);
+}
+
+static void
+many_answers_take_several_turns(void **state)
+{
+    (void)state;
+    enum { N = 2 * LOOP_SLICE + 1 };
+    struct loop **loops = loops_new(1);
+    struct request *rqs = calloc(N, sizeof *rqs);
+    for (size_t i = 0; i < N; i++) {
+        rqs[i].transport = &counting;
+        rqs[i].home = loops[0];
+        rqs[i].next = i + 1 < N ? &rqs[i + 1] : NULL;
+    }
+    loop_answer_all(rqs);
+    turns.task.run = look_in_each_turn;
+    loop_post(loops[0], &turns.task);
+    assert_int_equal(loops_start(loops), 0);
+    loops_stop(loops); /* none is left behind */
+    assert_int_equal(turns.n, N);
+    assert_int_equal(turns.most, LOOP_SLICE);
+    free(rqs);
+}
+
 /* --- barriers ----------------------------------------------------------------------------- */
 
 struct reader {
@@ -357,6 +403,7 @@ main(void)
         cmocka_unit_test(tasks_run_in_the_order_of_each_thread),
         cmocka_unit_test(posted_before_the_start_is_run),
         cmocka_unit_test(answers_come_home_in_order),
+        cmocka_unit_test(many_answers_take_several_turns),
         cmocka_unit_test(a_barrier_waits_for_every_reader),
         cmocka_unit_test(deferred_is_before_what_is_posted_from_inside),
         cmocka_unit_test(what_takes_longer_is_done_in_slices),
