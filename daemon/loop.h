@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright the kaiten authors */
-/* One libevent loop and its thread. Connections live and die on the loop that accepted them. */
+/* One libevent loop and its thread. A connection lives and dies on the loop it was given to. */
 #ifndef LOOP_H
 #define LOOP_H
 
@@ -12,7 +12,9 @@ struct loop;
 /* n loops, numbered from 0, not yet running. NULL: no memory or descriptors (errno). */
 struct loop **loops_new(size_t n);
 
-/* Starts the thread of each loop. 0 or an errno. */
+/* Starts the thread of each loop, which asks the scheduler for slices of LOOP_TIME_SLICE_NS. 0 or
+ * an errno. */
+enum { LOOP_TIME_SLICE_NS = 100 * 1000 };
 int loops_start(struct loop **);
 
 /* Asks every loop to end once its event list is empty of work, joins, frees. Main thread. */
@@ -30,7 +32,8 @@ void loop_post(struct loop *, struct loop_task *);
 void loop_watch(struct request *, void (*overdue)(struct request *));
 void loop_unwatch(struct request *);
 
-/* Brings a finished request home: request_finish() runs on rq->home. Any thread. */
+/* Brings a finished request home: request_finish() runs on rq->home, for no more than LOOP_SLICE of
+ * them in one turn. Any thread. */
 void loop_answer(struct request *rq);
 
 /* A list of finished requests (linked by ->next), grouped by home, one wake-up per loop. */

@@ -3,7 +3,7 @@
 /* One connection: descriptor, buffers, deadlines, requests in flight. A protocol (socket.c, http.c)
  * is a struct conn_ops on top of it.
  *
- * Everything here belongs to the loop that accepted the connection and is called on its thread
+ * Everything here belongs to the loop that has the connection and is called on its thread
  * only. A connection's memory goes at the end of a loop turn, never under the feet of a handler:
  * after conn_close() or conn_finish() it may still be looked at until the handler returns.
  *

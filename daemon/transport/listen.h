@@ -54,7 +54,8 @@ void listen_opened(void);
 /* The address that clients connect to ("127.0.0.1:39471" or the socket's path). */
 const char *listen_name(const struct listener *);
 
-/* Lets every loop accept from it. Main thread, after loops_start() or before. */
+/* Lets every loop accept from it; each connection is given to the loop that has the fewest. Main
+ * thread, after loops_start() or before. */
 int listen_start(struct listener *, struct loop *const *loops);
 
 /* Accepts no more; connections finish their requests, answer them and close; what was not read is

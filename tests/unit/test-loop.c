@@ -14,6 +14,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -396,6 +397,71 @@ signals_are_for_the_main_thread(void **state)
     assert_false(sigismember(&mask, SIGTERM));
 }
 
+/* --- the scheduler ------------------------------------------------------------------------ */
+
+/* As sched_getattr(2) gives it. */
+struct scheduling {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime, deadline, period;
+};
+
+static struct scheduling
+scheduling_now(void)
+{
+    struct scheduling s = { .size = 0 };
+    assert_int_equal(syscall(SYS_sched_getattr, 0, &s, sizeof s, 0), 0);
+    return s;
+}
+
+static struct {
+    struct loop_task task;
+    struct scheduling found;
+} asked;
+
+static void
+look_at_scheduling(struct loop *loop, struct loop_task *task)
+{
+    (void)loop;
+    (void)task;
+    asked.found = scheduling_now();
+}
+
+static void *
+on_a_thread_that_is_nice(void *arg)
+{
+    struct scheduling *own = arg;
+    *own = scheduling_now();
+    own->nice += 3;
+    own->runtime = LOOP_TIME_SLICE_NS * 3;
+    assert_int_equal(syscall(SYS_sched_setattr, 0, own, 0), 0);
+    *own = scheduling_now();
+    struct loop **loops = loops_new(1);
+    asked.task.run = look_at_scheduling;
+    loop_post(loops[0], &asked.task);
+    assert_int_equal(loops_start(loops), 0);
+    loops_stop(loops);
+    return NULL;
+}
+
+/* Started by a thread of another nice and with longer slices, which a loop would inherit. */
+static void
+a_loop_has_short_slices_and_is_as_nice_as_before(void **state)
+{
+    (void)state;
+    struct scheduling own;
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, on_a_thread_that_is_nice, &own), 0);
+    pthread_join(thread, NULL);
+    assert_int_equal(asked.found.policy, own.policy);
+    assert_int_equal(asked.found.nice, own.nice);
+    if (own.runtime != LOOP_TIME_SLICE_NS * 3)
+        skip(); /* this kernel has one length of slices for all */
+    assert_int_equal(asked.found.runtime, LOOP_TIME_SLICE_NS);
+}
+
 int
 main(void)
 {
@@ -409,6 +475,7 @@ main(void)
         cmocka_unit_test(what_takes_longer_is_done_in_slices),
         cmocka_unit_test(the_local_word_ends_with_the_loop),
         cmocka_unit_test(signals_are_for_the_main_thread),
+        cmocka_unit_test(a_loop_has_short_slices_and_is_as_nice_as_before),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
