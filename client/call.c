@@ -135,7 +135,8 @@ call_run(struct call *c)
         bool sent = !error;
         if (sent)
             error = await_reply(c, deadline);
-        /* Worth one more try on a connection that had grown old, or for a lost answer. */
+        /* Worth one more try: an old connection may have been closed by the server, and a lost
+         * answer of a read can be asked for again. */
         bool retry = sent ? error == KAITEN_ELOST && again : error == KAITEN_ECONNECT && connected;
         if (!retry || attempt > 0)
             return error;

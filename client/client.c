@@ -132,7 +132,7 @@ client_fail(struct kaiten *k, int number, const char *fmt, ...)
     return k->error = number;
 }
 
-/* Cuts between characters. */
+/* Cuts a text that is too long, between two characters. */
 static void
 copy_text(char *to, size_t size, struct kt_str from)
 {
@@ -150,7 +150,7 @@ member_str(const struct kt_value *map, const char *name)
     return v && v->type == KT_V_STR ? v->s : (struct kt_str){ NULL, 0 };
 }
 
-/* What is no number of seconds counts as not said. */
+/* Anything but a number of seconds is ignored. */
 static unsigned
 member_seconds(const struct kt_value *map, const char *name)
 {
@@ -158,7 +158,7 @@ member_seconds(const struct kt_value *map, const char *name)
     return v && v->type == KT_V_INT && v->i > 0 && v->i <= INT_MAX ? (unsigned)v->i : 0;
 }
 
-/* A status that this library does not know counts as the plainest of its class. */
+/* A status that this library does not know is taken for the general one of its class. */
 static int
 number_of_status(int64_t status)
 {

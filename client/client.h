@@ -32,7 +32,7 @@ struct client_slot {
 
 struct kaiten {
     char *path; /* NULL: looked up at each connect */
-    int fd;     /* -1: not connected */
+    int fd;     /* -1: there is no connection */
     unsigned timeout_ms;
     uint32_t id; /* the last one used */
     char *token; /* of kaiten_set_token */
@@ -77,7 +77,7 @@ extern const struct kt_pack_limits wire_reply_limits;
 /* When a call that begins now must be over: CLOCK_MONOTONIC in milliseconds, or INT64_MAX. */
 int64_t wire_deadline(const struct kaiten *);
 
-/* Makes sure of a connection on which the greeting was exchanged. */
+/* Makes sure that there is a connection and that greetings were exchanged on it. */
 int wire_open(struct kaiten *, int64_t deadline);
 
 /* Closes; verifications that wait fail with why (0: are forgotten, and so are answered ones). */
@@ -95,7 +95,7 @@ int wire_read(struct kaiten *, int64_t deadline, struct kt_value *ret_message);
 /* Wipes the message that wire_read gave. Nothing happens when there is none. */
 void wire_release(struct kaiten *);
 
-/* Closes for a server that does not speak as it should; returns KAITEN_EPROTOCOL. */
+/* Closes the connection to a server that breaks the protocol; returns KAITEN_EPROTOCOL. */
 int wire_garbage(struct kaiten *, const char *why);
 
 /* --- call.c ------------------------------------------------------------------------------- */

@@ -143,7 +143,8 @@ bad_option(int c, const char *arg)
         return ctl_fail(CTL_USAGE, see_help, "--%s needs a value", options[option].name);
     if (option >= 0)
         return ctl_fail(CTL_USAGE, see_help, "--%s takes no value", options[option].name);
-    /* One of several letters behind one dash: the word may not be the one that is left. */
+    /* The letter may be one of several behind one dash, in a word that getopt has left already: so
+     * the letter is named, and not the word. */
     if (optopt > 0 && optopt < 256)
         return ctl_fail(CTL_USAGE, see_help, "no such option: -%c", optopt);
     return ctl_fail(CTL_USAGE, see_help, "no such option: %s", arg);
@@ -224,7 +225,8 @@ input_field(const struct verb *verb, const char *member)
     return NULL;
 }
 
-/* What an option fills of this verb's input. verify has one scope, where create has many. */
+/* The member of this verb's input that an option fills: verify takes one scope, where create takes
+ * many. */
 static const struct kt_field *
 option_field(const struct verb *verb, int option)
 {
@@ -334,7 +336,7 @@ usage_line(const struct args *a, const char *before, const char *what, const cha
     return rc;
 }
 
-/* A word may also be given as the option of the same member, as Kaiten's command line has it. */
+/* A word may also be given as an option for the same member, as on Kaiten's own command line. */
 static int
 add_words(const struct args *a, struct input *in)
 {
@@ -441,7 +443,7 @@ add_options(const struct args *a, int64_t now_ms, struct input *in)
     return rc;
 }
 
-/* What the table requires and nobody gave. */
+/* Members that the table requires and that were not given. */
 static int
 check_required(const struct args *a, const struct input *in)
 {

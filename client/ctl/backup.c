@@ -36,7 +36,7 @@ fail_at(const struct fetching *f, const char *name)
                     name ? name : "", strerror(errno));
 }
 
-/* What the daemon calls a file becomes one here: it must be a plain name. */
+/* The daemon's name for a file becomes the name of one here, so it must be a plain name. */
 static bool
 is_plain(struct kt_str name)
 {
@@ -143,7 +143,7 @@ fetch_all(struct fetching *f)
     return fsync(f->dir) == 0 ? CTL_OK : fail_at(f, NULL);
 }
 
-/* The daemon's own copy is of no use any more; if it cannot be told, the next one replaces it. */
+/* The daemon's own copy is of no use any more; if this fails, the next copy replaces it. */
 static void
 drop(struct fetching *f)
 {

@@ -13,7 +13,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-/* What the handler needs to put the terminal back. */
+/* What the signal handler needs to restore the terminal. */
 static struct termios terminal;
 static volatile sig_atomic_t hidden;
 static void (*volatile undo_begun)(void);

@@ -13,7 +13,8 @@
 
 enum { LINE_MAX_BYTES = 64 * 1024 };
 
-/* What is quoted may come from the server or the command line: nothing of it moves the cursor. */
+/* What is quoted may come from the server or the command line: it must not be able to move the
+ * cursor. */
 __attribute__((format(printf, 2, 0))) static void
 say(const char *prefix, const char *fmt, va_list ap)
 {

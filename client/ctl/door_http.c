@@ -166,7 +166,7 @@ static struct curl_slist *
 make_headers(const struct http_door *d, bool has_body)
 {
     struct curl_slist *headers = curl_slist_append(NULL, "Accept: application/json");
-    /* No waiting for a 100, and no word about forms. */
+    /* Without waiting for 100 Continue, and without a content type for forms. */
     struct curl_slist *more = curl_slist_append(headers, "Expect:");
     if (more && has_body)
         more = curl_slist_append(headers, "Content-Type: application/json");

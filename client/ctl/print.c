@@ -439,7 +439,7 @@ put_table(struct kt_buf *buf, const struct kt_value *v)
 
 /* --- names -------------------------------------------------------------------------------- */
 
-/* What one would type to speak of it again. */
+/* The word by which a command would name it again. */
 static void
 put_name(struct kt_buf *buf, const struct kt_value *v)
 {

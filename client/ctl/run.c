@@ -108,7 +108,7 @@ static int
 make_verify_input(struct command *c)
 {
     struct args words = *c->args;
-    words.nwords = words.used; /* a "-" was no word of the input */
+    words.nwords = words.used; /* "-" was not one of the words of the input */
     int rc = args_input(&words, 0, &c->arena, &c->input);
     if (rc != 0)
         return rc;
@@ -228,7 +228,7 @@ ask(const struct command *c)
 
 /* --- the answer --------------------------------------------------------------------------- */
 
-/* A secret that could not be shown will never be known to anybody: it must not live. */
+/* Nobody will ever know a secret that could not be shown, so its token is revoked. */
 static int
 lost_output(struct command *c, const struct answer *answer)
 {

@@ -170,7 +170,7 @@ is_integer(const struct kt_value *v, int64_t *ret)
         *ret = v->i;
         return true;
     }
-    /* What is not a number fails both comparisons. */
+    /* NaN fails both comparisons. */
     bool fits = v->type == KT_V_NUMBER && v->d >= -limit && v->d <= limit;
     if (!fits || v->d != (double)(int64_t)v->d)
         return false;
@@ -204,7 +204,7 @@ bind_bool(struct binder *b, const struct kt_value *v, const struct place *at, bo
 
 /* --- lists and objects -------------------------------------------------------------------- */
 
-/* Both lists of views have one layout; which of them it is decides only what may be echoed. */
+/* Both kinds of lists have the same layout; the kind only decides what may be echoed. */
 _Static_assert(sizeof(struct kt_str) == sizeof(struct kt_secret_view), "one layout");
 _Static_assert(sizeof(struct kt_strlist) == sizeof(struct kt_secret_list), "one layout");
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright the kaiten authors */
-/* From what the wire said to a typed struct, by the field table; every violation is collected. */
+/* From what came over the wire to a typed struct, by the field table; all violations are
+ * collected. */
 #ifndef KT_BIND_H
 #define KT_BIND_H
 

@@ -67,7 +67,7 @@ jwt_close(void *p)
     free(inst);
 }
 
-/* Callers that the daemon remembers may have been verified with a key that is gone. */
+/* The daemon may remember callers that were verified with a key that is gone. */
 static void
 on_changed(void *ctx)
 {
@@ -213,8 +213,8 @@ judge_claims(const struct call *c, const struct issuer *issuer, const char *payl
     return verdict;
 }
 
-/* Whose keys are to be asked. The token says it, which makes it no better: only the keys of that
- * issuer are asked, and only what that issuer may say is heard. */
+/* The issuer whose keys are tried. The token itself names it, but gains nothing by that: only the
+ * keys of that issuer are tried, and only what that issuer may say counts. */
 static struct issuer *
 find_issuer(const struct call *c, const struct jws *jws)
 {

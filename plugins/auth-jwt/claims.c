@@ -77,7 +77,7 @@ check_times(const struct claims_policy *policy, int64_t now_ms, struct claims *c
         return missing(ret_defect, "exp");
     if (!read_time(exp, &c->expires_at_ms))
         return invalid(ret_defect, "exp is no integer of seconds");
-    /* No leeway here: a lifetime that has ended has ended. */
+    /* No leeway here: an expired token is expired. */
     if (c->expires_at_ms <= now_ms)
         return invalid(ret_defect, "expired");
     if (!check_past(c, "nbf", now_ms + policy->leeway_ms))
@@ -315,7 +315,7 @@ read_identity(const struct claims_policy *policy, struct claims *c,
         return false;
     if (policy->ceiling.n > 0 && !apply_ceiling(policy, c))
         return too_many_scopes(ret_defect);
-    /* For display only: a bad one is as good as none. */
+    /* For display only, so a malformed one is simply left out. */
     c->name = text_claim(c, "name");
     c->email = text_claim(c, "email");
     return true;

@@ -49,7 +49,7 @@ struct claims {
 
 /* Why claims were refused. */
 struct claims_defect {
-    const char *code;   /* out of the public contract */
+    const char *code;   /* a code of the public contract */
     char detail[CLAIMS_DETAIL_MAX]; /* for the caller: one sentence */
     const char *why;    /* for the log, fixed words */
 };
@@ -68,9 +68,9 @@ enum claims_outcome claims_read(const struct claims_policy *, const char *payloa
                                 int64_t now_ms, struct claims *ret_claims,
                                 struct claims_defect *ret_defect);
 
-/* The iss of a payload that nobody vouches for yet, to choose the keys that may: copied into out of
- * CLAIMS_ISS_MAX + 1 bytes. False: there is none, of 1 to CLAIMS_ISS_MAX bytes, in a strict object.
- * Any thread. */
+/* The iss of a payload whose signature was not verified yet, to choose the keys for that: copied
+ * into out, which has CLAIMS_ISS_MAX + 1 bytes. False: it is not a strict object with an iss of 1
+ * to CLAIMS_ISS_MAX bytes. Any thread. */
 bool claims_peek_issuer(const char *payload, size_t n, char *out);
 
 /* Wipes and frees. */

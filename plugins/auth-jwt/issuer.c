@@ -92,7 +92,7 @@ looks_like_scope(const char *s)
     return false;
 }
 
-/* The reading half of each scope that writes, which may be all that is left of it. */
+/* For each scope that writes, the one that only reads, which may be all that is left of it. */
 static bool
 add_ceiling_reads(const struct issuers_setup *s, struct claims_policy *policy)
 {
@@ -165,7 +165,7 @@ read_common_policy(const struct issuers_setup *s, struct claims_policy *policy)
            read_org_claims(s, &policy->org_claims) && read_ceiling(s, policy);
 }
 
-/* What does not stand on an issuer's line is as it is for all. */
+/* What an issuer's line does not say is as it is for all issuers. */
 static bool
 complete_policy(const struct issuers_setup *s, const struct issuers *all, struct issuer *issuer)
 {
@@ -207,7 +207,7 @@ struct line {
     size_t i; /* of its values */
     struct issuer *issuer;
     bool any_org;
-    const char *word; /* the one that is being read, as it stands */
+    const char *word; /* the one that is being read, as it is written */
     struct keyring_source source; /* the one that is being read; kind 0: none */
 };
 
@@ -413,7 +413,7 @@ line_text(const struct line *l)
     return text;
 }
 
-/* A line of key or jwks: keys for whoever has no line. */
+/* A line of key or jwks: keys for issuers without a line of their own. */
 static bool
 read_common_keys(const struct issuers_setup *s, struct issuers *all, const char *option, size_t i)
 {
@@ -508,7 +508,8 @@ read_issuers(const struct issuers_setup *s, struct issuers *all)
     return true;
 }
 
-/* An organization that stands on a line is nobody else's, unless that one's line names it too. */
+/* An organization on an issuer's line is that issuer's alone, unless the line of another names it
+ * too. */
 static bool
 reserve(const struct issuers_setup *s, struct issuers *all)
 {

@@ -12,7 +12,7 @@ enum { ISSUERS_MAX = 256 };
 
 struct issuer {
     char *text;      /* its line, cut into words; other members point into it */
-    const char *iss; /* NULL: the common one, for whoever has no line of its own */
+    const char *iss; /* NULL: the common one, for issuers without a line */
     struct keyring *ring;
     struct claims_policy policy;
     struct kaiten_rate rate; /* of each caller that it speaks for; zeros: not limited here */
@@ -26,7 +26,7 @@ struct issuers {
     struct claims_list organizations; /* all that stand on lines */
 };
 
-/* What open() was called with. */
+/* The arguments of open(). */
 struct issuers_setup {
     const struct kaiten_host *host;
     const struct kaiten_config *config;

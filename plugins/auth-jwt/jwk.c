@@ -23,7 +23,7 @@ struct jwk {
     const struct jwk_origin *origin;
 };
 
-/* A JWK is taken, left out with a word, or wrong enough to stop. */
+/* A JWK is taken, left out with a line in the log, or so wrong that the whole set is refused. */
 enum jwk_fate { JWK_TAKEN = 0x11, JWK_LEFT_OUT = 0x22, JWK_STOP = 0x33 };
 
 /* RFC 7517 section 4.3: strings, none twice, nothing that is not about signatures beside them. */
@@ -270,7 +270,7 @@ jwk_number(const cJSON *json, const char *name)
     return number;
 }
 
-/* Does what e does to a number come undone by d? */
+/* Whether d undoes what e does to a number. */
 static bool
 rsa_pair_fits(const cJSON *json, const EVP_PKEY *pkey)
 {
@@ -327,7 +327,7 @@ okp_pair_fits(const cJSON *json, const EVP_PKEY *pkey)
     return fits;
 }
 
-/* A key whose halves do not belong together is a mistake that nobody should find out later. */
+/* A key whose halves do not belong together is a mistake that must be found now, not later. */
 static bool
 jwk_pair_fits(const cJSON *json, EVP_PKEY *pkey, const struct key_alg *alg, struct key_why *ret_why)
 {
@@ -345,7 +345,7 @@ say(const struct jwk *jwk, enum kaiten_level level, const char *what)
         jwk->origin->log(level, "%s: %s", jwk->origin->name, what);
 }
 
-/* Who else may know what is secret in it. */
+/* Whether others may know what is secret in it. */
 static enum jwk_fate
 jwk_is_kept(const struct jwk *jwk, const struct key_alg *alg, struct key_why *ret_why)
 {

@@ -87,7 +87,7 @@ read_members(const cJSON *header, struct jws *jws, const char **ret_why)
         return refused(ret_why, "a malformed typ in the header");
     if (!header_string(header, "kid", jws->kid, sizeof(jws->kid), &jws->has_kid))
         return refused(ret_why, "a malformed kid in the header");
-    /* Whatever it names, we do not do it, and the issuer says that we must. */
+    /* Whatever extension it names is not supported here, and the issuer says that it must be. */
     if (cJSON_GetObjectItemCaseSensitive(header, "crit"))
         return refused(ret_why, "a crit in the header");
     return JWS_GOOD;

@@ -22,8 +22,8 @@ enum {
 enum jws_outcome {
     JWS_GOOD = 0x6a31,
     JWS_NO_TOKEN = 0x6a42,  /* not a token at all */
-    JWS_REFUSED = 0x6a53,   /* a token, but not one to be trusted */
-    JWS_BROKEN = 0x6a64     /* no memory or no crypto: nothing is known about the token */
+    JWS_REFUSED = 0x6a53,   /* a token, but not to be trusted */
+    JWS_BROKEN = 0x6a64     /* no memory, or OpenSSL failed: nothing is known about it */
 };
 
 /* A token taken apart; nothing in it is to be believed before jws_verify() said JWS_GOOD. */
