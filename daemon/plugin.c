@@ -97,19 +97,24 @@ find_file(const char *name, const char *const *folders, char path[PATH_MAX],
 
 /* --- heads -------------------------------------------------------------------------------- */
 
-/* Both heads begin alike; what is behind our own sizeof is unknown to us. */
+/* How the struct of either kind begins; what is behind our own sizeof is unknown to us. */
+struct head {
+    const char *kind;
+    uint32_t size, abi, threads;
+    uint32_t size_least, abi_ours;
+};
+
 static bool
-check_head(const char *path, const char *kind, uint32_t size, uint32_t least, unsigned abi,
-           unsigned ours, unsigned threads, struct conf_error *err)
+check_head(const char *path, const struct head *h, struct conf_error *err)
 {
-    if (abi != ours)
+    if (h->abi != h->abi_ours)
         return err_set(err, "%s: made for %s ABI %u, this daemon speaks %u; rebuild the plugin",
-                       path, kind, abi, ours);
-    if (size < least)
+                       path, h->kind, (unsigned)h->abi, (unsigned)h->abi_ours);
+    if (h->size < h->size_least)
         return err_set(err, "%s: its struct has %u bytes, at least %u are required", path,
-                       (unsigned)size, (unsigned)least);
-    if (threads < KAITEN_THREADS_SERIAL || threads > KAITEN_THREADS_PARALLEL)
-        return err_set(err, "%s: thread level %u is none of 1, 2, 3", path, threads);
+                       (unsigned)h->size, (unsigned)h->size_least);
+    if (h->threads < KAITEN_THREADS_SERIAL || h->threads > KAITEN_THREADS_PARALLEL)
+        return err_set(err, "%s: thread level %u is none of 1, 2, 3", path, (unsigned)h->threads);
     return true;
 }
 
@@ -123,9 +128,12 @@ static bool
 adopt_storage(const char *path, const struct kaiten_storage *theirs, struct plugin *p,
               struct conf_error *err)
 {
-    const uint32_t least = offsetof(struct kaiten_storage, apply) + sizeof theirs->apply;
-    if (!check_head(path, "storage", theirs->size, least, theirs->abi, KAITEN_STORAGE_ABI,
-                    theirs->threads, err))
+    const struct head head = {
+        "storage", theirs->size, theirs->abi, theirs->threads,
+        .size_least = offsetof(struct kaiten_storage, apply) + sizeof theirs->apply,
+        .abi_ours = KAITEN_STORAGE_ABI,
+    };
+    if (!check_head(path, &head, err))
         return false;
     size_t n = theirs->size < sizeof p->storage ? theirs->size : sizeof p->storage;
     memcpy(&p->storage, theirs, n);
@@ -143,9 +151,12 @@ static bool
 adopt_auth(const char *path, const struct kaiten_auth *theirs, struct plugin *p,
            struct conf_error *err)
 {
-    const uint32_t least = offsetof(struct kaiten_auth, identify) + sizeof theirs->identify;
-    if (!check_head(path, "auth", theirs->size, least, theirs->abi, KAITEN_AUTH_ABI,
-                    theirs->threads, err))
+    const struct head head = {
+        "auth", theirs->size, theirs->abi, theirs->threads,
+        .size_least = offsetof(struct kaiten_auth, identify) + sizeof theirs->identify,
+        .abi_ours = KAITEN_AUTH_ABI,
+    };
+    if (!check_head(path, &head, err))
         return false;
     size_t n = theirs->size < sizeof p->auth ? theirs->size : sizeof p->auth;
     memcpy(&p->auth, theirs, n);
