@@ -50,6 +50,16 @@ bool kt_is_slug_chars(struct kt_str);
  * section 4) or without; with them also in braces or behind "urn:uuid:". */
 bool kt_is_uuid(struct kt_str s);
 
+/* The value of a hexadecimal digit of either case; -1: it is none. */
+static inline int
+kt_hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c = (char)(c | 0x20);
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
 /* Code points of valid UTF-8; for other bytes the number of those that start a character. */
 size_t kt_code_points(struct kt_str);
 

@@ -3,6 +3,8 @@
 #include "config.h"
 
 #include "client/proto/json_scan.h"
+
+#include "client/proto/check.h"
 #include "client/proto/utf8.h"
 
 #include <stdarg.h>
@@ -102,15 +104,6 @@ is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
-static int
-hex(char c)
-{
-    if (is_digit(c))
-        return c - '0';
-    c = (char)(c | 0x20);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* The four hexadecimal digits at p, which has n bytes; -1 when they are not there. */
 static int32_t
 hex4(const char *p, size_t n)
@@ -119,7 +112,7 @@ hex4(const char *p, size_t n)
     if (n < 4)
         return -1;
     for (size_t i = 0; i < 4; i++) {
-        int digit = hex(p[i]);
+        int digit = kt_hex_digit(p[i]);
         if (digit < 0)
             return -1;
         unit = unit << 4 | digit;
@@ -153,7 +146,7 @@ escaped_unicode(const char *p, size_t n, size_t *ret_len)
 static bool
 fail_hex(struct scan *scan, const char *digits)
 {
-    while (digits < scan->end && hex(*digits) >= 0)
+    while (digits < scan->end && kt_hex_digit(*digits) >= 0)
         digits++;
     return fail_grammar(scan, digits, "in \\u hexadecimal character escape");
 }

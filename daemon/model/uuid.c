@@ -20,16 +20,6 @@ static const struct uuid user_space = { { 0x6b, 0x64, 0x94, 0x46, 0x09, 0xb9, 0x
 static const struct uuid org_space = { { 0x56, 0xd5, 0xed, 0x37, 0xb3, 0x6f, 0x57, 0xd9, 0xa2,
                                          0x43, 0x52, 0x8b, 0x92, 0x58, 0x7a, 0x56 } };
 
-static int
-hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 static bool
 is_hyphen_place(size_t i)
 {
@@ -48,7 +38,7 @@ uuid_parse(struct kt_str s, struct uuid *ret)
                 return false;
             continue;
         }
-        int high = hex_value(s.p[i]), low = hex_value(s.p[i + 1]);
+        int high = kt_hex_digit(s.p[i]), low = kt_hex_digit(s.p[i + 1]);
         if (high < 0 || low < 0)
             return false;
         id.b[out++] = (unsigned char)(high << 4 | low);

@@ -4,6 +4,8 @@
 
 #include "daemon/transport/http_chunk.h"
 
+#include "client/proto/check.h"
+
 /* One byte moves the decoder from state to state, except in S_DATA, which takes what is there. */
 enum {
     S_SIZE,      /* in the hex digits */
@@ -58,15 +60,6 @@ is_token(char c)
            (c != '\0' && strchr("!#$%&'*+-.^_`|~", c));
 }
 
-static int
-hex(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = (char)(c | 0x20);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 static bool
 size_end(struct http_chunk *chunk)
 {
@@ -80,7 +73,7 @@ size_end(struct http_chunk *chunk)
 static bool
 size_byte(struct http_chunk *chunk, char c)
 {
-    int digit = hex(c);
+    int digit = kt_hex_digit(c);
     if (digit < 0) {
         if (chunk->digits == 0 || (c != ';' && c != '\r'))
             return bad(chunk, 400, "a chunk size is not 1 to 8 hexadecimal digits");

@@ -2,6 +2,7 @@
 /* Copyright the kaiten authors */
 #include "config.h"
 
+#include "client/proto/check.h"
 #include "client/proto/utf8.h"
 #include "daemon/transport/http_head.h"
 
@@ -496,15 +497,6 @@ http_head_get(const struct http_head *head, const char *name)
     return (struct kt_str){ NULL, 0 };
 }
 
-static int
-hex(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = (char)(c | 0x20);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* Decodes into out, which has room for text.n bytes. Returns the length, or -1. */
 static ptrdiff_t
 decode(struct kt_str text, char *out, bool plus_is_space, char refused)
@@ -515,8 +507,8 @@ decode(struct kt_str text, char *out, bool plus_is_space, char refused)
         if (c == '+' && plus_is_space)
             c = ' ';
         if (c == '%') {
-            int high = text.n - i > 2 ? hex(text.p[i + 1]) : -1;
-            int low = text.n - i > 2 ? hex(text.p[i + 2]) : -1;
+            int high = text.n - i > 2 ? kt_hex_digit(text.p[i + 1]) : -1;
+            int low = text.n - i > 2 ? kt_hex_digit(text.p[i + 2]) : -1;
             if (high < 0 || low < 0)
                 return -1;
             c = (char)(high << 4 | low);
