@@ -11,7 +11,8 @@
 /* Exits with 130 on SIGINT and SIGTERM, with the terminal as it was. Call once, at the start. */
 void confirm_catch_signals(void);
 
-/* What a signal has to undo before that, by calls that are safe in a handler; NULL: nothing. */
+/* What a signal has to undo or to say before that, by calls that are safe in a handler; NULL:
+ * nothing. */
 void confirm_undo(void (*undo)(void));
 
 /* 0 to go on: yes was given, or the person at the terminal says so. Else CTL_USAGE (nobody there

@@ -329,14 +329,31 @@ http_verdict(const struct command *c, struct answer *answer)
     return true;
 }
 
+static void
+tell_interrupted(void)
+{
+    static const char text[] = "kaitenctl: interrupted\n"
+                               "  the change may have been made all the same: look before you "
+                               "repeat it\n";
+    (void)!write(STDERR_FILENO, text, sizeof text - 1);
+}
+
+static bool
+changes(const struct command *c)
+{
+    return c->spec && c->spec->scope && strncmp(c->spec->scope, "write:", 6) == 0;
+}
+
 static int
 run_once(struct command *c)
 {
     struct answer answer;
+    confirm_undo(changes(c) ? tell_interrupted : NULL);
     int error = door_call(c->door, c->method, &c->input, &answer);
     int code = http_verdict(c, &answer) || error == 0
                    ? show(c, &answer)
                    : door_complain(c->door, &answer, errors_as_json(c));
+    confirm_undo(NULL);
     answer_release(&answer);
     return code;
 }

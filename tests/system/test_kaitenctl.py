@@ -239,8 +239,9 @@ def test_interrupted(silent_socket, number):
 
 @pytest.fixture
 def half_server(tmp_path):
-    """Tells of a copy with one file, gives the first piece of it, and then nothing more."""
-    path = str(tmp_path / "half.sock")
+    """Tells of a copy with one file, gives the first piece of it, and then nothing more. Its path,
+    and the methods that it was asked for."""
+    path, asked = str(tmp_path / "half.sock"), []
     answers = {"kaiten.hello": {}, "store.read": {"data": "AAAA"}}
     for method in ("store.backup", "store.export"):
         answers[method] = {"backup": "x", "files": [{"name": "records", "size": 6}]}
@@ -251,6 +252,7 @@ def half_server(tmp_path):
             while data := connection.recv(65536):
                 unpacker.feed(data)
                 for _, ident, method, _ in unpacker:
+                    asked.append(method)
                     answer = (answers.pop if method == "store.read" else answers.get)(method, None)
                     if answer is not None:
                         connection.sendall(msgpack.packb([1, ident, None, answer]))
@@ -259,18 +261,32 @@ def half_server(tmp_path):
         listener.bind(path)
         listener.listen()
         threading.Thread(target=serve, args=(listener,), daemon=True).start()
-        yield path
+        yield path, asked
 
 
 @pytest.mark.parametrize("verb,begun", [("backup", "copy/records"), ("export", "copy")])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_half_of_a_copy_does_not_stay_when_interrupted(half_server, tmp_path, verb, begun, number):
-    process = subprocess.Popen([KAITENCTL, verb, tmp_path / "copy", "--socket", half_server])
+    process = subprocess.Popen([KAITENCTL, verb, tmp_path / "copy", "--socket", half_server[0]])
     file = tmp_path / begun
     wait_for(lambda: file.exists() and file.stat().st_size == 3, "half of a copy")
     process.send_signal(number)
     assert process.wait(20) == 130
     assert not (tmp_path / "copy").exists()
+
+
+@pytest.mark.parametrize("words,method,told", [
+    (["token", "create", "farm", "--name", "n"], "token.create", True),
+    (["account", "list"], "account.list", False)])
+def test_who_interrupts_a_change_hears_that_it_may_be_made(half_server, words, method, told):
+    """A token may be there now whose secret nobody has seen."""
+    path, asked = half_server
+    process = subprocess.Popen([KAITENCTL, *words, "--socket", path], stderr=subprocess.PIPE,
+                               text=True)
+    wait_for(lambda: method in asked, "the request")
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=20)[1]
+    assert process.returncode == 130 and ("may have been made" in said) == told, said
 
 
 def ended_child(pid):
