@@ -126,19 +126,28 @@ send_notice(struct keeper *k)
     k->silent_at = pg_now() + NOTICE_MS;
 }
 
+/* A server that knows no LISTEN is asked all the time, as one behind a pooler. */
 static bool
-side_listen(struct pg *pg)
+side_listen(struct keeper *k)
 {
+    struct pg *pg = k->pg;
     PGresult *result = NULL;
     struct pg_why why = { .text = "" };
     int64_t until = pg_now() + CONNECT_MS;
+    k->ask_at = 0;
     if (pg_look(pg, pg->side, until, &why) != KAITEN_DONE)
         return false;
     if (pg->options.pooler)
         return true;
-    if (pg_query(pg->side, "LISTEN kaiten", NULL, until, &result, &why) != KAITEN_DONE)
+    enum kaiten_status status = pg_query(pg->side, "LISTEN kaiten", NULL, until, &result, &why);
+    if (status == KAITEN_UNKNOWN || status == KAITEN_RETRY)
         return false;
+    if (status != KAITEN_DONE) {
+        pg_note_notices(pg, why.text);
+        return true;
+    }
     PQclear(result);
+    k->ask_at = pg_now();
     return true;
 }
 
@@ -150,13 +159,12 @@ side_open(struct keeper *k)
     struct pg *pg = k->pg;
     if (pg_now() < k->connect_at || !(pg->side = keeper_connect(k)))
         return;
-    if (!side_listen(pg)) {
+    if (!side_listen(k)) {
         side_close(pg);
         k->connect_at = pg_now() + BACKOFF_MAX_MS;
         return;
     }
     k->silent_at = 0;
-    k->ask_at = pg->options.pooler ? 0 : pg_now();
     if (!pg->options.pooler)
         pg->host.changed(pg, (struct kaiten_bytes){ NULL, 0 }, 0);
 }
@@ -178,7 +186,7 @@ hear_notices(struct keeper *k)
     if (!heard)
         return;
     k->silent_at = 0;
-    pg_note_notices(pg, true);
+    pg_note_notices(pg, NULL);
     atomic_store(&pg->heard, true);
     pg->host.changed(pg, (struct kaiten_bytes){ NULL, 0 }, 0);
 }
@@ -225,7 +233,7 @@ keeper_sleep(struct keeper *k)
     if (poll(fds, n, end > now ? (int)(end - now) : 0) <= 0) {
         if (pg->side && k->silent_at != 0 && pg_now() >= k->silent_at) {
             k->silent_at = 0;
-            pg_note_notices(pg, false);
+            pg_note_notices(pg, "none that was sent has come");
         }
         return;
     }

@@ -179,7 +179,11 @@ open_store(struct pg *pg, struct pg_why *why)
         return KAITEN_RETRY;
     enum kaiten_status status = isolation_check(pq, until, why);
     if (status == KAITEN_DONE)
+        status = pg_needs_engine(pq, until, why);
+    if (status == KAITEN_DONE)
         status = format_check(pq, until, why);
+    if (status == KAITEN_DONE)
+        status = pg_needs_rights(pq, until, why);
     if (status == KAITEN_DONE)
         status = pg_look(pg, pq, until, why);
     if (status != KAITEN_DONE) {

@@ -5,6 +5,7 @@
  * open.c     the plugin's table; opening, closing, what is warned of at start
  * schema.c   what stands in the database
  * init.c     making it
+ * needs.c    what a server has to have for it
  * connect.c  one connection: where to, as whom, within what time
  * server.c   what the server was told to do without
  * query.c    one statement on one connection, and what the server says about it
@@ -124,6 +125,16 @@ extern const char *const *const pg_schema_steps[PG_FORMAT];
 enum kaiten_status pg_init(const struct kaiten_host *, const struct kaiten_config *,
                            struct kaiten_err *);
 
+/* --- needs.c -------------------------------------------------------------------------------- */
+
+/* Whether the server has what kaitend needs of it, whether the functions of the schema work there
+ * (within a transaction of the caller's, who undoes what they write), and whether the session's
+ * role may use them. KAITEN_FAILED: why has the name of what is missing, and what the server says.
+ */
+enum kaiten_status pg_needs_engine(PGconn *, int64_t until, struct pg_why *);
+enum kaiten_status pg_needs_functions(PGconn *, int64_t until, struct pg_why *);
+enum kaiten_status pg_needs_rights(PGconn *, int64_t until, struct pg_why *);
+
 /* --- open.c --------------------------------------------------------------------------------- */
 
 /* False: no memory. Free with pg_options_free in any case. */
@@ -152,8 +163,8 @@ char *pg_user_of(const char *connection);
  * nothing good as a warning. Whoever opens the store, then the keeper. */
 enum kaiten_status pg_look(struct pg *, PGconn *, int64_t until, struct pg_why *);
 
-/* Whether a notice that was sent has come. Says so when that has changed. */
-void pg_note_notices(struct pg *, bool heard);
+/* Notices arrive, missed NULL, or why they do not; that is said when it was not so before. */
+void pg_note_notices(struct pg *, const char *missed);
 
 uint64_t pg_kept(void *);
 

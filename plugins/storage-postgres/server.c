@@ -66,14 +66,15 @@ pg_look(struct pg *pg, PGconn *pq, int64_t until, struct pg_why *why)
 }
 
 void
-pg_note_notices(struct pg *pg, bool heard)
+pg_note_notices(struct pg *pg, const char *missed)
 {
-    if (!heard && (pg->lacking & SILENT) == 0)
+    if (missed && (pg->lacking & SILENT) == 0)
         pg->host.log(KAITEN_LOG_WARNING,
                      "storage-postgres: notices do not arrive: what other daemons end is learnt by "
-                     "asking alone; through a pooler in transaction mode set pooler = yes");
-    pg->lacking = heard ? pg->lacking & ~(unsigned)SILENT : pg->lacking | SILENT;
-    set_kept(pg, KAITEN_STORAGE_NOTICES, heard);
+                     "asking alone; through a pooler in transaction mode set pooler = yes (%s)",
+                     missed);
+    pg->lacking = missed ? pg->lacking | SILENT : pg->lacking & ~(unsigned)SILENT;
+    set_kept(pg, KAITEN_STORAGE_NOTICES, !missed);
 }
 
 uint64_t

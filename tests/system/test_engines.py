@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the kaiten authors
+"""storage-postgres on a server that lacks something, be it another engine that speaks the protocol
+or a role with too few rights: what is missing is said by name, before anything depends on it."""
+
+import uuid
+
+import pytest
+
+import postgres
+from conftest import BUILD, done, wait_for
+from postgres import OWNER, ROLE
+from test_postgres import Proxy, init, kept, make, refuses_to_start, server, works
+
+pytestmark = [
+    pytest.mark.skipif(not (BUILD / "plugins/.libs/storage-postgres.so").exists(),
+                       reason="storage-postgres was not built"),
+    pytest.mark.skipif(not postgres.programs(), reason=postgres.MISSING),
+]
+
+__all__ = ["init", "make", "server", "works"]  # fixtures
+
+
+class Lacking(Proxy):
+    """A server that does not know one name: on its way there it becomes another one."""
+
+    def __init__(self, server, name):
+        super().__init__(server)
+        self.name = name.encode()
+
+    def passed_up(self, data):
+        return data.replace(self.name, self.name[:-1] + b"x")
+
+
+@pytest.fixture
+def lacking(server):
+    made = []
+
+    def start(name):
+        made.append(Lacking(server, name))
+        return made[-1]
+    yield start
+    for proxy in made:
+        proxy.close()
+
+
+ENGINE = {
+    "lanname = 'plpgsql": "functions in PL/pgSQL",
+    "pg_advisory_xact_lock": "advisory locks of a transaction",
+    "pg_notify": "notices (pg_notify)",
+    "pg_current_xact_id": "numbers of transactions (pg_current_xact_id)",
+    "pg_current_snapshot": "snapshots of transactions (pg_current_snapshot)",
+    "pg_control_system": "the cluster's identity (pg_control_system)",
+    "pg_walfile_name": "the timeline of its log (pg_walfile_name)",
+    "pg_stat_wal": "the time of its start (pg_postmaster_start_time, pg_stat_wal)",
+}
+
+
+@pytest.fixture
+def bare(server):
+    """A database without a store."""
+    name = f"bare{uuid.uuid4().hex}"
+    server.sql(f"CREATE DATABASE {name}")
+    return name
+
+
+def is_bare(server, name):
+    return server.sql("SELECT count(*) FROM pg_namespace WHERE nspname = 'kaiten'", name) == "0"
+
+
+@pytest.mark.parametrize("name", ENGINE)
+def test_what_the_engine_lacks_is_said_by_name(server, lacking, make, init, bare, name):
+    text = "the server lacks what kaitend needs: " + ENGINE[name]
+    proxy, database = lacking(name), server.database()
+    assert text in refuses_to_start(make(f"host={proxy.dir} dbname={database} user={ROLE}"))
+
+    code, said = init(server.connection(bare), f"host={proxy.dir} dbname={bare} user={OWNER}")
+    assert code != 0 and text in said
+    assert is_bare(server, bare)
+
+
+@pytest.mark.parametrize("name, function", [
+    ("PERFORM pg_notify", "kaiten.apply"),
+    ("extract(epoch FROM w.stats_reset", "kaiten.moment"),
+    ("FROM kaiten.gone AS g", "kaiten.gone"),
+    ("LOCK TABLE kaiten.row", "kaiten.watch"),
+])
+def test_functions_are_tried_when_they_are_made(server, lacking, init, bare, name, function):
+    """What they use is looked for only when they run, some of it for the first time when a token is
+    revoked. Nothing is left of a store that would not work."""
+    proxy = lacking(name)
+    code, text = init(server.connection(bare), f"host={proxy.dir} dbname={bare} user={OWNER}")
+    assert code != 0 and f"the server lacks what kaitend needs: {function}: " in text
+    assert is_bare(server, bare)
+
+
+def test_trying_them_leaves_nothing_behind(server):
+    name = server.database()
+    server.init_store(name)
+    assert server.sql("SELECT (SELECT count(*) FROM kaiten.row), (SELECT count(*) FROM kaiten.op),"
+                      " (SELECT count(*) FROM kaiten.gone)", name) == "0|0|0"
+
+
+def test_a_server_without_listen_is_asked_all_the_time(lacking, server, make, works):
+    proxy = lacking("LISTEN")
+    d = make(f"host={proxy.dir} dbname={server.database()} user={ROLE}").start()
+    works(d)
+    wait_for(lambda: "notices do not arrive" in d.log.read_text(), "the warning")
+    assert kept(d, "notices") == 0
+    assert d.stop() == 0
+
+
+RIGHTS = {
+    "EXECUTE ON FUNCTION kaiten.news": "EXECUTE on function kaiten.news",
+    "EXECUTE ON FUNCTION kaiten.purge": "EXECUTE on function kaiten.purge",
+    "UPDATE ON kaiten.meta": "UPDATE on table kaiten.meta",
+    "DELETE ON kaiten.row": "DELETE on table kaiten.row",
+    "USAGE ON SEQUENCE kaiten.revision": "USAGE on sequence kaiten.revision",
+}
+
+
+@pytest.mark.parametrize("right", RIGHTS)
+def test_a_right_that_the_role_lacks_is_said_by_name(server, make, init, right):
+    name = server.database()
+    server.sql(f"REVOKE {right} FROM {ROLE}", name)
+    text = refuses_to_start(make(server.connection(name)))
+    assert f"role {ROLE} lacks {RIGHTS[right]}: kaitend --init-store gives it" in text
+    code, _ = init(server.connection(name), server.connection(name, OWNER))
+    assert code == 0
+    assert make(server.connection(name)).start().stop() == 0
+
+
+def test_who_was_let_in_under_an_older_format_is_so_under_a_newer_one(server, make, init, works):
+    """Daemons may have roles of their own; the one that --init-store hears of is one of them."""
+    name = server.database()
+    server.sql("CREATE ROLE second LOGIN; CREATE ROLE former LOGIN")
+    server.sql("SELECT kaiten.admit('second'), kaiten.admit('former');"
+               "REVOKE ALL ON ALL FUNCTIONS IN SCHEMA kaiten FROM former;"
+               "DROP FUNCTION kaiten.news; UPDATE kaiten.meta SET format = 1", name)
+    code, text = init(server.connection(name), server.connection(name, OWNER))
+    assert code == 0, text
+    news = "kaiten.news(xid8, bigint, bigint, bytea, bigint)"
+    may = "SELECT has_function_privilege('{}', '" + news + "', 'EXECUTE')"
+    assert server.sql(may.format(ROLE), name) == "t"
+    assert server.sql(may.format("second"), name) == "t"
+    assert server.sql(may.format("former"), name) == "f"  # whom somebody has sent away
+    d = make(server.connection(name, "second")).start()
+    slug, _ = works(d)
+    assert done(d.http(), d.http().call("account.delete", serviceAccountSlug=slug), 204) == b""
+    assert d.stop() == 0
