@@ -124,10 +124,7 @@ lane_lose(struct pg_group *g, struct lane *lane)
 static bool
 lane_send(struct pg_group *g, struct lane *lane, unsigned i)
 {
-    static const char sql[] =
-        "SELECT kaiten.apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
     struct piece *piece = &g->pieces[i];
-    PGconn *pq = lane->slot->pq;
     pg_params_reset(&g->params);
     pg_put_batch(&g->params, &g->batches[i], piece->id);
     if (g->params.failed) {
@@ -139,7 +136,7 @@ lane_send(struct pg_group *g, struct lane *lane, unsigned i)
     piece->bytes = g->params.n;
     piece->progress = SENT;
     lane->bytes += piece->bytes;
-    return pg_send(pq, sql, &g->params) && PQpipelineSync(pq);
+    return pg_send_statement(lane->slot, PG_APPLY, &g->params) && PQpipelineSync(lane->slot->pq);
 }
 
 static void

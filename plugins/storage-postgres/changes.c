@@ -13,9 +13,6 @@
 /* Columns of kaiten.moment(), and those that kaiten.news() has behind them. */
 enum { OLDEST, NEXT, MOVED, GONE_UNTIL, WATCHED, HISTORY, KEY, VALUE, REVISION };
 
-static const char moment_sql[] = "SELECT m.oldest, m.next, m.moved, m.gone_until, m.watched,"
-                                 " m.history FROM kaiten.moment() AS m";
-
 struct moment {
     uint64_t oldest, next, moved, gone_until, history;
     unsigned char watched[256];
@@ -48,7 +45,7 @@ static enum kaiten_status
 moment_read(struct pg *pg, enum pg_use use, int64_t until, struct moment *m, struct pg_why *why)
 {
     PGresult *result;
-    enum kaiten_status status = pg_read(pg, use, moment_sql, NULL, until, &result, why);
+    enum kaiten_status status = pg_read_statement(pg, use, PG_MOMENT, NULL, until, &result, why);
     if (status != KAITEN_DONE)
         return status;
     status = moment_take(result, m, why);
@@ -182,9 +179,6 @@ static enum kaiten_status
 news_read(struct pg *pg, const struct kaiten_position *since, struct kaiten_bytes spaces,
           int64_t until, struct moment *m, PGresult **ret_rows, struct pg_why *why)
 {
-    static const char sql[] =
-        "SELECT n.oldest, n.next, n.moved, n.gone_until, n.watched, n.history, n.key, n.value,"
-        " n.revision FROM kaiten.news($1, $2, $3, $4, $5) AS n";
     struct pg_params params = { .data = NULL };
     PGresult *result;
     bool told = is_told(pg, since, spaces);
@@ -193,7 +187,8 @@ news_read(struct pg *pg, const struct kaiten_position *since, struct kaiten_byte
     pg_put_int8(&params, (int64_t)since->history);
     pg_put_bytes(&params, spaces);
     pg_put_int8(&params, PG_NEWS_MAX);
-    enum kaiten_status status = pg_read(pg, PG_FOLLOWING, sql, &params, until, &result, why);
+    enum kaiten_status status =
+        pg_read_statement(pg, PG_FOLLOWING, PG_NEWS, &params, until, &result, why);
     pg_params_done(&params);
     if (status != KAITEN_DONE)
         return status;

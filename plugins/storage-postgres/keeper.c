@@ -49,11 +49,24 @@ set_down(struct keeper *k, bool down, const struct pg_why *why)
         pg->host.log(KAITEN_LOG_NOTICE, "storage-postgres: connected again");
 }
 
+/* With what a slot has prepared, unless it is for none. One that is lost meanwhile is only one more
+ * to make: the database has answered. */
 static PGconn *
-keeper_connect(struct keeper *k)
+keeper_connect(struct keeper *k, struct pg_slot *slot)
 {
     struct pg_why why = { .text = "" };
-    PGconn *pq = pg_connect(&k->pg->target, pg_now() + CONNECT_MS, &why);
+    int64_t until = pg_now() + CONNECT_MS;
+    bool lost = false;
+    PGconn *pq = pg_connect(&k->pg->target, until, &why);
+    if (pq && slot) {
+        slot->pq = pq;
+        enum kaiten_status status = pg_prepare(k->pg, slot, until, &why);
+        lost = status == KAITEN_UNKNOWN && !why.silent;
+        if (status != KAITEN_DONE) {
+            PQfinish(pq);
+            pq = NULL;
+        }
+    }
     if (pq) {
         k->backoff = 0;
         set_down(k, false, NULL);
@@ -63,7 +76,8 @@ keeper_connect(struct keeper *k)
     if (k->backoff > BACKOFF_MAX_MS)
         k->backoff = BACKOFF_MAX_MS;
     k->connect_at = pg_now() + k->backoff;
-    set_down(k, true, &why);
+    if (!lost)
+        set_down(k, true, &why);
     return NULL;
 }
 
@@ -86,11 +100,13 @@ fill_slots(struct keeper *k)
     struct pg *pg = k->pg;
     struct pg_slot *slot;
     while (!atomic_load(&pg->stop) && pg_now() >= k->connect_at && (slot = find_empty(pg))) {
-        PGconn *pq = keeper_connect(k);
+        struct pg_slot made = { .use = slot->use };
+        PGconn *pq = keeper_connect(k, &made);
         if (!pq)
             return;
         pthread_mutex_lock(&pg->mutex);
         slot->pq = pq;
+        slot->prepared = made.prepared;
         slot->state = PG_IDLE;
         pthread_cond_broadcast(&pg->given);
         pthread_mutex_unlock(&pg->mutex);
@@ -157,7 +173,7 @@ static void
 side_open(struct keeper *k)
 {
     struct pg *pg = k->pg;
-    if (pg_now() < k->connect_at || !(pg->side = keeper_connect(k)))
+    if (pg_now() < k->connect_at || !(pg->side = keeper_connect(k, NULL)))
         return;
     if (!side_listen(k)) {
         side_close(pg);

@@ -27,9 +27,6 @@ enum kaiten_status
 pg_get(void *instance, const struct kaiten_bytes *keys, size_t nkeys, struct kaiten_emit *emit,
        struct kaiten_err *err)
 {
-    static const char sql[] = "SELECT r.key, r.value, r.revision"
-                              " FROM unnest($1) WITH ORDINALITY AS k(key, i)"
-                              " JOIN kaiten.row AS r ON r.key = k.key ORDER BY k.i";
     struct pg *pg = instance;
     struct pg_params params = { .data = NULL };
     struct pg_why why = { .text = "" };
@@ -37,7 +34,8 @@ pg_get(void *instance, const struct kaiten_bytes *keys, size_t nkeys, struct kai
     pg_put_bytes_array(&params, nkeys);
     for (size_t i = 0; i < nkeys; i++)
         pg_add_bytes(&params, keys[i]);
-    enum kaiten_status status = pg_read(pg, PG_READING, sql, &params, pg_until(pg), &result, &why);
+    enum kaiten_status status =
+        pg_read_statement(pg, PG_READING, PG_GET, &params, pg_until(pg), &result, &why);
     pg_params_done(&params);
     if (status != KAITEN_DONE)
         return fail(pg, err, status, &why);

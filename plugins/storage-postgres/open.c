@@ -186,11 +186,11 @@ open_store(struct pg *pg, struct pg_why *why)
         status = pg_needs_rights(pq, until, why);
     if (status == KAITEN_DONE)
         status = pg_look(pg, pq, until, why);
-    if (status != KAITEN_DONE) {
-        PQfinish(pq);
+    pg->slots[0].pq = pq; /* closed with the others */
+    if (status == KAITEN_DONE)
+        status = pg_prepare(pg, &pg->slots[0], until, why);
+    if (status != KAITEN_DONE)
         return status == KAITEN_UNKNOWN ? KAITEN_RETRY : status;
-    }
-    pg->slots[0].pq = pq;
     pg->slots[0].state = PG_IDLE;
     if (pg_keeper_start(pg))
         return KAITEN_DONE;

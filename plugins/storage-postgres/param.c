@@ -178,19 +178,42 @@ pg_add_bool(struct pg_params *p, bool value)
     append_number(p, value, 1);
 }
 
+/* What libpq wants to have of them. */
+struct given {
+    const char *values[PG_PARAMS_MAX];
+    int formats[PG_PARAMS_MAX];
+};
+
+static void
+give(struct given *g, const struct pg_params *p)
+{
+    for (int i = 0; i < p->count; i++) {
+        /* An empty value is no null, so its pointer must not be one either. */
+        g->values[i] = p->lengths[i] > 0 ? (const char *)p->data + p->offsets[i] : "";
+        g->formats[i] = 1;
+    }
+}
+
 bool
 pg_send(PGconn *pq, const char *sql, const struct pg_params *p)
 {
-    const char *values[PG_PARAMS_MAX];
-    int formats[PG_PARAMS_MAX];
+    struct given g;
     if (!p)
         return PQsendQueryParams(pq, sql, 0, NULL, NULL, NULL, NULL, 1) == 1;
     if (p->failed)
         return false;
-    for (int i = 0; i < p->count; i++) {
-        /* An empty value is no null, so its pointer must not be one either. */
-        values[i] = p->lengths[i] > 0 ? (const char *)p->data + p->offsets[i] : "";
-        formats[i] = 1;
-    }
-    return PQsendQueryParams(pq, sql, p->count, p->types, values, p->lengths, formats, 1) == 1;
+    give(&g, p);
+    return PQsendQueryParams(pq, sql, p->count, p->types, g.values, p->lengths, g.formats, 1) == 1;
+}
+
+bool
+pg_send_prepared(PGconn *pq, const char *name, const struct pg_params *p)
+{
+    struct given g;
+    if (!p)
+        return PQsendQueryPrepared(pq, name, 0, NULL, NULL, NULL, 1) == 1;
+    if (p->failed)
+        return false;
+    give(&g, p);
+    return PQsendQueryPrepared(pq, name, p->count, g.values, p->lengths, g.formats, 1) == 1;
 }

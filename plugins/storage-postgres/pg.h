@@ -9,6 +9,7 @@
  * connect.c  one connection: where to, as whom, within what time
  * server.c   what the server was told to do without
  * query.c    one statement on one connection, and what the server says about it
+ * prepare.c  statements that are asked all the time
  * param.c    parameters of a statement
  * pool.c     the connections, and who has which
  * keeper.c   the thread that makes connections, hears notices and tidies up
@@ -77,9 +78,14 @@ enum pg_state { PG_EMPTY = 0, PG_IDLE, PG_BUSY };
  * something up, strangers with made-up tokens among them. */
 enum pg_use { PG_WRITING = 0, PG_FOLLOWING, PG_READING };
 
+/* What is asked all the time: half of what it costs the server is to read and plan the text, so
+ * each session does that once, unless a pooler may hand the next one to somebody else. */
+enum pg_statement { PG_APPLY = 0, PG_MOMENT, PG_NEWS, PG_GET, PG_STATEMENTS };
+
 /* Belongs to the pool, and to one thread while it is BUSY. */
 struct pg_slot {
     PGconn *pq; /* NULL while EMPTY */
+    bool prepared; /* what pg_prepare() does */
     enum pg_state state;
     enum pg_use use;
 };
@@ -189,6 +195,20 @@ struct pg_params;
 enum kaiten_status pg_query(PGconn *, const char *sql, const struct pg_params *, int64_t until,
                             PGresult **ret_result, struct pg_why *);
 
+/* Waits for all that a statement answers which was sent. Returns as pg_query. */
+enum kaiten_status pg_answer(PGconn *, int64_t until, PGresult **ret_result, struct pg_why *);
+
+/* As pg_query, a statement that may be prepared there. */
+enum kaiten_status pg_ask(struct pg_slot *, enum pg_statement, const struct pg_params *,
+                          int64_t until, PGresult **ret_result, struct pg_why *);
+
+/* Sends it; the answer is still to come. False: the connection is lost or no memory. */
+bool pg_send_statement(struct pg_slot *, enum pg_statement, const struct pg_params *);
+
+/* Prepares what the slot's use needs, on its new connection; nothing behind a pooler. KAITEN_FAILED
+ * or KAITEN_UNKNOWN: the connection is of no use. */
+enum kaiten_status pg_prepare(const struct pg *, struct pg_slot *, int64_t until, struct pg_why *);
+
 /* Runs one statement and passes on each row as it comes; within wait ms each. After a false from
  * each() rows are read and thrown away. Returns as pg_query. */
 enum kaiten_status pg_stream(PGconn *, const char *sql, const struct pg_params *, int64_t wait,
@@ -237,6 +257,9 @@ void pg_add_bool(struct pg_params *, bool);
 /* Sends the statement; the answer is still to come. False: the connection is lost or no memory. */
 bool pg_send(PGconn *, const char *sql, const struct pg_params *);
 
+/* As above, of a statement that is prepared under this name. */
+bool pg_send_prepared(PGconn *, const char *name, const struct pg_params *);
+
 /* --- pool.c --------------------------------------------------------------------------------- */
 
 /* A connection for this use. NULL: there is none before until, or none at all now that
@@ -261,6 +284,9 @@ void pg_wake(struct pg *);
  * that turns out to be lost costs nothing but another attempt. */
 enum kaiten_status pg_read(struct pg *, enum pg_use, const char *sql, const struct pg_params *,
                            int64_t until, PGresult **ret_result, struct pg_why *);
+enum kaiten_status pg_read_statement(struct pg *, enum pg_use, enum pg_statement,
+                                     const struct pg_params *, int64_t until,
+                                     PGresult **ret_result, struct pg_why *);
 
 /* --- keeper.c ------------------------------------------------------------------------------- */
 

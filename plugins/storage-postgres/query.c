@@ -147,26 +147,23 @@ result_status(PGconn *pq, const PGresult *result, struct pg_why *why)
 }
 
 static enum kaiten_status
-begin(PGconn *pq, const char *sql, const struct pg_params *params, struct pg_why *why)
+begun(PGconn *pq, const struct pg_params *params, bool sent, struct pg_why *why)
 {
     if (params && params->failed) {
         pg_why(why, "out of memory");
         return KAITEN_FAILED;
     }
-    if (pg_send(pq, sql, params))
+    if (sent)
         return KAITEN_DONE;
     pg_why(why, "%s", PQerrorMessage(pq));
     return KAITEN_UNKNOWN;
 }
 
 enum kaiten_status
-pg_query(PGconn *pq, const char *sql, const struct pg_params *params, int64_t until,
-         PGresult **ret_result, struct pg_why *why)
+pg_answer(PGconn *pq, int64_t until, PGresult **ret_result, struct pg_why *why)
 {
     PGresult *last = NULL, *result;
-    enum kaiten_status status = begin(pq, sql, params, why);
-    if (status != KAITEN_DONE)
-        return status;
+    enum kaiten_status status = KAITEN_DONE;
     for (;;) {
         if (!next_result(pq, until, &result, why)) {
             PQclear(last);
@@ -189,10 +186,27 @@ pg_query(PGconn *pq, const char *sql, const struct pg_params *params, int64_t un
 }
 
 enum kaiten_status
+pg_query(PGconn *pq, const char *sql, const struct pg_params *params, int64_t until,
+         PGresult **ret_result, struct pg_why *why)
+{
+    enum kaiten_status status = begun(pq, params, pg_send(pq, sql, params), why);
+    return status == KAITEN_DONE ? pg_answer(pq, until, ret_result, why) : status;
+}
+
+enum kaiten_status
+pg_ask(struct pg_slot *slot, enum pg_statement which, const struct pg_params *params,
+       int64_t until, PGresult **ret_result, struct pg_why *why)
+{
+    enum kaiten_status status =
+        begun(slot->pq, params, pg_send_statement(slot, which, params), why);
+    return status == KAITEN_DONE ? pg_answer(slot->pq, until, ret_result, why) : status;
+}
+
+enum kaiten_status
 pg_stream(PGconn *pq, const char *sql, const struct pg_params *params, int64_t wait,
           bool (*each)(void *, const PGresult *), void *ctx, struct pg_why *why)
 {
-    enum kaiten_status status = begin(pq, sql, params, why);
+    enum kaiten_status status = begun(pq, params, pg_send(pq, sql, params), why);
     bool wanted = true;
     if (status != KAITEN_DONE)
         return status;

@@ -262,13 +262,16 @@ def test_session_settings(server, make, works):
 
 def test_through_a_pooler_nothing_is_set(server, make, works):
     name = server.database()
-    d = make(server.connection(name), "timeout = 20s\npooler = yes").start()
+    proxy = Noting(server)
+    d = make(f"host={proxy.dir} dbname={name} user={ROLE}", "timeout = 20s\npooler = yes").start()
     works(d)
+    assert b"kaiten.apply(" in proxy.noted and b"\0kaiten_" not in proxy.noted  # or prepared
     assert kept(d, "notices") == 0
     assert "notices do not arrive" not in d.log.read_text()  # nobody has said that they would
     assert server.sql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%LISTEN%'"
                       f" AND datname = '{name}'") == "0"
     assert d.stop() == 0
+    proxy.close()
 
 
 def test_the_isolation_level_is_the_daemon_s(server, make, works):
@@ -345,7 +348,7 @@ class Proxy:
                         return
                     if side is upstream:
                         client.sendall(self.passed_on(data))
-                    elif self.armed and b"kaiten.apply(" in data:
+                    elif self.armed and b"\0kaiten_apply\0" in data:
                         self.spoil(self.armed, client, upstream, data)
                         return
                     else:
@@ -399,13 +402,23 @@ def through_proxy(server, make):
         proxy.close()
 
 
+class Noting(Proxy):
+    """Keeps what daemons say."""
+
+    noted = b""
+
+    def passed_up(self, data):
+        self.noted += data
+        return data
+
+
 class Slow(Proxy):
     """Look-ups take long."""
 
     seconds = 0
 
     def passed_up(self, data):
-        if self.seconds and b"WITH ORDINALITY" in data:
+        if self.seconds and b"\0kaiten_get\0" in data:
             time.sleep(self.seconds)
         return data
 
@@ -575,6 +588,45 @@ def test_while_the_server_is_away_changes_are_unavailable_and_then_done(own_serv
         own_server.signal_all(signal.SIGCONT)
     else:
         own_server.start()
+    wait_for(lambda: mint(d, slug, "back").status in (201, 409), "the server", 30)
+    assert d.stop() == 0
+
+
+def test_no_answer_waits_longer_than_request_timeout(own_server, make, works):
+    """However long the store may take for a call, and wherever on its way a request needs it: to know
+    the caller, to read, to write. What the machine is busy with cannot make a minute of it."""
+    name = own_server.database()
+    d = make(own_server.connection(name), "timeout = 60s",
+             daemon="request_timeout = 1s\nmax_staleness = 1s").start()
+    slug, token = wait_for(lambda: works(d), "a first token")
+    gone = done(d.http(), mint(d, slug, "gone"), 201)
+    own_server.sql("WITH d AS (DELETE FROM kaiten.row WHERE key IN (SELECT key FROM kaiten.row WHERE"
+                   " substr(key, 1, 1) = 'h' ORDER BY revision DESC LIMIT 1) RETURNING key)"
+                   " INSERT INTO kaiten.gone SELECT pg_current_xact_id(), key FROM d", name)
+    stranger = gone["token"]  # has the right check characters, and nobody knows it
+    asks = [(None, "token.create", dict(serviceAccountSlug=slug, name="away", scopes=[])),
+            (None, "token.list", dict(serviceAccountSlug=slug)),
+            (None, "account.create", dict(name="Away")),
+            (token, "token.validate", {}),
+            (stranger, "token.validate", {}),
+            (stranger, "account.list", {})]
+    wait_for(lambda: d.http(stranger).call("token.validate").status == 401, "it to be forgotten")
+    own_server.signal_all(signal.SIGSTOP)
+
+    def ask(what):
+        credential, method, arguments = what
+        door = d.http(credential) if credential else d.http()
+        began = time.monotonic()
+        status = door.call(method, **arguments).status
+        return method, status, time.monotonic() - began
+
+    try:
+        time.sleep(1.5)  # until memory is too old to decide
+        with concurrent.futures.ThreadPoolExecutor(24) as pool:
+            for method, status, seconds in pool.map(ask, asks * 4):
+                assert status == 503 and seconds < PATIENCE / 2, (method, status, seconds)
+    finally:
+        own_server.signal_all(signal.SIGCONT)
     wait_for(lambda: mint(d, slug, "back").status in (201, 409), "the server", 30)
     assert d.stop() == 0
 

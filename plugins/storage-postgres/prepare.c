@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "plugins/storage-postgres/pg.h"
+
+/* The types of parameters are said here, or follow from the one function of that name. */
+static const struct {
+    const char *name, *sql;
+    bool uses[PG_READING + 1];
+} statements[PG_STATEMENTS] = {
+    [PG_APPLY] = { "kaiten_apply",
+                   "SELECT kaiten.apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+                   { [PG_WRITING] = true } },
+    [PG_MOMENT] = { "kaiten_moment",
+                    "SELECT m.oldest, m.next, m.moved, m.gone_until, m.watched, m.history"
+                    " FROM kaiten.moment() AS m",
+                    { [PG_FOLLOWING] = true, [PG_READING] = true } },
+    [PG_NEWS] = { "kaiten_news",
+                  "SELECT n.oldest, n.next, n.moved, n.gone_until, n.watched, n.history, n.key,"
+                  " n.value, n.revision FROM kaiten.news($1, $2, $3, $4, $5) AS n",
+                  { [PG_FOLLOWING] = true } },
+    [PG_GET] = { "kaiten_get",
+                 "SELECT r.key, r.value, r.revision"
+                 " FROM unnest($1::bytea[]) WITH ORDINALITY AS k(key, i)"
+                 " JOIN kaiten.row AS r ON r.key = k.key ORDER BY k.i",
+                 { [PG_READING] = true } },
+};
+
+bool
+pg_send_statement(struct pg_slot *slot, enum pg_statement which, const struct pg_params *params)
+{
+    if (slot->prepared)
+        return pg_send_prepared(slot->pq, statements[which].name, params);
+    return pg_send(slot->pq, statements[which].sql, params);
+}
+
+enum kaiten_status
+pg_prepare(const struct pg *pg, struct pg_slot *slot, int64_t until, struct pg_why *why)
+{
+    slot->prepared = false;
+    if (pg->options.pooler)
+        return KAITEN_DONE;
+    for (int i = 0; i < PG_STATEMENTS; i++) {
+        PGresult *result;
+        if (!statements[i].uses[slot->use])
+            continue;
+        if (!PQsendPrepare(slot->pq, statements[i].name, statements[i].sql, 0, NULL)) {
+            pg_why(why, "%s", PQerrorMessage(slot->pq));
+            return KAITEN_UNKNOWN;
+        }
+        enum kaiten_status status = pg_answer(slot->pq, until, &result, why);
+        if (status != KAITEN_DONE)
+            return status;
+        PQclear(result);
+    }
+    slot->prepared = true;
+    return KAITEN_DONE;
+}
