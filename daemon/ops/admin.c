@@ -5,31 +5,9 @@
 #include "client/proto/check.h"
 #include "daemon/backup.h"
 #include "daemon/ops.h"
+#include "daemon/ops/loose.h"
 #include "daemon/service.h"
 #include "daemon/store.h"
-
-static int
-answer(struct request *rq, const struct kt_member *members, size_t n)
-{
-    struct kt_value *v = KT_ARENA_NEW(rq->call.arena, struct kt_value);
-    if (!v)
-        return fail_memory(&rq->call);
-    *v = (struct kt_value){ .type = KT_V_MAP, .map = { members, n } };
-    rq->out.value = v;
-    return KT_OK;
-}
-
-static struct kt_value
-text(struct kt_str s)
-{
-    return (struct kt_value){ .type = KT_V_STR, .s = s };
-}
-
-static struct kt_value
-number(int64_t i)
-{
-    return (struct kt_value){ .type = KT_V_INT, .i = i };
-}
 
 int
 store_op_check(struct request *rq)
@@ -52,14 +30,13 @@ tell_made(struct request *rq, int status, const struct backup_made *made)
         return fail_memory(&rq->call);
     for (size_t i = 0; i < made->n; i++) {
         struct kt_member *of = m + 2 + 2 * i;
-        of[0] = (struct kt_member){ KT_LIT("name"), text(kt_str(made->files[i].name)) };
-        of[1] = (struct kt_member){ KT_LIT("size"), number(made->files[i].size) };
-        files[i] = (struct kt_value){ .type = KT_V_MAP, .map = { of, 2 } };
+        of[0] = say("name", text(kt_str(made->files[i].name)));
+        of[1] = say("size", number(made->files[i].size));
+        files[i] = map(of, 2);
     }
-    m[0] = (struct kt_member){ KT_LIT("backup"), text(id) };
-    m[1] = (struct kt_member){ KT_LIT("files"),
-                               { .type = KT_V_ARRAY, .array = { files, made->n } } };
-    return answer(rq, m, 2);
+    m[0] = say("backup", text(id));
+    m[1] = say("files", array(files, made->n));
+    return answer_value(rq, map(m, 2));
 }
 
 int
@@ -92,8 +69,8 @@ store_op_read(struct request *rq)
     if (!coded || !m)
         return fail_memory(&rq->call);
     size_t n = kt_b64url_encode(piece.p, piece.n, coded);
-    m[0] = (struct kt_member){ KT_LIT("data"), text((struct kt_str){ coded, n }) };
-    return answer(rq, m, 1);
+    m[0] = say("data", text((struct kt_str){ coded, n }));
+    return answer_value(rq, map(m, 1));
 }
 
 int

@@ -6,6 +6,7 @@
 #include "daemon/model/digest.h"
 #include "daemon/model/reseal.h"
 #include "daemon/ops.h"
+#include "daemon/ops/loose.h"
 #include "daemon/rotation.h"
 #include "daemon/service.h"
 #include "daemon/signer.h"
@@ -13,59 +14,34 @@
 
 enum { KEYS_MAX = DIGEST_KEYS_MAX + SIGNER_KEYS_MAX, MEMBERS_MAX = 5 };
 
-static struct kt_value
-text(struct kt_str s)
-{
-    return (struct kt_value){ .type = KT_V_STR, .s = s };
-}
-
-static struct kt_value
-number(size_t n)
-{
-    return (struct kt_value){ .type = KT_V_INT, .i = (int64_t)n };
-}
-
-static int
-answer(struct request *rq, const struct kt_member *members, size_t n)
-{
-    struct kt_value *v = KT_ARENA_NEW(rq->call.arena, struct kt_value);
-    if (!v)
-        return fail_memory(&rq->call);
-    *v = (struct kt_value){ .type = KT_V_MAP, .map = { members, n } };
-    rq->out.value = v;
-    return KT_OK;
-}
-
 /* --- listing ------------------------------------------------------------------------------ */
 
 static struct kt_value
 describe_digest(struct kt_member *m, const struct digest_keys *keys, size_t i,
                 const struct reseal_needs *needs)
 {
-    m[0] = (struct kt_member){ KT_LIT("kind"), text(KT_LIT("digest")) };
-    m[1] = (struct kt_member){ KT_LIT("id"), text(kt_str(digest_keys_id(keys, i))) };
-    m[2] = (struct kt_member){ KT_LIT("state"),
-                               text(i == 0 ? KT_LIT("current") : KT_LIT("retired")) };
-    m[3] = (struct kt_member){ KT_LIT("tokens"), number(needs[i].tokens) };
-    m[4] = (struct kt_member){ KT_LIT("records"), number(needs[i].records) };
+    m[0] = say("kind", text(KT_LIT("digest")));
+    m[1] = say("id", text(kt_str(digest_keys_id(keys, i))));
+    m[2] = say("state", text(i == 0 ? KT_LIT("current") : KT_LIT("retired")));
+    m[3] = say("tokens", number((int64_t)needs[i].tokens));
+    m[4] = say("records", number((int64_t)needs[i].records));
     /* With one key everything depends on it; counting would be a walk through the whole store. */
     size_t n = digest_keys_count(keys) == 1 ? 3 : 5;
-    return (struct kt_value){ .type = KT_V_MAP, .map = { m, n } };
+    return map(m, n);
 }
 
 static struct kt_value
 describe_signing(struct kt_arena *arena, struct kt_member *m, const struct signer_public *p)
 {
     char until[KT_TIME_MAX];
-    m[0] = (struct kt_member){ KT_LIT("kind"), text(KT_LIT("signing")) };
-    m[1] = (struct kt_member){ KT_LIT("id"), text(kt_str(p->kid)) };
-    m[2] = (struct kt_member){ KT_LIT("state"),
-                               text(p->until_ms == 0 ? KT_LIT("current") : KT_LIT("retired")) };
+    m[0] = say("kind", text(KT_LIT("signing")));
+    m[1] = say("id", text(kt_str(p->kid)));
+    m[2] = say("state", text(p->until_ms == 0 ? KT_LIT("current") : KT_LIT("retired")));
     if (p->until_ms == 0)
-        return (struct kt_value){ .type = KT_V_MAP, .map = { m, 3 } };
+        return map(m, 3);
     kt_time_print((struct kt_time){ p->until_ms }, until);
-    m[3] = (struct kt_member){ KT_LIT("publishedUntil"), text(kt_arena_str(arena, kt_str(until))) };
-    return (struct kt_value){ .type = KT_V_MAP, .map = { m, 4 } };
+    m[3] = say("publishedUntil", text(kt_arena_str(arena, kt_str(until))));
+    return map(m, 4);
 }
 
 int
@@ -88,9 +64,8 @@ key_list(struct request *rq)
         items[n] = describe_digest(members + 1 + n * MEMBERS_MAX, keys, i, needs);
     for (size_t i = 0; i < signing->n; i++, n++)
         items[n] = describe_signing(arena, members + 1 + n * MEMBERS_MAX, &signing->publics[i]);
-    members[0] = (struct kt_member){ KT_LIT("items"),
-                                     { .type = KT_V_ARRAY, .array = { items, n } } };
-    return answer(rq, members, 1);
+    members[0] = say("items", array(items, n));
+    return answer_value(rq, map(members, 1));
 }
 
 /* --- changing ----------------------------------------------------------------------------- */
@@ -133,10 +108,10 @@ key_rotate(struct request *rq)
     const struct signer_keys *signing = signer_keys(svc->signer);
     const char *id = digest ? digest_keys_id(svc->keys, 0) : signing->publics[0].kid;
     const char *old = digest ? digest_keys_id(svc->keys, 1) : signing->publics[1].kid;
-    m[0] = (struct kt_member){ KT_LIT("kind"), text(kt_arena_str(arena, rq->in.key.kind)) };
-    m[1] = (struct kt_member){ KT_LIT("id"), text(kt_arena_str(arena, kt_str(id))) };
-    m[2] = (struct kt_member){ KT_LIT("retired"), text(kt_arena_str(arena, kt_str(old))) };
-    return answer(rq, m, 3);
+    m[0] = say("kind", text(kt_arena_str(arena, rq->in.key.kind)));
+    m[1] = say("id", text(kt_arena_str(arena, kt_str(id))));
+    m[2] = say("retired", text(kt_arena_str(arena, kt_str(old))));
+    return answer_value(rq, map(m, 3));
 }
 
 /* KT_NOT_FOUND without a refusal: it is none of the signing keys. */

@@ -8,6 +8,7 @@
 #include "daemon/model/account.h"
 #include "daemon/model/scope.h"
 #include "daemon/ops.h"
+#include "daemon/ops/loose.h"
 #include "daemon/principal.h"
 #include "daemon/service.h"
 #include "daemon/signer.h"
@@ -107,54 +108,6 @@ meta_jwks(struct request *rq)
 }
 
 /* --- values without a shape --------------------------------------------------------------- */
-
-static struct kt_member
-say(const char *name, struct kt_value value)
-{
-    return (struct kt_member){ kt_str(name), value };
-}
-
-static struct kt_value
-text(struct kt_str s)
-{
-    return s.p ? (struct kt_value){ .type = KT_V_STR, .s = s }
-               : (struct kt_value){ .type = KT_V_NULL };
-}
-
-static struct kt_value
-number(int64_t i)
-{
-    return (struct kt_value){ .type = KT_V_INT, .i = i };
-}
-
-static struct kt_value
-boolean(bool b)
-{
-    return (struct kt_value){ .type = KT_V_BOOL, .b = b };
-}
-
-static struct kt_value
-map(const struct kt_member *v, size_t n)
-{
-    return (struct kt_value){ .type = KT_V_MAP, .map = { v, n } };
-}
-
-static struct kt_value
-array(const struct kt_value *v, size_t n)
-{
-    return (struct kt_value){ .type = KT_V_ARRAY, .array = { v, n } };
-}
-
-static int
-answer_value(struct request *rq, struct kt_value value)
-{
-    struct kt_value *kept = kt_arena_alloc(rq->call.arena, sizeof *kept);
-    if (!kept)
-        return fail_memory(&rq->call);
-    *kept = value;
-    rq->out.value = kept;
-    return KT_OK;
-}
 
 static struct kt_value
 limits(struct kt_arena *arena)
