@@ -251,7 +251,7 @@ static enum http_parse
 length_take(struct reader *reader, struct kt_str value)
 {
     int64_t length = 0;
-    if (value.n < 1 || value.n > 10)
+    if (value.n < 1 || value.n > HTTP_LENGTH_DIGITS_MAX)
         return bad(reader, 400, "Content-Length is not 1 to 10 digits");
     for (size_t i = 0; i < value.n; i++) {
         if (value.p[i] < '0' || value.p[i] > '9')

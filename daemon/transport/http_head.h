@@ -12,6 +12,7 @@ enum {
     HTTP_HEAD_MAX = 16 * 1024, /* bytes from the first of the head to its empty line, inclusive */
     HTTP_HEADERS_MAX = 64,
     HTTP_METHOD_MAX = 16,
+    HTTP_LENGTH_DIGITS_MAX = 10, /* of a Content-Length */
     HTTP_TARGET_MAX = 8000 /* RFC 9112 section 3; two derived slugs, up to 2055 bytes each, fit */
 };
 

@@ -179,8 +179,9 @@ jwk_rsa(const cJSON *json, struct key_why *ret_why)
     if (!jwk_bytes(json, "n", bytes, sizeof(bytes), &nn, ret_why))
         return NULL;
     BIGNUM *n = BN_bin2bn(bytes, (int)nn, NULL);
-    BIGNUM *e =
-        jwk_bytes(json, "e", bytes, 16, &ne, ret_why) ? BN_bin2bn(bytes, (int)ne, NULL) : NULL;
+    BIGNUM *e = jwk_bytes(json, "e", bytes, KEY_EXPONENT_BYTES, &ne, ret_why)
+                    ? BN_bin2bn(bytes, (int)ne, NULL)
+                    : NULL;
     OSSL_PARAM_BLD *bld = OSSL_PARAM_BLD_new();
     EVP_PKEY *pkey = NULL;
     if (n && e && bld && OSSL_PARAM_BLD_push_BN(bld, OSSL_PKEY_PARAM_RSA_N, n) == 1 &&

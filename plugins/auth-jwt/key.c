@@ -184,7 +184,8 @@ check_rsa(const EVP_PKEY *pkey, struct key_why *ret_why)
     BIGNUM *n = NULL, *e = NULL;
     bool good = EVP_PKEY_get_bn_param(pkey, OSSL_PKEY_PARAM_RSA_N, &n) == 1 &&
                 EVP_PKEY_get_bn_param(pkey, OSSL_PKEY_PARAM_RSA_E, &e) == 1 && BN_is_odd(n) &&
-                BN_is_odd(e) && BN_num_bits(e) >= 17 && BN_num_bits(e) <= 64;
+                BN_is_odd(e) && BN_num_bits(e) >= KEY_EXPONENT_MIN &&
+                BN_num_bits(e) <= KEY_EXPONENT_MAX;
     BN_free(n);
     BN_free(e);
     return good || key_refuse(ret_why, "the RSA exponent must be odd, above 65536 and below 2^64");

@@ -18,7 +18,10 @@ enum {
     KEY_KID_MAX = 255,         /* bytes */
     KEY_SECRET_MAX = 4096,     /* bytes of an HMAC key */
     KEY_RSA_MIN = 2048,        /* bits of a modulus; RFC 7518 section 3.3 */
-    KEY_RSA_MAX = 16384
+    KEY_RSA_MAX = 16384,
+    KEY_EXPONENT_MIN = 17,     /* bits of an RSA exponent */
+    KEY_EXPONENT_MAX = 64,
+    KEY_EXPONENT_BYTES = 16    /* as a JWK has it, leading zeros included */
 };
 
 enum key_family { KEY_HMAC = 1, KEY_RSA, KEY_PSS, KEY_EC, KEY_EDDSA };
