@@ -20,7 +20,8 @@ struct worker {
 struct workers {
     size_t queue_max;
     void (*run)(struct request *);
-    size_t nthreads;
+    size_t nthreads; /* stays what it is until the end: they are looked at without the lock */
+    size_t njoined;  /* of whoever stops them */
     pthread_mutex_t lock;
     pthread_cond_t filled;
     struct request *first, **end;
@@ -149,9 +150,8 @@ workers_stop(struct workers *workers)
     workers->stopping = true;
     pthread_cond_broadcast(&workers->filled);
     pthread_mutex_unlock(&workers->lock);
-    for (size_t i = 0; i < workers->nthreads; i++)
-        pthread_join(workers->threads[i].thread, NULL);
-    workers->nthreads = 0;
+    for (; workers->njoined < workers->nthreads; workers->njoined++)
+        pthread_join(workers->threads[workers->njoined].thread, NULL);
 }
 
 void

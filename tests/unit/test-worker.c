@@ -5,6 +5,8 @@
 
 #include "daemon/worker.h"
 
+#include <pthread.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -121,6 +123,38 @@ a_stopped_pool_takes_nothing(void **state)
     assert_int_equal(atomic_load(&nran), 1);
 }
 
+static _Atomic bool watching, looked;
+
+static void *
+watch(void *arg)
+{
+    while (atomic_load(&watching)) {
+        assert_true(workers_busy_ms(arg, clock_mono_ms()) >= 0);
+        atomic_store(&looked, true);
+    }
+    return NULL;
+}
+
+/* By whoever ends the process when the pool does not. */
+static void
+it_may_be_watched_while_it_stops(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    struct workers *workers = workers_new(4, 8, note);
+    atomic_store(&looked, false);
+    atomic_store(&watching, true);
+    assert_int_equal(pthread_create(&thread, NULL, watch, workers), 0);
+    while (!atomic_load(&looked))
+        sched_yield();
+    workers_stop(workers);
+    atomic_store(&watching, false);
+    pthread_join(thread, NULL);
+    assert_int_equal(workers_busy_ms(workers, INT64_MAX), 0);
+    workers_stop(workers);
+    workers_free(workers);
+}
+
 static void
 an_idle_pool_ends(void **state)
 {
@@ -140,6 +174,7 @@ main(void)
         cmocka_unit_test_setup_teardown(several_threads_run_each_once, setup, teardown),
         cmocka_unit_test_setup_teardown(the_queue_is_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(a_stopped_pool_takes_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(it_may_be_watched_while_it_stops, setup, teardown),
         cmocka_unit_test_setup_teardown(an_idle_pool_ends, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
