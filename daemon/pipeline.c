@@ -82,6 +82,8 @@ find_http(struct request *rq)
     enum route_result found =
         route_http(rq->method, rq->path, rq->call.arena, &rq->spec, params, &rq->params.npath,
                    &rq->allow);
+    if (found == ROUTE_NO_MEMORY)
+        return fail_memory(&rq->call);
     rq->routed = (int)found;
     return KT_OK;
 }

@@ -135,7 +135,7 @@ allowed(const struct pattern *path, struct kt_arena *arena)
     return list;
 }
 
-static bool
+static enum route_result
 take_params(const struct pattern *pattern, const struct pattern *path, struct kt_arena *arena,
             struct kt_param params[2], size_t *ret_n)
 {
@@ -145,12 +145,13 @@ take_params(const struct pattern *pattern, const struct pattern *path, struct kt
         if (!is_parameter(name))
             continue;
         struct kt_str value;
-        if (http_percent_decode(arena, path->segments[i], &value) != 0)
-            return false;
+        int status = http_percent_decode(arena, path->segments[i], &value);
+        if (status != 0)
+            return status == 503 ? ROUTE_NO_MEMORY : ROUTE_BAD_PATH;
         params[n++] = (struct kt_param){ { name.p + 1, name.n - 2 }, value };
     }
     *ret_n = n;
-    return true;
+    return ROUTE_FOUND;
 }
 
 /* Each request asks for its route twice, and the next one often has the same: what was found last
@@ -215,8 +216,10 @@ route_http(struct kt_str method, struct kt_str path, struct kt_arena *arena,
         path_known = true;
         if (!method_fits(&kt_op_specs[i], method))
             continue;
-        if (arena && !take_params(&patterns[i], &asked, arena, params, ret_nparams))
-            return ROUTE_BAD_PATH;
+        enum route_result result =
+            arena ? take_params(&patterns[i], &asked, arena, params, ret_nparams) : ROUTE_FOUND;
+        if (result != ROUTE_FOUND)
+            return result;
         *ret_spec = &kt_op_specs[i];
         remember(method, path, *ret_spec);
         return ROUTE_FOUND;

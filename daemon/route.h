@@ -13,7 +13,8 @@ enum route_result {
     ROUTE_FOUND = 0,
     ROUTE_UNKNOWN,  /* no such path or name */
     ROUTE_METHOD,   /* the path is there, with other methods: *ret_allow lists them */
-    ROUTE_BAD_PATH  /* percent-encoding or characters that no path may have */
+    ROUTE_BAD_PATH, /* percent-encoding or characters that no path may have */
+    ROUTE_NO_MEMORY /* the arena is used up */
 };
 
 /* An HTTP request. Served with and without the prefix /api, and a slash at the end. Path parameters

@@ -542,18 +542,21 @@ http_percent_decode(struct kt_arena *arena, struct kt_str segment, struct kt_str
     return 0;
 }
 
-static bool
+/* 1, or what http_query_next() says instead. */
+static int
 query_text(struct kt_arena *arena, struct kt_str text, struct kt_str *out)
 {
     *out = text;
     if (!text.p || text.n == 0)
-        return true;
+        return 1;
     char *decoded = kt_arena_alloc(arena, text.n);
-    ptrdiff_t n = decoded ? decode(text, decoded, true, '\0') : -1;
+    if (!decoded)
+        return -2;
+    ptrdiff_t n = decode(text, decoded, true, '\0');
     if (n < 0)
-        return false;
+        return -1;
     *out = (struct kt_str){ decoded, (size_t)n };
-    return true;
+    return 1;
 }
 
 int
@@ -571,8 +574,11 @@ http_query_next(struct kt_arena *arena, struct kt_str *rest, struct kt_str *ret_
     struct kt_str value = { NULL, 0 };
     if (equals)
         value = (struct kt_str){ equals + 1, pair.n - name.n - 1 };
-    if (!query_text(arena, name, &name) || !query_text(arena, value, &value))
-        return -1;
+    int read = query_text(arena, name, &name);
+    if (read == 1)
+        read = query_text(arena, value, &value);
+    if (read != 1)
+        return read;
     *rest = (struct kt_str){ rest->p + pair.n, rest->n - pair.n };
     *ret_name = name;
     *ret_value = value;

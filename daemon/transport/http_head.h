@@ -64,7 +64,7 @@ int http_percent_decode(struct kt_arena *, struct kt_str segment, struct kt_str 
 /* Goes through the pairs of a query (application/x-www-form-urlencoded): start with rest = the
  * query, which may be absent. A pair without '=' has an absent value; empty pairs are passed over;
  * '+' is a space. Refused: a bad escape, %00, what is not UTF-8.
- * Returns 1 with a pair, 0 at the end, -1 when it is refused or the arena is used up. */
+ * Returns 1 with a pair, 0 at the end, -1 when it is refused, -2 when the arena is used up. */
 int http_query_next(struct kt_arena *, struct kt_str *rest, struct kt_str *ret_name,
                     struct kt_str *ret_value);
 

@@ -65,5 +65,7 @@ http_query(struct request *rq)
             return refuse_repeated(call, name);
         found[rq->params.nquery++] = (struct kt_param){ name, value };
     }
+    if (more == -2)
+        return fail_memory(call);
     return more == 0 ? 0 : fail(call, KT_VALIDATION, NULL, "malformed query string");
 }

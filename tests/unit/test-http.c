@@ -3,6 +3,7 @@
 /* HTTP over real sockets and a real loop: what goes in, and what comes out. */
 #include "config.h"
 
+#include "daemon/codec/body.h"
 #include "tests/unit/http-bench.h"
 
 static const struct row {
@@ -347,6 +348,89 @@ bodies(void **state)
     }
 }
 
+/* --- decoding ----------------------------------------------------------------------------- */
+
+static struct request
+request_of(struct kt_arena *memory, enum kt_op_id id, const char *body, const char *query)
+{
+    return (struct request){ .call.arena = memory, .spec = &kt_op_specs[id], .body = kt_str(body),
+                             .content_type = KT_LIT("Application/JSON \t; charset=utf-8"),
+                             .query = kt_str(query) };
+}
+
+/* Names in any letter case, also of what lies deeper. */
+static void
+check_folded(const struct request *rq)
+{
+    const struct kt_value *tokens = kt_value_get(rq->params.body, "tokens");
+    assert_non_null(kt_value_get(rq->params.body, "name"));
+    assert_non_null(tokens);
+    assert_int_equal(tokens->array.n, 2);
+    assert_non_null(kt_value_get(&tokens->array.v[1], "createdBy"));
+    assert_non_null(kt_value_get(kt_value_get(&tokens->array.v[1], "createdBy"), "id"));
+}
+
+/* However little memory a request has left, it is decoded, or refused for what is wrong with it or
+ * for the want of memory. */
+static void
+decoding_in_any_memory(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *body, *query;
+        enum kt_op_id id;
+        int kind;
+    } cases[] = {
+        { "{\"NAME\":\"n\",\"Tokens\":[7,{\"CreatedBy\":{\"ID\":\"x\"}}]}", NULL,
+          KT_OP_ACCOUNT_CREATE, KT_OK },
+        { "{\"name\"", NULL, KT_OP_ACCOUNT_CREATE, KT_VALIDATION },
+        { "{\"a\":1,\"A\":2}", NULL, KT_OP_ACCOUNT_CREATE, KT_VALIDATION },
+        { NULL, NULL, KT_OP_ACCOUNT_CREATE, KT_VALIDATION },
+        { NULL, "limit=5&cursor=a%20b", KT_OP_ACCOUNT_LIST, KT_OK },
+        { NULL, "limit=5&&x=1&limit=6", KT_OP_ACCOUNT_LIST, KT_UNPROCESSABLE },
+        { NULL, "limit=%5", KT_OP_ACCOUNT_LIST, KT_VALIDATION },
+    };
+    enum { STEP = 8, ENOUGH = 64 * 1024 };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        int said = KT_UNAVAILABLE;
+        for (size_t cap = 0; cap < ENOUGH && said == KT_UNAVAILABLE; cap += STEP) {
+            struct kt_arena memory;
+            kt_arena_init(&memory, cap);
+            struct request rq = request_of(&memory, cases[i].id, cases[i].body, cases[i].query);
+            said = rq.query.p ? http_query(&rq) : body_decode(&rq);
+            assert_int_equal(said, rq.call.err.kind);
+            if (said == KT_OK && rq.body.p)
+                check_folded(&rq);
+            if (said == KT_OK && rq.query.p)
+                assert_int_equal(rq.params.nquery, 2);
+            kt_arena_done(&memory);
+        }
+        assert_int_equal(said, cases[i].kind);
+    }
+}
+
+static void
+types_of_bodies(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *type;
+        bool good;
+    } cases[] = {
+        { "application/json", true }, { "application/x+JSON", true }, { "a+json; b=c", true },
+        { "", true }, { ";x", true }, { " ;x", true }, { "+json", false },
+        { "application/jsonx", false }, { "application/json x", false }, { "text/html", false },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct kt_arena memory;
+        kt_arena_init(&memory, 64 * 1024);
+        struct request rq = request_of(&memory, KT_OP_ACCOUNT_CREATE, "{\"name\":\"n\"}", NULL);
+        rq.content_type = kt_str(cases[i].type);
+        assert_int_equal(body_decode(&rq), cases[i].good ? KT_OK : KT_MEDIA_TYPE);
+        kt_arena_done(&memory);
+    }
+}
+
 int
 main(void)
 {
@@ -365,6 +449,8 @@ main(void)
         cmocka_unit_test(challenges),
         cmocka_unit_test(keep_alive_is_said_to_old_clients_only),
         cmocka_unit_test(bodies),
+        cmocka_unit_test(decoding_in_any_memory),
+        cmocka_unit_test(types_of_bodies),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

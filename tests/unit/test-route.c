@@ -198,6 +198,26 @@ a_look_without_an_arena_says_the_same(void **state)
 }
 
 static void
+a_path_without_memory_is_not_a_bad_one(void **state)
+{
+    (void)state;
+    struct kt_param params[2];
+    const struct kt_op_spec *spec = NULL;
+    struct kt_str allow = { NULL, 0 };
+    struct kt_arena none;
+    size_t n = 0;
+    kt_arena_init(&none, 0);
+    assert_int_equal(route_http(KT_LIT("GET"), KT_LIT("/service-accounts/a%20b"), &none, &spec,
+                                params, &n, &allow),
+                     ROUTE_NO_MEMORY);
+    assert_null(spec);
+    assert_int_equal(route_http(KT_LIT("GET"), KT_LIT("/service-accounts/ab"), &none, &spec,
+                                params, &n, &allow),
+                     ROUTE_FOUND); /* nothing has to be decoded */
+    kt_arena_done(&none);
+}
+
+static void
 names_of_the_socket(void **state)
 {
     (void)state;
@@ -225,6 +245,7 @@ main(void)
         TEST(the_last_one_is_no_other),
         TEST(paths_and_methods),
         TEST(a_look_without_an_arena_says_the_same),
+        TEST(a_path_without_memory_is_not_a_bad_one),
         TEST(names_of_the_socket),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
