@@ -307,6 +307,59 @@ answers_follow_a_half_closed_connection(void **state)
     close(fd);
 }
 
+/* Another request answers in its place, on the loop. */
+static void
+give_up(void *ctx)
+{
+    struct request *rq = ctx, *other = loop_request(rq->home);
+    kt_arena_reset(loop_arena(rq->home));
+    request_init(other, loop_arena(rq->home), rq->transport, rq->home, rq->peer);
+    other->conn = rq->conn;
+    fail_cause(&other->call, KT_UNAVAILABLE, "Server.Busy", "it took too long");
+    rq->transport->leave(rq);
+    rq->transport->answer(other);
+}
+
+static void
+come_home_late(void *ctx)
+{
+    struct request *rq = ctx;
+    rq->transport->drop(rq);
+}
+
+static void
+what_is_given_up_is_answered_once(void **state)
+{
+    (void)state;
+    for (int gone = 0; gone < 2; gone++) {
+        struct conn *conn;
+        int fd = bench_dial(&usual, &conn);
+        ask(fd, GET("1", "a"));
+        assert_true(bench_parked(1));
+        struct request *rq = bench.parked;
+        bench.parked = NULL;
+        bench.nparked = 0;
+        bench_on_loop(give_up, rq);
+        EXPECT(fd, "[1,1,[0,\"Server.Busy: temporarily unavailable, please retry (error id "
+                   "07070707-0707-4707-8707-070707070707)\"],null]");
+        assert_int_equal(conn->strays, 1);
+        ask(fd, PING("1")); /* the id is free again */
+        EXPECT(fd, PONG("1"));
+        if (gone) {
+            close(fd);
+            bench_settle();
+        }
+        bench_on_loop(come_home_late, rq);
+        bench_settle();
+        if (gone)
+            continue;
+        assert_int_equal(conn->strays, 0);
+        ask(fd, PING("2"));
+        EXPECT(fd, PONG("2"));
+        close(fd);
+    }
+}
+
 static void
 hello_chooses_the_form_of_refusals(void **state)
 {
@@ -542,6 +595,7 @@ main(void)
         TEST(the_largest_message_is_64_kib),
         TEST(a_message_cut_short_ends_with_its_connection),
         TEST(answers_follow_a_half_closed_connection),
+        TEST(what_is_given_up_is_answered_once),
         TEST(hello_chooses_the_form_of_refusals),
         TEST(an_idle_connection_is_small),
         TEST(what_was_read_is_wiped),
