@@ -16,11 +16,12 @@ import sys
 
 # Whatever reads what a stranger, an administrator or the store may have written.
 PARSERS = """
-client/proto/check.c client/proto/json.c client/proto/json_scan.c client/proto/pack.c
-client/proto/utf8.c
-daemon/conf.c daemon/conf_option.c daemon/conf_values.c daemon/model/cursor.c
-daemon/model/portable.c daemon/model/record.c daemon/model/tokentext.c
-daemon/transport/http_chunk.c daemon/transport/http_head.c daemon/transport/socket.c
+client/proto/bind.c client/proto/check.c client/proto/json.c client/proto/json_scan.c
+client/proto/pack.c client/proto/utf8.c
+daemon/codec/body.c daemon/conf.c daemon/conf_option.c daemon/conf_values.c daemon/journal_file.c
+daemon/model/cursor.c daemon/model/portable.c daemon/model/record.c daemon/model/tokentext.c
+daemon/transport/http.c daemon/transport/http_chunk.c daemon/transport/http_head.c
+daemon/transport/http_query.c daemon/transport/socket.c daemon/transport/socket_peek.c
 plugins/auth-jwt/base64url.c plugins/auth-jwt/claims.c plugins/auth-jwt/json.c
 plugins/auth-jwt/jwk.c plugins/auth-jwt/jws.c plugins/auth-jwt/key.c plugins/auth-peer/rule.c
 """.split()
