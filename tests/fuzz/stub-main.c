@@ -2,7 +2,8 @@
 /* Copyright the kaiten authors */
 /* Feeds a fuzz target its corpus, for builds without libFuzzer: each file named, or each file of
  * a folder named, then cut short at every length and with some of its bits turned. A target whose
- * runs are slow asks for a part of that: one in fuzz_sample. */
+ * runs are slow asks for a part of that: one in fuzz_sample. So does whoever runs all of them slowly,
+ * under valgrind: one of those in KAITEN_FUZZ_SAMPLE. */
 #include "config.h"
 
 #include <dirent.h>
@@ -25,6 +26,7 @@ extern unsigned fuzz_sample;
 unsigned __attribute__((weak)) fuzz_sample = 1;
 
 static size_t runs;
+static unsigned sample;
 
 /* A copy of exactly that size, so that a read past its end is seen by the sanitizers. */
 static void
@@ -43,11 +45,11 @@ static void
 feed_variants(uint8_t *data, size_t size)
 {
     feed(data, size);
-    for (size_t n = 0; size <= CUT_MAX && n < size; n += fuzz_sample)
+    for (size_t n = 0; size <= CUT_MAX && n < size; n += sample)
         feed(data, n);
 
     uint64_t x = 88172645463325252u; /* the same bits on every run */
-    for (unsigned i = 0; size > 0 && i < FLIPS; i += fuzz_sample) {
+    for (unsigned i = 0; size > 0 && i < FLIPS; i += sample) {
         x ^= x << 13;
         x ^= x >> 7;
         x ^= x << 17;
@@ -96,9 +98,17 @@ feed_folder(const char *path)
     return 0;
 }
 
+static unsigned
+sample_of(const char *text)
+{
+    unsigned long n = text != NULL ? strtoul(text, NULL, 10) : 1;
+    return fuzz_sample * (n >= 1 && n <= FLIPS ? (unsigned)n : 1);
+}
+
 int
 main(int argc, char **argv)
 {
+    sample = sample_of(getenv("KAITEN_FUZZ_SAMPLE"));
     for (int i = 1; i < argc; i++) {
         int error = feed_folder(argv[i]);
         if (error == ENOTDIR) {
