@@ -105,7 +105,7 @@ DISK = [("armed", U32), ("kinds", U32), ("error", U32), ("forever", U32), ("coun
         ("space", I64), ("full", U64), ("hangs", U32), ("hanging", U32)]
 MEMORY = [("armed", U32), ("kinds", U32), ("forever", U32), ("count", U64), ("nth", U64),
           ("hits", U64)]
-ON_ANY, ON_REALLOC = 0, 1
+ON_ANY, ON_REALLOC, ON_NO_TABLE = 0, 1, 2
 CLOCK = [("offset", I64)]
 ON_WRITE, ON_SYNC, ON_OPEN, ON_NAME, ON_READ = 1, 2, 4, 8, 16
 
