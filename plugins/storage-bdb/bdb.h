@@ -19,6 +19,8 @@
  * repair.c      a damaged store is built anew from the base copy and the logs
  * page.c        pages and logs, read past the library
  * sum.c         the library's checksum, faster
+ * tree.c        whether a database file is whole, read past the library
+ * layout.h      pages as the library has them
  * leaf.c        rows of a space that nobody has written to, read past the library
  *
  * On disk: space-XX.db holds the rows whose key starts with byte XX, meta.db what the store must
@@ -32,6 +34,7 @@
 #include <db.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <string.h>
 
 enum {
     BDB_SPACES = 256,
@@ -390,6 +393,13 @@ enum kaiten_status bdb_check(void *instance, struct kaiten_err *);
 /* Whether the page is the one of this number, and its sum is right. Overwrites the sum. */
 bool bdb_page_is_good(unsigned char page[BDB_PAGE], uint32_t number);
 
+/* tree.c */
+
+/* Whether the file, which nobody writes to, has nothing but good pages, each in one place of a tree
+ * whose keys ascend. False: it has not, or has something that only the library can judge. Any
+ * thread. */
+bool bdb_tree_is_whole(const char *dir, const char *name);
+
 /* leaf.c */
 
 /* A way through the leaves of a space, from one key upwards. */
@@ -438,6 +448,14 @@ bdb_revision_get(const unsigned char *from)
     for (int i = 0; i < BDB_REVISION; i++)
         revision = revision << 8 | from[i];
     return revision;
+}
+
+/* The order of keys. */
+static inline int
+bdb_compare(struct kaiten_bytes a, struct kaiten_bytes b)
+{
+    int order = memcmp(a.p, b.p, a.n < b.n ? a.n : b.n);
+    return order ? order : (a.n > b.n) - (a.n < b.n);
 }
 
 /* What stands before a value; how many bytes that are. */

@@ -146,6 +146,8 @@ database_inspect(void *arg, const char *name)
         in->spaces[space / 8] |= (unsigned char)(1u << space % 8);
     if (atomic_load(&in->bdb->stop))
         return ECANCELED;
+    if (bdb_tree_is_whole(in->dir, name))
+        return 0;
     DB *db;
     int error = db_create(&db, in->env, 0);
     return error ? error : db->verify(db, name, NULL, NULL, 0); /* also frees the handle */
@@ -180,7 +182,9 @@ meta_inspect(struct inspection *in, const unsigned char *mark)
 static int
 copy_inspect(struct inspection *in, const unsigned char *mark)
 {
-    int error = bdb_each_file(in->dir, database_inspect, in);
+    int error = in->env->memp_sync(in->env, NULL); /* files are read past the library */
+    if (!error)
+        error = bdb_each_file(in->dir, database_inspect, in);
     if (!error)
         error = meta_inspect(in, mark);
     return error ? error : in->env->txn_checkpoint(in->env, 0, 0, DB_FORCE);

@@ -8,66 +8,16 @@
  * the library to read and to judge: nothing of such a page is given out here. */
 #include "config.h"
 
-#include "plugins/storage-bdb/bdb.h"
+#include "plugins/storage-bdb/layout.h"
 
 #include <fcntl.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-/* Of a page; the library's db_page.h. Numbers are in the order of the machine that wrote it. */
-enum {
-    META_MAGIC = 12,
-    META_VERSION = 16,
-    META_PAGE_SIZE = 20,
-    META_ENCRYPTION = 24,
-    META_PARTS = 36,
-    META_FLAGS = 48,
-    META_ROOT = 88,
-    META_MINE = 0x053162,
-    META_KNOWN = 9,
-    PAGE_BEFORE = 12,
-    PAGE_AFTER = 16,
-    PAGE_ITEMS = 20,
-    PAGE_LEVEL = 24,
-    PAGE_TYPE = 25,
-    PAGE_HEAD = 32, /* with a sum; then the place of each item, 2 bytes */
-    TYPE_INNER = 3,
-    TYPE_LEAF = 5,
-    TYPE_META = 9
-};
-
-/* Of an item: length of its bytes, type, and in a leaf the bytes; in an inner page the child is
- * between. */
-enum {
-    ITEM_TYPE = 2,
-    ITEM_BYTES = 3,
-    ITEM_CHILD = 4,
-    ITEM_INNER_BYTES = 12,
-    ITEM_PLAIN = 1,
-    ITEM_DELETED = 0x80
-};
 
 enum {
     AHEAD_STEP = 128 * 1024,
     AHEAD_SPACE = 'h' /* what the daemon reads first, and all of it */
 };
-
-static unsigned
-u16_at(const unsigned char *p)
-{
-    uint16_t n;
-    memcpy(&n, p, sizeof n);
-    return n;
-}
-
-static uint32_t
-u32_at(const unsigned char *p)
-{
-    uint32_t n;
-    memcpy(&n, p, sizeof n);
-    return n;
-}
 
 /* False: not a good page, or perhaps older than what the library has. apply() says so before it
  * changes anything. */
@@ -78,25 +28,7 @@ page_read(struct bdb_leaf *leaf, uint32_t number)
     if (pread(leaf->fd, page, BDB_PAGE, (off_t)number * BDB_PAGE) != BDB_PAGE ||
         !bdb_page_is_good(page, number) || atomic_load(leaf->written))
         return false;
-    return page[PAGE_TYPE] == TYPE_META ||
-           PAGE_HEAD + 2 * u16_at(page + PAGE_ITEMS) <= (unsigned)BDB_PAGE;
-}
-
-/* Item i of the page, whose bytes begin so far behind its head; NULL: it is not all there. */
-static const unsigned char *
-item_at(const struct bdb_leaf *leaf, unsigned i, unsigned head)
-{
-    unsigned at = u16_at(leaf->page + PAGE_HEAD + 2 * i);
-    if (at < PAGE_HEAD || at + head > BDB_PAGE || at + head + u16_at(leaf->page + at) > BDB_PAGE)
-        return NULL;
-    return leaf->page + at;
-}
-
-static int
-compare(const unsigned char *p, size_t n, struct kaiten_bytes key)
-{
-    int order = memcmp(p, key.p, n < key.n ? n : key.n);
-    return order ? order : (n > key.n) - (n < key.n);
+    return page[PAGE_TYPE] == TYPE_META || places_fit(page);
 }
 
 /* The child of an inner page that the key is below, 0: there is something that we do not know. What
@@ -107,26 +39,20 @@ child_of(const struct bdb_leaf *leaf, struct kaiten_bytes key)
     unsigned low = 0, high = u16_at(leaf->page + PAGE_ITEMS);
     while (high - low > 1) {
         unsigned middle = low + (high - low) / 2;
-        const unsigned char *item = item_at(leaf, middle, ITEM_INNER_BYTES);
-        if (!item || item[ITEM_TYPE] != ITEM_PLAIN)
+        struct kaiten_bytes begins = inner_key(leaf->page, middle);
+        if (!begins.p)
             return 0;
-        bool above = compare(item + ITEM_INNER_BYTES, u16_at(item), key) > 0;
+        bool above = bdb_compare(begins, key) > 0;
         *(above ? &high : &low) = middle;
     }
-    const unsigned char *item = high > 0 ? item_at(leaf, low, ITEM_INNER_BYTES) : NULL;
+    const unsigned char *item = high > 0 ? item_at(leaf->page, low, ITEM_INNER_BYTES) : NULL;
     return item ? u32_at(item + ITEM_CHILD) : 0;
 }
 
 static uint32_t
 root_of(struct bdb_leaf *leaf)
 {
-    const unsigned char *page = leaf->page;
-    if (!page_read(leaf, 0) || page[PAGE_TYPE] != TYPE_META ||
-        u32_at(page + META_MAGIC) != META_MINE || u32_at(page + META_VERSION) != META_KNOWN ||
-        u32_at(page + META_PAGE_SIZE) != BDB_PAGE || page[META_ENCRYPTION] != 0 ||
-        u32_at(page + META_PARTS) != 0 || u32_at(page + META_FLAGS) != 0)
-        return 0;
-    return u32_at(page + META_ROOT);
+    return page_read(leaf, 0) ? meta_root(leaf->page) : 0;
 }
 
 bool
@@ -156,7 +82,7 @@ static bool
 leaf_is_plain(const struct bdb_leaf *leaf)
 {
     for (unsigned i = 0; i < leaf->items; i++) {
-        const unsigned char *item = item_at(leaf, i, ITEM_BYTES);
+        const unsigned char *item = item_at(leaf->page, i, ITEM_BYTES);
         bool key = i % 2 == 0;
         if (!item || (key && (item[ITEM_TYPE] != ITEM_PLAIN || u16_at(item) > KAITEN_KEY_MAX)) ||
             (!key && (item[ITEM_TYPE] & ~(unsigned)ITEM_DELETED) != ITEM_PLAIN))
@@ -187,8 +113,8 @@ bool
 bdb_leaf_row(struct bdb_leaf *leaf, struct kaiten_bytes *ret_key, struct kaiten_bytes *ret_row)
 {
     for (; leaf->item < leaf->items; leaf->item += 2) {
-        const unsigned char *key = item_at(leaf, leaf->item, ITEM_BYTES);
-        const unsigned char *row = item_at(leaf, leaf->item + 1, ITEM_BYTES);
+        const unsigned char *key = item_at(leaf->page, leaf->item, ITEM_BYTES);
+        const unsigned char *row = item_at(leaf->page, leaf->item + 1, ITEM_BYTES);
         if (row[ITEM_TYPE] != ITEM_PLAIN)
             continue;
         *ret_key = (struct kaiten_bytes){ key + ITEM_BYTES, u16_at(key) };

@@ -122,13 +122,6 @@ struct item {
     uint32_t key_n, row_n;
 };
 
-static int
-compare(struct kaiten_bytes a, struct kaiten_bytes b)
-{
-    int order = memcmp(a.p, b.p, a.n < b.n ? a.n : b.n);
-    return order ? order : (a.n > b.n) - (a.n < b.n);
-}
-
 /* The end of the space may be written as no end, or as the first byte of the next space. */
 static bool
 ends_with_space(const struct kaiten_range *range)
@@ -143,9 +136,9 @@ walk_emit(struct walk *w, struct kaiten_bytes key, const unsigned char *row, siz
 {
     const struct kaiten_range *range = w->range;
     if (range->backward)
-        w->done = compare(key, range->from) < 0;
+        w->done = bdb_compare(key, range->from) < 0;
     else
-        w->done = !ends_with_space(range) && compare(key, range->to) >= 0;
+        w->done = !ends_with_space(range) && bdb_compare(key, range->to) >= 0;
     if (w->done)
         return 0;
     bool more = false;
@@ -264,7 +257,7 @@ backward_fill(struct walk *w, DBC *cursor, size_t *ret_items)
         p += used;
         room -= used;
         items++;
-        if (compare((struct kaiten_bytes){ key.data, key.size }, w->range->from) < 0)
+        if (bdb_compare((struct kaiten_bytes){ key.data, key.size }, w->range->from) < 0)
             break;
     }
     *ret_items = items;
@@ -341,7 +334,7 @@ leaf_step(struct walk *w)
     w->leaves++;
     bool circle = false;
     while (!w->done && !circle && bdb_leaf_row(&w->leaf, &key, &row)) {
-        bool before = compare(key, at) < 0;
+        bool before = bdb_compare(key, at) < 0;
         circle = before && w->leaves > 1;
         if (before)
             continue;

@@ -4,21 +4,17 @@
  * log's end. To say what is damaged, files are read here without it. */
 #include "config.h"
 
-#include "plugins/storage-bdb/bdb.h"
+#include "plugins/storage-bdb/layout.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 /* Of a page. */
 enum {
-    PAGE_NUMBER = 8,
-    PAGE_TYPE = 25,
-    TYPE_META = 9,
     PAGE_SUM = 28,      /* 4 bytes, over the page with themselves 0 */
     META_SUM = 492,     /* over the first META_BYTES, with SUM_ROOM bytes 0 */
     META_BYTES = 512,
@@ -35,14 +31,6 @@ enum {
     RECORD_MIN = RECORD_HEAD + 4,
     TYPE_COMMIT = 10
 };
-
-static uint32_t
-u32_at(const unsigned char *p)
-{
-    uint32_t n;
-    memcpy(&n, p, sizeof n);
-    return n;
-}
 
 /* --- pages -------------------------------------------------------------------------------- */
 

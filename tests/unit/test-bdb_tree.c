@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "plugins/storage-bdb/layout.h"
+
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+/* The library judges beside ours: what passes here must pass there. */
+
+enum {
+    ROWS = 6000,
+    LONG_EVERY = 500, /* rows whose value has pages of its own */
+    VALUE_MAX = 10000,
+    CHANGES = 3000,
+    PAGE_SUM = 28,
+    META_SUM = 492,
+    META_BYTES = 512
+};
+
+static char dir[] = "/tmp/kaiten-tree-XXXXXX";
+static const char name[] = "space-74.db";
+static char path[BDB_PATH];
+static uint32_t pages;
+
+static uint64_t seed = 88172645463325252u;
+
+static unsigned
+draw(unsigned below)
+{
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^= seed << 17;
+    return (unsigned)((seed >> 20) % below);
+}
+
+static void
+hush(const DB_ENV *env, const char *prefix, const char *text)
+{
+    (void)env;
+    (void)prefix;
+    (void)text;
+}
+
+static DB *
+db_new(void)
+{
+    DB *db;
+    assert_int_equal(db_create(&db, NULL, 0), 0);
+    db->set_errcall(db, hush);
+    return db;
+}
+
+static DB *
+db_made(void)
+{
+    DB *db = db_new();
+    unlink(path);
+    assert_int_equal(db->set_pagesize(db, BDB_PAGE), 0);
+    assert_int_equal(db->set_flags(db, DB_CHKSUM), 0);
+    assert_int_equal(db->open(db, NULL, path, NULL, DB_BTREE, DB_CREATE, 0600), 0);
+    return db;
+}
+
+static void
+db_end(DB *db)
+{
+    struct stat st;
+    assert_int_equal(db->close(db, 0), 0);
+    assert_int_equal(stat(path, &st), 0);
+    pages = (uint32_t)(st.st_size / BDB_PAGE);
+}
+
+/* Rows in no order, some of them long; a good part of them deleted again. */
+static void
+fill(void)
+{
+    static unsigned char value[VALUE_MAX];
+    DB *db = db_made();
+    for (unsigned i = 0; i < 2 * ROWS; i++) {
+        uint64_t number = (uint64_t)(i % ROWS) * 0x9e3779b97f4a7c15u;
+        bool gone = i >= ROWS;
+        DBT key = { .data = &number, .size = sizeof number };
+        DBT data = { .data = value, .size = i % LONG_EVERY == 0 ? VALUE_MAX : 20 + i % 200 };
+        if (!gone)
+            assert_int_equal(db->put(db, NULL, &key, &data, 0), 0);
+        else if (number >> 61 == 3 || i % 3 == 0)
+            assert_int_equal(db->del(db, NULL, &key, 0), 0);
+    }
+    db_end(db);
+}
+
+static bool
+library_finds_it_whole(void)
+{
+    DB *db = db_new();
+    return db->verify(db, path, NULL, NULL, 0) == 0; /* which ends the handle */
+}
+
+static void
+page_get(uint32_t number, unsigned char page[BDB_PAGE])
+{
+    int fd = open(path, O_RDONLY);
+    assert_int_equal(pread(fd, page, BDB_PAGE, (off_t)number * BDB_PAGE), BDB_PAGE);
+    close(fd);
+}
+
+static void
+page_put(uint32_t number, const unsigned char page[BDB_PAGE])
+{
+    int fd = open(path, O_WRONLY);
+    assert_int_equal(pwrite(fd, page, BDB_PAGE, (off_t)number * BDB_PAGE), BDB_PAGE);
+    close(fd);
+}
+
+/* As somebody who knows how the library sums up would write it. */
+static void
+page_put_summed(uint32_t number, unsigned char page[BDB_PAGE])
+{
+    bool meta = number == 0;
+    memset(page + (meta ? META_SUM : PAGE_SUM), 0, meta ? 20 : 4);
+    uint32_t sum = bdb_sum(page, meta ? META_BYTES : BDB_PAGE);
+    memcpy(page + (meta ? META_SUM : PAGE_SUM), &sum, sizeof sum);
+    page_put(number, page);
+}
+
+static void
+check_whole(void)
+{
+    assert_true(bdb_tree_is_whole(dir, name));
+    assert_true(library_finds_it_whole());
+}
+
+static void
+test_whole(void **state)
+{
+    (void)state;
+    fill();
+    assert_true(pages > 200);
+    check_whole();
+    db_end(db_made());
+    check_whole();
+}
+
+static void
+test_absent_or_short(void **state)
+{
+    (void)state;
+    fill();
+    assert_false(bdb_tree_is_whole(dir, "space-00.db"));
+    assert_int_equal(truncate(path, (off_t)(pages - 1) * BDB_PAGE), 0);
+    assert_false(bdb_tree_is_whole(dir, name));
+    assert_int_equal(truncate(path, (off_t)pages * BDB_PAGE), 0);
+    assert_false(bdb_tree_is_whole(dir, name)); /* of zeros */
+    assert_int_equal(truncate(path, 0), 0);
+    assert_false(bdb_tree_is_whole(dir, name));
+}
+
+/* One bit anywhere, and a page that is another one. */
+static void
+test_damaged(void **state)
+{
+    (void)state;
+    unsigned char good[BDB_PAGE], bad[BDB_PAGE];
+    fill();
+    check_whole();
+    for (uint32_t i = 0; i < pages; i++) {
+        page_get(i, good);
+        memcpy(bad, good, sizeof bad);
+        bad[draw(i == 0 ? META_BYTES : BDB_PAGE)] ^= (unsigned char)(1u << draw(8));
+        page_put(i, bad);
+        assert_false(bdb_tree_is_whole(dir, name));
+        page_get((i + 1) % pages, bad);
+        page_put(i, bad);
+        assert_false(bdb_tree_is_whole(dir, name));
+        page_put(i, good);
+    }
+    check_whole();
+}
+
+/* Something else in a page whose sum is right. */
+static void
+change(unsigned char page[BDB_PAGE], bool meta)
+{
+    unsigned items = u16_at(page + PAGE_ITEMS), at = draw(meta ? META_BYTES : BDB_PAGE);
+    if (!meta && items != 0 && items < BDB_PAGE / 4) {
+        unsigned item = u16_at(page + PAGE_HEAD + 2 * draw(items));
+        const unsigned places[] = { at, draw(PAGE_HEAD), PAGE_HEAD + draw(2 * items),
+                                    (item + draw(16)) % BDB_PAGE };
+        at = places[draw(4)];
+    }
+    page[at] = draw(2) ? (unsigned char)draw(256) : (unsigned char)(page[at] + 1);
+}
+
+static void
+test_changed(void **state)
+{
+    (void)state;
+    unsigned char good[BDB_PAGE], bad[BDB_PAGE];
+    unsigned refused = 0, passed = 0;
+    fill();
+    for (unsigned i = 0; i < CHANGES; i++) {
+        uint32_t number = draw(8) == 0 ? 0 : draw(pages);
+        page_get(number, good);
+        memcpy(bad, good, sizeof bad);
+        change(bad, number == 0);
+        page_put_summed(number, bad);
+        bool whole = bdb_tree_is_whole(dir, name);
+        *(whole ? &passed : &refused) += 1;
+        if (whole && passed % 8 == 0 && !library_finds_it_whole())
+            fail_msg("page %u passed, the library refuses it", (unsigned)number);
+        page_put(number, good);
+    }
+    check_whole();
+    assert_true(refused > CHANGES / 4);
+    assert_true(passed > CHANGES / 16); /* bytes of values, which nobody can know */
+}
+
+/* The first inner page, its items in another order: keys and children no longer belong together. */
+static void
+test_children_exchanged(void **state)
+{
+    (void)state;
+    unsigned char page[BDB_PAGE];
+    uint32_t i = 1;
+    fill();
+    for (page_get(i, page); page[PAGE_TYPE] != TYPE_INNER; page_get(++i, page))
+        continue;
+    unsigned char *first = page + u16_at(page + PAGE_HEAD) + ITEM_CHILD;
+    unsigned char *second = page + u16_at(page + PAGE_HEAD + 2) + ITEM_CHILD;
+    uint32_t a = u32_at(first), b = u32_at(second);
+    memcpy(first, &b, sizeof b);
+    memcpy(second, &a, sizeof a);
+    page_put_summed(i, page);
+    assert_false(bdb_tree_is_whole(dir, name));
+    memcpy(first, &a, sizeof a); /* twice the same */
+    page_put_summed(i, page);
+    assert_false(bdb_tree_is_whole(dir, name));
+}
+
+/* Keys that would be another leaf's, and keys of one leaf in another order. */
+static void
+test_keys_in_wrong_places(void **state)
+{
+    (void)state;
+    unsigned char good[BDB_PAGE], bad[BDB_PAGE], place[2];
+    unsigned looked = 0;
+    fill();
+    for (uint32_t i = 1; i < pages; i++) {
+        page_get(i, good);
+        unsigned last = u16_at(good + PAGE_ITEMS) - 2;
+        if (good[PAGE_TYPE] != TYPE_LEAF || u32_at(good + PAGE_AFTER) == 0 ||
+            u32_at(good + PAGE_BEFORE) == 0 || last < 2)
+            continue;
+        unsigned char *first_key = bad + u16_at(good + PAGE_HEAD) + ITEM_BYTES;
+        unsigned char *last_key = bad + u16_at(good + PAGE_HEAD + 2 * last) + ITEM_BYTES;
+        memcpy(bad, good, sizeof bad);
+        memset(last_key, 0xff, sizeof(uint64_t));
+        page_put_summed(i, bad);
+        assert_false(bdb_tree_is_whole(dir, name));
+        memcpy(bad, good, sizeof bad);
+        memset(first_key, 0, sizeof(uint64_t));
+        page_put_summed(i, bad);
+        assert_false(bdb_tree_is_whole(dir, name));
+        memcpy(bad, good, sizeof bad);
+        memcpy(place, bad + PAGE_HEAD, sizeof place);
+        memcpy(bad + PAGE_HEAD, bad + PAGE_HEAD + 4, sizeof place);
+        memcpy(bad + PAGE_HEAD + 4, place, sizeof place);
+        page_put_summed(i, bad);
+        assert_false(bdb_tree_is_whole(dir, name));
+        page_put(i, good);
+        looked++;
+    }
+    assert_true(looked > 50);
+    check_whole();
+}
+
+static unsigned char *
+long_item(unsigned char page[BDB_PAGE])
+{
+    for (unsigned i = 1; page[PAGE_TYPE] == TYPE_LEAF && i < u16_at(page + PAGE_ITEMS); i += 2) {
+        unsigned char *item = page + u16_at(page + PAGE_HEAD + 2 * i);
+        if (item[ITEM_TYPE] == ITEM_LONG)
+            return item;
+    }
+    return NULL;
+}
+
+/* A value that is not as long as its row says, and one that has the pages of another. */
+static void
+test_long_values(void **state)
+{
+    (void)state;
+    unsigned char page[BDB_PAGE], *item = NULL;
+    uint32_t first = 0, total = VALUE_MAX + 1;
+    unsigned found = 0;
+    fill();
+    for (uint32_t i = 1; i < pages; i++) {
+        page_get(i, page);
+        if (!(item = long_item(page)))
+            continue;
+        uint32_t own = u32_at(item + ITEM_LONG_FIRST), bytes = u32_at(item + ITEM_LONG_TOTAL);
+        memcpy(item + ITEM_LONG_TOTAL, &total, sizeof total);
+        page_put_summed(i, page);
+        assert_false(bdb_tree_is_whole(dir, name));
+        memcpy(item + ITEM_LONG_TOTAL, &bytes, sizeof bytes);
+        memcpy(item + ITEM_LONG_FIRST, &first, sizeof first);
+        page_put_summed(i, page);
+        assert_false(bdb_tree_is_whole(dir, name));
+        memcpy(item + ITEM_LONG_FIRST, &own, sizeof own);
+        page_put_summed(i, page);
+        first = own;
+        found++;
+    }
+    assert_true(found > 2);
+    check_whole();
+}
+
+/* A way that does not end. */
+static void
+test_circle(void **state)
+{
+    (void)state;
+    unsigned char page[BDB_PAGE];
+    fill();
+    page_get(0, page);
+    uint32_t number = u32_at(page + META_FREE);
+    page_get(number, page);
+    memcpy(page + PAGE_AFTER, &number, sizeof number);
+    page_put_summed(number, page);
+    assert_false(bdb_tree_is_whole(dir, name));
+}
+
+/* Pages that are neither in the tree nor free. */
+static void
+test_lost_pages(void **state)
+{
+    (void)state;
+    unsigned char page[BDB_PAGE];
+    fill();
+    page_get(0, page);
+    assert_int_not_equal(u32_at(page + META_FREE), 0);
+    memset(page + META_FREE, 0, sizeof(uint32_t));
+    page_put_summed(0, page);
+    assert_false(bdb_tree_is_whole(dir, name));
+    assert_false(library_finds_it_whole());
+}
+
+static int
+remove_all(void **state)
+{
+    (void)state;
+    unlink(path);
+    return rmdir(dir);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_whole),
+        cmocka_unit_test(test_absent_or_short),
+        cmocka_unit_test(test_damaged),
+        cmocka_unit_test(test_changed),
+        cmocka_unit_test(test_children_exchanged),
+        cmocka_unit_test(test_keys_in_wrong_places),
+        cmocka_unit_test(test_long_values),
+        cmocka_unit_test(test_circle),
+        cmocka_unit_test(test_lost_pages),
+    };
+    if (!mkdtemp(dir) || !bdb_path(path, dir, name))
+        return 1;
+    return cmocka_run_group_tests(tests, NULL, remove_all);
+}
