@@ -15,7 +15,7 @@
 
 enum {
     TRIES = 10,           /* of reading a file that the writer is busy with */
-    CACHE = 16 << 20,     /* for recovering the copy */
+    CACHE = 64 << 20,     /* for recovering the copy: what was minted meanwhile is all over it */
     READ_PAGES = 256,     /* copied in one go, then the disk belongs to others for a while */
     READ_PAUSE_US = 1000
 };
