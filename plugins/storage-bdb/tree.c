@@ -2,7 +2,7 @@
 /* Copyright the kaiten authors */
 /* Each base copy is looked at from the first page to the last, and while many mint there is one
  * every few seconds. The library does that in many passes, with a database of its own for what it
- * finds: 46 us a page, a third of what a mint cost. Here the tree is walked once, from its root.
+ * finds: 46 us a page, a fifth of what a mint cost. Here the tree is walked once, from its root.
  *
  * Only a file that is whole beyond doubt passes. Whatever else there is, a damaged page as much as
  * a kind of item that we never write, is for the library to judge. */
