@@ -103,14 +103,14 @@ index_find(const struct index *index, const unsigned char digest[INDEX_DIGEST_BY
 }
 
 void
-index_prefetch(const struct index *index, const unsigned char digest[INDEX_DIGEST_BYTES])
+index_prefetch(const struct index *index, const unsigned char digest[INDEX_KEPT_BYTES])
 {
     const struct index_table *t = atomic_load_explicit(&index->table, memory_order_acquire);
     __builtin_prefetch((const void *)&t->slots[(uint32_t)hash_of(digest) & mask_of(t)]);
 }
 
 void
-index_prefetch_record(const struct index *index, const unsigned char digest[INDEX_DIGEST_BYTES])
+index_prefetch_record(const struct index *index, const unsigned char digest[INDEX_KEPT_BYTES])
 {
     const struct index_table *t = atomic_load_explicit(&index->table, memory_order_acquire);
     uint64_t hash = hash_of(digest);
@@ -139,7 +139,7 @@ index_touch(const struct index_hit *hit, uint32_t now_s)
 }
 
 uint32_t
-index_last_used(const struct index *index, const unsigned char digest[INDEX_DIGEST_BYTES])
+index_last_used(const struct index *index, const unsigned char digest[INDEX_KEPT_BYTES])
 {
     const struct index_table *t = atomic_load_explicit(&index->table, memory_order_acquire);
     const struct index_record *r = find(index, t, digest, NULL);

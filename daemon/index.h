@@ -201,15 +201,15 @@ enum index_verdict index_find(const struct index *, const unsigned char digest[I
                               int64_t now_ms, struct index_hit *ret);
 
 /* For pipelines: call the first for all digests, then the second for all, then index_find. */
-void index_prefetch(const struct index *, const unsigned char digest[INDEX_DIGEST_BYTES]);
-void index_prefetch_record(const struct index *, const unsigned char digest[INDEX_DIGEST_BYTES]);
+void index_prefetch(const struct index *, const unsigned char digest[INDEX_KEPT_BYTES]);
+void index_prefetch_record(const struct index *, const unsigned char digest[INDEX_KEPT_BYTES]);
 
 /* Notes that the token was used; true when it had not been noted for a minute, so that the caller
  * remembers to write it down. now_s: seconds since 1970. */
 bool index_touch(const struct index_hit *, uint32_t now_s);
 
 /* When the token of this digest was last used, in seconds since 1970; 0: never, or not there. */
-uint32_t index_last_used(const struct index *, const unsigned char digest[INDEX_DIGEST_BYTES]);
+uint32_t index_last_used(const struct index *, const unsigned char digest[INDEX_KEPT_BYTES]);
 
 /* Account and scopes by number, for a number that some record or the writer gave. */
 const struct index_account *index_account_at(const struct index *, uint32_t account);

@@ -17,7 +17,7 @@
 #include <stdlib.h>
 
 enum {
-    TOGETHER_IN_INDEX = 128,  /* tokens that a thread adds in one go */
+    TOGETHER_IN_INDEX = 128,  /* tokens that a thread adds, or has used, in one go */
     PART_ARENA_MAX = 64 << 20 /* the largest lists of scopes that so many can have */
 };
 
@@ -25,6 +25,11 @@ enum {
 struct found {
     unsigned char digest[DIGEST_BYTES];
     struct verdict_record verdict;
+};
+
+struct use {
+    unsigned char digest[INDEX_KEPT_BYTES];
+    uint32_t at_s;
 };
 
 /* Tokens whose rows name a secret that was replaced. */
@@ -47,6 +52,8 @@ struct loading {
     bool shared;             /* others write the store */
     struct found *found;     /* room for TOGETHER_IN_INDEX */
     size_t nfound;
+    struct use *uses;        /* the same */
+    size_t nuses;
     size_t seen;             /* tokens of this part */
     uint32_t first;          /* four bytes of a digest: where the part begins */
     bool *reserved;          /* the table has its size; under the lock */
@@ -249,19 +256,34 @@ load_digest(void *ctx, const struct store_row *row)
     return ++l->nfound == TOGETHER_IN_INDEX ? add_all_found(l) : KT_OK;
 }
 
-/* What belongs to no digest says nothing. */
+/* All tokens are there by now, and each thread has those of its own part: no lock is needed. What
+ * belongs to no digest says nothing. */
+static int
+note_all_uses(struct loading *l)
+{
+    for (size_t i = 0; i < l->nuses; i++)
+        index_prefetch(l->index, l->uses[i].digest);
+    for (size_t i = 0; i < l->nuses; i++)
+        index_prefetch_record(l->index, l->uses[i].digest);
+    for (size_t i = 0; i < l->nuses; i++)
+        (void)index_set_used(l->index, l->uses[i].digest, l->uses[i].at_s);
+    l->nuses = 0;
+    return KT_OK;
+}
+
 static int
 load_use(void *ctx, const struct store_row *row)
 {
     struct loading *l = ctx;
+    struct use *use = &l->uses[l->nuses];
     struct record_in in;
     record_open(&in, row->value);
     uint8_t format = record_u8(&in);
-    uint32_t at_s = record_u32(&in);
+    use->at_s = record_u32(&in);
     if (row->key.n != 1 + INDEX_KEPT_BYTES || format != USED_FORMAT || !record_done(&in))
         return account_bad_record(l->call, 'u');
-    (void)index_set_used(l->index, (const unsigned char *)row->key.p + 1, at_s);
-    return KT_OK;
+    memcpy(use->digest, row->key.p + 1, INDEX_KEPT_BYTES);
+    return ++l->nuses == TOGETHER_IN_INDEX ? note_all_uses(l) : KT_OK;
 }
 
 /* --- tokens of secrets that have ended ------------------------------------------------------ */
@@ -361,35 +383,52 @@ struct part {
     struct loading loading;
     struct call call;
     struct kt_arena arena;
+    char space;           /* whose keys continue with a digest */
     unsigned first, last; /* second byte of the keys: first <= byte < last */
     pthread_t thread;
     int status;
 };
 
+static int
+load_digests(struct loading *l, const struct store_range *range)
+{
+    struct found found[TOGETHER_IN_INDEX];
+    l->found = found;
+    int status = store_scan(l->call, l->call->svc->store, range, load_digest, l);
+    if (status == KT_OK)
+        status = add_all_found(l);
+    int looked = look_at_all_dead(l);
+    return status == KT_OK ? looked : status;
+}
+
+static int
+load_uses(struct loading *l, const struct store_range *range)
+{
+    struct use uses[TOGETHER_IN_INDEX];
+    l->uses = uses;
+    int status = store_scan(l->call, l->call->svc->store, range, load_use, l);
+    return status == KT_OK ? note_all_uses(l) : status;
+}
+
 static void *
 load_part(void *arg)
 {
     struct part *p = arg;
-    const char from[2] = { 'h', (char)p->first }, to[2] = { 'h', (char)p->last };
+    const char from[2] = { p->space, (char)p->first }, to[2] = { p->space, (char)p->last };
+    const char end = (char)(p->space + 1);
     /* The ends are those of the space itself. */
     const struct store_range range = { { from, p->first == 0 ? 1 : 2 },
-                                       p->last == 256 ? KT_LIT("i") : (struct kt_str){ to, 2 },
+                                       p->last == 256 ? (struct kt_str){ &end, 1 }
+                                                      : (struct kt_str){ to, 2 },
                                        false, 0 };
-    struct found found[TOGETHER_IN_INDEX];
-    p->loading.found = found;
-    p->status = store_scan(&p->call, p->call.svc->store, &range, load_digest, &p->loading);
-    if (p->status == KT_OK)
-        p->status = add_all_found(&p->loading);
-    int looked = look_at_all_dead(&p->loading);
-    if (p->status == KT_OK)
-        p->status = looked;
+    p->status = (p->space == 'h' ? load_digests : load_uses)(&p->loading, &range);
     return NULL;
 }
 
 static void
-begin_part(struct part *p, const struct loading *l, size_t i, size_t n)
+begin_part(struct part *p, const struct loading *l, char space, size_t i, size_t n)
 {
-    *p = (struct part){ .loading = *l, .call = *l->call };
+    *p = (struct part){ .loading = *l, .call = *l->call, .space = space };
     kt_arena_init(&p->arena, PART_ARENA_MAX);
     p->call.arena = &p->arena;
     p->loading.call = &p->call;
@@ -400,13 +439,13 @@ begin_part(struct part *p, const struct loading *l, size_t i, size_t n)
 
 /* A thread that cannot be had is done without: its part is loaded here. */
 static int
-load_digests(const struct loading *l, size_t n)
+load_space(const struct loading *l, char space, size_t n)
 {
     struct part parts[LOAD_THREADS_MAX];
     bool own[LOAD_THREADS_MAX] = { false };
     int status = KT_OK;
     for (size_t i = 0; i < n; i++) {
-        begin_part(&parts[i], l, i, n);
+        begin_part(&parts[i], l, space, i, n);
         own[i] = i + 1 < n && pthread_create(&parts[i].thread, NULL, load_part, &parts[i]) == 0;
         if (!own[i])
             load_part(&parts[i]);
@@ -434,11 +473,11 @@ load_index(struct call *call, struct index *index, struct endings *endings, size
     int status = store_scan(call, call->svc->store, &accounts, load_account, &l);
     if (status != KT_OK)
         return status;
-    status = load_digests(&l, threads < LOAD_THREADS_MAX ? threads : LOAD_THREADS_MAX);
+    const size_t n = threads < LOAD_THREADS_MAX ? threads : LOAD_THREADS_MAX;
+    status = load_space(&l, 'h', n);
     if (status == KT_OK && stale.n != 0)
         index_each_live(index, call->now_ms, look_at_live, &l);
     free(stale.rows);
     idmap_done(&stale.by_token);
-    const struct store_range uses = { KT_LIT("u"), KT_LIT("v"), false, 0 };
-    return status == KT_OK ? store_scan(call, call->svc->store, &uses, load_use, &l) : status;
+    return status == KT_OK ? load_space(&l, 'u', n) : status;
 }
