@@ -333,7 +333,7 @@ judge_on_worker(struct kaiten_sink *sink, const struct token_digest *digest,
     errno = EINVAL;
     if (sink->broken || said != TOKEN_LIVE)
         return TOKEN_UNKNOWN;
-    token_note_asked(sink->call, digest);
+    token_note_asked(sink->call, digest, &hit);
     *ret_who = token_principal(sink->svc, &hit);
     return said;
 }

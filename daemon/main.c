@@ -175,14 +175,15 @@ static const struct part {
     { parts_open_journal, parts_close_journal, false },
     { parts_open_signer, parts_close_signer, false },
     { parts_begin_following, parts_end_following, false },
-    { parts_fill_index, parts_close_index, false },
-    { parts_heal_journal, NULL, false },
+    { parts_make_index, parts_close_index, false },
+    { parts_fill_followed, NULL, false },
     { parts_open_backup, parts_close_backup, true },
     { parts_open_auths, parts_close_auths, true },
     { start_threads, stop_threads, true },
-    { start_keeper, NULL, true }, /* it ends with the threads */
     { print_documents, free_documents, true },
     { parts_start_listeners, parts_stop_listeners, true },
+    { parts_fill_late, NULL, false },
+    { start_keeper, NULL, true }, /* it ends with the threads */
     { say_ready, NULL, true },
 };
 
@@ -231,12 +232,13 @@ serve(struct parts *p)
     size_t i = 0;
     int code = EX_OK;
     bool serving = p->rollback == ROLLBACK_REFUSE && !p->accept_clock && !p->accept_signer;
-    while (i < PARTS && code == EX_OK && (serving || !table[i].serving))
-        code = table[i++].start(p);
+    for (; i < PARTS && code == EX_OK; i++)
+        if (serving || !table[i].serving)
+            code = table[i].start(p);
     if (code == EX_OK && serving)
         wait_for_end(p);
     while (i-- > 0)
-        if (table[i].stop)
+        if (table[i].stop && (serving || !table[i].serving))
             table[i].stop(p);
     log_line(LOG_LEVEL_NOTICE, "stopped", "code=%d", code);
     return code;

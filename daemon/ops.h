@@ -15,7 +15,8 @@ enum op_flag {
     OP_ADMIN = 1 << 5,   /* for local peers that are root or the daemon's own user */
     OP_METRICS = 1 << 6, /* the listener says whether it is there, and for whom */
     OP_TRIES = 1 << 7,   /* run() is tried on the loop first: see struct call, on_loop */
-    OP_ENDS = 1 << 8     /* ends tokens and makes none: no limit stands before it */
+    OP_ENDS = 1 << 8,    /* ends tokens and makes none: no limit stands before it */
+    OP_EARLY = 1 << 9    /* not inline, but also answered while the index is still being filled */
 };
 
 struct op {

@@ -92,7 +92,7 @@ void parts_close_keys(struct parts *);
 int parts_check_keys(struct parts *);
 int parts_open_journal(struct parts *);
 int64_t parts_journal_keep_ms(const struct parts *);
-int parts_heal_journal(struct parts *); /* once the index is filled */
+int parts_heal_journal(struct parts *); /* once the index is filled, but for its last word */
 void parts_close_journal(struct parts *);
 void parts_begin_call(struct parts *, struct call *, struct kt_arena *); /* for work at start */
 int parts_begin_time(struct parts *); /* the high-water mark of time */
@@ -106,7 +106,9 @@ int parts_open_backup(struct parts *);
 void parts_close_backup(struct parts *);
 int parts_begin_following(struct parts *); /* before the index is filled */
 void parts_end_following(struct parts *);
-int parts_fill_index(struct parts *);
+int parts_make_index(struct parts *);
+int parts_fill_followed(struct parts *); /* fills the index of a store that others write, too */
+int parts_fill_late(struct parts *);     /* of any other, behind open doors */
 void parts_close_index(struct parts *);
 
 /* parts_reload.c: the configuration once more, all of it or nothing. False: it is broken, the log

@@ -228,8 +228,6 @@ parts_heal_journal(struct parts *p)
     if (status == KT_OK && p->svc.journal)
         status = write_mark(&call, p->svc.journal);
     kt_arena_done(&arena);
-    endings_free(p->endings);
-    p->endings = NULL;
     if (healed != 0)
         log_line(LOG_LEVEL_NOTICE, "journal.healed", "endings=%zu", healed);
     if (revoked != 0)

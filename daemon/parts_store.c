@@ -5,11 +5,13 @@
 #include "daemon/parts.h"
 
 #include "daemon/backup.h"
+#include "daemon/commit.h"
 #include "daemon/follow.h"
 #include "daemon/index.h"
 #include "daemon/log.h"
 #include "daemon/loop.h"
 #include "daemon/model/digest.h"
+#include "daemon/model/endings.h"
 #include "daemon/model/fellows.h"
 #include "daemon/model/format.h"
 #include "daemon/model/load.h"
@@ -19,6 +21,7 @@
 #include "daemon/settings.h"
 #include "daemon/signer.h"
 #include "daemon/store.h"
+#include "daemon/used.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -237,12 +240,20 @@ parts_end_following(struct parts *p)
 }
 
 int
-parts_fill_index(struct parts *p)
+parts_make_index(struct parts *p)
 {
     p->svc.index_guard = &p->index_guard;
     p->svc.index = index_new(retire, p);
     if (!p->svc.index)
         return parts_fail_errno(EX_OSERR, "index");
+    p->svc.endings = p->svc.journal ? p->endings : NULL;
+    p->svc.filling = true;
+    return EX_OK;
+}
+
+static int
+fill_index(struct parts *p)
+{
     struct kt_arena arena;
     struct call call;
     int64_t began = clock_mono_ms();
@@ -256,7 +267,65 @@ parts_fill_index(struct parts *p)
     index_stats(p->svc.index, &stats);
     log_line(LOG_LEVEL_NOTICE, "index.loaded", "tokens=%zu accounts=%zu ms=%ld", stats.records,
              stats.accounts, (long)(clock_mono_ms() - began));
+    return parts_heal_journal(p);
+}
+
+/* Tokens that the store was asked about in the meantime; of one that was asked about more often,
+ * the first note is enough. */
+static void
+note_uses(struct service *svc)
+{
+    if (!svc->used) /* nobody could ask */
+        return;
+    (void)committer_take_index(svc->committer, 0);
+    for (size_t list = 0; list < USED_LISTS; list++) {
+        size_t n;
+        struct used_note *notes = used_take(svc->used, list, &n);
+        for (size_t i = 0; i < n; i++) {
+            if (index_last_used(svc->index, notes[i].digest) >= notes[i].at_s)
+                continue;
+            (void)index_set_used(svc->index, notes[i].digest, notes[i].at_s);
+            used_add(svc->used, notes[i].digest, notes[i].at_s);
+        }
+        free(notes);
+    }
+    committer_give_index(svc->committer);
+}
+
+/* From here on the index decides. Whoever still looks at what the journal said holds the guard. */
+static int
+end_filling(struct parts *p)
+{
+    pthread_rwlock_wrlock(&p->index_guard);
+    p->svc.endings = NULL;
+    p->svc.filling = false;
+    pthread_rwlock_unlock(&p->index_guard);
+    note_uses(&p->svc);
+    endings_free(p->endings);
+    p->endings = NULL;
     return EX_OK;
+}
+
+static int
+fill(struct parts *p)
+{
+    int code = fill_index(p);
+    return code == EX_OK ? end_filling(p) : code;
+}
+
+/* Whoever follows a store must have its index to write into. */
+int
+parts_fill_followed(struct parts *p)
+{
+    return store_has_outsiders(p->svc.store) ? fill(p) : EX_OK;
+}
+
+/* A large index takes seconds, and until then the store itself says what a token is: the doors open
+ * before. */
+int
+parts_fill_late(struct parts *p)
+{
+    return store_has_outsiders(p->svc.store) ? EX_OK : fill(p);
 }
 
 /* --- closing ------------------------------------------------------------------------------ */

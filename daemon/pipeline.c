@@ -175,6 +175,16 @@ refuse_quarantined(struct request *rq)
                 "the state of the store");
 }
 
+/* Until the index is full the store says what a token is. That holds as long as nothing changes,
+ * and of a token's use memory alone knows. */
+static int
+refuse_starting(struct request *rq)
+{
+    rq->call.err.retry_after_s = 1;
+    return fail(&rq->call, KT_UNAVAILABLE, "Server.Starting",
+                "the daemon is starting: tokens are verified, everything else has to wait");
+}
+
 static int
 identify(struct request *rq, const struct place *at)
 {
@@ -254,6 +264,8 @@ run_operation(struct request *rq, const struct place *at)
 {
     if (rq->call.svc->quarantine && (rq->op->flags & (OP_WRITES | OP_JUDGES)))
         return refuse_quarantined(rq);
+    if (!(rq->op->flags & (OP_INLINE | OP_EARLY)) && atomic_load(&rq->call.svc->filling))
+        return refuse_starting(rq);
     if (rq->spec->out)
         kt_shape_clear(rq->spec->out, &rq->out);
     rq->call.on_loop = at->on_loop;
@@ -386,7 +398,9 @@ static bool
 park(struct request *rq, int status)
 {
     struct workers *workers = rq->call.svc->workers;
-    if (status == ASKS && workers_waiting(workers) >= ASKS_WAITING_MAX)
+    /* While the index is filled there is nobody whom they would leave room for. */
+    if (status == ASKS && workers_waiting(workers) >= ASKS_WAITING_MAX &&
+        !atomic_load(&rq->call.svc->filling))
         return false;
     return workers_push(workers, rq);
 }

@@ -16,6 +16,7 @@ struct backup;
 struct committer;
 struct digest_keys;
 struct documents;
+struct endings;
 struct follower;
 struct index;
 struct journal;
@@ -56,6 +57,10 @@ struct service {
     /* Held shared by a worker that looks into the index, and alone by whoever frees memory that
      * the index has retired. Event loops need not: the barrier before the free passed them. */
     pthread_rwlock_t *index_guard;
+    /* The index is still being filled: the store says what a token is, and nothing is changed. */
+    atomic_bool filling;
+    const struct endings *endings; /* meanwhile, what the journal says; NULL: there is none. Under
+                                      index_guard. */
     struct journal *journal; /* the committer's; NULL: the store forgets everything anyway */
     /* Why the store may have forgotten what was revoked: nothing is accepted, nothing changed.
      * NULL: it has not. */

@@ -7,6 +7,8 @@
 #include "client/proto/json.h"
 #include "daemon/commit.h"
 #include "daemon/log.h"
+#include "daemon/model/digest.h"
+#include "daemon/model/endings.h"
 #include "daemon/model/feed.h"
 #include "daemon/model/token_row.h"
 #include "daemon/model/verdict.h"
@@ -97,9 +99,9 @@ struct found {
 /* First the token, then its account: an account is written before its tokens, so one that is not
  * there has been deleted. */
 static int
-read_rows(struct call *call, const struct token_digest *digest, struct found *f)
+read_rows(struct call *call, const unsigned char digest[DIGEST_BYTES], struct found *f)
 {
-    struct kt_str key = token_row_digest(call->arena, digest->bytes);
+    struct kt_str key = token_row_digest(call->arena, digest);
     if (!key.p)
         return fail_memory(call);
     int status = store_get(call, call->svc->store, &key, 1, &f->token);
@@ -146,13 +148,13 @@ scopes_of(struct kt_arena *arena, const struct verdict_record *v, struct index_s
 
 /* Rows are in the arena, and so are the texts in them. */
 static bool
-hit_of(struct kt_arena *arena, const struct token_digest *digest, const struct found *f,
+hit_of(struct kt_arena *arena, const unsigned char digest[DIGEST_BYTES], const struct found *f,
        struct index_hit *ret)
 {
     struct copy *c = KT_ARENA_NEW(arena, struct copy);
     if (!c || !scopes_of(arena, &f->verdict, &c->scopes))
         return false;
-    memcpy(c->record.digest, digest->bytes, sizeof c->record.digest);
+    memcpy(c->record.digest, digest, sizeof c->record.digest);
     c->record.token = f->verdict.token;
     atomic_init(&c->record.expires_ms, f->verdict.expires_ms);
     c->account.id = f->verdict.account;
@@ -224,7 +226,66 @@ keep(struct call *call, const struct found *f, uint64_t ends)
         fill_free(fill);
 }
 
-/* --- both --------------------------------------------------------------------------------- */
+/* --- while the index is filled -------------------------------------------------------------- */
+
+/* The index would find it under any of the keys, and rows are there under any of them, too. */
+static int
+read_rows_of(struct call *call, const struct token_digest *digest, struct found *f,
+             unsigned char ret_digest[DIGEST_BYTES])
+{
+    int status = KT_OK;
+    memcpy(ret_digest, digest->bytes, DIGEST_BYTES);
+    for (size_t i = 0; i < digest_keys_count(digest->keys) && !f->token.value.p; i++) {
+        if (i > 0)
+            digest_token_with(digest->keys, i, digest->text, ret_digest);
+        status = read_rows(call, ret_digest, f);
+        if (status != KT_OK)
+            break;
+    }
+    return status;
+}
+
+/* What the journal has dead is dead, whatever a row says that was put back from an older time. Once
+ * all rows are read that is noticed, and nothing at all is accepted. */
+static void
+heed(const struct endings *endings, const unsigned char digest[DIGEST_BYTES], struct found *f)
+{
+    struct verdict_record *v = &f->verdict;
+    const int64_t said = endings_of_digest(endings, digest);
+    const uint32_t epoch = endings_of_account(endings, &v->account);
+    v->revoked = v->revoked || said < 0;
+    if (said >= 0 && said != ENDINGS_NOTHING && (v->expires_ms == 0 || said < v->expires_ms))
+        v->expires_ms = said;
+    if (f->record.epoch < epoch)
+        f->record.epoch = epoch;
+}
+
+/* Nothing is changed meanwhile, so that what the store says holds. */
+static int
+ask_meanwhile(struct call *call, const struct token_digest *digest, struct index_hit *ret,
+              enum token_judgement *ret_said)
+{
+    const struct service *svc = call->svc;
+    struct found f = { .token = { .value = { NULL, 0 } } };
+    unsigned char found[DIGEST_BYTES];
+    bool known;
+    int status = read_rows_of(call, digest, &f, found);
+    if (status != KT_OK)
+        return status;
+    pthread_rwlock_rdlock(svc->index_guard);
+    bool filling = atomic_load(&svc->filling);
+    if (filling && svc->endings && f.token.value.p)
+        heed(svc->endings, found, &f);
+    pthread_rwlock_unlock(svc->index_guard);
+    if (!filling)
+        return ask_index(call, digest, ret, ret_said, &known);
+    *ret_said = f.token.value.p ? judge_rows(&f, call->now_ms) : TOKEN_UNKNOWN;
+    if (*ret_said == TOKEN_UNKNOWN || hit_of(call->arena, found, &f, ret))
+        return KT_OK;
+    return fail_memory(call);
+}
+
+/* --- all of it ---------------------------------------------------------------------------- */
 
 static int
 ask_store(struct call *call, const struct token_digest *digest, struct index_hit *ret,
@@ -235,7 +296,7 @@ ask_store(struct call *call, const struct token_digest *digest, struct index_hit
     enum token_judgement said;
     bool known;
     const uint64_t ends = atomic_load(&call->svc->ends);
-    int status = read_rows(call, digest, &f);
+    int status = read_rows(call, digest->bytes, &f);
     if (status != KT_OK)
         return status;
     if (atomic_load(&call->svc->fresh->unexplained))
@@ -243,7 +304,7 @@ ask_store(struct call *call, const struct token_digest *digest, struct index_hit
     *ret_said = f.token.value.p ? judge_rows(&f, call->now_ms) : TOKEN_UNKNOWN;
     if (*ret_said == TOKEN_UNKNOWN)
         return KT_OK;
-    if (!hit_of(call->arena, digest, &f, ret))
+    if (!hit_of(call->arena, digest->bytes, &f, ret))
         return fail_memory(call);
     status = ask_index(call, digest, &hit, &said, &known);
     if (status != KT_OK)
@@ -266,16 +327,20 @@ token_ask(struct call *call, const struct token_digest *digest, struct index_hit
     int status = ask_index(call, digest, ret, ret_said, &known);
     if (status != KT_OK || *ret_said != TOKEN_ASK)
         return status;
-    return ask_store(call, digest, ret, ret_said);
+    return call->svc->fresh ? ask_store(call, digest, ret, ret_said)
+                            : ask_meanwhile(call, digest, ret, ret_said);
 }
 
 void
-token_note_asked(const struct call *call, const struct token_digest *digest)
+token_note_asked(const struct call *call, const struct token_digest *digest,
+                 const struct index_hit *asked)
 {
     const struct service *svc = call->svc;
     struct index_hit hit;
     pthread_rwlock_rdlock(svc->index_guard);
-    if (index_find(svc->index, digest->bytes, call->now_ms, &hit) != INDEX_UNKNOWN)
+    if (atomic_load(&svc->filling)) /* the index is told when it is full */
+        used_add(svc->used, asked->record->digest, (uint32_t)(call->now_ms / 1000));
+    else if (index_find(svc->index, digest->bytes, call->now_ms, &hit) != INDEX_UNKNOWN)
         token_note_use(svc, &hit, call->now_ms);
     else /* it is on its way there, and this may be its only use */
         used_add(svc->used, digest->bytes, (uint32_t)(call->now_ms / 1000));

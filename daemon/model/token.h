@@ -171,7 +171,7 @@ int token_views_finish(struct call *, struct token_views *);
 
 /* Whether this secret is good now; never blocks, on an event loop. MALFORMED is said without a
  * look-up. ASK: others write the store, and the index does not know the secret, or may not have
- * heard for too long that it has ended; token_ask() decides. */
+ * heard for too long that it has ended; or it is still being filled. token_ask() decides. */
 enum token_judgement {
     TOKEN_LIVE = 0,
     TOKEN_MALFORMED,

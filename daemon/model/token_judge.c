@@ -111,6 +111,8 @@ token_judge_digest(const struct service *svc, const struct token_digest *digest,
     };
     if (!digest->has_form)
         return TOKEN_MALFORMED;
+    if (atomic_load_explicit(&svc->filling, memory_order_acquire))
+        return token_text_check(digest->text) ? TOKEN_ASK : TOKEN_MALFORMED;
     enum index_verdict found = index_find(svc->index, digest->bytes, now_ms, ret);
     /* Whose digest is known was made here, check characters and all. */
     if (found == INDEX_UNKNOWN && !token_text_check(digest->text))

@@ -76,7 +76,7 @@ static const char withheld[] = "temporarily unavailable, please retry";
 
 enum when {
     ALWAYS, WITH_CALLER, WITH_SCOPE, WITH_PARAMS, WITH_BODY, WITH_INPUT, WITH_KEY, WITH_SECRET,
-    WRITING, WAITING
+    WRITING, WAITING, LATE
 };
 
 static const struct {
@@ -122,6 +122,9 @@ static const struct {
     { WRITING,
       { KT_UNAVAILABLE, "Storage.Unknown",
         "the store does not answer in time; whether the change is made is not known" } },
+    { LATE,
+      { KT_UNAVAILABLE, "Server.Starting",
+        "the daemon is starting: tokens are verified, everything else has to wait" } },
     { WAITING,
       { KT_UNAVAILABLE, "Server.Busy", "too many requests are waiting, please retry" } },
 };
@@ -141,6 +144,7 @@ applies(enum when when, const struct kt_op_spec *spec)
     case WITH_SECRET: return spec->out == &kt_shape_plain_token;
     case WRITING: return has_flag(spec, OP_WRITES);
     case WAITING: return !has_flag(spec, OP_INLINE);
+    case LATE: return !has_flag(spec, OP_INLINE | OP_EARLY);
     case ALWAYS: break;
     }
     return true;

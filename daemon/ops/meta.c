@@ -83,6 +83,8 @@ meta_readyz(struct request *rq)
 {
     char why[256] = "";
     int state = atomic_load(&rq->call.svc->state);
+    if (state == SERVICE_STARTING && rq->call.svc->filling)
+        return not_ready(rq, "starting: tokens are verified, everything else has to wait");
     if (state == SERVICE_STARTING)
         return not_ready(rq, "starting");
     if (state == SERVICE_DRAINING)

@@ -26,7 +26,7 @@ static void
 note_use(const struct request *rq, const struct token_digest *digest, const struct index_hit *hit)
 {
     if (!rq->call.on_loop)
-        token_note_asked(&rq->call, digest);
+        token_note_asked(&rq->call, digest, hit);
     else
         token_note_use(rq->call.svc, hit, rq->call.now_ms);
 }

@@ -714,7 +714,7 @@ def test_start_and_stop_are_told_in_order(made):
     made.start()
     assert made.stop() == 0
     events = re.findall(r"event=(\S+)", made.log.read_text())
-    wanted = ["key.created", "index.loaded", "listening", "listening", "ready", "stopped"]
+    wanted = ["key.created", "listening", "listening", "index.loaded", "ready", "stopped"]
     assert [e for e in events if e in wanted] == wanted
     assert "level=error" not in made.log.read_text()
 

@@ -454,10 +454,21 @@ what_was_asked_for_counts_as_used(void **state)
     core_call(&core, &own, &mine);
     const struct kt_secret_view view = { secrets[KEPT], strlen(secrets[KEPT]) };
     const struct token_digest digest = token_digest(&core.svc, view);
-    token_note_asked(&mine, &digest);
+    const struct index_record record = { .digest = { 7 } };
+    const struct index_hit hit = { .record = &record };
+    token_note_asked(&mine, &digest, &hit);
     assert_int_equal(count_notes(), 1);
-    kt_arena_done(&own);
     core.svc.fresh = NULL;
+    /* Of an index that is being filled: under the digest of the row. */
+    core.svc.filling = true;
+    token_note_asked(&mine, &digest, &hit);
+    core.svc.filling = false;
+    kt_arena_done(&own);
+    size_t n;
+    struct used_note *notes = used_take(core.svc.used, 0, &n);
+    assert_int_equal(n, 1);
+    assert_memory_equal(notes[0].digest, record.digest, sizeof record.digest);
+    free(notes);
 }
 
 int
