@@ -254,8 +254,8 @@ static const struct kaiten_option options[] = {
       "Directory of the store, mode 0700; made when only its last part is missing." },
     { "cache_size", KAITEN_OPT_SIZE, 0, "64M", 1 << 20, INT64_C(1) << 40,
       "Memory for pages; what does not fit is read through the kernel's cache." },
-    { "log_file_size", KAITEN_OPT_SIZE, 0, "64M", 1 << 20, 1 << 30, "Size of one log file." },
-    { "checkpoint_log", KAITEN_OPT_SIZE, 0, "32M", 1 << 20, INT64_C(16) << 30,
+    { "log_file_size", KAITEN_OPT_SIZE, 0, "16M", 1 << 20, 1 << 30, "Size of one log file." },
+    { "checkpoint_log", KAITEN_OPT_SIZE, 0, "16M", 1 << 20, INT64_C(16) << 30,
       "Log written between two checkpoints, which bounds what a start after a crash reads." },
     { "base_log", KAITEN_OPT_SIZE, 0, "256M", 1 << 20, INT64_C(1) << 40,
       "A new base copy, from which a damaged file is repaired, is made when the log since the last "
