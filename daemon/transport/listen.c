@@ -605,8 +605,10 @@ listen_start(struct listener *listener, struct loop *const *loops)
         gate->loop = loops[i];
         gate->open.run = gate_open;
         gate->drain.run = gate_drain;
-        loop_post(loops[i], &gate->open);
     }
+    /* Only then: the first that opens may have a connection for any of the others. */
+    for (size_t i = 0; i < n; i++)
+        loop_post(loops[i], &listener->gates[i].open);
     return 0;
 }
 
