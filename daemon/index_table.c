@@ -19,8 +19,8 @@ _Static_assert(sizeof(struct index_record) == CACHE_LINE, "a record is one cache
 _Static_assert((UINT64_C(1) << BITS_MAX) * LOAD_PERCENT / 100 >= INDEX_RECORDS_MAX,
                "the largest table takes all records");
 
-/* For free(3); n is a multiple of the cache line. C11 (7.22.3.1) wants one of the alignment; what is
- * more than n is never touched. */
+/* For free(3); n is a multiple of the cache line. C11 (7.22.3.1) wants one of the alignment; the
+ * rest is never touched. */
 static void *
 aligned(size_t n, bool huge)
 {

@@ -114,9 +114,9 @@ def test_everything_else_has_to_wait(held):
     answer = held.readiness()
     assert answer.status == 503 and "starting: tokens are verified" in answer.body["detail"]
     http = held.d.http()
-    for method, path in (("POST", "/api/service-accounts"), ("GET", "/api/service-accounts"),
-                         ("DELETE", "/api/service-accounts/farm/tokens/good"),
-                         ("GET", "/api/service-accounts/farm/tokens/good")):
+    accounts = "/api/service-accounts"
+    one = "/".join((accounts, "farm", "tokens", "good"))
+    for method, path in (("POST", accounts), ("GET", accounts), ("DELETE", one), ("GET", one)):
         body = {"name": "ab", "slug": "ab"} if method == "POST" else None
         answer = http.request(method, path, body)
         assert (answer.status, answer.code) == (503, "Server.Starting"), (method, path, answer)
