@@ -3,6 +3,7 @@
 """A disk that fills up, at a hundred amounts of space: nothing is minted without the reserve, and
 what is to die dies, also after a restart on the full disk. What runs out of descriptors waits."""
 
+import contextlib
 import os
 import resource
 import socket
@@ -28,6 +29,16 @@ def answers(d):
         return True
     except LOST:
         return False
+
+
+def has_started(d):
+    """Past the refusals of a daemon that is still filling its index."""
+    try:
+        with contextlib.closing(d.rpc()) as rpc:
+            said = rpc.call("readyz")
+    except LOST:
+        return False
+    return said.ok or "starting" not in said.body["detail"]
 
 
 class Filled:
@@ -65,7 +76,7 @@ class Filled:
     def starts(self, again):
         """It serves, though it is not ready: that is about minting, too."""
         self.d.spawn(env=disk(self.d, self.control))
-        wait_for(lambda: self.d.process.poll() is not None or answers(self.d), "a start")
+        wait_for(lambda: self.d.process.poll() is not None or has_started(self.d), "a start")
         if self.d.process.poll() is not None:
             self.found.append((self.left, again, self.d.process.returncode, self.d.tail(3)))
             self.d.start(env=disk(self.d))

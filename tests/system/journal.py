@@ -424,8 +424,9 @@ def sweep(rpc, journal, secrets):
     for i in range(0, len(secrets), 500):
         part = secrets[i:i + 500]
         numbers = [journal.attempt("verify", secret=s) for s in part]
-        results = rpc.call("token.verifyMany", tokens=part).body["results"]
-        for n, r in zip(numbers, results):
+        answer = rpc.call("token.verifyMany", tokens=part)
+        assert answer.ok, answer
+        for n, r in zip(numbers, answer.body["results"]):
             journal.end(n, "acknowledged", valid=r["valid"], code=r.get("code"),
                         answered_token=r.get("tokenId"))
 
