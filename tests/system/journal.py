@@ -419,13 +419,22 @@ class Actor(threading.Thread):
             self.pool.secrets.append(t[3])
 
 
+def patiently(rpc, method, **args):
+    """Again while the daemon is unavailable: once it notices that its database has another history
+    than before, it says nothing until it has read everything anew."""
+    until = time.monotonic() + 10
+    while not (answer := rpc.call(method, **args)).ok:
+        assert answer.status == 503 and time.monotonic() < until, answer
+        time.sleep(0.01)
+    return answer
+
+
 def sweep(rpc, journal, secrets):
     """Verifies each secret once, and writes it down."""
     for i in range(0, len(secrets), 500):
         part = secrets[i:i + 500]
         numbers = [journal.attempt("verify", secret=s) for s in part]
-        answer = rpc.call("token.verifyMany", tokens=part)
-        assert answer.ok, answer
+        answer = patiently(rpc, "token.verifyMany", tokens=part)
         for n, r in zip(numbers, answer.body["results"]):
             journal.end(n, "acknowledged", valid=r["valid"], code=r.get("code"),
                         answered_token=r.get("tokenId"))
