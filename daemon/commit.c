@@ -6,6 +6,7 @@
 
 #include "daemon/commit_group.h"
 #include "daemon/service.h"
+#include "daemon/slice.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -70,6 +71,7 @@ committer_main(void *arg)
     struct committer *c = arg;
     struct commit_group *g = c->group;
     struct errand *errands;
+    slice_ask_for_short();
     while (take_group(c, g, &errands)) {
         run_errands(errands);
         if (g->n != 0)

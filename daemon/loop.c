@@ -5,18 +5,17 @@
 #include "daemon/loop.h"
 
 #include "daemon/log.h"
+#include "daemon/slice.h"
 
 #include <errno.h>
 #include <event2/event.h>
 #include <event2/event_struct.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -417,35 +416,12 @@ on_wake(evutil_socket_t fd, short what, void *arg)
         ;
 }
 
-/* What sched_setattr(2) takes; there is no header for it that stands beside <sched.h>. */
-struct scheduling {
-    uint32_t size, policy;
-    uint64_t flags;
-    int32_t nice;
-    uint32_t priority;
-    uint64_t runtime, deadline, period; /* ns; runtime: the length of a slice */
-};
-
-/* With short slices a loop gets no more of a processor, but gets it sooner: when it wakes it does
- * not wait until a thread that computes, as the committer does, has used up a slice of its own,
- * which takes milliseconds. Linux has this since 6.12; where it has not, or does not allow it,
- * nothing changes. Policy and nice stay what the operator has made them. */
-static void
-ask_for_short_slices(void)
-{
-    struct scheduling s = { .size = sizeof s };
-    if (syscall(SYS_sched_getattr, 0, &s, sizeof s, 0) != 0 || s.policy != SCHED_OTHER)
-        return;
-    s.runtime = LOOP_TIME_SLICE_NS;
-    (void)syscall(SYS_sched_setattr, 0, &s, 0);
-}
-
 static void *
 loop_main(void *arg)
 {
     struct loop *loop = arg;
     here = loop;
-    ask_for_short_slices();
+    slice_ask_for_short();
     end_turn(loop); /* what was posted before the thread began */
     while (!loop->stopping || has_more(loop) || has_posts(loop)) {
         int how = EVLOOP_ONCE | EVLOOP_NO_EXIT_ON_EMPTY;

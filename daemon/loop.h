@@ -12,9 +12,7 @@ struct loop;
 /* n loops, numbered from 0, not yet running. NULL: no memory or descriptors (errno). */
 struct loop **loops_new(size_t n);
 
-/* Starts the thread of each loop, which asks the scheduler for slices of LOOP_TIME_SLICE_NS. 0 or
- * an errno. */
-enum { LOOP_TIME_SLICE_NS = 100 * 1000 };
+/* Starts the thread of each loop, which asks the scheduler for short slices. 0 or an errno. */
 int loops_start(struct loop **);
 
 /* Asks every loop to end once its event list is empty of work, joins, frees. Main thread. */

@@ -5,6 +5,11 @@
 
 #include "tests/unit/commit.h"
 
+#include "daemon/slice.h"
+#include "tests/unit/scheduling.h"
+
+#include <semaphore.h>
+
 /* --- groups ------------------------------------------------------------------------------- */
 
 static void
@@ -60,6 +65,39 @@ the_end_applies_what_waits(void **state)
     committer_free(committer);
     committer = NULL;
     assert_int_equal(finished, 20);
+}
+
+/* --- the scheduler ------------------------------------------------------------------------ */
+
+static struct {
+    struct errand errand;
+    struct scheduling found;
+    sem_t done;
+} asked;
+
+static void
+look_at_scheduling(struct errand *e)
+{
+    (void)e;
+    asked.found = scheduling_now();
+    sem_post(&asked.done);
+}
+
+/* It computes for milliseconds while event loops want the processor. */
+static void
+the_committer_has_short_slices(void **state)
+{
+    (void)state;
+    const uint64_t own = scheduling_now().runtime;
+    if (!scheduling_set_slice(SLICE_NS * 3))
+        skip();
+    assert_true(scheduling_set_slice(own));
+    sem_init(&asked.done, 0, 0);
+    asked.errand.run = look_at_scheduling;
+    committer_run(committer, &asked.errand);
+    sem_wait(&asked.done);
+    sem_destroy(&asked.done);
+    assert_int_equal(asked.found.runtime, SLICE_NS);
 }
 
 /* --- giving up ---------------------------------------------------------------------------- */
@@ -207,6 +245,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_waits_is_applied_in_one_go, setup, teardown),
         cmocka_unit_test_setup_teardown(a_group_is_bounded, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_committer_has_short_slices, setup, teardown),
         cmocka_unit_test_setup_teardown(the_end_applies_what_waits, setup, teardown),
         cmocka_unit_test_setup_teardown(what_waits_can_be_given_up, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_on_its_way_home_is_not_given_up, setup, teardown),

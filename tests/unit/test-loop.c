@@ -4,6 +4,8 @@
 #include "config.h"
 
 #include "daemon/loop.h"
+#include "daemon/slice.h"
+#include "tests/unit/scheduling.h"
 
 #include <event2/event.h>
 #include <pthread.h>
@@ -399,23 +401,6 @@ signals_are_for_the_main_thread(void **state)
 
 /* --- the scheduler ------------------------------------------------------------------------ */
 
-/* As sched_getattr(2) gives it. */
-struct scheduling {
-    uint32_t size, policy;
-    uint64_t flags;
-    int32_t nice;
-    uint32_t priority;
-    uint64_t runtime, deadline, period;
-};
-
-static struct scheduling
-scheduling_now(void)
-{
-    struct scheduling s = { .size = 0 };
-    assert_int_equal(syscall(SYS_sched_getattr, 0, &s, sizeof s, 0), 0);
-    return s;
-}
-
 static struct {
     struct loop_task task;
     struct scheduling found;
@@ -435,7 +420,7 @@ on_a_thread_that_is_nice(void *arg)
     struct scheduling *own = arg;
     *own = scheduling_now();
     own->nice += 3;
-    own->runtime = LOOP_TIME_SLICE_NS * 3;
+    own->runtime = SLICE_NS * 3;
     assert_int_equal(syscall(SYS_sched_setattr, 0, own, 0), 0);
     *own = scheduling_now();
     struct loop **loops = loops_new(1);
@@ -457,9 +442,9 @@ a_loop_has_short_slices_and_is_as_nice_as_before(void **state)
     pthread_join(thread, NULL);
     assert_int_equal(asked.found.policy, own.policy);
     assert_int_equal(asked.found.nice, own.nice);
-    if (own.runtime != LOOP_TIME_SLICE_NS * 3)
+    if (own.runtime != SLICE_NS * 3)
         skip(); /* this kernel has one length of slices for all */
-    assert_int_equal(asked.found.runtime, LOOP_TIME_SLICE_NS);
+    assert_int_equal(asked.found.runtime, SLICE_NS);
 }
 
 int
