@@ -206,21 +206,29 @@ bind_hidden(int fd, const char *hidden, char *err, size_t errlen)
            refuse(err, errlen, "cannot make a socket at %s: %s", hidden, strerror(why));
 }
 
+/* (gid_t)-1 for no group. */
+static bool
+group_of(const char *group, gid_t *ret, char *err, size_t errlen)
+{
+    *ret = (gid_t)-1;
+    return !group || find_group(group, ret) ||
+           refuse(err, errlen, "there is no group %.64s", group);
+}
+
 bool
 endpoint_group_check(const char *group, char *err, size_t errlen)
 {
     gid_t gid;
-    return !group || find_group(group, &gid) ||
-           refuse(err, errlen, "there is no group %.64s", group);
+    return group_of(group, &gid, err, errlen);
 }
 
 static bool
 dress(const char *hidden, unsigned mode, const char *group, char *err, size_t errlen)
 {
-    gid_t gid = (gid_t)-1;
-    if (!endpoint_group_check(group, err, errlen))
+    gid_t gid;
+    if (!group_of(group, &gid, err, errlen))
         return false;
-    if (group && find_group(group, &gid) && lchown(hidden, (uid_t)-1, gid) != 0)
+    if (group && lchown(hidden, (uid_t)-1, gid) != 0)
         return refuse(err, errlen, "cannot give %s to group %s: %s", hidden, group,
                       strerror(errno));
     if (chmod(hidden, mode & 0777) != 0)
