@@ -34,6 +34,10 @@ KAITEND = BUILD / "daemon/kaitend"
 KAITENCTL = BUILD / "client/ctl/kaitenctl"
 KAITEN_JWT = BUILD / "tests/tools/kaiten-jwt"
 PLUGIN_DIR = BUILD / "plugins/.libs"
+
+# The daemon hides its memory, and with that the kernel tells of its descriptors to root alone.
+reads_proc = pytest.mark.skipif(os.geteuid() != 0, reason="/proc tells this to root alone")
+
 # A sanitizer keeps what was freed for a while, and who has touched what: in memory of the daemon.
 SANITIZED = KAITEND.exists() and any(name in KAITEND.read_bytes()
                                      for name in (b"__asan_init", b"__tsan_init"))

@@ -14,8 +14,8 @@ import ssl
 
 import pytest
 
-from conftest import (KAITEND, PATIENCE, Daemon, Http, Process, Rpc, free_port, refused,
-                      wait_for)
+from conftest import (KAITEND, PATIENCE, Daemon, Http, Process, Rpc, free_port, reads_proc,
+                      refused, wait_for)
 from metrics import scrape
 from tls_door import V12, V13, Authority, ask, connect, context, log_lines, put, reload
 
@@ -258,6 +258,7 @@ def connections_of_each_loop(d):
     return sorted(n for n in counts.values() if n)
 
 
+@reads_proc
 def test_a_connection_goes_where_the_fewest_are(own_daemon):
     """However many come at once, and whoever is awake: no loop has more than its share."""
     d = own_daemon("storage-memory", daemon="loops = 3").start()

@@ -5,6 +5,7 @@ alone may send, and one user with many connections beside another."""
 
 import ctypes
 import os
+import pathlib
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import sys
 import msgpack
 import pytest
 
-from conftest import PATIENCE, Daemon, thousand
+from conftest import PATIENCE, Daemon, Rpc, reads_proc, thousand
 from wire import connect_to, read_to_the_end as read_all
 
 TOKEN = "ksh_" + "A" * 32
@@ -301,3 +302,24 @@ def test_strangers_of_another_namespace_are_met_by_their_number_only(own_daemon,
     out, _ = run_as(OTHER, WHO, d.socket_path).communicate(timeout=PATIENCE)
     assert out.startswith(answer)
     assert d.rpc().call("whoami").body["subject"] == "root"
+
+
+@reads_proc
+def test_a_request_costs_one_turn_of_its_loop(own_daemon):
+    """Read and answered in one turn: the loop does not wake itself for another one. By the calls of
+    write(2) of its thread, which are those to its eventfd: answers go out with send(2), and there
+    is nothing to log."""
+    d = own_daemon("storage-memory", level="warning", daemon="loops = 1").start()
+    loop = next(t for t in pathlib.Path(f"/proc/{d.process.pid}/task").iterdir()
+                if (t / "comm").read_text() == "loop0\n")
+
+    def writes():
+        lines = (loop / "io").read_text().splitlines()
+        return int(dict(line.split(": ") for line in lines)["syscw"])
+
+    client = Rpc(d.socket_path)
+    before = writes()
+    for _ in range(200):
+        assert client.call("token.verify", token="ksh_" + "0" * 32).ok
+    assert writes() - before < 20
+    client.close()

@@ -15,7 +15,7 @@ import subprocess
 
 import pytest
 
-from conftest import KAITEND, PLUGIN_DIR, SOURCE, Process, done, wait_for
+from conftest import KAITEND, PLUGIN_DIR, SOURCE, Process, done, reads_proc, wait_for
 
 USAGE, UNAVAILABLE, CANTCREAT, TEMPFAIL, NOPERM, CONFIG = 64, 69, 73, 75, 77, 78
 NOUSER = 67
@@ -691,6 +691,7 @@ def test_port_zero_takes_a_free_one(made):
 # --- closed standard files ------------------------------------------------------------------------
 
 
+@reads_proc
 def test_nothing_takes_the_place_of_closed_standard_files(own_daemon):
     """Else the first lines of the log would be written into the store."""
     daemon = own_daemon("storage-bdb")

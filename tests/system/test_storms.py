@@ -17,8 +17,10 @@ import struct
 import msgpack
 import pytest
 
-from conftest import SANITIZED, wait_for
+from conftest import SANITIZED, reads_proc, wait_for
 from metrics import scrape
+
+pytestmark = reads_proc
 
 STORM = int(os.environ.get("KAITEN_STORM", "20"))
 MIB = 1 << 20
