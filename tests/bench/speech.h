@@ -12,7 +12,8 @@
 
 enum {
     SPEECH_ASK_MAX = 4096, /* bytes of one request */
-    SPEECH_MANY = 64       /* tokens or keys in one request of many */
+    SPEECH_MANY = 64,      /* tokens or keys in one request of many */
+    SPEECH_AHEAD = 16      /* keys that are drawn before they are asked for */
 };
 
 /* What a connection remembers from one answer to its next request. */
@@ -29,6 +30,8 @@ struct talk {
     uint64_t asked; /* requests so far */
     uint64_t base;  /* differs from run to run */
     uint64_t random;
+    const char *ahead[SPEECH_AHEAD]; /* a ring; drawn counts through it */
+    size_t drawn;
     const char *bearer; /* the caller's credential on HTTP */
     size_t bearer_n;
     struct note *note; /* of the connection that asks or hears */
