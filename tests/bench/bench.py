@@ -72,6 +72,16 @@ class Bench:
         """One run of the generator."""
         return self.finish(self.begin(speech, *args))
 
+    def clients(self, n, begin):
+        """What n generators answer that run at the same time, as one: begin() begins one."""
+        all_of = [self.finish(child) for child in [begin() for _ in range(n)]]
+        answers = sum(one["answers"] for one in all_of)
+        mean = {f: sum(one[f] for one in all_of) / n for f in ("p50_us", "p99_us", "client_us")}
+        # Each has seen all that the server did, and its own answers only.
+        server = sum(one["server_us"] * one["answers"] for one in all_of) / n
+        per_second = sum(one["per_second"] for one in all_of)
+        return mean | {"per_second": per_second, "server_us": server / answers}
+
     def server(self, key, make):
         """The server of this name, started when nobody has asked for it before."""
         if key not in self.servers:

@@ -101,11 +101,12 @@ def verify_munge(bench, _):
         return None
     kaitend = bench.kaitend(bench.million, loops=0)  # threads as by default, like munge
     munge = bench.server("munge", lambda: peers.Munge(bench))
-    how = ("--connections", 8, "--ms", bench.ms)
+    how = ("--connections", 1, "--ms", bench.ms)  # of each of 8 processes: so do those who use it
     ours, theirs = bench.alternate(
-        lambda: kaitend.load("kaiten-verify", *kaitend.tokens, "--once", *how),
-        lambda: munge.load("munge", *how),
-    )
+        lambda: bench.clients(8, lambda: kaitend.begin("kaiten-verify", *kaitend.tokens, "--once",
+                                                       *how)),
+        lambda: bench.clients(8, lambda: munge.begin("munge", *how)),
+    )  # fmt: skip
     return row("verdicts/s", ours, theirs, "munge encode and decode")
 
 

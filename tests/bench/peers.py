@@ -256,8 +256,8 @@ class Munge:
         )
         wait_for(self.socket, self.child)
 
-    def load(self, speech, *args):
-        return self.bench.load(speech, "--to", self.socket, "--pid", self.child.pid, *args)
+    def begin(self, speech, *args):
+        return self.bench.begin(speech, "--to", self.socket, "--pid", self.child.pid, *args)
 
     def end(self):
         self.child.terminate()
