@@ -119,6 +119,8 @@ parts_check_keys(struct parts *p)
     parts_begin_call(p, &call, &arena);
     int status = format_check(&call, p->settings->digest_key_file);
     kt_arena_done(&arena);
+    if (status == KT_UNAVAILABLE)
+        return parts_fail(EX_TEMPFAIL, "the store cannot be read, or not brought up to date");
     return status == KT_OK ? EX_OK : EX_CONFIG;
 }
 

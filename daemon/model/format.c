@@ -65,7 +65,7 @@ refuse_unfinished(struct call *call)
         return status;
     log_line(LOG_LEVEL_ERROR, "start.failed", "message=%s",
              "an import into the store was not finished; run it again: kaitend --import");
-    return KT_UNAVAILABLE;
+    return KT_INTERNAL;
 }
 
 static int
@@ -73,6 +73,8 @@ check(struct call *call, const char *key_file)
 {
     struct store_row row;
     int status = store_get(call, call->svc->store, &format_key, 1, &row);
+    if (status == KT_UNAVAILABLE)
+        return status;
     if (status != KT_OK) {
         log_line(LOG_LEVEL_ERROR, "start.failed", "file=%s message=%s", key_file,
                  "the store was made with another digest key than this one, or its records were "

@@ -12,7 +12,9 @@
 /* Reads the record, or writes it into an empty store; brings the rows of an older format up to
  * date, which blocks for long, and may be interrupted and done again. Refuses a newer format, a
  * store that an import has not filled, and one that was made with a key we do not have; the log
- * says which, and names key_file, where the keys came from. Before the committer starts. */
+ * says which, and names key_file, where the keys came from. Before the committer starts. 0;
+ * KT_UNAVAILABLE: the store cannot be read or written now; any other kind: another try does not
+ * help. */
 int format_check(struct call *, const char *key_file);
 
 #endif

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright the kaiten authors */
-/* old-rows CONFIGURATION: takes the tokens of a store back to how format 1 had them, the half of them
- * without their keys, as the first daemons wrote them. What the next start of a daemon makes of it is
- * tested. Prints how many there were. */
+/* old-rows CONFIGURATION [FORMAT]: takes the tokens of a store back to how format 1 had them, the
+ * half of them without their keys, as the first daemons wrote them, and prints how many there were;
+ * or says that the rows have that format, and leaves them as they are. What the next start of a
+ * daemon makes of it is tested. */
 #include "config.h"
 
 #include "daemon/model/record.h"
@@ -198,12 +199,12 @@ take_verdict_back(struct call *call, struct batch *b, const struct store_row *ro
 }
 
 static void
-take_format_back(struct call *call)
+set_format(struct call *call, uint32_t format)
 {
     struct kt_buf buf;
     struct batch *b = batch_new(call->arena);
     kt_buf_init(&buf, 64);
-    record_put_u32(&buf, FORMAT_FIRST);
+    record_put_u32(&buf, format);
     record_put_i64(&buf, call->now_ms);
     if (!b)
         die("batch", "no memory");
@@ -211,13 +212,22 @@ take_format_back(struct call *call)
     apply(call, &b, 1);
 }
 
+static void
+take_rows_back(struct call *call)
+{
+    size_t tokens = each(call, 't', take_token_back);
+    size_t digests = each(call, 'h', take_verdict_back);
+    set_format(call, FORMAT_FIRST);
+    printf("tokens=%zu digests=%zu\n", tokens, digests);
+}
+
 int
 main(int argc, char *argv[])
 {
     static struct parts parts = { .index_guard = PTHREAD_RWLOCK_INITIALIZER };
     struct kt_arena arena;
-    if (argc != 2) {
-        fprintf(stderr, "usage: old-rows CONFIGURATION\n");
+    if (argc != 2 && argc != 3) {
+        fprintf(stderr, "usage: old-rows CONFIGURATION [FORMAT]\n");
         return 2;
     }
     if (sodium_init() < 0)
@@ -226,10 +236,10 @@ main(int argc, char *argv[])
     kt_arena_init(&arena, SIZE_MAX / 2);
     struct call call = { .svc = &parts.svc, .arena = &arena, .now_ms = clock_wall_ms(),
                          .deadline_ms = INT64_MAX };
-    size_t tokens = each(&call, 't', take_token_back);
-    size_t digests = each(&call, 'h', take_verdict_back);
-    take_format_back(&call);
-    printf("tokens=%zu digests=%zu\n", tokens, digests);
+    if (argc == 2)
+        take_rows_back(&call);
+    else
+        set_format(&call, (uint32_t)strtoul(argv[2], NULL, 10));
     kt_arena_done(&arena);
     site_close(&parts);
     return 0;

@@ -26,6 +26,7 @@ STEPS = 100 if FULL else 4
 FORMAT = BUILD / "tests/plugin/bdb-format"
 OLD_ROWS = BUILD / "tests/faults/old-rows"
 OLD_TOKENS = 2000
+NEWER_ROWS = 3
 
 pytestmark = durable
 
@@ -229,6 +230,17 @@ def test_a_kill_while_the_format_is_brought_up_to_date(template, tmp_path, what)
             calls_of_such_a_start=count, more_tokens=len(secrets), violations=len(found))
     assert not found, f"seed {SEED}: {len(found)}, the first: {found[:5]}"
     assert killed >= len(steps) // 2
+
+
+def test_rows_of_a_newer_format_are_refused(template, tmp_path):
+    d, _ = template.copy(tmp_path / "newer")
+    subprocess.run([OLD_ROWS, d.conf, str(NEWER_ROWS)], check=True, capture_output=True)
+    for _ in range(2):
+        with pytest.raises(Ended) as e:
+            start_or_end(d)
+        assert f"format={NEWER_ROWS} known={NEWER_ROWS - 1}" in e.value.words, e.value
+        assert e.value.code == os.EX_CONFIG
+    d.remove()
 
 
 def test_a_newer_format_is_refused_and_left_alone(template, tmp_path):

@@ -434,6 +434,19 @@ def test_keys_have_to_be_the_same(cluster):
     other.start(env=other.env)
 
 
+def test_a_store_that_does_not_answer_at_the_start(cluster):
+    """Another start may help, and the exit code says so to whoever would have to make it."""
+    c = cluster(1)
+    other = c.make()
+    c.daemons.append(other)
+    c.store.set(g="fail")
+    other.spawn(env=other.env)
+    assert other.process.wait(PATIENCE) == os.EX_TEMPFAIL, other.tail()
+    assert "another digest key" not in other.log.read_text()
+    c.store.set(g=None)
+    other.start(env=other.env)
+
+
 def test_one_signs_and_all_publish(calm):
     keys = [d.http("").request("GET", "/.well-known/jwks.json").body for d in (calm.a, calm.b)]
     assert keys[0] == keys[1] and keys[0]["keys"]

@@ -306,10 +306,39 @@ an_old_row_in_a_new_store_is_refused(void **state)
     teardown(NULL);
 }
 
+/* Whoever supervises the daemon starts it again where that may help, and only there. */
+static void
+what_another_start_does_not_mend_is_told_apart(void **state)
+{
+    (void)state;
+    static const struct kt_str refused[][2] = {
+        { KT_LIT("mformat"), KT_LIT("\0\0\0\3\0\0\0\0\0\0\0\0") },
+        { KT_LIT(FORMAT_IMPORT_KEY), KT_LIT("half") },
+    };
+    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
+        begin();
+        struct batch *b = batch_new(&arena);
+        batch_set(b, refused[i][0], refused[i][1]);
+        apply(b);
+        assert_int_equal(format_check(&call, "key"), KT_INTERNAL);
+        teardown(NULL);
+    }
+    begin();
+    atomic_store(&core.disk->get_says, KAITEN_RETRY);
+    assert_int_equal(format_check(&call, "key"), KT_UNAVAILABLE);
+    disk_mend(core.disk);
+    disk_fail(core.disk, KAITEN_RETRY, KAITEN_RETRY, 0, -1);
+    assert_int_equal(format_check(&call, "key"), KT_UNAVAILABLE);
+    disk_mend(core.disk);
+    assert_int_equal(format_check(&call, "key"), KT_OK);
+    teardown(NULL);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_another_start_does_not_mend_is_told_apart),
         cmocka_unit_test(an_interruption_is_made_good),
         cmocka_unit_test(what_is_new_is_left_alone),
         cmocka_unit_test(an_old_row_in_a_new_store_is_refused),
