@@ -101,6 +101,7 @@ write_conf() {
 state_dir = $dir/$1
 plugin_dir = $top/plugins/.libs
 storage = storage-postgres
+request_timeout = 2s
 
 [storage-postgres]
 connection = host=$dir/pg dbname=kaiten user=kaitend
@@ -273,8 +274,12 @@ start 1 || die "the first daemon does not start again"
 run 'printf %s "$kept" | ctl 1 verify'
 expect "$account"
 
-say "The database is restarted under the daemons."
-run "database restart -m immediate | tail -n 1"
+say "The database is away for a moment: whoever asks is told so in time."
+run "database stop -m immediate | tail -n 1"
+run "curl -sS -m 2 -X POST $url/service-accounts -H \"Authorization: Bearer \$KAITEN_JWT\" \\
+    -H 'Content-Type: application/json' -d '{\"name\": \"Too Early\"}'"
+expect '"status":503'
+run "database start | tail -n 1"
 echo "good again on all three $(wait_until 'printf %s "$kept" | ctl 1 verify &&
     printf %s "$kept" | ctl 2 verify && printf %s "$kept" | ctl 3 verify') ms later"
 echo "minted again $(wait_until "ctl 2 token create $account --name again-\$(date +%s%N) \
