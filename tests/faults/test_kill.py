@@ -9,8 +9,8 @@ import time
 import pytest
 
 from conftest import wait_for
-from faultlib import (FULL, SEED, accounts_of, actors_of, durable, figures, fill, join, keep, loaded,
-                      looked_at, not_valid)
+from faultlib import (FULL, SEED, Busy, accounts_of, actors_of, durable, figures, fill, join, keep,
+                      loaded, looked_at, not_valid)
 from journal import Journal, Pool, check, sweep
 
 CYCLES = int(os.environ.get("KAITEN_KILL_CYCLES", 1000 if FULL else 20))
@@ -29,10 +29,10 @@ def kill_and_start(d, times):
     times.append(time.monotonic() - begun)
 
 
-def cycles(d, pool, count, each, pause=(0.02, 0.5)):
+def cycles(d, pool, count, each, pause=(0.02, 0.5), kind=Busy):
     """So many kills under load, after so many seconds of it; returns the times to be ready again."""
     chance, times, swept = random.Random(SEED), [], 0
-    actors = actors_of(pool, each)
+    actors = actors_of(pool, each, kind)
     try:
         pool.up.set()
         loaded(pool.journal, 0)
