@@ -59,21 +59,29 @@ class Cluster:
     """Daemons with the same keys on one store, and clients at both doors of all. before: what is
     done with the first daemon before it starts."""
 
-    def __init__(self, connection, n=DAEMONS, storage="", daemon="", before=None, **kwargs):
+    def __init__(self, connection, n=DAEMONS, **settings):
         self.daemons = []
-        for _ in range(n):
-            d = Daemon("storage-postgres", level="info",
-                       daemon=f"max_staleness = {BOUND:g}s\nrequest_timeout = {LIMIT}\n{daemon}",
-                       storage=f"connection = {connection}\ntimeout = {TIMEOUT}\n{storage}")
-            for name in KEYS if self.daemons else ():
-                shutil.copy(self.daemons[0].state / name, d.state / name)
-            if before and not self.daemons:
-                before(d)
-            self.daemons.append(d)
-            d.start(**kwargs)
+        try:
+            for _ in range(n):
+                self.add(connection, **settings)
+        except BaseException:  # nobody else knows of them yet
+            for d in self.daemons:
+                d.remove()
+            raise
         self.journal = Journal()
         self.pool = Everywhere(self.daemons, self.journal, accounts_of(self.daemons[0]))
         self.actors = []
+
+    def add(self, connection, storage="", daemon="", before=None, **kwargs):
+        d = Daemon("storage-postgres", level="info",
+                   daemon=f"max_staleness = {BOUND:g}s\nrequest_timeout = {LIMIT}\n{daemon}",
+                   storage=f"connection = {connection}\ntimeout = {TIMEOUT}\n{storage}")
+        for name in KEYS if self.daemons else ():
+            shutil.copy(self.daemons[0].state / name, d.state / name)
+        self.daemons.append(d)
+        if before and d is self.daemons[0]:
+            before(d)
+        d.start(**kwargs)
 
     def load(self, each=3):
         self.actors = actors_of(self.pool, each, Patient)
