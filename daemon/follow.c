@@ -12,6 +12,7 @@
 #include "daemon/model/feed.h"
 #include "daemon/plugin.h"
 #include "daemon/service.h"
+#include "daemon/slice.h"
 #include "daemon/timeguard.h"
 
 #include <errno.h>
@@ -47,18 +48,22 @@ struct follower {
     struct call call;
     struct feed feed;
     struct kt_arena commit_arena; /* for what the committer does */
+    struct kt_arena teller_arena;
     struct errand telling_errand;
-    struct feed told; /* the committer's while it is told */
+    struct feed told; /* the teller's, then the committer's, while telling */
     bool history_changed;
     bool failing; /* and it was said */
     int64_t backoff_ms;
     size_t swept;
     _Atomic uint64_t polls, failures, rows, rereads;
-    pthread_t thread;
+    pthread_t thread, teller;
     bool started;
     pthread_mutex_t lock; /* guards what follows, and done of a task */
     pthread_cond_t wake;
-    bool stop, hinted, telling;
+    bool stop, hinted;
+    bool telling;  /* told is not ours */
+    bool handed;   /* and the teller has not taken it */
+    bool finished; /* nothing more is told */
 };
 
 /* --- on the committer's thread ------------------------------------------------------------ */
@@ -169,8 +174,8 @@ apply_feed(struct follower *f)
     committer_give_index(f->svc->committer);
 }
 
-/* Whether the committer may be given more to write down: it is not still at it. When there is too
- * much of it, or at the end, it is waited for. */
+/* Whether more may be told: the last is written down. When there is too much of it, or at the end,
+ * that is waited for. */
 static bool
 may_tell(struct follower *f)
 {
@@ -182,18 +187,17 @@ may_tell(struct follower *f)
     return free;
 }
 
-/* The index, and all who ask it, know already: the store need not be asked again. */
+/* The index, and all who ask it, know already. */
 static void
 write_down(struct follower *f)
 {
     if (!f->svc->journal || feed_news(&f->feed) == 0 || !may_tell(f))
         return;
-    feed_look(&f->call, &f->feed);
     feed_move_news(&f->feed, &f->told);
     pthread_mutex_lock(&f->lock);
-    f->telling = true;
+    f->telling = f->handed = true;
+    pthread_cond_broadcast(&f->wake);
     pthread_mutex_unlock(&f->lock);
-    committer_run(f->svc->committer, &f->telling_errand);
 }
 
 struct reading {
@@ -330,6 +334,38 @@ note_outcome(struct follower *f, int status)
     f->failing = status != KT_OK;
 }
 
+/* --- the journal ---------------------------------------------------------------------------- */
+
+/* False: the end. */
+static bool
+wait_for_news(struct follower *f)
+{
+    pthread_mutex_lock(&f->lock);
+    while (!f->handed && !f->finished)
+        pthread_cond_wait(&f->wake, &f->lock);
+    bool handed = f->handed;
+    f->handed = false;
+    pthread_mutex_unlock(&f->lock);
+    return handed;
+}
+
+/* What is to be written down is looked at in the store first, over connections that others want,
+ * too; whoever asks what else has changed does not wait for that. */
+static void *
+teller_main(void *arg)
+{
+    struct follower *f = arg;
+    while (wait_for_news(f)) {
+        struct call call = { .svc = f->svc, .arena = &f->teller_arena,
+                             .now_ms = clock_now_ms(clock_mono_ms()),
+                             .deadline_ms = clock_mono_ms() + CALL_MS };
+        kt_arena_reset(call.arena);
+        feed_look(&call, &f->told);
+        committer_run(f->svc->committer, &f->telling_errand);
+    }
+    return NULL;
+}
+
 /* --- the thread --------------------------------------------------------------------------- */
 
 static void
@@ -372,6 +408,7 @@ follower_main(void *arg)
 {
     struct follower *f = arg;
     int64_t began;
+    slice_ask_for_short();
     do {
         began = clock_mono_ms();
         note_outcome(f, poll_store(f));
@@ -395,6 +432,7 @@ follower_new(struct service *svc, const struct follow_options *options)
     atomic_init(&f->fresh.as_of_ms, INT64_MIN);
     kt_arena_init(&f->arena, ARENA_MAX);
     kt_arena_init(&f->commit_arena, ARENA_MAX);
+    kt_arena_init(&f->teller_arena, ARENA_MAX);
     feed_init(&f->feed);
     feed_init(&f->told);
     pthread_mutex_init(&f->lock, NULL);
@@ -420,17 +458,40 @@ follower_mark(struct call *call, struct follower *f)
     return status;
 }
 
+static void
+teller_end(struct follower *f)
+{
+    pthread_mutex_lock(&f->lock);
+    f->finished = true;
+    pthread_cond_broadcast(&f->wake);
+    pthread_mutex_unlock(&f->lock);
+    pthread_join(f->teller, NULL);
+}
+
+static int
+start_threads(struct follower *f)
+{
+    int error = pthread_create(&f->teller, NULL, teller_main, f);
+    if (error != 0)
+        return error;
+    error = pthread_create(&f->thread, NULL, follower_main, f);
+    if (error != 0)
+        teller_end(f);
+    return error;
+}
+
 int
 follower_start(struct follower *f)
 {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&f->thread, NULL, follower_main, f);
+    int error = start_threads(f);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     f->started = error == 0;
     if (f->started) {
         pthread_setname_np(f->thread, "follower");
+        pthread_setname_np(f->teller, "teller");
         host_on_change(on_change, f);
     }
     return error;
@@ -447,6 +508,7 @@ follower_stop(struct follower *f)
     pthread_cond_broadcast(&f->wake);
     pthread_mutex_unlock(&f->lock);
     pthread_join(f->thread, NULL);
+    teller_end(f);
     f->started = false;
 }
 
@@ -460,6 +522,7 @@ follower_free(struct follower *f)
     feed_done(&f->told);
     kt_arena_done(&f->arena);
     kt_arena_done(&f->commit_arena);
+    kt_arena_done(&f->teller_arena);
     pthread_mutex_destroy(&f->lock);
     pthread_cond_destroy(&f->wake);
     free(f);

@@ -8,19 +8,55 @@ import os
 import shlex
 import shutil
 import subprocess
+import threading
 import time
 
 import pytest
 
-from conftest import BUILD, KAITEND, PATIENCE, SOURCE, wait_for
+import postgres
+from conftest import BUILD, KAITEND, PATIENCE, SOURCE, STORES, wait_for
 from daemon_cluster import (  # noqa: F401
-    PLUGIN, Pair, asks, calm, calm_cluster, cluster, mint, pair, revoke, rotate, settle,
+    PLUGIN, Database, Pair, asks, calm, calm_cluster, cluster, mint, pair, revoke, rotate, settle,
     validate, verdict,
 )
 from metrics import scrape
 from shared_store import Shared
+from test_postgres import Proxy
 
 pytestmark = pytest.mark.skipif(not PLUGIN.exists(), reason="tests/plugin was not built")
+
+
+class Held(Proxy):
+    """Holds look-ups back, those that were begun before not counted."""
+
+    def __init__(self, server):
+        super().__init__(server)
+        self.free = threading.Event()
+        self.free.set()
+        self.holding = 0
+
+    def passed_up(self, data):
+        if b"\0kaiten_get\0" in data and not self.free.is_set():
+            self.holding += 1
+            self.free.wait(60)
+        return data
+
+    def hold(self):
+        self.free.clear()
+
+    def held(self):
+        return self.holding > 0
+
+    def release(self):
+        self.free.set()
+
+
+def postgres_server():
+    if "storage-postgres" not in STORES:
+        pytest.skip("storage-postgres was not built")
+    if not postgres.programs():
+        pytest.skip(postgres.MISSING)
+    return postgres.shared()
 
 
 def test_what_one_daemon_does_the_other_knows(calm):
@@ -168,6 +204,33 @@ def test_an_ending_waits_for_no_mint(cluster):
         wait_for(lambda: verdict(pair.rpc_b, token["token"]) == "revoked", "the other to refuse it")
         assert not slow.done()
     pair.close()
+
+
+def test_an_ending_waits_for_no_look_up(cluster):
+    """What a daemon has heard of it looks at in the store, for its journal; meanwhile it goes on asking
+    what else has ended."""
+    server = postgres_server()
+    proxy, name = Held(server), server.database()
+    store = Database()
+    store.settings = f"connection = {server.connection(name)}"
+    c = cluster(1, store=store, daemon="max_staleness = 1h", storage="timeout = 60s")
+    store.settings = f"connection = host={proxy.dir} dbname={name} user={postgres.ROLE}"
+    c.add()
+    pair = Pair(c)
+    one, two = mint(pair.door_a, pair.account, "one"), mint(pair.door_a, pair.account, "two")
+    settle(pair, one, two)
+    proxy.hold()
+    revoke(pair, one)
+    wait_for(lambda: verdict(pair.rpc_b, one["token"]) == "revoked", "the other to refuse it")
+    wait_for(proxy.held, "the look-up")
+    end = time.monotonic() + 4.5  # the look-up may take five
+    while time.monotonic() < end:
+        assert readiness(pair.b)["stalenessMs"] < 3000
+    revoke(pair, two)
+    wait_for(lambda: verdict(pair.rpc_b, two["token"]) == "revoked", "the other to refuse it")
+    proxy.release()
+    pair.close()
+    proxy.close()
 
 
 def test_a_store_that_does_not_say_what_changes(pair):
