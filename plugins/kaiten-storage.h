@@ -118,7 +118,8 @@ struct kaiten_storage {
      * says which; the others go on. One sync for all. outcomes[i] is set for every i when the call
      * returns KAITEN_DONE; any other return means that no batch was written (or, KAITEN_UNKNOWN,
      * that this cannot be said). Revisions come from one counter of the store that never repeats,
-     * not even after a delete or a restart; they are above 0. Called by one thread. Required. */
+     * not even after a delete or a restart; they are above 0. Batches that share no key may have
+     * the same one. Called by one thread. Required. */
     enum kaiten_status (*apply)(void *instance, const struct kaiten_batch *batches, size_t n,
                                 struct kaiten_outcome *outcomes, struct kaiten_err *);
 

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright the kaiten authors */
-/* A group of batches: each one statement and one transaction, in a pipeline over every connection
- * for writing that is free. Together they would be one transaction, and groups of different daemons
- * would wait for each other's rows in circles. */
+/* A group of batches, as statements in pipelines over the connections for writing. A statement is a
+ * transaction. Batches that have nothing to do with each other share one, a few at a time: half of
+ * what a mint costs the server is the transaction around it. It takes its locks in the same order
+ * as that of a single batch, so that those of different daemons do not wait for each other in
+ * circles, and what fails there is tried again batch by batch. */
 #include "config.h"
 
 #include "plugins/storage-postgres/pg.h"
@@ -15,6 +17,8 @@
 enum {
     WINDOW = 16,             /* statements under way on one connection */
     WINDOW_BYTES = 1 << 20,  /* and their parameters */
+    SPREAD = 4,              /* batches of a statement before another connection is taken */
+    TOGETHER_BYTES = 1 << 16, /* of the batches of a statement, if it has more than one */
     TRIES = 4                /* of one batch: transient errors, or a commit that did not happen */
 };
 
@@ -28,17 +32,20 @@ enum progress {
 struct piece {
     enum progress progress;
     unsigned tries;
-    unsigned char id[16];
-    size_t bytes; /* of its parameters */
+    unsigned char id[16]; /* of its statement */
+    /* Of the first one of a statement: how many it has, and the size of its parameters. */
+    unsigned together;
+    size_t bytes;
 };
 
 struct lane {
     struct pg_slot *slot; /* NULL: lost */
     unsigned *queue;      /* numbers of batches, in order */
     unsigned n, sent, answered;
-    size_t bytes;         /* under way */
-    /* Of the batch that is being read: the answer, unless it failed. It counts once the sync behind
-     * it has come: the row is sent before the commit. */
+    unsigned statements;  /* under way */
+    size_t bytes;
+    /* Of the statement that is being read: the answer, unless it failed. It counts once the sync
+     * behind it has come: the row is sent before the commit. */
     bool has_answer, has_failed, is_transient;
     int64_t answer;
     enum kaiten_status failure;
@@ -56,6 +63,7 @@ struct pg_group {
     unsigned chains[KAITEN_APPLY_BATCHES_MAX];
     unsigned lane_of[KAITEN_APPLY_BATCHES_MAX]; /* by chain; UINT32_MAX: none yet */
     bool urgent[KAITEN_APPLY_BATCHES_MAX];      /* by chain: there is a revocation in it */
+    unsigned members[KAITEN_APPLY_BATCHES_MAX]; /* by chain */
     unsigned queues[PG_SLOTS_MAX][KAITEN_APPLY_BATCHES_MAX];
     struct lane lanes[PG_SLOTS_MAX];
     unsigned nlanes;
@@ -121,39 +129,75 @@ lane_lose(struct pg_group *g, struct lane *lane)
             g->pieces[lane->queue[i]].progress = LOST;
 }
 
+/* It has nothing to do with any other one, and was not part of a statement that failed. */
 static bool
-lane_send(struct pg_group *g, struct lane *lane, unsigned i)
+is_sociable(const struct pg_group *g, unsigned i)
 {
-    struct piece *piece = &g->pieces[i];
+    return g->members[g->chains[i]] == 1 && g->pieces[i].tries == 0;
+}
+
+/* How many of those that are next share a statement. */
+static unsigned
+lane_together(const struct pg_group *g, const struct lane *lane)
+{
+    const unsigned *next = &lane->queue[lane->sent];
+    size_t bytes = 0;
+    unsigned n = 0;
+    for (; n < PG_TOGETHER_MAX && lane->sent + n < lane->n; n++) {
+        bytes += pg_batch_bytes(&g->batches[next[n]]);
+        if (!is_sociable(g, next[n]) || bytes > TOGETHER_BYTES ||
+            g->urgent[g->chains[next[n]]] != g->urgent[g->chains[next[0]]])
+            break;
+    }
+    return n > 0 ? n : 1;
+}
+
+/* The next statement. *ret_n: of how many batches; 0: there was no memory, and they have ended. */
+static bool
+lane_send(struct pg_group *g, struct lane *lane, unsigned *ret_n)
+{
+    const unsigned *next = &lane->queue[lane->sent];
+    const struct kaiten_batch *batches[PG_TOGETHER_MAX];
+    struct piece *first = &g->pieces[next[0]];
+    unsigned n = lane_together(g, lane);
+    for (unsigned i = 0; i < n; i++)
+        batches[i] = &g->batches[next[i]];
     pg_params_reset(&g->params);
-    pg_put_batch(&g->params, &g->batches[i], piece->id);
+    pg_put_batches(&g->params, batches, n, first->id);
+    *ret_n = n;
     if (g->params.failed) {
         pg_why(&g->why, "out of memory");
-        end(g, i, (struct kaiten_outcome){ .status = KAITEN_FAILED });
+        for (unsigned i = 0; i < n; i++)
+            end(g, next[i], (struct kaiten_outcome){ .status = KAITEN_FAILED });
+        lane->n -= n; /* it never will be: out of the queue */
+        memmove(&lane->queue[lane->sent], &lane->queue[lane->sent + n],
+                (lane->n - lane->sent) * sizeof *lane->queue);
+        *ret_n = 0;
         return true;
     }
-    piece->tries++;
-    piece->bytes = g->params.n;
-    piece->progress = SENT;
-    lane->bytes += piece->bytes;
+    for (unsigned i = 0; i < n; i++) {
+        struct piece *piece = &g->pieces[next[i]];
+        piece->tries++;
+        piece->progress = SENT;
+        memmove(piece->id, first->id, sizeof piece->id);
+    }
+    first->together = n;
+    first->bytes = g->params.n;
+    lane->bytes += first->bytes;
+    lane->statements++;
     return pg_send_statement(lane->slot, PG_APPLY, &g->params) && PQpipelineSync(lane->slot->pq);
 }
 
 static void
 lane_fill(struct pg_group *g, struct lane *lane)
 {
-    while (lane->slot && lane->sent < lane->n && lane->sent - lane->answered < WINDOW &&
+    while (lane->slot && lane->sent < lane->n && lane->statements < WINDOW &&
            lane->bytes < WINDOW_BYTES && pg_now() < g->send_until) {
-        unsigned i = lane->queue[lane->sent];
-        if (!lane_send(g, lane, i)) {
-            lane->sent++;
+        unsigned n;
+        bool sent = lane_send(g, lane, &n);
+        lane->sent += n;
+        if (!sent)
             lane_lose(g, lane);
-        } else if (g->pieces[i].progress == SENT) {
-            lane->sent++;
-        } else { /* it never will be: out of the queue */
-            memmove(&lane->queue[lane->sent], &lane->queue[lane->sent + 1],
-                    (--lane->n - lane->sent) * sizeof *lane->queue);
-        }
     }
     if (lane->slot && PQflush(lane->slot->pq) < 0)
         lane_lose(g, lane);
@@ -172,12 +216,24 @@ lane_answer(struct pg_group *g, struct lane *lane, const PGresult *result)
     lane->failure = pg_status_of(result, &g->why);
 }
 
+/* Of several nothing was written, because of one of them: the condition of that number. */
 static void
-lane_synced(struct pg_group *g, struct lane *lane)
+part(struct pg_group *g, const unsigned which[], unsigned n, size_t number)
 {
-    unsigned i = lane->queue[lane->answered++];
-    lane->bytes -= g->pieces[i].bytes;
-    if (lane->has_failed && lane->is_transient)
+    for (unsigned i = 0; i < n; i++) {
+        if (number / KAITEN_BATCH_CONDS_MAX == i)
+            end(g, which[i], (struct kaiten_outcome){ .status = KAITEN_CONFLICT,
+                                                      .failed = number % KAITEN_BATCH_CONDS_MAX });
+        else
+            again(g, which[i], KAITEN_RETRY);
+    }
+}
+
+/* What became of the i-th batch of a statement that was answered. */
+static void
+lane_conclude(struct pg_group *g, const struct lane *lane, unsigned i, bool alone)
+{
+    if (lane->has_failed && lane->failure != KAITEN_UNKNOWN && (lane->is_transient || !alone))
         again(g, i, lane->failure);
     else if (lane->has_failed && lane->failure != KAITEN_UNKNOWN)
         end(g, i, (struct kaiten_outcome){ .status = lane->failure });
@@ -185,6 +241,21 @@ lane_synced(struct pg_group *g, struct lane *lane)
         g->pieces[i].progress = LOST;
     else if (!end_answered(g, i, lane->answer))
         again(g, i, KAITEN_RETRY);
+}
+
+static void
+lane_synced(struct pg_group *g, struct lane *lane)
+{
+    const unsigned *which = &lane->queue[lane->answered];
+    unsigned n = g->pieces[which[0]].together;
+    lane->answered += n;
+    lane->statements--;
+    lane->bytes -= g->pieces[which[0]].bytes;
+    if (n > 1 && !lane->has_failed && lane->has_answer && lane->answer < 0)
+        part(g, which, n, (size_t)(-1 - lane->answer));
+    else
+        for (unsigned i = 0; i < n; i++)
+            lane_conclude(g, lane, which[i], n == 1);
     lane->has_answer = lane->has_failed = false;
 }
 
@@ -316,14 +387,25 @@ count(const struct pg_group *g, enum progress progress)
     return n;
 }
 
+/* How many connections are worth having. */
+static unsigned
+lanes_wanted(const struct pg_group *g)
+{
+    unsigned alone = 0, others = 0;
+    for (unsigned i = 0; i < g->n; i++)
+        if (g->pieces[i].progress == WAITING)
+            *(is_sociable(g, i) ? &others : &alone) += 1;
+    return alone + (others + SPREAD - 1) / SPREAD;
+}
+
 /* False: there is no connection. */
 static bool
 run_waiting(struct pg_group *g)
 {
-    unsigned waiting = count(g, WAITING);
+    unsigned wanted = lanes_wanted(g);
     if (!lane_add(g, pg_take(g->pg, PG_WRITING, g->send_until, &g->why)))
         return false;
-    while (g->nlanes < waiting && lane_add(g, pg_take_more(g->pg, PG_WRITING)))
+    while (g->nlanes < wanted && lane_add(g, pg_take_more(g->pg, PG_WRITING)))
         continue;
     if (g->nlanes == 0)
         return false;
@@ -341,20 +423,25 @@ run_waiting(struct pg_group *g)
 
 /* --- lost answers --------------------------------------------------------------------------- */
 
+/* With all of its statement. */
 static bool
 look_up(struct pg_group *g, unsigned i)
 {
     PGresult *result;
+    unsigned char id[16];
+    memcpy(id, g->pieces[i].id, sizeof id);
     pg_params_reset(&g->params);
-    pg_put_uuid(&g->params, g->pieces[i].id);
+    pg_put_uuid(&g->params, id);
     enum kaiten_status status = pg_read(g->pg, PG_READING, "SELECT kaiten.resolve($1)", &g->params,
                                         g->end, &result, &g->why);
     if (status != KAITEN_DONE)
         return false;
     int64_t answer = PQntuples(result) == 1 ? pg_int8(result, 0, 0) : 0;
     PQclear(result);
-    if (!end_answered(g, i, answer))
-        again(g, i, KAITEN_RETRY);
+    for (; i < g->n; i++)
+        if (g->pieces[i].progress == LOST && memcmp(g->pieces[i].id, id, sizeof id) == 0 &&
+            !end_answered(g, i, answer))
+            again(g, i, KAITEN_RETRY);
     return true;
 }
 
@@ -387,9 +474,11 @@ group_begin(struct pg *pg, const struct kaiten_batch *batches, size_t n,
     g->n = n;
     g->why = (struct pg_why){ .text = "" };
     memset(g->urgent, 0, sizeof g->urgent);
+    memset(g->members, 0, sizeof g->members);
     for (size_t i = 0; i < n; i++) {
         g->pieces[i] = (struct piece){ .progress = WAITING };
         memcpy(g->pieces[i].id, batches[i].id, sizeof batches[i].id);
+        g->members[g->chains[i]]++;
         if (batches[i].flags & KAITEN_BATCH_URGENT)
             g->urgent[g->chains[i]] = true;
     }

@@ -76,7 +76,7 @@ pg_target_init(struct pg_target *t, const struct pg_options *options, struct pg_
         .password_file = options->password_file,
         .application = "kaitend",
         .statement_ms = options->timeout / 2,
-        .lock_ms = options->timeout / 3,
+        .lock_ms = options->timeout / 4,
         .plain = options->pooler,
     };
     PQconninfoOption *parsed = PQconninfoParse(t->connection, &problem);

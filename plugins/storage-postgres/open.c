@@ -27,7 +27,7 @@ static const struct kaiten_option options_table[] = {
     { "readers", KAITEN_OPT_INT, 0, "4", 1, 64, "Connections for reading." },
     { "timeout", KAITEN_OPT_DURATION, 0, "1800ms", 200, 60000,
       "Longest time that any call may take; the server gives up a statement after half of it, and "
-      "a wait for a lock after a third." },
+      "a wait for a lock after a quarter." },
     { "pooler", KAITEN_OPT_BOOL, 0, "no", 0, 0,
       "The connection leads to a pooler in transaction mode: no session settings are sent and no "
       "notices are listened for." },

@@ -37,6 +37,7 @@ enum {
     PG_PARAMS_MAX = 12,     /* of a statement */
     PG_PAGE_MAX = 4096,     /* rows of a scan that one statement fetches */
     PG_NEWS_MAX = 256,      /* rows of each kind that come with the question for changes */
+    PG_TOGETHER_MAX = 16,   /* batches that are written by one statement */
     PG_PASSWORD_MAX = 1024  /* bytes of a password file */
 };
 
@@ -317,8 +318,14 @@ uint64_t pg_hash(struct kaiten_bytes);
 /* memcmp's order, a shorter key before its extensions. */
 int pg_compare(struct kaiten_bytes, struct kaiten_bytes);
 
-/* The parameters of kaiten.apply(). */
-void pg_put_batch(struct pg_params *, const struct kaiten_batch *, const unsigned char id[16]);
+/* The parameters of kaiten.apply(), which writes all n batches or none: 1 <= n <= PG_TOGETHER_MAX,
+ * of chains of their own, all URGENT or none. A condition that fails has the number
+ * place of the batch * KAITEN_BATCH_CONDS_MAX + index. */
+void pg_put_batches(struct pg_params *, const struct kaiten_batch *const batches[], size_t n,
+                    const unsigned char id[16]);
+
+/* What there is of it to send, more or less. */
+size_t pg_batch_bytes(const struct kaiten_batch *);
 
 /* --- apply.c -------------------------------------------------------------------------------- */
 

@@ -117,13 +117,25 @@ pg_plan(const struct kaiten_batch *batches, size_t n, unsigned chains[])
     return true;
 }
 
-/* --- one batch as parameters ---------------------------------------------------------------- */
+/* --- batches as parameters ------------------------------------------------------------------ */
 
-/* A batch in the order that locks are taken in, each key once. */
+enum {
+    CONDS_MAX = PG_TOGETHER_MAX * KAITEN_BATCH_CONDS_MAX,
+    WRITES_MAX = PG_TOGETHER_MAX * KAITEN_BATCH_WRITES_MAX
+};
+
+struct numbered {
+    const struct kaiten_cond *cond;
+    int32_t number;
+    bool alone; /* the row is written, too */
+};
+
+/* What one statement does, in the order that locks are taken in. Each key is written once: several
+ * batches share none that one of them writes. */
 struct ordered {
-    const struct kaiten_cond *conds[KAITEN_BATCH_CONDS_MAX];
-    const struct kaiten_write *sets[KAITEN_BATCH_WRITES_MAX];
-    const struct kaiten_write *deletes[KAITEN_BATCH_WRITES_MAX];
+    struct numbered conds[CONDS_MAX];
+    const struct kaiten_write *sets[WRITES_MAX];
+    const struct kaiten_write *deletes[WRITES_MAX];
     size_t nconds, nsets, ndeletes;
 };
 
@@ -135,9 +147,9 @@ struct lock {
 static int
 cond_compare(const void *a, const void *b)
 {
-    const struct kaiten_cond *const *x = a, *const *y = b;
-    int order = pg_compare((*x)->key, (*y)->key);
-    return order ? order : (*x > *y) - (*x < *y);
+    const struct numbered *x = a, *y = b;
+    int order = pg_compare(x->cond->key, y->cond->key);
+    return order ? order : x->number - y->number;
 }
 
 static int
@@ -164,26 +176,6 @@ is_overtaken(const struct kaiten_batch *batch, size_t write)
     return false;
 }
 
-static void
-order(struct ordered *o, const struct kaiten_batch *batch)
-{
-    *o = (struct ordered){ .nconds = batch->nconds };
-    for (size_t i = 0; i < batch->nconds; i++)
-        o->conds[i] = &batch->conds[i];
-    for (size_t i = 0; i < batch->nwrites; i++) {
-        const struct kaiten_write *w = &batch->writes[i];
-        if (is_overtaken(batch, i))
-            continue;
-        if (w->type == KAITEN_SET)
-            o->sets[o->nsets++] = w;
-        else
-            o->deletes[o->ndeletes++] = w;
-    }
-    qsort(o->conds, o->nconds, sizeof *o->conds, cond_compare);
-    qsort(o->sets, o->nsets, sizeof *o->sets, write_compare);
-    qsort(o->deletes, o->ndeletes, sizeof *o->deletes, write_compare);
-}
-
 static bool
 is_written(const struct kaiten_batch *batch, struct kaiten_bytes key)
 {
@@ -193,17 +185,67 @@ is_written(const struct kaiten_batch *batch, struct kaiten_bytes key)
     return false;
 }
 
+static void
+add_batch(struct ordered *o, const struct kaiten_batch *batch, size_t place)
+{
+    for (size_t i = 0; i < batch->nconds; i++)
+        o->conds[o->nconds++] =
+            (struct numbered){ &batch->conds[i], (int32_t)(place * KAITEN_BATCH_CONDS_MAX + i),
+                               is_written(batch, batch->conds[i].key) };
+    for (size_t i = 0; i < batch->nwrites; i++) {
+        const struct kaiten_write *w = &batch->writes[i];
+        if (is_overtaken(batch, i))
+            continue;
+        if (w->type == KAITEN_SET)
+            o->sets[o->nsets++] = w;
+        else
+            o->deletes[o->ndeletes++] = w;
+    }
+}
+
+static bool
+is_same_cond(const struct numbered *a, const struct numbered *b)
+{
+    return a->cond->type == b->cond->type && a->alone == b->alone &&
+           (a->cond->type != KAITEN_AT || a->cond->revision == b->cond->revision) &&
+           pg_compare(a->cond->key, b->cond->key) == 0;
+}
+
+/* What many ask of one row, the account that they mint for, is asked once: of the same conditions
+ * the least number is left, which is the one that is told when they fail. */
+static void
+ask_once(struct ordered *o)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < o->nconds; i++)
+        if (kept == 0 || !is_same_cond(&o->conds[kept - 1], &o->conds[i]))
+            o->conds[kept++] = o->conds[i];
+    o->nconds = kept;
+}
+
+static void
+order(struct ordered *o, const struct kaiten_batch *const batches[], size_t n)
+{
+    o->nconds = o->nsets = o->ndeletes = 0;
+    for (size_t i = 0; i < n; i++)
+        add_batch(o, batches[i], i);
+    qsort(o->conds, o->nconds, sizeof *o->conds, cond_compare);
+    qsort(o->sets, o->nsets, sizeof *o->sets, write_compare);
+    qsort(o->deletes, o->ndeletes, sizeof *o->deletes, write_compare);
+    ask_once(o);
+}
+
 /* A queue for each row that has to stay as it is: in order, each number once, alone if any key of
  * it is written. */
 static void
-put_locks(struct pg_params *p, const struct ordered *o, const struct kaiten_batch *batch)
+put_locks(struct pg_params *p, const struct ordered *o)
 {
-    struct lock locks[KAITEN_BATCH_CONDS_MAX];
+    struct lock locks[CONDS_MAX];
     size_t n = 0, last = 0;
     for (size_t i = 0; i < o->nconds; i++)
-        if (o->conds[i]->type != KAITEN_ABSENT)
-            locks[n++] = (struct lock){ (int64_t)pg_hash(o->conds[i]->key),
-                                        is_written(batch, o->conds[i]->key) };
+        if (o->conds[i].cond->type != KAITEN_ABSENT)
+            locks[n++] = (struct lock){ (int64_t)pg_hash(o->conds[i].cond->key),
+                                        o->conds[i].alone };
     qsort(locks, n, sizeof *locks, lock_compare);
     for (size_t i = 1; i < n; i++) {
         if (locks[i].number == locks[last].number)
@@ -232,44 +274,45 @@ wanted(const struct kaiten_cond *cond)
 }
 
 static void
-put_conds(struct pg_params *p, const struct ordered *o, const struct kaiten_batch *batch)
+put_conds(struct pg_params *p, const struct ordered *o)
 {
     pg_put_bytes_array(p, o->nconds);
     for (size_t i = 0; i < o->nconds; i++)
-        pg_add_bytes(p, o->conds[i]->key);
+        pg_add_bytes(p, o->conds[i].cond->key);
     pg_put_int8_array(p, o->nconds);
     for (size_t i = 0; i < o->nconds; i++)
-        pg_add_int8(p, wanted(o->conds[i]));
+        pg_add_int8(p, wanted(o->conds[i].cond));
     pg_put_int4_array(p, o->nconds);
     for (size_t i = 0; i < o->nconds; i++)
-        pg_add_int4(p, (int32_t)(o->conds[i] - batch->conds));
+        pg_add_int4(p, o->conds[i].number);
     pg_put_bool_array(p, o->nconds);
     for (size_t i = 0; i < o->nconds; i++)
-        pg_add_bool(p, is_written(batch, o->conds[i]->key));
+        pg_add_bool(p, o->conds[i].alone);
 }
 
-/* Keys that the batch sets and that must be new. */
+/* Keys that are set and that must be new. */
 static void
 put_fresh(struct pg_params *p, const struct ordered *o)
 {
-    const struct kaiten_bytes *fresh[KAITEN_BATCH_CONDS_MAX];
+    const struct kaiten_bytes *fresh[CONDS_MAX];
     size_t n = 0;
     for (size_t i = 0; i < o->nconds; i++)
-        if (o->conds[i]->type == KAITEN_ABSENT)
-            fresh[n++] = &o->conds[i]->key;
+        if (o->conds[i].cond->type == KAITEN_ABSENT)
+            fresh[n++] = &o->conds[i].cond->key;
     pg_put_bytes_array(p, n);
     for (size_t i = 0; i < n; i++)
         pg_add_bytes(p, *fresh[i]);
 }
 
 void
-pg_put_batch(struct pg_params *p, const struct kaiten_batch *batch, const unsigned char id[16])
+pg_put_batches(struct pg_params *p, const struct kaiten_batch *const batches[], size_t n,
+               const unsigned char id[16])
 {
     struct ordered o;
-    order(&o, batch);
+    order(&o, batches, n);
     pg_put_uuid(p, id);
-    put_locks(p, &o, batch);
-    put_conds(p, &o, batch);
+    put_locks(p, &o);
+    put_conds(p, &o);
     put_fresh(p, &o);
     pg_put_bytes_array(p, o.nsets);
     for (size_t i = 0; i < o.nsets; i++)
@@ -280,5 +323,16 @@ pg_put_batch(struct pg_params *p, const struct kaiten_batch *batch, const unsign
     pg_put_bytes_array(p, o.ndeletes);
     for (size_t i = 0; i < o.ndeletes; i++)
         pg_add_bytes(p, o.deletes[i]->key);
-    pg_put_bool(p, batch->flags & KAITEN_BATCH_URGENT);
+    pg_put_bool(p, batches[0]->flags & KAITEN_BATCH_URGENT);
+}
+
+size_t
+pg_batch_bytes(const struct kaiten_batch *batch)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < batch->nconds; i++)
+        n += batch->conds[i].key.n;
+    for (size_t i = 0; i < batch->nwrites; i++)
+        n += batch->writes[i].key.n + batch->writes[i].value.n;
+    return n;
 }
