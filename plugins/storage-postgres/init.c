@@ -118,7 +118,8 @@ init(const struct kaiten_host *host, PGconn *pq, const char *role, struct pg_why
     int64_t format = 0;
     enum kaiten_status status = pg_needs_engine(pq, pg_now() + INIT_MS, why);
     if (status == KAITEN_DONE)
-        status = run(pq, "BEGIN; SELECT pg_advisory_xact_lock(7019267256461163886)", why);
+        status = run(pq, "BEGIN; SET LOCAL search_path = '';"
+                         " SELECT pg_advisory_xact_lock(7019267256461163886)", why);
     if (status == KAITEN_DONE)
         status = format_read(pq, &format, why);
     if (status == KAITEN_DONE && format > PG_FORMAT) {

@@ -4,7 +4,9 @@
 
 #include "plugins/storage-postgres/pg.h"
 
-/* The types of parameters are said here, or follow from the one function of that name. */
+/* The types of parameters are said here, or follow from the one function of that name. Behind a
+ * pooler search_path is not ours, and a function in public that takes just bytea[] would come before
+ * one of the system that takes any array: such ones have their schema. */
 static const struct {
     const char *name, *sql;
     bool uses[PG_READING + 1];
@@ -22,7 +24,7 @@ static const struct {
                   { [PG_FOLLOWING] = true } },
     [PG_GET] = { "kaiten_get",
                  "SELECT r.key, r.value, r.revision"
-                 " FROM unnest($1::bytea[]) WITH ORDINALITY AS k(key, i)"
+                 " FROM pg_catalog.unnest($1::bytea[]) WITH ORDINALITY AS k(key, i)"
                  " JOIN kaiten.row AS r ON r.key = k.key ORDER BY k.i",
                  { [PG_READING] = true } },
 };
