@@ -58,6 +58,7 @@ struct pg_group {
     struct kaiten_outcome *outcomes;
     size_t n;
     struct pg_why why;
+    bool read_only; /* the server has said so */
     struct pg_params params;
     struct piece pieces[KAITEN_APPLY_BATCHES_MAX];
     unsigned chains[KAITEN_APPLY_BATCHES_MAX];
@@ -214,6 +215,7 @@ lane_answer(struct pg_group *g, struct lane *lane, const PGresult *result)
     lane->has_failed = true;
     lane->is_transient = pg_is_transient(result);
     lane->failure = pg_status_of(result, &g->why);
+    g->read_only |= pg_is_read_only(result);
 }
 
 /* Of several nothing was written, because of one of them: the condition of that number. */
@@ -305,7 +307,7 @@ lanes_wait(struct pg_group *g)
     int ready = n > 0 && left > 0 ? poll(fds, n, (int)(left < 1000 ? left : 1000)) : 0;
     for (nfds_t i = 0; i < n; i++) {
         if (left <= 0) {
-            pg_why(&g->why, "the database does not answer");
+            pg_why(&g->why, "%s", PG_SILENT);
             lane_lose(g, polled[i]);
             g->why.silent = true;
         } else if (ready > 0 && fds[i].revents)
@@ -413,11 +415,13 @@ run_waiting(struct pg_group *g)
         g->lane_of[i] = UINT32_MAX;
     share(g, true);
     share(g, false);
-    g->why.silent = false;
+    g->why.silent = g->read_only = false;
     lanes_run(g);
     lanes_give(g);
     if (g->why.silent)
-        pg_silent(g->pg);
+        pg_turn_away(g->pg, PG_SILENT);
+    else if (g->read_only)
+        pg_turn_away(g->pg, PG_READ_ONLY);
     return true;
 }
 

@@ -10,8 +10,9 @@
  * wrote was visible then, whatever order they ended in. Numbers of rows would not do: they are
  * taken before the commit, and commits overtake each other. */
 
-/* Columns of kaiten.moment(), and those that kaiten.news() has behind them. */
-enum { OLDEST, NEXT, MOVED, GONE_UNTIL, WATCHED, HISTORY, KEY, VALUE, REVISION };
+/* Whether the server takes writes, the columns of kaiten.moment(), and those that kaiten.news() has
+ * behind them. */
+enum { WRITABLE, OLDEST, NEXT, MOVED, GONE_UNTIL, WATCHED, HISTORY, KEY, VALUE, REVISION };
 
 struct moment {
     uint64_t oldest, next, moved, gone_until, history;
@@ -19,11 +20,17 @@ struct moment {
     size_t nwatched;
 };
 
-/* From the first row. */
+/* From the first row. A server that takes no writes any more may have a successor by now, whose
+ * changes it knows nothing of. */
 static enum kaiten_status
-moment_take(const PGresult *result, struct moment *m, struct pg_why *why)
+moment_take(struct pg *pg, const PGresult *result, struct moment *m, struct pg_why *why)
 {
     bool whole = PQntuples(result) >= 1 && PQgetlength(result, 0, WATCHED) <= 256;
+    if (whole && !pg_bool(result, 0, WRITABLE)) {
+        pg_why(why, "%s", PG_READ_ONLY);
+        pg_turn_away(pg, PG_READ_ONLY);
+        return KAITEN_RETRY;
+    }
     if (whole) {
         struct kaiten_bytes watched = pg_bytes(result, 0, WATCHED);
         *m = (struct moment){
@@ -48,7 +55,7 @@ moment_read(struct pg *pg, enum pg_use use, int64_t until, struct moment *m, str
     enum kaiten_status status = pg_read_statement(pg, use, PG_MOMENT, NULL, until, &result, why);
     if (status != KAITEN_DONE)
         return status;
-    status = moment_take(result, m, why);
+    status = moment_take(pg, result, m, why);
     PQclear(result);
     return status;
 }
@@ -138,7 +145,7 @@ feed_page(struct feed *f, const char *sql, struct kaiten_bytes spaces, struct pg
     pg_params_done(&params);
     pg_give(pg, slot, status == KAITEN_UNKNOWN);
     if (why->silent)
-        pg_silent(pg);
+        pg_turn_away(pg, PG_SILENT);
     return status == KAITEN_UNKNOWN ? KAITEN_RETRY : status;
 }
 
@@ -192,7 +199,7 @@ news_read(struct pg *pg, const struct kaiten_position *since, struct kaiten_byte
     pg_params_done(&params);
     if (status != KAITEN_DONE)
         return status;
-    status = moment_take(result, m, why);
+    status = moment_take(pg, result, m, why);
     if (status == KAITEN_DONE)
         *ret_rows = result;
     else

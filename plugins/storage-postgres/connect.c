@@ -217,7 +217,7 @@ connect_finish(PGconn *pq, int64_t until, struct pg_why *why)
     PostgresPollingStatusType want = PGRES_POLLING_WRITING;
     while (want == PGRES_POLLING_READING || want == PGRES_POLLING_WRITING) {
         if (!connect_wait(pq, want == PGRES_POLLING_READING ? POLLIN : POLLOUT, until)) {
-            pg_why(why, "the database does not answer");
+            pg_why(why, "%s", PG_SILENT);
             return false;
         }
         want = PQconnectPoll(pq);

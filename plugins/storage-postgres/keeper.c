@@ -17,7 +17,6 @@ enum {
     PURGE_MS = 60000,
     PURGE_MORE_MS = 500,  /* while there is more to do */
     PURGE_ROWS = 10000,
-    PURGE_WAIT_MS = 10000,
     NOTICE_MS = 5000,  /* how long a notice may take that is sent to see whether any come */
     NOTICE_AGAIN_MS = 100
 };
@@ -216,8 +215,8 @@ tidy_up(struct keeper *k)
     PGresult *result = NULL;
     pg_put_int8(&params, PURGE_ROWS);
     enum kaiten_status status =
-        pg_query(pg->side, "SELECT kaiten.purge($1::integer)", &params, pg_now() + PURGE_WAIT_MS,
-                 &result, &why);
+        pg_query(pg->side, "SELECT kaiten.purge($1::integer)", &params,
+                 pg_now() + pg->options.timeout, &result, &why);
     pg_params_done(&params);
     bool more = status == KAITEN_DONE && PQntuples(result) == 1 &&
                 pg_int8(result, 0, 0) >= PURGE_ROWS;

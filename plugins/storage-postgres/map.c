@@ -139,7 +139,7 @@ walk_page(struct walk *w, struct pg_why *why)
                   pg_until(w->pg) - pg_now(), walk_row, w, why);
     pg_give(w->pg, slot, status == KAITEN_UNKNOWN);
     if (why->silent)
-        pg_silent(w->pg);
+        pg_turn_away(w->pg, PG_SILENT);
     pg_params_done(&params);
     return status;
 }
@@ -188,7 +188,7 @@ pg_health(void *instance, struct kaiten_err *err)
         bool writable = PQntuples(result) == 1 && pg_bool(result, 0, 0);
         PQclear(result);
         if (!writable) {
-            pg_why(&why, "this server takes no writes");
+            pg_why(&why, "%s", PG_READ_ONLY);
             status = KAITEN_RETRY;
         }
     }

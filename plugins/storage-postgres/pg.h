@@ -87,6 +87,7 @@ enum pg_statement { PG_APPLY = 0, PG_MOMENT, PG_NEWS, PG_GET, PG_STATEMENTS };
 struct pg_slot {
     PGconn *pq; /* NULL while EMPTY */
     bool prepared; /* what pg_prepare() does */
+    bool shunned;  /* to be closed when it is given back */
     enum pg_state state;
     enum pg_use use;
 };
@@ -188,6 +189,9 @@ enum kaiten_status pg_status_of(const PGresult *, struct pg_why *);
 /* Whether the same statement may succeed when it is sent again: it was a deadlock or the like. */
 bool pg_is_transient(const PGresult *);
 
+/* Whether the server, or this session, takes no writes. */
+bool pg_is_read_only(const PGresult *);
+
 struct pg_params;
 
 /* Runs one statement and waits for all of it. NULL params: none. KAITEN_DONE: *ret_result is for
@@ -273,10 +277,14 @@ struct pg_slot *pg_take_more(struct pg *, enum pg_use);
 /* Back into the pool; lost: it is closed, and the keeper makes a new one. NULL allowed. */
 void pg_give(struct pg *, struct pg_slot *, bool lost);
 
-/* No answer came although the server gives up a statement long before we do. So it is the server or
- * the network, and the other connections would only cost their users the same time: those that are
- * idle are closed, and there is none until the keeper has made one. */
-void pg_silent(struct pg *);
+/* Why no connection to this server is used any more, and none is there until the keeper has made
+ * one. SILENT: no answer came although the server gives up a statement long before we do. So it is
+ * the server or the network, and the other connections would only cost their users the same time.
+ * READ_ONLY: it takes no writes, so that another one may take them. Those that are in use go when
+ * they are given back. */
+#define PG_SILENT "the database does not answer"
+#define PG_READ_ONLY "this server takes no writes"
+void pg_turn_away(struct pg *, const char *reason);
 
 /* Has the keeper look. */
 void pg_wake(struct pg *);

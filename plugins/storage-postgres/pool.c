@@ -41,6 +41,7 @@ slot_close(struct pg *pg, struct pg_slot *slot)
 {
     PQfinish(slot->pq);
     slot->pq = NULL;
+    slot->shunned = false;
     slot->state = PG_EMPTY;
     pthread_cond_broadcast(&pg->given);
     pg_wake(pg);
@@ -112,7 +113,7 @@ pg_give(struct pg *pg, struct pg_slot *slot, bool lost)
     if (!slot)
         return;
     pthread_mutex_lock(&pg->mutex);
-    if (lost || PQstatus(slot->pq) != CONNECTION_OK) {
+    if (lost || slot->shunned || PQstatus(slot->pq) != CONNECTION_OK) {
         slot_close(pg, slot);
     } else {
         slot->state = PG_IDLE;
@@ -122,14 +123,17 @@ pg_give(struct pg *pg, struct pg_slot *slot, bool lost)
 }
 
 void
-pg_silent(struct pg *pg)
+pg_turn_away(struct pg *pg, const char *reason)
 {
     pthread_mutex_lock(&pg->mutex);
-    for (unsigned i = 0; i < pg->nslots; i++)
+    for (unsigned i = 0; i < pg->nslots; i++) {
+        pg->slots[i].shunned = pg->slots[i].state == PG_BUSY;
         if (pg->slots[i].state == PG_IDLE)
             slot_close(pg, &pg->slots[i]);
+    }
     pg->down = true;
-    pg->down_why = (struct pg_why){ "the database does not answer", true };
+    pg->down_why = (struct pg_why){ .text = "" };
+    pg_why(&pg->down_why, "%s", reason);
     pthread_cond_broadcast(&pg->given);
     pthread_mutex_unlock(&pg->mutex);
     pg_wake(pg);
@@ -152,7 +156,7 @@ read_some(struct pg *pg, enum pg_use use, const char *sql, enum pg_statement whi
                 : pg_ask(slot, which, params, until, ret_result, &last);
         pg_give(pg, slot, status == KAITEN_UNKNOWN);
         if (last.silent)
-            pg_silent(pg);
+            pg_turn_away(pg, PG_SILENT);
         if (status == KAITEN_UNKNOWN)
             continue;
         if (status != KAITEN_DONE)

@@ -15,12 +15,13 @@ static const struct {
                    "SELECT kaiten.apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
                    { [PG_WRITING] = true } },
     [PG_MOMENT] = { "kaiten_moment",
-                    "SELECT m.oldest, m.next, m.moved, m.gone_until, m.watched, m.history"
-                    " FROM kaiten.moment() AS m",
+                    "SELECT current_setting('transaction_read_only') = 'off', m.oldest, m.next,"
+                    " m.moved, m.gone_until, m.watched, m.history FROM kaiten.moment() AS m",
                     { [PG_FOLLOWING] = true, [PG_READING] = true } },
     [PG_NEWS] = { "kaiten_news",
-                  "SELECT n.oldest, n.next, n.moved, n.gone_until, n.watched, n.history, n.key,"
-                  " n.value, n.revision FROM kaiten.news($1, $2, $3, $4, $5) AS n",
+                  "SELECT current_setting('transaction_read_only') = 'off', n.oldest, n.next, n.moved,"
+                  " n.gone_until, n.watched, n.history, n.key, n.value, n.revision"
+                  " FROM kaiten.news($1, $2, $3, $4, $5) AS n",
                   { [PG_FOLLOWING] = true } },
     [PG_GET] = { "kaiten_get",
                  "SELECT r.key, r.value, r.revision"

@@ -87,6 +87,7 @@ pg_status_of(const PGresult *result, struct pg_why *why)
         { "57P", KAITEN_RETRY },     /* shutdown, crash, not yet up */
         { "25006", KAITEN_RETRY },   /* no longer the primary */
         { "25P", KAITEN_RETRY },     /* idle for too long */
+        { "26000", KAITEN_RETRY },   /* prepared in a session that a pooler has given to others */
         { "08", KAITEN_RETRY },      /* connection */
         { "XX001", KAITEN_CORRUPT }, /* data */
         { "XX002", KAITEN_CORRUPT }, /* an index */
@@ -111,13 +112,19 @@ pg_is_transient(const PGresult *result)
     return begins(state, "40001") || begins(state, "40P01") || begins(state, "KT001");
 }
 
+bool
+pg_is_read_only(const PGresult *result)
+{
+    return begins(state_of(result), "25006");
+}
+
 /* The next result of the statement under way. False: the connection is lost or late. */
 static bool
 next_result(PGconn *pq, int64_t until, PGresult **ret_result, struct pg_why *why)
 {
     while (PQisBusy(pq)) {
         if (!pg_wait(pq, until)) {
-            pg_why(why, "the database does not answer");
+            pg_why(why, "%s", PG_SILENT);
             why->silent = true;
             return false;
         }
