@@ -153,7 +153,7 @@ feed_page(struct feed *f, const char *sql, struct kaiten_bytes spaces, struct pg
  * later transaction than the position that the caller goes on from. */
 static enum kaiten_status
 feed_all(struct pg *pg, uint64_t since, struct kaiten_bytes spaces, struct kaiten_emit *emit,
-         struct pg_why *why)
+         bool *ret_taken, struct pg_why *why)
 {
     static const char *const sqls[] = {
         "SELECT c.written, c.key, c.value, c.revision FROM kaiten.changes($1, $2, $3, $4) AS c",
@@ -163,6 +163,7 @@ feed_all(struct pg *pg, uint64_t since, struct kaiten_bytes spaces, struct kaite
         struct feed f = { .pg = pg, .emit = emit, .since = since };
         do {
             enum kaiten_status status = feed_page(&f, sqls[i], spaces, why);
+            *ret_taken = !f.stopped;
             if (status != KAITEN_DONE || f.stopped)
                 return status;
         } while (f.seen == PG_PAGE_MAX);
@@ -217,7 +218,8 @@ is_cut(const PGresult *rows)
     return gone >= PG_NEWS_MAX || all - gone >= PG_NEWS_MAX;
 }
 
-static void
+/* False: somebody has had enough before the end. */
+static bool
 emit_news(struct pg *pg, const PGresult *rows, struct kaiten_emit *emit)
 {
     bool wanted = true;
@@ -228,6 +230,7 @@ emit_news(struct pg *pg, const PGresult *rows, struct kaiten_emit *emit)
         wanted = pg->host.row(emit, pg_bytes(rows, i, KEY), value,
                               (uint64_t)pg_int8(rows, i, REVISION));
     }
+    return wanted;
 }
 
 /* Whether what was told up to since can be gone on from. */
@@ -245,6 +248,7 @@ changes(struct pg *pg, const struct kaiten_position *since, struct kaiten_bytes 
     int64_t until = pg_until(pg);
     struct moment m;
     PGresult *rows = NULL;
+    bool taken = true;
     /* Where something is expected one question is half of two; where nothing is, the moment alone
      * is a third of it. */
     bool heard = atomic_exchange(&pg->heard, false), expected = since && (heard || pg->moving);
@@ -264,15 +268,17 @@ changes(struct pg *pg, const struct kaiten_position *since, struct kaiten_bytes 
         pg_why(why, "the last position was of another history of the store, or too long ago");
         status = KAITEN_CONFLICT;
     } else if (status == KAITEN_DONE && rows && is_cut(rows)) {
-        status = feed_all(pg, since->at, spaces, emit, why);
+        status = feed_all(pg, since->at, spaces, emit, &taken, why);
     } else if (status == KAITEN_DONE && rows) {
-        emit_news(pg, rows, emit);
+        taken = emit_news(pg, rows, emit);
     }
     PQclear(rows);
     if (status != KAITEN_DONE && status != KAITEN_CONFLICT)
         return status;
     struct kaiten_position now = { m.history, m.oldest };
-    pg->told = now;
+    /* What was not taken will be asked for again, from a position that may be the same number: that of
+     * a transaction which goes on all the while. */
+    pg->told = taken ? now : (struct kaiten_position){ 0, 0 };
     pg->moving = since && !same;
     pg->told_moved = m.moved;
     pg->told_spaces = pg_hash(spaces);

@@ -270,6 +270,29 @@ changes_complete(struct check *c)
     return true;
 }
 
+/* Whoever had enough in the middle asks from the same position once more. */
+static bool
+changes_again(struct check *c)
+{
+    struct kaiten_position at, now;
+    struct kaiten_emit emit;
+    struct kaiten_err err;
+    EXPECT(changes_begin(c, "c", &at));
+    for (uint64_t i = 0; i < 4; i++)
+        EXPECT(check_put(c, check_key_number(c, "n", i), check_text("1")));
+    fake_err_init(&err);
+    fake_emit_init(&emit);
+    emit.stop_at = 1;
+    EXPECT(c->storage.changes(c->store, &at, check_text("c"), &emit, &now, &err) == KAITEN_DONE);
+    EXPECT(emit.n == 1);
+    fake_emit_done(&emit);
+    EXPECT(changes_call(c, &at, "c", &emit, &now) == KAITEN_DONE);
+    for (uint64_t i = 0; i < 4; i++)
+        EXPECT(says(&emit, check_key_number(c, "n", i), "1"));
+    fake_emit_done(&emit);
+    return true;
+}
+
 static bool
 changes_notices(struct check *c)
 {
@@ -300,6 +323,8 @@ const struct check_case cases_changes[] = {
     { "changes: KAITEN_CONFLICT: since is of another history; nothing was emitted, *ret_now is set",
       changes_history, NEED_STORE | NEED_CHANGES },
     { "changes: emits every one of very many", changes_many, NEED_STORE | NEED_CHANGES },
+    { "changes: from the same position again, what was not taken comes again", changes_again,
+      NEED_STORE | NEED_CHANGES },
     { "changes: no write is left out, in whatever order commits happen", changes_complete,
       NEED_STORE | NEED_CHANGES },
     { "KAITEN_STORAGE_NOTICES: calls host->changed() for foreign writes", changes_notices,

@@ -3,6 +3,7 @@
 """storage-postgres on a server that lacks something, be it another engine that speaks the protocol
 or a role with too few rights: what is missing is said by name, before anything depends on it."""
 
+import subprocess
 import uuid
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 import postgres
 from conftest import BUILD, done, wait_for
 from postgres import OWNER, ROLE
-from test_postgres import Proxy, init, kept, make, refuses_to_start, server, works
+from test_postgres import (Proxy, init, kept, make, mint, own_server, refuses_to_start, server,
+                           works)
 
 pytestmark = [
     pytest.mark.skipif(not (BUILD / "plugins/.libs/storage-postgres.so").exists(),
@@ -18,7 +20,7 @@ pytestmark = [
     pytest.mark.skipif(not postgres.programs(), reason=postgres.MISSING),
 ]
 
-__all__ = ["init", "make", "server", "works"]  # fixtures
+__all__ = ["init", "make", "own_server", "server", "works"]  # fixtures
 
 
 class Lacking(Proxy):
@@ -148,3 +150,55 @@ def test_who_was_let_in_under_an_older_format_is_so_under_a_newer_one(server, ma
     slug, _ = works(d)
     assert done(d.http(), d.http().call("account.delete", serviceAccountSlug=slug), 204) == b""
     assert d.stop() == 0
+
+
+def test_functions_of_others_are_not_taken_for_the_system_s(server, make, works):
+    """Behind a pooler search_path is the role's, and whoever may create something in public could have
+    the daemon run it: a function of just this type comes before one of any array."""
+    name = server.database()
+    server.sql("CREATE TABLE public.caught (who text); GRANT INSERT ON public.caught TO PUBLIC", name)
+    for array in ("bytea[]", "text[]"):
+        server.sql(f"CREATE FUNCTION public.unnest({array}) RETURNS SETOF {array[:-2]} LANGUAGE sql AS"
+                   " $$ INSERT INTO public.caught VALUES (current_user); SELECT pg_catalog.unnest($1)"
+                   " $$", name)
+    d = make(server.connection(name), "timeout = 20s\npooler = yes").start()
+    works(d)
+    assert d.stop() == 0
+    assert server.sql("SELECT count(*) FROM public.caught", name) == "0"
+
+
+def test_a_server_that_takes_no_writes_any_more_is_not_believed(own_server, make, works):
+    """It may have a successor by now, and what is revoked there it never hears of; sessions that were
+    there before go on."""
+    d = make(own_server.connection(own_server.database()), "timeout = 5s").start()
+    slug, token = wait_for(lambda: works(d), "a first token")
+
+    def read_only(value):
+        own_server.sql(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
+        own_server.sql("SELECT pg_reload_conf()")
+
+    def validate():
+        return d.http(token).call("token.validate").status
+
+    read_only("on")
+    wait_for(lambda: validate() == 503, "it not to be believed", 30)
+    assert mint(d, slug, "no").status == 503
+    assert "this server takes no writes" in d.log.read_text()
+    read_only("off")
+    wait_for(lambda: validate() == 200, "it to be believed again", 30)
+    assert mint(d, slug, "yes").status == 201
+    assert d.stop() == 0
+
+
+def test_changes_while_another_transaction_goes_on(server):
+    """For hours, perhaps, and in another database: positions stay the same then."""
+    name = server.database()
+    with server.session("postgres", OWNER) as session:
+        session.stdin.write("BEGIN; SELECT pg_current_xact_id() IS NOT NULL;\n")
+        session.stdin.flush()
+        assert session.stdout.readline() == "t\n"
+        check = subprocess.run([BUILD / "tests/plugin/kaiten-plugin-check", "-k", "changes:",
+                                BUILD / "plugins/.libs/storage-postgres.so",
+                                f"connection={server.connection(name)}", "timeout=20s"],
+                               capture_output=True, text=True, timeout=300)
+    assert check.returncode == 0, check.stdout
