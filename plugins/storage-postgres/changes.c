@@ -4,21 +4,42 @@
 
 #include "plugins/storage-postgres/pg.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* A position is the oldest transaction that was still under way when one looked: what ones below it
  * wrote was visible then, whatever order they ended in. Numbers of rows would not do: they are
- * taken before the commit, and commits overtake each other. */
+ * taken before the commit, and commits overtake each other. Of the last one that was given out is
+ * known exactly what was visible, so that nothing is told twice. */
 
 /* Whether the server takes writes, the columns of kaiten.moment(), and those that kaiten.news() has
  * behind them. */
-enum { WRITABLE, OLDEST, NEXT, MOVED, GONE_UNTIL, WATCHED, HISTORY, KEY, VALUE, REVISION };
+enum { WRITABLE, OLDEST, NEXT, MOVED, GONE_UNTIL, WATCHED, HISTORY, SNAPSHOT, KIND, KEY, VALUE,
+       REVISION };
+
+/* What kind of row it is. */
+enum { MOMENT, ROW_SINCE, ROW_OF_RUNNING, GONE_SINCE, GONE_OF_RUNNING, KINDS };
 
 struct moment {
     uint64_t oldest, next, moved, gone_until, history;
     unsigned char watched[256];
     size_t nwatched;
+    struct pg_view view;
 };
+
+/* "oldest:next:running,running,...". One with too many of them is remembered as less than it was,
+ * and what is told twice does no harm. */
+static void
+view_take(struct pg_view *v, const char *snapshot)
+{
+    char *at;
+    uint64_t oldest = strtoull(snapshot, &at, 10);
+    *v = (struct pg_view){ .next = *at == ':' ? strtoull(at + 1, &at, 10) : oldest };
+    while (*at != '\0' && at[1] != '\0' && v->n < PG_RUNNING_MAX)
+        v->running[v->n++] = strtoull(at + 1, &at, 10);
+    if (v->n == PG_RUNNING_MAX)
+        *v = (struct pg_view){ .next = oldest };
+}
 
 /* From the first row. A server that takes no writes any more may have a successor by now, whose
  * changes it knows nothing of. */
@@ -41,6 +62,7 @@ moment_take(struct pg *pg, const PGresult *result, struct moment *m, struct pg_w
             .history = (uint64_t)pg_int8(result, 0, HISTORY) | 1, /* never 0 */
             .nwatched = watched.n,
         };
+        view_take(&m->view, PQgetvalue(result, 0, SNAPSHOT));
         memcpy(m->watched, watched.p, watched.n);
         return KAITEN_DONE;
     }
@@ -190,7 +212,11 @@ news_read(struct pg *pg, const struct kaiten_position *since, struct kaiten_byte
     struct pg_params params = { .data = NULL };
     PGresult *result;
     bool told = is_told(pg, since, spaces);
-    pg_put_xid8(&params, since->at);
+    const struct pg_view *view = told ? &pg->told_view : &(struct pg_view){ .next = since->at };
+    pg_put_xid8(&params, view->next);
+    pg_put_xid8_array(&params, view->n);
+    for (size_t i = 0; i < view->n; i++)
+        pg_add_xid8(&params, view->running[i]);
     pg_put_int8(&params, told ? (int64_t)pg->told_moved : -1);
     pg_put_int8(&params, (int64_t)since->history);
     pg_put_bytes(&params, spaces);
@@ -208,14 +234,18 @@ news_read(struct pg *pg, const struct kaiten_position *since, struct kaiten_byte
     return status;
 }
 
-/* Whether there may be more of one kind than came. */
+/* Whether there may be more of one kind than came; *ret_since: from which transaction on everything
+ * is to be told then. */
 static bool
-is_cut(const PGresult *rows)
+is_cut(struct pg *pg, const PGresult *rows, const struct kaiten_position *since,
+       struct kaiten_bytes spaces, uint64_t *ret_since)
 {
-    size_t gone = 0, all = (size_t)PQntuples(rows) - 1;
+    size_t n[KINDS] = { 0 };
     for (int i = 1; i < PQntuples(rows); i++)
-        gone += PQgetisnull(rows, i, VALUE) != 0;
-    return gone >= PG_NEWS_MAX || all - gone >= PG_NEWS_MAX;
+        n[pg_int8(rows, i, KIND) % KINDS]++;
+    bool old = n[ROW_OF_RUNNING] >= PG_NEWS_MAX || n[GONE_OF_RUNNING] >= PG_NEWS_MAX;
+    *ret_since = is_told(pg, since, spaces) && !old ? pg->told_view.next : since->at;
+    return old || n[ROW_SINCE] >= PG_NEWS_MAX || n[GONE_SINCE] >= PG_NEWS_MAX;
 }
 
 /* False: somebody has had enough before the end. */
@@ -231,6 +261,17 @@ emit_news(struct pg *pg, const PGresult *rows, struct kaiten_emit *emit)
                               (uint64_t)pg_int8(rows, i, REVISION));
     }
     return wanted;
+}
+
+/* What came with the question, and when that was not all, all from there on. */
+static enum kaiten_status
+tell(struct pg *pg, const PGresult *rows, const struct kaiten_position *since,
+     struct kaiten_bytes spaces, struct kaiten_emit *emit, bool *ret_taken, struct pg_why *why)
+{
+    uint64_t from;
+    bool cut = is_cut(pg, rows, since, spaces, &from);
+    *ret_taken = emit_news(pg, rows, emit);
+    return cut && *ret_taken ? feed_all(pg, from, spaces, emit, ret_taken, why) : KAITEN_DONE;
 }
 
 /* Whether what was told up to since can be gone on from. */
@@ -267,19 +308,18 @@ changes(struct pg *pg, const struct kaiten_position *since, struct kaiten_bytes 
     if (status == KAITEN_DONE && since && !is_continued(&m, since, watched)) {
         pg_why(why, "the last position was of another history of the store, or too long ago");
         status = KAITEN_CONFLICT;
-    } else if (status == KAITEN_DONE && rows && is_cut(rows)) {
-        status = feed_all(pg, since->at, spaces, emit, &taken, why);
     } else if (status == KAITEN_DONE && rows) {
-        taken = emit_news(pg, rows, emit);
+        status = tell(pg, rows, since, spaces, emit, &taken, why);
     }
     PQclear(rows);
     if (status != KAITEN_DONE && status != KAITEN_CONFLICT)
         return status;
     struct kaiten_position now = { m.history, m.oldest };
-    /* What was not taken will be asked for again, from a position that may be the same number: that of
-     * a transaction which goes on all the while. */
+    /* What was not taken will be asked for again, from a position that may be the same number: that
+     * of a transaction which goes on all the while. */
     pg->told = taken ? now : (struct kaiten_position){ 0, 0 };
     pg->moving = since && !same;
+    pg->told_view = m.view;
     pg->told_moved = m.moved;
     pg->told_spaces = pg_hash(spaces);
     *ret_now = now;

@@ -50,8 +50,8 @@ static const struct need functions[] = {
     { "kaiten.changes", "SELECT count(*) >= 0 FROM kaiten.changes('0', '', '', 1)" },
     { "kaiten.gone", "SELECT count(*) >= 0 FROM kaiten.gone('0', '', '', 1)" },
     { "kaiten.news",
-      "SELECT count(*) > 0 FROM kaiten.moment() AS m, kaiten.news(m.oldest::text::xid8, -1,"
-      " m.history | 1, '', 1)" },
+      "SELECT count(*) > 0 FROM kaiten.moment() AS m, kaiten.news(m.oldest::text::xid8, '{1}',"
+      " -1, m.history | 1, '', 1)" },
     { "kaiten.purge", "SELECT kaiten.purge(0) = 0" },
 };
 

@@ -11,7 +11,7 @@
 enum {
     TYPE_BOOL = 16, TYPE_BYTEA = 17, TYPE_INT8 = 20, TYPE_INT4 = 23, TYPE_TEXT = 25,
     TYPE_BOOL_ARRAY = 1000, TYPE_BYTEA_ARRAY = 1001, TYPE_INT4_ARRAY = 1007,
-    TYPE_INT8_ARRAY = 1016, TYPE_UUID = 2950, TYPE_XID8 = 5069
+    TYPE_INT8_ARRAY = 1016, TYPE_UUID = 2950, TYPE_XID8 = 5069, TYPE_XID8_ARRAY = 271
 };
 
 void
@@ -150,6 +150,19 @@ pg_add_int8(struct pg_params *p, int64_t number)
 {
     append_number(p, 8, 4);
     append_number(p, (uint64_t)number, 8);
+}
+
+void
+pg_put_xid8_array(struct pg_params *p, size_t n)
+{
+    begin_array(p, TYPE_XID8_ARRAY, TYPE_XID8, n);
+}
+
+void
+pg_add_xid8(struct pg_params *p, uint64_t number)
+{
+    append_number(p, 8, 4);
+    append_number(p, number, 8);
 }
 
 void

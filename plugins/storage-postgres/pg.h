@@ -31,12 +31,13 @@
 #include <stdatomic.h>
 
 enum {
-    PG_FORMAT = 2,
+    PG_FORMAT = 3,
     PG_HOSTS_MAX = 16,      /* of one connection string */
     PG_SLOTS_MAX = 64 + 1 + 64, /* connections for writing, for changes(), and for reading */
     PG_PARAMS_MAX = 12,     /* of a statement */
     PG_PAGE_MAX = 4096,     /* rows of a scan that one statement fetches */
     PG_NEWS_MAX = 256,      /* rows of each kind that come with the question for changes */
+    PG_RUNNING_MAX = 256,   /* transactions of a snapshot that are remembered one by one */
     PG_TOGETHER_MAX = 16,   /* batches that are written by one statement */
     PG_PASSWORD_MAX = 1024  /* bytes of a password file */
 };
@@ -92,6 +93,13 @@ struct pg_slot {
     enum pg_use use;
 };
 
+/* What was visible when one looked: what all transactions below next have written, but for those
+ * that were running. */
+struct pg_view {
+    uint64_t next, running[PG_RUNNING_MAX];
+    size_t n;
+};
+
 struct pg {
     struct kaiten_host host;
     struct pg_options options;
@@ -115,6 +123,7 @@ struct pg {
     /* changes() alone: its last answer, the number of transactions that had ended, and the hash of
      * what it was asked for. With the same numbers there is nothing new. */
     struct kaiten_position told;
+    struct pg_view told_view;
     uint64_t told_moved, told_spaces;
     bool moving;       /* the answer before that was another one */
     atomic_bool heard; /* a notice, since the last question */
@@ -254,6 +263,8 @@ void pg_put_bytes_array(struct pg_params *, size_t n);
 void pg_add_bytes(struct pg_params *, struct kaiten_bytes);
 void pg_put_int8_array(struct pg_params *, size_t n);
 void pg_add_int8(struct pg_params *, int64_t);
+void pg_put_xid8_array(struct pg_params *, size_t n);
+void pg_add_xid8(struct pg_params *, uint64_t);
 void pg_put_int4_array(struct pg_params *, size_t n);
 void pg_add_int4(struct pg_params *, int32_t);
 void pg_put_bool_array(struct pg_params *, size_t n);

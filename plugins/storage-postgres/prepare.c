@@ -5,8 +5,8 @@
 #include "plugins/storage-postgres/pg.h"
 
 /* The types of parameters are said here, or follow from the one function of that name. Behind a
- * pooler search_path is not ours, and a function in public that takes just bytea[] would come before
- * one of the system that takes any array: such ones have their schema. */
+ * pooler search_path is not ours, and a function in public that takes just bytea[] would come
+ * before one of the system that takes any array: such ones have their schema. */
 static const struct {
     const char *name, *sql;
     bool uses[PG_READING + 1];
@@ -16,12 +16,14 @@ static const struct {
                    { [PG_WRITING] = true } },
     [PG_MOMENT] = { "kaiten_moment",
                     "SELECT current_setting('transaction_read_only') = 'off', m.oldest, m.next,"
-                    " m.moved, m.gone_until, m.watched, m.history FROM kaiten.moment() AS m",
+                    " m.moved, m.gone_until, m.watched, m.history, pg_current_snapshot()::text"
+                    " FROM kaiten.moment() AS m",
                     { [PG_FOLLOWING] = true, [PG_READING] = true } },
     [PG_NEWS] = { "kaiten_news",
-                  "SELECT current_setting('transaction_read_only') = 'off', n.oldest, n.next, n.moved,"
-                  " n.gone_until, n.watched, n.history, n.key, n.value, n.revision"
-                  " FROM kaiten.news($1, $2, $3, $4, $5) AS n",
+                  "SELECT current_setting('transaction_read_only') = 'off', n.oldest, n.next_now,"
+                  " n.moved, n.gone_until, n.watched, n.history, pg_current_snapshot()::text,"
+                  " n.kind, n.key, n.value, n.revision"
+                  " FROM kaiten.news($1, $2, $3, $4, $5, $6) AS n",
                   { [PG_FOLLOWING] = true } },
     [PG_GET] = { "kaiten_get",
                  "SELECT r.key, r.value, r.revision"

@@ -235,7 +235,8 @@ static const char admit[] =
 static const char *const format_1[] = { tables, apply, resolve, moment, feed, purge, admit, NULL };
 
 /* moment(), and behind its row, when anything has ended since the last answer (told_moved, and
- * told_history as the daemon has it), what changes() and gone() say up to a page of each. One
+ * told_history as the daemon has it), what changes() and gone() say up to a page of each: of
+ * transactions from next on, and of those that were running when it was the next one. One
  * question for all of it: of the time until a daemon knows of a revocation most is spent waiting
  * for a processor of the server. Everything is of one snapshot, which is the statement's. */
 static const char news[] =
@@ -276,4 +277,40 @@ static const char admit_2[] =
 
 static const char *const format_2[] = { news, admit_2, NULL };
 
-const char *const *const pg_schema_steps[PG_FORMAT] = { format_1, format_2 };
+/* Not from the oldest one that was running on: a transaction of somebody else that goes on for
+ * hours, in whatever database of the cluster, would have all told again and again that has been
+ * written since it began. kind: 0 moment(), 1 and 3 rows and gone ones from next on, 2 and 4 those
+ * of the others. */
+static const char news_3[] =
+    "DROP FUNCTION kaiten.news(xid8, bigint, bigint, bytea, bigint);"
+    "CREATE FUNCTION kaiten.news(next xid8, running xid8[], told_moved bigint, told_history bigint,"
+    "    spaces bytea, most bigint)"
+    "    RETURNS TABLE (oldest bigint, next_now bigint, moved bigint, gone_until bigint,"
+    "    watched bytea, history bigint, kind integer, key bytea, value bytea, revision bigint)"
+    "  LANGUAGE plpgsql STABLE SET search_path = '' AS $$"
+    "DECLARE"
+    "  m record;"
+    "BEGIN"
+    "  SELECT * INTO m FROM kaiten.moment();"
+    "  RETURN QUERY SELECT m.oldest, m.next, m.moved, m.gone_until, m.watched, m.history, 0,"
+    "    NULL::bytea, NULL::bytea, 0::bigint;"
+    "  IF m.moved = told_moved OR (m.history | 1) <> told_history THEN RETURN; END IF;"
+    "  RETURN QUERY SELECT 0::bigint, 0::bigint, 0::bigint, 0::bigint, NULL::bytea, 0::bigint, 1,"
+    "    c.key, c.value, c.revision FROM kaiten.changes(next, '', spaces, most) AS c;"
+    "  RETURN QUERY SELECT 0::bigint, 0::bigint, 0::bigint, 0::bigint, NULL::bytea, 0::bigint, 3,"
+    "    g.key, g.value, g.revision FROM kaiten.gone(next, '', spaces, most) AS g;"
+    "  IF cardinality(running) = 0 THEN RETURN; END IF;"
+    "  RETURN QUERY SELECT 0::bigint, 0::bigint, 0::bigint, 0::bigint, NULL::bytea, 0::bigint, 2,"
+    "    r.key, r.value, r.revision FROM kaiten.row AS r"
+    "    WHERE r.written IS NOT NULL AND r.written = ANY (running)"
+    "      AND position(substr(r.key, 1, 1) IN spaces) > 0 LIMIT most;"
+    "  RETURN QUERY SELECT 0::bigint, 0::bigint, 0::bigint, 0::bigint, NULL::bytea, 0::bigint, 4,"
+    "    g.key, NULL::bytea, 0::bigint FROM kaiten.gone AS g"
+    "    WHERE g.written = ANY (running) AND position(substr(g.key, 1, 1) IN spaces) > 0"
+    "      AND NOT EXISTS (SELECT FROM kaiten.row AS r WHERE r.key = g.key) LIMIT most;"
+    "END $$;"
+    "REVOKE ALL ON ALL FUNCTIONS IN SCHEMA kaiten FROM PUBLIC;";
+
+static const char *const format_3[] = { news_3, NULL };
+
+const char *const *const pg_schema_steps[PG_FORMAT] = { format_1, format_2, format_3 };

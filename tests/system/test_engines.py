@@ -3,6 +3,7 @@
 """storage-postgres on a server that lacks something, be it another engine that speaks the protocol
 or a role with too few rights: what is missing is said by name, before anything depends on it."""
 
+import contextlib
 import subprocess
 import uuid
 
@@ -10,6 +11,7 @@ import pytest
 
 import postgres
 from conftest import BUILD, done, wait_for
+from metrics import scrape
 from postgres import OWNER, ROLE
 from test_postgres import (Proxy, init, kept, make, mint, own_server, refuses_to_start, server,
                            works)
@@ -141,7 +143,7 @@ def test_who_was_let_in_under_an_older_format_is_so_under_a_newer_one(server, ma
                "DROP FUNCTION kaiten.news; UPDATE kaiten.meta SET format = 1", name)
     code, text = init(server.connection(name), server.connection(name, OWNER))
     assert code == 0, text
-    news = "kaiten.news(xid8, bigint, bigint, bytea, bigint)"
+    news = "kaiten.news(xid8, xid8[], bigint, bigint, bytea, bigint)"
     may = "SELECT has_function_privilege('{}', '" + news + "', 'EXECUTE')"
     assert server.sql(may.format(ROLE), name) == "t"
     assert server.sql(may.format("second"), name) == "t"
@@ -190,15 +192,47 @@ def test_a_server_that_takes_no_writes_any_more_is_not_believed(own_server, make
     assert d.stop() == 0
 
 
-def test_changes_while_another_transaction_goes_on(server):
-    """For hours, perhaps, and in another database: positions stay the same then."""
-    name = server.database()
+@contextlib.contextmanager
+def transaction(server):
+    """Of somebody else, in another database, that goes on; positions stay the same meanwhile."""
     with server.session("postgres", OWNER) as session:
         session.stdin.write("BEGIN; SELECT pg_current_xact_id() IS NOT NULL;\n")
         session.stdin.flush()
         assert session.stdout.readline() == "t\n"
+        yield
+
+
+def test_changes_while_another_transaction_goes_on(server):
+    name = server.database()
+    with transaction(server):
         check = subprocess.run([BUILD / "tests/plugin/kaiten-plugin-check", "-k", "changes:",
                                 BUILD / "plugins/.libs/storage-postgres.so",
                                 f"connection={server.connection(name)}", "timeout=20s"],
                                capture_output=True, text=True, timeout=300)
     assert check.returncode == 0, check.stdout
+
+
+def test_what_was_told_is_not_told_again_and_again(server, make, works):
+    """Until the transaction of somebody else ends, which may take hours."""
+    d = make(server.connection(server.database())).start()
+    slug, _ = works(d)
+
+    def counted():
+        door = d.http("")
+        metrics = scrape(door)
+        door.close()
+        return (metrics.get("kaitend_store_polls_total"),
+                metrics.get("kaitend_store_changes_total"))
+
+    def mints(names):
+        for name in names:
+            assert mint(d, slug, name).status == 201
+            polls, _ = counted()
+            wait_for(lambda: counted()[0] > polls + 1, "the daemon to have asked")
+
+    with transaction(server):
+        mints(f"before {i}" for i in range(20))
+        _, before = counted()
+        mints(f"after {i}" for i in range(20))
+        assert counted()[1] - before <= 2 * 20
+    assert d.stop() == 0

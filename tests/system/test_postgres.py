@@ -92,28 +92,28 @@ def test_without_a_schema_the_start_says_what_to_run(server, make, init):
     assert server.sql("SELECT count(*) FROM pg_namespace WHERE nspname = 'kaiten'", "bare") == "0"
 
     code, text = init(server.connection("bare"), server.connection("bare", OWNER))
-    assert code == 0 and "format 2, made; role kaitend" in text
+    assert code == 0 and "format 3, made; role kaitend" in text
     code, text = init(server.connection("bare"), server.connection("bare", OWNER))
-    assert code == 0 and "format 2, as before" in text
+    assert code == 0 and "format 3, as before" in text
     assert make(server.connection("bare")).start().stop() == 0
 
 
 def test_a_newer_format_is_refused(server, make, init):
     name = server.database()
     server.sql("UPDATE kaiten.meta SET format = 99", name)
-    assert "format 99; this kaitend knows formats up to 2" in refuses_to_start(
+    assert "format 99; this kaitend knows formats up to 3" in refuses_to_start(
         make(server.connection(name)))
     code, text = init(server.connection(name), server.connection(name, OWNER))
-    assert code != 0 and "format 99; this kaitend knows formats up to 2" in text
+    assert code != 0 and "format 99; this kaitend knows formats up to 3" in text
 
 
 def test_an_older_format_is_brought_up_to_date(server, make, init):
     name = server.database()
     server.sql("DROP FUNCTION kaiten.news; UPDATE kaiten.meta SET format = 1", name)
-    assert (f"the store in database {name} has format 1: bring it to format 2 with kaitend "
+    assert (f"the store in database {name} has format 1: bring it to format 3 with kaitend "
             "--init-store") in refuses_to_start(make(server.connection(name)))
     code, text = init(server.connection(name), server.connection(name, OWNER))
-    assert code == 0 and "format 2, brought up to date; role kaitend" in text
+    assert code == 0 and "format 3, brought up to date; role kaitend" in text
     assert make(server.connection(name)).start().stop() == 0
 
 
