@@ -15,9 +15,7 @@ static const struct kt_str modules[] = {
     NAME("components"),       NAME("customers"),       NAME("deployment_zones"),
     NAME("metadata_fields"),  NAME("releases"),        NAME("users"),    NAME("organizations"),
     NAME("tokens"),           NAME("webhooks"),        NAME("memberships"),
-    NAME("notifications"),    NAME("billing"),         NAME("addons"),   NAME("vouchers"),
-    NAME("voucher_redemptions"),                       NAME("publishable_keys"),
-    NAME("customer_sessions"),
+    NAME("notifications"),    NAME("billing"),         NAME("addons"),
 };
 
 enum { MODULE_COUNT = sizeof(modules) / sizeof(modules[0]) };

@@ -268,7 +268,7 @@ def test_scopes_are_published(daemon, document):
     scheme = document["components"]["securitySchemes"]["bearerAuth"]
     assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
     scopes = scheme["x-kaiten-scopes"]
-    assert scopes == sorted(scopes) and len(scopes) == 38
+    assert scopes == sorted(scopes) and len(scopes) == 30
     assert scopes == daemon.http().call("scopes").body["scopes"]
 
 
