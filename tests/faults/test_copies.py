@@ -14,9 +14,9 @@ import time
 import pytest
 
 from conftest import BUILD, KAITENCTL, KAITEND, Daemon
-from faultlib import (DISK, FULL, LIGHT, ON_NAME, ON_OPEN, ON_SYNC, ON_WRITE, SEED, Ended, Shared,
-                      accounts_of, actors_of, disk, durable, figures, fill, join, looked_at, no_tsan,
-                      not_valid, start_or_end)
+from faultlib import (DISK, FULL, LIGHT, ON_NAME, ON_OPEN, ON_SYNC, ON_WRITE, SEED, Calm, Ended,
+                      Shared, accounts_of, actors_of, disk, durable, figures, fill, join,
+                      looked_at, no_tsan, not_valid, start_or_end)
 from journal import Journal, Pool
 
 COPIES = 50 if FULL else 2
@@ -37,7 +37,7 @@ class Site:
     def __init__(self, d, folder):
         self.d, self.folder = d.start(), folder
         self.pool = Pool(d, Journal(), accounts_of(d))
-        self.actors = actors_of(self.pool, 2)
+        self.actors = actors_of(self.pool, 2, Calm)
         self.pool.up.set()
 
     def copy(self, n):

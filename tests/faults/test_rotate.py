@@ -6,12 +6,11 @@ told as before."""
 import collections
 import os
 import threading
-import time
 
 import pytest
 
 from conftest import wait_for
-from faultlib import FULL, SEED, Busy, accounts_of, durable, figures, keep, looked_at
+from faultlib import FULL, SEED, Calm, accounts_of, durable, figures, keep, looked_at
 from journal import LOST, Journal, Pool, check, sweep
 from test_kill import cycles
 
@@ -22,11 +21,11 @@ TOGETHER = 500  # tokens that are asked for in one call
 pytestmark = durable
 
 
-class Tidy(Busy):
+class Tidy(Calm):
     """Ends what it does not know the outcome of. A secret that nobody has is never used, and a key
     cannot go before all that it tells apart were used, or have ended."""
 
-    WEIGHTS = dict(Busy.WEIGHTS, mint=10, verify=70)
+    WEIGHTS = dict(Calm.WEIGHTS, mint=10, verify=70)
     PAUSE = 0.02  # what depends on a key is counted in the whole store, which is to stay small
 
     def __init__(self, *args):
@@ -34,7 +33,6 @@ class Tidy(Busy):
         self.lost = []
 
     def turn(self):
-        time.sleep(self.PAUSE)
         if self.lost:
             self.step("tidy")
         else:
