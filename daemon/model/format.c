@@ -10,8 +10,9 @@
 #include "daemon/service.h"
 #include "daemon/store.h"
 
-/* Format 1 had longer rows of tokens, and claims under their whole texts. */
-enum { STORE_FORMAT = 2 };
+/* Format 1 had longer rows of tokens, and claims under their whole texts. In format 2 the place of
+ * a claim depended on the beginning of its text. */
+enum { STORE_FORMAT = 3 };
 
 static const struct kt_str format_key = KT_LIT("mformat");
 
@@ -49,7 +50,9 @@ bring_up(struct call *call, uint32_t format)
 {
     struct store_row row;
     log_line(LOG_LEVEL_NOTICE, "store.format", "from=%u to=%d", format, STORE_FORMAT);
-    int status = migrate_tokens(call);
+    int status = format == 1 ? migrate_tokens(call) : KT_OK;
+    if (status == KT_OK) /* of format 1, too: who wrote format 2 may have been interrupted */
+        status = migrate_claims(call);
     if (status == KT_OK)
         status = store_get(call, call->svc->store, &format_key, 1, &row);
     return status == KT_OK ? write_format(call, &row) : status;
@@ -91,7 +94,7 @@ check(struct call *call, const char *key_file)
     uint32_t format = record_u32(&in);
     if (in.ok && format == STORE_FORMAT)
         return KT_OK;
-    if (in.ok && format == 1)
+    if (in.ok && (format == 1 || format == 2))
         return bring_up(call, format);
     log_line(LOG_LEVEL_ERROR, "start.failed", "message=%s format=%u known=%d",
              "the store has a format that this version does not know", format, STORE_FORMAT);

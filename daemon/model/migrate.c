@@ -118,28 +118,40 @@ struct piece {
     struct call *call;
     unsigned char next[KEY_MAX]; /* the next look begins here */
     size_t nnext, seen, n;
-    struct store_row rows[PIECE]; /* those that are old; copies */
+    struct store_row rows[PIECE]; /* copies of what is to be rewritten */
     struct batch *batches[PIECE];
     size_t nbatches, done;
 };
 
+/* old: of the rows that are seen only those of format 1. */
 static int
-keep_row(void *ctx, const struct store_row *row)
+keep(struct piece *p, const struct store_row *row, bool old)
 {
-    struct piece *p = ctx;
     if (row->key.n + 1 > sizeof p->next)
         return account_bad_record(p->call, row->key.p[0]);
     memcpy(p->next, row->key.p, row->key.n);
     p->next[row->key.n] = 0;
     p->nnext = row->key.n + 1;
     p->seen++;
-    if (row->value.n == 0 || (row->value.p[0] != 1 && row->value.p[0] != FORMAT_KEYED))
+    if (old && (row->value.n == 0 || (row->value.p[0] != 1 && row->value.p[0] != FORMAT_KEYED)))
         return KT_OK;
     struct store_row *copy = &p->rows[p->n++];
     copy->key = kt_arena_str(p->call->arena, row->key);
     copy->value = kt_arena_str(p->call->arena, row->value);
     copy->revision = row->revision;
     return copy->key.p && copy->value.p ? KT_OK : fail_memory(p->call);
+}
+
+static int
+keep_old(void *ctx, const struct store_row *row)
+{
+    return keep(ctx, row, true);
+}
+
+static int
+keep_all(void *ctx, const struct store_row *row)
+{
+    return keep(ctx, row, false);
 }
 
 static struct batch *
@@ -175,9 +187,11 @@ apply(struct piece *p)
     return KT_OK;
 }
 
-/* All rows of a space, piece by piece: rewrite() makes batches for what was found. */
+/* All rows of a space, piece by piece: rewrite() makes batches for what was kept, of the space
+ * changed. */
 static int
-each_piece(struct call *call, char space, int (*rewrite)(struct piece *))
+each_piece(struct call *call, char space, int (*keep_row)(void *, const struct store_row *),
+           int (*rewrite)(struct piece *), char changed)
 {
     const char to = (char)(space + 1);
     struct piece p = { .call = call, .next = { (unsigned char)space }, .nnext = 1 };
@@ -197,7 +211,7 @@ each_piece(struct call *call, char space, int (*rewrite)(struct piece *))
             status = apply(&p);
     }
     if (status == KT_OK)
-        log_line(LOG_LEVEL_NOTICE, "store.migrated", "space=%c rows=%zu", space, p.done);
+        log_line(LOG_LEVEL_NOTICE, "store.migrated", "space=%c rows=%zu", changed, p.done);
     return status;
 }
 
@@ -287,9 +301,79 @@ migrate_tokens(struct call *call)
     struct call own = *call;
     own.arena = &arena;
     kt_arena_init(&arena, ARENA_MAX);
-    int status = each_piece(&own, 't', rewrite_tokens);
+    int status = each_piece(&own, 't', keep_old, rewrite_tokens, 't');
     if (status == KT_OK)
-        status = each_piece(&own, 'h', rewrite_verdicts);
+        status = each_piece(&own, 'h', keep_old, rewrite_verdicts, 'h');
+    kt_arena_done(&arena);
+    return status;
+}
+
+/* --- claims of format 2 ------------------------------------------------------------------- */
+
+struct holder {
+    struct token_record token;
+    struct uuid org;
+    struct batch *batch; /* NULL: nothing of it has to move */
+};
+
+/* What is not where it was has moved before, or belongs to another token. */
+static int
+move_claims_2(struct piece *p, struct holder holders[], char kind)
+{
+    struct kt_arena *arena = p->call->arena;
+    struct kt_str from[PIECE];
+    struct store_row claims[PIECE];
+    for (size_t i = 0; i < p->n; i++) {
+        const struct token_record *t = &holders[i].token;
+        from[i] = token_row_claim_2(arena, &holders[i].org, &t->account,
+                                    kind == 's' ? t->slug : t->name, kind);
+        if (!from[i].p)
+            return fail_memory(p->call);
+    }
+    int status = store_get(p->call, p->call->svc->store, from, p->n, claims);
+    for (size_t i = 0; i < p->n && status == KT_OK; i++) {
+        struct holder *h = &holders[i];
+        const struct token_record *t = &h->token;
+        struct kt_str id = { (const char *)t->id.b, sizeof t->id.b };
+        struct kt_str to = token_row_claim(arena, &h->org, &t->account,
+                                           kind == 's' ? t->slug : t->name, kind);
+        if (!claims[i].value.p || !kt_str_eq(claims[i].value, id) || kt_str_eq(from[i], to))
+            continue;
+        if (!h->batch)
+            h->batch = add_batch(p, &p->rows[i]);
+        if (!h->batch)
+            return fail_memory(p->call);
+        batch_delete(h->batch, from[i]);
+        batch_set(h->batch, to, kt_arena_str(arena, id));
+    }
+    return status;
+}
+
+static int
+rewrite_claims(struct piece *p)
+{
+    struct kt_arena *arena = p->call->arena;
+    struct holder *holders = kt_arena_calloc(arena, p->n, sizeof *holders);
+    if (!holders)
+        return fail_memory(p->call);
+    for (size_t i = 0; i < p->n; i++) {
+        const struct store_row *row = &p->rows[i];
+        if (!token_decode(arena, row->key, row->value, &holders[i].token))
+            return account_bad_record(p->call, 't');
+        memcpy(holders[i].org.b, row->key.p + 1, sizeof holders[i].org.b);
+    }
+    int status = move_claims_2(p, holders, 's');
+    return status == KT_OK ? move_claims_2(p, holders, 'n') : status;
+}
+
+int
+migrate_claims(struct call *call)
+{
+    struct kt_arena arena;
+    struct call own = *call;
+    own.arena = &arena;
+    kt_arena_init(&arena, ARENA_MAX);
+    int status = each_piece(&own, 't', keep_all, rewrite_claims, 'c');
     kt_arena_done(&arena);
     return status;
 }

@@ -37,13 +37,31 @@ token_row_key(struct kt_arena *arena, const struct uuid *org, const struct uuid 
     return token_row_key_of(arena, 't', org, account, token->b, sizeof token->b);
 }
 
-/* The beginning of a text, in two bytes: texts that begin alike give the same, whatever their case
- * and what stands between letters and digits. A hash of FNV-1a's kind. */
+/* Without the hyphen and the six hexadecimal digits at the end of a slug that was made from a name.
+ * Six decimal digits are left alone: they are more often the number of a series. */
+static size_t
+without_suffix(struct kt_str text)
+{
+    enum { DIGITS = 6, SUFFIX = 1 + DIGITS };
+    bool letter = false;
+    if (text.n <= SUFFIX || text.p[text.n - SUFFIX] != '-')
+        return text.n;
+    for (size_t i = text.n - DIGITS; i < text.n; i++) {
+        char c = text.p[i];
+        if (!(c >= '0' && c <= '9') && !(c >= 'a' && c <= 'f'))
+            return text.n;
+        letter = letter || c >= 'a';
+    }
+    return letter ? text.n - SUFFIX : text.n;
+}
+
+/* Of the first so many letters and digits, whatever their case and what stands between them. A hash
+ * of FNV-1a's kind. */
 static uint32_t
-begins_with(struct kt_str text)
+sum_of_letters(struct kt_str text, size_t most)
 {
     uint32_t hash = 2166136261u;
-    for (size_t i = 0, n = 0; i < text.n && n < 8; i++) {
+    for (size_t i = 0, n = 0; i < text.n && n < most; i++) {
         unsigned char c = (unsigned char)text.p[i];
         if (c >= 'A' && c <= 'Z')
             c = (unsigned char)(c - 'A' + 'a');
@@ -55,17 +73,15 @@ begins_with(struct kt_str text)
     return hash ^ hash >> 16;
 }
 
-/* There are two of these for each token, so that their keys are short: no more than decides whether
- * a text is taken. Claims of one account stand together, and among them those of a name and of the
- * slug that was made from it, which is one page to change instead of two. */
-struct kt_str
-token_row_claim(struct kt_arena *arena, const struct uuid *org, const struct uuid *account,
-                struct kt_str text, char kind)
+/* place: where it stands among those of its account; two bytes of it count. */
+static struct kt_str
+claim_at(struct kt_arena *arena, uint32_t place, const struct uuid *org,
+         const struct uuid *account, struct kt_str text, char kind)
 {
-    enum { ACCOUNT = 4, BEGIN = 2, HASH = 10 };
+    enum { ACCOUNT = 4, PLACE = 2, HASH = 10 };
     crypto_generichash_state state;
     unsigned char hash[crypto_generichash_BYTES_MIN];
-    unsigned char *p = kt_arena_alloc(arena, 1 + ACCOUNT + BEGIN + HASH);
+    unsigned char *p = kt_arena_alloc(arena, 1 + ACCOUNT + PLACE + HASH);
     if (!p)
         return (struct kt_str){ NULL, 0 };
     crypto_generichash_init(&state, NULL, 0, sizeof hash);
@@ -74,13 +90,33 @@ token_row_claim(struct kt_arena *arena, const struct uuid *org, const struct uui
     crypto_generichash_update(&state, (const unsigned char *)&kind, 1);
     crypto_generichash_update(&state, (const unsigned char *)text.p, text.n);
     crypto_generichash_final(&state, hash, sizeof hash);
-    uint32_t begin = begins_with(text);
     p[0] = 'c';
     memcpy(p + 1, account->b + sizeof account->b - ACCOUNT, ACCOUNT);
-    p[1 + ACCOUNT] = (unsigned char)(begin >> 8);
-    p[2 + ACCOUNT] = (unsigned char)begin;
-    memcpy(p + 1 + ACCOUNT + BEGIN, hash, HASH);
-    return (struct kt_str){ (const char *)p, 1 + ACCOUNT + BEGIN + HASH };
+    p[1 + ACCOUNT] = (unsigned char)(place >> 8);
+    p[2 + ACCOUNT] = (unsigned char)place;
+    memcpy(p + 1 + ACCOUNT + PLACE, hash, HASH);
+    return (struct kt_str){ (const char *)p, 1 + ACCOUNT + PLACE + HASH };
+}
+
+/* There are two of these for each token, so that their keys are short: no more than decides whether
+ * a text is taken. Claims of one account stand together, and among them those of a name and of the
+ * slug that was made from it, which is one page to change instead of two. All of the text says
+ * where: by its beginning alone the claims of all names that begin alike would be in one place, in
+ * no order, and each of the two of a token on a page of its own. */
+struct kt_str
+token_row_claim(struct kt_arena *arena, const struct uuid *org, const struct uuid *account,
+                struct kt_str text, char kind)
+{
+    const struct kt_str alike = { text.p, without_suffix(text) };
+    return claim_at(arena, sum_of_letters(alike, SIZE_MAX), org, account, text, kind);
+}
+
+struct kt_str
+token_row_claim_2(struct kt_arena *arena, const struct uuid *org, const struct uuid *account,
+                  struct kt_str text, char kind)
+{
+    enum { BEGINNING = 8 };
+    return claim_at(arena, sum_of_letters(text, BEGINNING), org, account, text, kind);
 }
 
 struct kt_str

@@ -20,6 +20,10 @@ struct kt_str token_row_used(struct kt_arena *, const unsigned char digest[INDEX
 struct kt_str token_row_claim(struct kt_arena *, const struct uuid *org,
                               const struct uuid *account, struct kt_str text, char kind);
 
+/* The same as the store's format 2 had it. */
+struct kt_str token_row_claim_2(struct kt_arena *, const struct uuid *org,
+                                const struct uuid *account, struct kt_str text, char kind);
+
 /* p NULL: no memory. token_decode() is in token.h. */
 struct kt_str token_row_encode(struct kt_arena *, const struct token_record *);
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright the kaiten authors */
-/* old-rows CONFIGURATION [FORMAT]: takes the tokens of a store back to how format 1 had them, the
- * half of them without their keys, as the first daemons wrote them, and prints how many there were;
- * or says that the rows have that format, and leaves them as they are. What the next start of a
- * daemon makes of it is tested. */
+/* old-rows CONFIGURATION FORMAT: takes the tokens of a store back to how format 1 had them, the
+ * half of them without their keys, as the first daemons wrote them, or the claims to where format 2
+ * had them, and prints how many there were; or says that the rows have a newer format, and leaves
+ * them as they are. What the next start of a daemon makes of it is tested. */
 #include "config.h"
 
 #include "daemon/model/record.h"
@@ -17,7 +17,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { FORMAT_FIRST = 1, FORMAT_KEYED = 2, TOGETHER = 128, RECORD_MAX = 60 * 1024 };
+enum { FORMAT_FIRST = 1, FORMAT_KEYED = 2 }; /* of a row */
+enum { STORE_FIRST = 1, STORE_BEGINNINGS = 2 };
+enum { TOGETHER = 128, RECORD_MAX = 60 * 1024 };
 
 struct rows {
     struct kt_arena *arena;
@@ -150,31 +152,56 @@ old_token(struct kt_arena *arena, const struct token_record *t)
 
 /* --- rows --------------------------------------------------------------------------------- */
 
+static struct kt_str
+old_claim(struct kt_arena *arena, int store, const struct uuid *org, const struct token_record *t,
+          char kind)
+{
+    struct kt_str text = kind == 's' ? t->slug : t->name, rest;
+    if (store == STORE_BEGINNINGS)
+        return token_row_claim_2(arena, org, &t->account, text, kind);
+    rest = key_text(arena, text, kind);
+    return token_row_key_of(arena, 'c', org, &t->account, rest.p, rest.n);
+}
+
 static void
-take_claim_back(struct call *call, struct batch *b, const struct uuid *org,
+take_claim_back(struct call *call, struct batch *b, int store, const struct uuid *org,
                 const struct token_record *t, char kind)
 {
-    struct kt_str text = kind == 's' ? t->slug : t->name, rest = key_text(call->arena, text, kind);
+    struct kt_str text = kind == 's' ? t->slug : t->name;
     struct kt_str id = { (const char *)t->id.b, sizeof t->id.b };
     batch_delete(b, token_row_claim(call->arena, org, &t->account, text, kind));
-    batch_set(b, token_row_key_of(call->arena, 'c', org, &t->account, rest.p, rest.n),
-              kt_arena_str(call->arena, id));
+    batch_set(b, old_claim(call->arena, store, org, t, kind), kt_arena_str(call->arena, id));
+}
+
+static void
+take_claims_back(struct call *call, struct batch *b, int store, const struct store_row *row,
+                 struct token_record *ret)
+{
+    struct uuid org, holder;
+    struct store_row claim;
+    if (!token_decode(call->arena, row->key, row->value, ret))
+        die("token", "cannot be read");
+    memcpy(org.b, row->key.p + 1, sizeof org.b);
+    take_claim_back(call, b, store, &org, ret, 's');
+    struct kt_str name = token_row_claim(call->arena, &org, &ret->account, ret->name, 'n');
+    if (token_row_holder(call, name, &claim, &holder) == KT_OK &&
+        uuid_compare(&holder, &ret->id) == 0)
+        take_claim_back(call, b, store, &org, ret, 'n');
 }
 
 static void
 take_token_back(struct call *call, struct batch *b, const struct store_row *row)
 {
     struct token_record t;
-    struct uuid org, holder;
-    struct store_row claim;
-    if (!token_decode(call->arena, row->key, row->value, &t))
-        die("token", "cannot be read");
-    memcpy(org.b, row->key.p + 1, sizeof org.b);
+    take_claims_back(call, b, STORE_FIRST, row, &t);
     batch_set(b, row->key, old_token(call->arena, &t));
-    take_claim_back(call, b, &org, &t, 's');
-    struct kt_str name = token_row_claim(call->arena, &org, &t.account, t.name, 'n');
-    if (token_row_holder(call, name, &claim, &holder) == KT_OK && uuid_compare(&holder, &t.id) == 0)
-        take_claim_back(call, b, &org, &t, 'n');
+}
+
+static void
+take_places_back(struct call *call, struct batch *b, const struct store_row *row)
+{
+    struct token_record t;
+    take_claims_back(call, b, STORE_BEGINNINGS, row, &t);
 }
 
 static void
@@ -217,8 +244,13 @@ take_rows_back(struct call *call)
 {
     size_t tokens = each(call, 't', take_token_back);
     size_t digests = each(call, 'h', take_verdict_back);
-    set_format(call, FORMAT_FIRST);
     printf("tokens=%zu digests=%zu\n", tokens, digests);
+}
+
+static void
+take_all_places_back(struct call *call)
+{
+    printf("tokens=%zu\n", each(call, 't', take_places_back));
 }
 
 int
@@ -226,8 +258,9 @@ main(int argc, char *argv[])
 {
     static struct parts parts = { .index_guard = PTHREAD_RWLOCK_INITIALIZER };
     struct kt_arena arena;
-    if (argc != 2 && argc != 3) {
-        fprintf(stderr, "usage: old-rows CONFIGURATION [FORMAT]\n");
+    const int format = argc == 3 ? atoi(argv[2]) : 0;
+    if (format < STORE_FIRST) {
+        fprintf(stderr, "usage: old-rows CONFIGURATION FORMAT\n");
         return 2;
     }
     if (sodium_init() < 0)
@@ -236,10 +269,11 @@ main(int argc, char *argv[])
     kt_arena_init(&arena, SIZE_MAX / 2);
     struct call call = { .svc = &parts.svc, .arena = &arena, .now_ms = clock_wall_ms(),
                          .deadline_ms = INT64_MAX };
-    if (argc == 2)
+    if (format == STORE_FIRST)
         take_rows_back(&call);
-    else
-        set_format(&call, (uint32_t)strtoul(argv[2], NULL, 10));
+    else if (format == STORE_BEGINNINGS)
+        take_all_places_back(&call);
+    set_format(&call, (uint32_t)format);
     kt_arena_done(&arena);
     site_close(&parts);
     return 0;

@@ -26,7 +26,7 @@ STEPS = 100 if FULL else 4
 FORMAT = BUILD / "tests/plugin/bdb-format"
 OLD_ROWS = BUILD / "tests/faults/old-rows"
 OLD_TOKENS = 2000
-NEWER_ROWS = 3
+NEWER_ROWS = 4
 
 pytestmark = durable
 
@@ -182,18 +182,18 @@ def older(template, folder, what):
         set_format(d, get_format(d) - 1)
     else:
         secrets = fill(d, 10, OLD_TOKENS)
-        subprocess.run([OLD_ROWS, d.conf], check=True, capture_output=True)
+        subprocess.run([OLD_ROWS, d.conf, what[-1]], check=True, capture_output=True)
     return template.kept_in(d), secrets
 
 
 def is_new(d, what, now):
     if what == "files":
         return get_format(d) == now
-    return "event=store.migrated space=h" in d.log.read_text()
+    return "event=store.migrated space=c" in d.log.read_text()
 
 
 @no_tsan
-@pytest.mark.parametrize("what", ["files", "rows"])
+@pytest.mark.parametrize("what", ["files", "rows of 1", "rows of 2"])
 def test_a_kill_while_the_format_is_brought_up_to_date(template, tmp_path, what):
     control = Shared(tmp_path / "control", DISK)
     every = ON_WRITE | ON_SYNC | ON_OPEN | ON_NAME

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright the kaiten authors */
-/* A store of format 1 becomes one of format 2, whenever that is interrupted. */
+/* A store of format 1 or 2 becomes one of format 3, whenever that is interrupted. */
 #include "config.h"
 
 #include "daemon/model/format.h"
@@ -105,7 +105,7 @@ name_of(size_t i)
 {
     char text[LONG_NAME + 1];
     memset(text, 'x', sizeof text);
-    int n = snprintf(text, sizeof text, "Name %zu", is_revoked(i) ? i + 1 : i);
+    int n = snprintf(text, sizeof text, "Name of token %zu", is_revoked(i) ? i + 1 : i);
     text[n] = i % 10 == 1 ? 'x' : '\0'; /* some are longer than a key */
     text[LONG_NAME] = '\0';
     return kt_arena_str(&arena, kt_str(text));
@@ -127,7 +127,7 @@ token_of(size_t i)
         .key = i % 2 ? 0xfedcba98 : 0, /* known from the second form of the rows on */
         .nformer = i % 4 == 3 ? 2 : 0,
     };
-    t.slug = i % 2 ? t.name : kt_arena_printf(&arena, "slug-%zu", i);
+    t.slug = i % 2 ? t.name : kt_arena_printf(&arena, "slug-of-%zu", i);
     t.created_ms = uuid_time_ms(&t.id);
     memset(t.digest, (int)i, sizeof t.digest);
     t.digest[1] = 0;
@@ -157,11 +157,20 @@ apply(struct batch *b)
 }
 
 static void
+put_format(const char text[static 4])
+{
+    char row[12] = { 0 };
+    struct batch *b = batch_new(&arena);
+    memcpy(row, text, 4);
+    batch_set(b, format_key, kt_arena_str(&arena, (struct kt_str){ row, sizeof row }));
+    apply(b);
+}
+
+static void
 put_old_store(void)
 {
-    struct batch *b = batch_new(&arena);
-    batch_set(b, format_key, KT_LIT("\0\0\0\1\0\0\0\0\0\0\0\0"));
-    apply(b);
+    struct batch *b;
+    put_format("\0\0\0\1");
     for (size_t i = 0; i < TOKENS; i++) {
         struct token_record t = token_of(i);
         struct kt_str id = kt_arena_str(&arena, (struct kt_str){ (const char *)t.id.b, 16 });
@@ -173,6 +182,76 @@ put_old_store(void)
             batch_set(b, old_claim(t.name, 'n'), id);
         apply(b);
     }
+}
+
+/* --- as format 2 was ---------------------------------------------------------------------- */
+
+static struct kt_str
+verdict_2(const struct token_record *t)
+{
+    const struct verdict_record v = { .revoked = t->revoked_ms != 0,
+                                      .org = account.org,
+                                      .account = t->account,
+                                      .token = t->id,
+                                      .expires_ms = t->expires_ms,
+                                      .epoch = t->epoch,
+                                      .scopes = t->scopes,
+                                      .nscopes = t->nscopes,
+                                      .key = t->key };
+    return verdict_encode(&arena, &v);
+}
+
+static struct kt_str
+claim_2(const struct token_record *t, char kind)
+{
+    return token_row_claim_2(&arena, &account.org, &account.id, kind == 's' ? t->slug : t->name,
+                             kind);
+}
+
+/* From one of format 1, every nth token. */
+static void
+bring_to_2(size_t nth)
+{
+    for (size_t i = 0; i < TOKENS; i += nth) {
+        struct token_record t = token_of(i);
+        struct kt_str id = kt_arena_str(&arena, (struct kt_str){ (const char *)t.id.b, 16 });
+        struct batch *b = batch_new(&arena);
+        batch_set(b, token_row_key(&arena, &account.org, &account.id, &t.id),
+                  token_row_encode(&arena, &t));
+        batch_set(b, token_row_digest(&arena, t.digest), verdict_2(&t));
+        batch_delete(b, old_claim(t.slug, 's'));
+        batch_set(b, claim_2(&t, 's'), id);
+        if (!is_revoked(i)) {
+            batch_delete(b, old_claim(t.name, 'n'));
+            batch_set(b, claim_2(&t, 'n'), id);
+        }
+        apply(b);
+    }
+}
+
+static void
+put_store_of_2(void)
+{
+    put_old_store();
+    bring_to_2(1);
+    put_format("\0\0\0\2");
+}
+
+/* As long as such stores may come, no byte of it may change. */
+static void
+the_place_of_a_claim_in_format_2_is_known(void **state)
+{
+    (void)state;
+    const struct uuid org = { "ORGANIZATION...1" }, id = { "ACCOUNT........2" };
+    static const unsigned char known[17] = {
+        0x63, 0x2e, 0x2e, 0x2e, 0x32, 0xda, 0x94, 0xce, 0x93,
+        0x7f, 0x2d, 0x14, 0x79, 0x56, 0x64, 0x78, 0x64
+    };
+    begin();
+    struct kt_str key = token_row_claim_2(&arena, &org, &id, KT_LIT("Deploy to staging"), 'n');
+    assert_int_equal(key.n, sizeof known);
+    assert_memory_equal(key.p, known, sizeof known);
+    teardown(NULL);
 }
 
 /* --- as it is now ------------------------------------------------------------------------- */
@@ -237,7 +316,7 @@ assert_new_store(void)
     assert_int_equal(store_scan(&call, core.svc.store, &range, count_row, &claims), KT_OK);
     assert_int_equal(claims, TOKENS + TOKENS - TOKENS / 3);
     assert_int_equal(store_get(&call, core.svc.store, &format_key, 1, &row), KT_OK);
-    assert_memory_equal(row.value.p, "\0\0\0\2", 4);
+    assert_memory_equal(row.value.p, "\0\0\0\3", 4);
 }
 
 static size_t applies_left;
@@ -251,14 +330,13 @@ count_down(struct disk *disk)
         applies_left--;
 }
 
-/* The first of them writes nothing of it, the last one all but the number. */
+/* Whatever is let through, from nothing to all but the number, the next start does the rest. */
 static void
-an_interruption_is_made_good(void **state)
+interrupt(void (*put)(void), size_t applies)
 {
-    (void)state;
     for (size_t let = 0;; let++) {
         begin();
-        put_old_store();
+        put();
         core.disk->before_apply = count_down;
         applies_left = let;
         int status = format_check(&call, "key");
@@ -269,10 +347,35 @@ an_interruption_is_made_good(void **state)
         assert_new_store();
         teardown(NULL);
         if (status == KT_OK) {
-            assert_int_equal(let, 2 * ((TOKENS + 63) / 64) + 1);
+            assert_int_equal(let, applies);
             return;
         }
     }
+}
+
+enum { PIECES = (TOKENS + 63) / 64 };
+
+static void
+an_interruption_is_made_good(void **state)
+{
+    (void)state;
+    interrupt(put_old_store, 2 * PIECES + 1);
+    interrupt(put_store_of_2, PIECES + 1);
+}
+
+/* Version 2 had begun with it. */
+static void
+put_half_of_2(void)
+{
+    put_old_store();
+    bring_to_2(2);
+}
+
+static void
+what_version_2_had_begun_is_finished(void **state)
+{
+    (void)state;
+    interrupt(put_half_of_2, 3 * PIECES + 1);
 }
 
 static void
@@ -312,7 +415,7 @@ what_another_start_does_not_mend_is_told_apart(void **state)
 {
     (void)state;
     static const struct kt_str refused[][2] = {
-        { KT_LIT("mformat"), KT_LIT("\0\0\0\3\0\0\0\0\0\0\0\0") },
+        { KT_LIT("mformat"), KT_LIT("\0\0\0\4\0\0\0\0\0\0\0\0") },
         { KT_LIT(FORMAT_IMPORT_KEY), KT_LIT("half") },
     };
     for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
@@ -334,12 +437,44 @@ what_another_start_does_not_mend_is_told_apart(void **state)
     teardown(NULL);
 }
 
+static bool
+stand_together(const char *a, char kind_a, const char *b, char kind_b)
+{
+    enum { PLACE = 1 + 4 + 2 };
+    struct kt_str x = token_row_claim(&arena, &account.org, &account.id, kt_str(a), kind_a);
+    struct kt_str y = token_row_claim(&arena, &account.org, &account.id, kt_str(b), kind_b);
+    assert_int_equal(x.n, y.n);
+    assert_memory_not_equal(x.p, y.p, x.n);
+    return memcmp(x.p, y.p, PLACE) == 0;
+}
+
+/* One page for both claims of a token, and not the same one for all tokens whose names begin
+ * alike. */
+static void
+claims_of_a_token_stand_together(void **state)
+{
+    (void)state;
+    begin();
+    assert_true(stand_together("t-0123456789abcdef", 's', "t-0123456789abcdef", 'n'));
+    assert_true(stand_together("Deploy to Staging!", 'n', "deploy-to-staging", 's'));
+    assert_true(stand_together("Deploy to Staging!", 'n', "deploy-to-staging-a1b2c3", 's'));
+    assert_true(stand_together("nightly-000123", 'n', "nightly-000123", 's'));
+    assert_false(stand_together("nightly-000123", 'n', "nightly-000124", 'n'));
+    assert_false(stand_together("t-0123456789abcdef", 'n', "t-0123456789abcdee", 'n'));
+    assert_false(stand_together("Deploy to Staging", 'n', "Deploy to Production", 'n'));
+    assert_false(stand_together("nightly-ab012g", 'n', "nightly-ab012h", 'n'));
+    teardown(NULL);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_another_start_does_not_mend_is_told_apart),
+        cmocka_unit_test(the_place_of_a_claim_in_format_2_is_known),
         cmocka_unit_test(an_interruption_is_made_good),
+        cmocka_unit_test(what_version_2_had_begun_is_finished),
+        cmocka_unit_test(claims_of_a_token_stand_together),
         cmocka_unit_test(what_is_new_is_left_alone),
         cmocka_unit_test(an_old_row_in_a_new_store_is_refused),
     };
