@@ -142,7 +142,7 @@ password_read(const char *file, char password[PG_PASSWORD_MAX], struct pg_why *w
 
 /* What the server is to do for each session, behind what the connection string asks for. Every
  * statement of ours has an index and always the same plan; planning it for its very parameters
- * takes a third of its time. */
+ * takes a third of its time, and processes that share it many times as much. */
 static char *
 session_options(const struct pg_target *t)
 {
@@ -152,7 +152,7 @@ session_options(const struct pg_target *t)
     if (asprintf(&text,
                  "%s -c search_path= -c statement_timeout=%lld -c lock_timeout=%lld"
                  " -c idle_in_transaction_session_timeout=5000 -c enable_seqscan=off -c jit=off"
-                 " -c plan_cache_mode=force_generic_plan"
+                 " -c plan_cache_mode=force_generic_plan -c max_parallel_workers_per_gather=0"
                  " -c default_transaction_isolation=read\\ committed",
                  own ? own : "", (long long)t->statement_ms, (long long)t->lock_ms) < 0)
         text = NULL;

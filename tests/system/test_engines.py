@@ -236,3 +236,31 @@ def test_what_was_told_is_not_told_again_and_again(server, make, works):
         mints(f"after {i}" for i in range(20))
         assert counted()[1] - before <= 2 * 20
     assert d.stop() == 0
+
+
+def told(d):
+    door = d.http("")
+    n = scrape(door).get("kaitend_store_changes_total")
+    door.close()
+    return n
+
+
+def test_questions_for_changes_start_no_processes(make, works):
+    """Once much has been deleted the planner would have some share the work, for each question."""
+    talkative = postgres.Server(["log_min_messages = debug1"]).start()
+    try:
+        name = talkative.database()
+        talkative.sql("INSERT INTO kaiten.gone SELECT pg_current_xact_id(), 'h'::bytea || sha256("
+                      "i::text::bytea) FROM generate_series(1, 100000) AS i;"
+                      "INSERT INTO kaiten.row SELECT 'z'::bytea || sha256(i::text::bytea), '', i"
+                      " FROM generate_series(1, 100000) AS i;"
+                      "ANALYZE kaiten.gone; ANALYZE kaiten.row", name)
+        d = make(talkative.connection(name)).start()
+        slug, _ = works(d)
+        before = told(d)
+        assert done(d.http(), d.http().call("account.delete", serviceAccountSlug=slug), 204) == b""
+        wait_for(lambda: told(d) > before, "what was deleted to be told")
+        assert "parallel worker" not in talkative.log.read_text()
+        assert d.stop() == 0
+    finally:
+        talkative.remove()
