@@ -75,16 +75,17 @@ enum {
 static int
 find_http(struct request *rq)
 {
-    struct kt_param *params = kt_arena_alloc(rq->call.arena, 2 * sizeof *params);
-    if (!params)
+    struct route *route = KT_ARENA_NEW(rq->call.arena, struct route);
+    if (!route)
         return fail_memory(&rq->call);
-    rq->params.path = params;
-    enum route_result found =
-        route_http(rq->method, rq->path, rq->call.arena, &rq->spec, params, &rq->params.npath,
-                   &rq->allow);
+    enum route_result found = route_http(rq->method, rq->path, rq->call.arena, route);
     if (found == ROUTE_NO_MEMORY)
         return fail_memory(&rq->call);
     rq->routed = (int)found;
+    rq->spec = route->spec;
+    rq->params.path = route->params;
+    rq->params.npath = route->nparams;
+    rq->allow = route->allow;
     return KT_OK;
 }
 
@@ -558,11 +559,9 @@ pipeline_may_inline(struct kt_str method)
 bool
 pipeline_may_inline_http(struct kt_str method, struct kt_str path)
 {
-    const struct kt_op_spec *spec = NULL;
-    struct kt_str allow;
-    if (route_http(method, path, NULL, &spec, NULL, NULL, &allow) != ROUTE_FOUND)
-        return false;
-    return has_flag(spec, OP_INLINE);
+    struct route route;
+    return route_http(method, path, NULL, &route) == ROUTE_FOUND &&
+           has_flag(route.spec, OP_INLINE);
 }
 
 bool

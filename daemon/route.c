@@ -137,7 +137,7 @@ allowed(const struct pattern *path, struct kt_arena *arena)
 
 static enum route_result
 take_params(const struct pattern *pattern, const struct pattern *path, struct kt_arena *arena,
-            struct kt_param params[2], size_t *ret_n)
+            struct route *ret)
 {
     size_t n = 0;
     for (size_t i = 0; i < path->n; i++) {
@@ -148,9 +148,9 @@ take_params(const struct pattern *pattern, const struct pattern *path, struct kt
         int status = http_percent_decode(arena, path->segments[i], &value);
         if (status != 0)
             return status == 503 ? ROUTE_NO_MEMORY : ROUTE_BAD_PATH;
-        params[n++] = (struct kt_param){ { name.p + 1, name.n - 2 }, value };
+        ret->params[n++] = (struct kt_param){ { name.p + 1, name.n - 2 }, value };
     }
-    *ret_n = n;
+    ret->nparams = n;
     return ROUTE_FOUND;
 }
 
@@ -195,16 +195,14 @@ without_prefix(struct kt_str path)
 }
 
 enum route_result
-route_http(struct kt_str method, struct kt_str path, struct kt_arena *arena,
-           const struct kt_op_spec **ret_spec, struct kt_param params[2], size_t *ret_nparams,
-           struct kt_str *ret_allow)
+route_http(struct kt_str method, struct kt_str path, struct kt_arena *arena, struct route *ret)
 {
     struct pattern asked;
     path = without_prefix(path);
     if (is_last(method, path)) {
-        *ret_spec = last.spec;
+        ret->spec = last.spec;
         if (arena)
-            *ret_nparams = 0;
+            ret->nparams = 0;
         return ROUTE_FOUND;
     }
     if (!cut(path, &asked))
@@ -217,16 +215,16 @@ route_http(struct kt_str method, struct kt_str path, struct kt_arena *arena,
         if (!method_fits(&kt_op_specs[i], method))
             continue;
         enum route_result result =
-            arena ? take_params(&patterns[i], &asked, arena, params, ret_nparams) : ROUTE_FOUND;
+            arena ? take_params(&patterns[i], &asked, arena, ret) : ROUTE_FOUND;
         if (result != ROUTE_FOUND)
             return result;
-        *ret_spec = &kt_op_specs[i];
-        remember(method, path, *ret_spec);
+        ret->spec = &kt_op_specs[i];
+        remember(method, path, ret->spec);
         return ROUTE_FOUND;
     }
     if (!path_known)
         return ROUTE_UNKNOWN;
     if (arena)
-        *ret_allow = allowed(&asked, arena);
+        ret->allow = allowed(&asked, arena);
     return ROUTE_METHOD;
 }

@@ -12,16 +12,25 @@ void route_init(void);
 enum route_result {
     ROUTE_FOUND = 0,
     ROUTE_UNKNOWN,  /* no such path or name */
-    ROUTE_METHOD,   /* the path is there, with other methods: *ret_allow lists them */
+    ROUTE_METHOD,   /* the path is there, with other methods */
     ROUTE_BAD_PATH, /* percent-encoding or characters that no path may have */
     ROUTE_NO_MEMORY /* the arena is used up */
 };
 
-/* An HTTP request. Served with and without the prefix /api, and a slash at the end. Path parameters
- * are decoded into the arena when arena is not NULL. */
+enum { ROUTE_PARAMS_MAX = 2 };
+
+/* Where a method and a path lead. */
+struct route {
+    const struct kt_op_spec *spec;            /* ROUTE_FOUND */
+    struct kt_param params[ROUTE_PARAMS_MAX]; /* the same: those of the path, decoded */
+    size_t nparams;
+    struct kt_str allow; /* ROUTE_METHOD: the methods of the path, as a list */
+};
+
+/* An HTTP request. Served with and without the prefix /api, and a slash at the end. arena NULL:
+ * only the operation is asked for, and the other members stay as they are. */
 enum route_result route_http(struct kt_str method, struct kt_str path, struct kt_arena *arena,
-                             const struct kt_op_spec **ret_spec, struct kt_param params[2],
-                             size_t *ret_nparams, struct kt_str *ret_allow);
+                             struct route *ret);
 
 /* A name on the socket, or NULL. */
 const struct kt_op_spec *route_name(struct kt_str name);

@@ -32,17 +32,14 @@ teardown(void **state)
 
 struct routed {
     enum route_result result;
-    const struct kt_op_spec *spec;
-    struct kt_param params[2];
-    size_t n;
-    struct kt_str allow;
+    struct route to;
 };
 
 static struct routed
 route(const char *method, const char *path)
 {
     struct routed r = { .result = ROUTE_UNKNOWN };
-    r.result = route_http(kt_str(method), kt_str(path), &arena, &r.spec, r.params, &r.n, &r.allow);
+    r.result = route_http(kt_str(method), kt_str(path), &arena, &r.to);
     return r;
 }
 
@@ -67,14 +64,14 @@ every_operation_is_found_under_both_prefixes(void **state)
         for (int k = 0; k < 2; k++) {
             struct routed r = route(method, k ? prefixed : path);
             assert_int_equal(r.result, ROUTE_FOUND);
-            assert_ptr_equal(r.spec, spec);
-            for (size_t m = 0; m < r.n; m++) {
-                assert_true(kt_str_is(r.params[m].value, "v -1"));
-                assert_non_null(strstr(spec->http_path, r.params[m].name.p));
+            assert_ptr_equal(r.to.spec, spec);
+            for (size_t m = 0; m < r.to.nparams; m++) {
+                assert_true(kt_str_is(r.to.params[m].value, "v -1"));
+                assert_non_null(strstr(spec->http_path, r.to.params[m].name.p));
             }
         }
         if (strcmp(spec->http_method, "GET") == 0)
-            assert_ptr_equal(route("HEAD", path).spec, spec);
+            assert_ptr_equal(route("HEAD", path).to.spec, spec);
     }
 }
 
@@ -84,11 +81,11 @@ the_last_one_is_no_other(void **state)
 {
     (void)state;
     for (int again = 0; again < 3; again++) {
-        assert_string_equal(route("GET", "/service-accounts").spec->name, "account.list");
-        assert_string_equal(route("POST", "/service-accounts").spec->name, "account.create");
+        assert_string_equal(route("GET", "/service-accounts").to.spec->name, "account.list");
+        assert_string_equal(route("POST", "/service-accounts").to.spec->name, "account.create");
         assert_int_equal(route("PUT", "/service-accounts").result, ROUTE_METHOD);
-        assert_string_equal(route("GET", "/tokens/validate").spec->name, "token.validate");
-        assert_string_equal(route("VERSION-CONTROL", "/api/tokens/validate/").spec->name,
+        assert_string_equal(route("GET", "/tokens/validate").to.spec->name, "token.validate");
+        assert_string_equal(route("VERSION-CONTROL", "/api/tokens/validate/").to.spec->name,
                             "token.validate");
         assert_int_equal(route("GET", "/tokens/validat").result, ROUTE_UNKNOWN);
         assert_int_equal(route("GET", "/tokens/validates").result, ROUTE_UNKNOWN);
@@ -97,16 +94,16 @@ the_last_one_is_no_other(void **state)
         const struct kt_op_spec *spec = &kt_op_specs[i];
         const char *method = spec->http_path && *spec->http_method != '*' ? spec->http_method
                                                                           : "GET";
-        struct routed first = { .n = 0 }, second;
+        struct routed first, second;
         if (!spec->http_path)
             continue;
         first = route(method, spec->http_path);
         second = route(method, spec->http_path);
-        assert_ptr_equal(first.spec, spec);
-        assert_ptr_equal(second.spec, spec);
-        assert_int_equal(first.n, second.n);
-        for (size_t k = 0; k < first.n; k++)
-            assert_true(kt_str_eq(first.params[k].value, second.params[k].value));
+        assert_ptr_equal(first.to.spec, spec);
+        assert_ptr_equal(second.to.spec, spec);
+        assert_int_equal(first.to.nparams, second.to.nparams);
+        for (size_t k = 0; k < first.to.nparams; k++)
+            assert_true(kt_str_eq(first.to.params[k].value, second.to.params[k].value));
     }
 }
 
@@ -171,13 +168,14 @@ paths_and_methods(void **state)
         if (r.result != cases[i].result)
             fail_msg("%s %s: %d", cases[i].method, cases[i].path, (int)r.result);
         if (r.result != ROUTE_FOUND) {
-            assert_null(r.spec);
+            assert_null(r.to.spec);
             continue;
         }
-        assert_string_equal(r.spec->name, cases[i].name);
-        assert_int_equal(r.n, (size_t)(cases[i].first != NULL) + (cases[i].second != NULL));
-        assert_true(!cases[i].first || kt_str_is(r.params[0].value, cases[i].first));
-        assert_true(!cases[i].second || kt_str_is(r.params[1].value, cases[i].second));
+        assert_string_equal(r.to.spec->name, cases[i].name);
+        assert_int_equal(r.to.nparams,
+                         (size_t)(cases[i].first != NULL) + (cases[i].second != NULL));
+        assert_true(!cases[i].first || kt_str_is(r.to.params[0].value, cases[i].first));
+        assert_true(!cases[i].second || kt_str_is(r.to.params[1].value, cases[i].second));
     }
 }
 
@@ -185,34 +183,26 @@ static void
 a_look_without_an_arena_says_the_same(void **state)
 {
     (void)state;
-    const struct kt_op_spec *spec = NULL;
-    struct kt_str allow = { NULL, 0 };
-    assert_int_equal(route_http(KT_LIT("GET"), KT_LIT("/service-accounts/%zz"), NULL, &spec, NULL,
-                                NULL, &allow),
+    struct route to = { .nparams = 7 };
+    assert_int_equal(route_http(KT_LIT("GET"), KT_LIT("/service-accounts/%zz"), NULL, &to),
                      ROUTE_FOUND); /* parameters are not looked at */
-    assert_string_equal(spec->name, "account.get");
-    assert_int_equal(route_http(KT_LIT("PATCH"), KT_LIT("/whoami"), NULL, &spec, NULL, NULL,
-                                &allow),
-                     ROUTE_METHOD);
-    assert_null(allow.p);
+    assert_string_equal(to.spec->name, "account.get");
+    assert_int_equal(to.nparams, 7);
+    assert_int_equal(route_http(KT_LIT("PATCH"), KT_LIT("/whoami"), NULL, &to), ROUTE_METHOD);
+    assert_null(to.allow.p);
 }
 
 static void
 a_path_without_memory_is_not_a_bad_one(void **state)
 {
     (void)state;
-    struct kt_param params[2];
-    const struct kt_op_spec *spec = NULL;
-    struct kt_str allow = { NULL, 0 };
+    struct route to = { .spec = NULL };
     struct kt_arena none;
-    size_t n = 0;
     kt_arena_init(&none, 0);
-    assert_int_equal(route_http(KT_LIT("GET"), KT_LIT("/service-accounts/a%20b"), &none, &spec,
-                                params, &n, &allow),
+    assert_int_equal(route_http(KT_LIT("GET"), KT_LIT("/service-accounts/a%20b"), &none, &to),
                      ROUTE_NO_MEMORY);
-    assert_null(spec);
-    assert_int_equal(route_http(KT_LIT("GET"), KT_LIT("/service-accounts/ab"), &none, &spec,
-                                params, &n, &allow),
+    assert_null(to.spec);
+    assert_int_equal(route_http(KT_LIT("GET"), KT_LIT("/service-accounts/ab"), &none, &to),
                      ROUTE_FOUND); /* nothing has to be decoded */
     kt_arena_done(&none);
 }
