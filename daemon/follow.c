@@ -291,12 +291,12 @@ take_change(void *ctx, const struct store_row *row)
 static int
 poll_store(struct follower *f)
 {
+    const struct store_news news = { FEED_SPACES, &f->position };
     struct kaiten_position now = { 0, 0 };
     begin_call(f);
     begin_feed(f);
     const int64_t sent_ms = clock_mono_ms();
-    int status = store_changes(&f->call, f->svc->store, &f->position, FEED_SPACES, take_change, f,
-                               &now);
+    int status = store_changes(&f->call, f->svc->store, &news, take_change, f, &now);
     size_t n = f->feed.n;
     if (status == KT_CONFLICT)
         status = reread(f, &now);
@@ -449,8 +449,8 @@ int
 follower_mark(struct call *call, struct follower *f)
 {
     const int64_t sent_ms = clock_mono_ms();
-    int status = store_changes(call, f->svc->store, NULL, FEED_SPACES, take_change, f,
-                               &f->position);
+    const struct store_news none = { FEED_SPACES, NULL };
+    int status = store_changes(call, f->svc->store, &none, take_change, f, &f->position);
     if (status == KT_OK)
         atomic_store(&f->fresh.as_of_ms, sent_ms);
     else

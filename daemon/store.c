@@ -396,17 +396,17 @@ change_row(struct kaiten_emit *base, struct kaiten_bytes key, struct kaiten_byte
 }
 
 int
-store_changes(struct call *call, struct store *s, const struct kaiten_position *since,
-              const char *spaces, int (*each)(void *, const struct store_row *), void *ctx,
+store_changes(struct call *call, struct store *s, const struct store_news *news,
+              int (*each)(void *, const struct store_row *), void *ctx,
               struct kaiten_position *ret_now)
 {
     struct row_emit emit = { { change_row }, s, call, each, ctx, KT_OK };
-    const struct kaiten_bytes wanted = { spaces, strlen(spaces) };
+    const struct kaiten_bytes spaces = { news->spaces, strlen(news->spaces) };
     struct kaiten_err err = { "" };
     host_set_deadline(call->deadline_ms);
     lock_read(s);
     enum kaiten_status status =
-        s->plugin.changes(s->instance, since, wanted, &emit.base, ret_now, &err);
+        s->plugin.changes(s->instance, news->since, spaces, &emit.base, ret_now, &err);
     unlock(s);
     host_set_deadline(0);
     if (emit.result != KT_OK)

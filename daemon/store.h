@@ -65,13 +65,18 @@ int store_scan(struct call *, struct store *, const struct store_range *,
                int (*each)(void *ctx, const struct store_row *), void *ctx)
     __attribute__((warn_unused_result));
 
-/* What anybody has written into the spaces (first bytes of keys) since an earlier call, the rows as
- * they are now, in no order and perhaps more than once; value.p is NULL where the row is gone. Only
- * with store_has_outsiders(), one caller at a time. since NULL: nothing is told, *ret_now is now.
- * KT_CONFLICT: since is of another history, or too long ago; *ret_now is set, and everything has to
- * be read again. Otherwise 0 or a kind, of which the log knows nothing yet. Blocks. */
-int store_changes(struct call *, struct store *, const struct kaiten_position *since,
-                  const char *spaces, int (*each)(void *ctx, const struct store_row *), void *ctx,
+struct store_news {
+    const char *spaces; /* first bytes of keys */
+    const struct kaiten_position *since; /* of an earlier call; NULL: only the position is wanted */
+};
+
+/* What anybody has written into these spaces since then: the rows as they are now, in no order and
+ * perhaps more than once; value.p is NULL where the row is gone. Only with store_has_outsiders(),
+ * one caller at a time. KT_CONFLICT: since is of another history, or too long ago; *ret_now is set,
+ * and everything has to be read again. Otherwise 0 or a kind, of which the log knows nothing yet.
+ * Blocks. */
+int store_changes(struct call *, struct store *, const struct store_news *,
+                  int (*each)(void *ctx, const struct store_row *), void *ctx,
                   struct kaiten_position *ret_now) __attribute__((warn_unused_result));
 
 /* Whether a value as the plugin would have it authenticates; *ret_payload is a view into it. */
