@@ -6,6 +6,7 @@
 
 #include "daemon/model/account.h"
 #include "daemon/model/record.h"
+#include "daemon/model/verdict.h"
 #include "daemon/principal.h"
 
 enum { AUDIT_FORMAT = 1, AUDIT_MAX = 4096 };
@@ -63,10 +64,9 @@ audit_put(struct call *call, struct batch *batch, const char *operation,
 }
 
 void
-audit_put_own(struct call *call, struct batch *batch, const struct uuid *org,
-              const char *operation, const char *why, const struct uuid *account,
-              const struct uuid *token)
+audit_put_own(struct call *call, struct batch *batch, const char *operation, const char *why,
+              const struct verdict_record *token)
 {
-    const struct author who = { org, NULL, KT_LIT("kaitend"), why };
-    put(call, batch, &who, operation, account, token);
+    const struct author who = { &token->org, NULL, KT_LIT("kaitend"), why };
+    put(call, batch, &who, operation, &token->account, &token->token);
 }

@@ -8,14 +8,16 @@
 #include "daemon/call.h"
 #include "daemon/store.h"
 
+struct verdict_record;
+
 /* operation: its name in the table; account and token may be NULL. On failure the batch has
  * failed. */
 void audit_put(struct call *, struct batch *, const char *operation, const struct uuid *account,
                const struct uuid *token);
 
-/* The same for what the daemon does by itself: why, in the place of a caller's proof, gives the
- * reason. */
-void audit_put_own(struct call *, struct batch *, const struct uuid *org, const char *operation,
-                   const char *why, const struct uuid *account, const struct uuid *token);
+/* The same for what the daemon does to a token by itself: why, in the place of a caller's proof,
+ * gives the reason. */
+void audit_put_own(struct call *, struct batch *, const char *operation, const char *why,
+                   const struct verdict_record *token);
 
 #endif

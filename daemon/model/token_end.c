@@ -146,7 +146,7 @@ token_withdraw(struct call *call, const struct journal_entry *entry, struct batc
     struct verdict_record v;
     int status = replay(call, entry, KT_LIT("kaitend: its secret was never sent"), &v, ret);
     if (status == KT_OK && *ret)
-        audit_put_own(call, *ret, &v.org, "token.revoke", "never sent", &v.account, &v.token);
+        audit_put_own(call, *ret, "token.revoke", "never sent", &v);
     return status;
 }
 
