@@ -82,24 +82,27 @@ token_scan(struct call *call, const struct account_record *a, const struct curso
 
 /* --- proposing ---------------------------------------------------------------------------- */
 
-/* Writes what the digest's row shall say, and has the index told the same. */
-static void
-put_verdict(struct call *call, struct batch *b, const struct uuid *org,
-            const struct token_record *t, const unsigned char digest[DIGEST_BYTES],
-            int64_t expires_ms, bool revoked)
+/* What the row of a digest says while its secret is good. */
+static struct verdict_record
+verdict_until(const struct uuid *org, const struct token_record *t, int64_t expires_ms)
 {
-    const struct verdict_record v = {
+    return (struct verdict_record){
         .org = *org,
         .account = t->account,
         .token = t->id,
         .expires_ms = expires_ms,
         .epoch = t->epoch,
-        .revoked = revoked,
         .key = t->key,
         .scopes = t->scopes,
         .nscopes = t->nscopes,
     };
-    batch_set(b, token_row_digest(call->arena, digest), verdict_encode(call->arena, &v));
+}
+
+static void
+put_verdict(struct batch *b, const unsigned char digest[DIGEST_BYTES],
+            const struct verdict_record *v)
+{
+    batch_set(b, token_row_digest(b->arena, digest), verdict_encode(b->arena, v));
 }
 
 /* What the secret's digest was before: with the secret it ends under those names, too. */
@@ -125,7 +128,9 @@ revoke_digest(struct call *call, struct batch *b, const struct uuid *org,
               int64_t expires_ms)
 {
     bool earlier = expires_ms != 0 && expires_ms < call->now_ms;
-    put_verdict(call, b, org, t, digest, earlier ? expires_ms : call->now_ms, true);
+    struct verdict_record v = verdict_until(org, t, earlier ? expires_ms : call->now_ms);
+    v.revoked = true;
+    put_verdict(b, digest, &v);
     struct effect *e = batch_effect(b, EFFECT_REVOKE);
     memcpy(e->digest, digest, DIGEST_BYTES);
     e->until_ms = t->expires_ms;
@@ -146,10 +151,11 @@ revoke_with_token(struct call *call, struct batch *b, const struct account_recor
 }
 
 static void
-add_digest(struct call *call, struct batch *b, const struct account_record *a,
-           const struct token_record *t, uint32_t last_used)
+add_digest(struct batch *b, const struct account_record *a, const struct token_record *t,
+           uint32_t last_used)
 {
-    put_verdict(call, b, &a->org, t, t->digest, t->expires_ms, false);
+    const struct verdict_record v = verdict_until(&a->org, t, t->expires_ms);
+    put_verdict(b, t->digest, &v);
     struct effect *e = batch_effect(b, EFFECT_TOKEN);
     e->account = a;
     e->scopes = t->scopes;
@@ -260,7 +266,7 @@ token_propose_create(struct call *call, const struct account_record *a,
         return fail_memory(call);
     batch_set(b, token_row_key(call->arena, &a->org, &a->id, &t.id),
               token_row_encode(call->arena, &t));
-    add_digest(call, b, account, &t, 0);
+    add_digest(b, account, &t, 0);
     *ret = (struct token_made){ b, t, secret };
     return KT_OK;
 }
@@ -314,7 +320,8 @@ retire_digest(struct call *call, struct batch *b, const struct token_found *foun
     }
     memcpy(next->old_digest, t->digest, DIGEST_BYTES);
     next->old_expires_ms = end;
-    put_verdict(call, b, org, t, t->digest, end, false);
+    const struct verdict_record v = verdict_until(org, t, end);
+    put_verdict(b, t->digest, &v);
     struct effect *e = batch_effect(b, EFFECT_EXPIRY);
     memcpy(e->digest, t->digest, DIGEST_BYTES);
     e->expires_ms = end;
@@ -349,7 +356,7 @@ token_propose_rotate(struct call *call, const struct token_found *found, int64_t
     if (t->has_old)
         revoke_digest(call, b, &account->org, t, t->old_digest, t->old_expires_ms);
     retire_digest(call, b, found, grace_ms, &next);
-    add_digest(call, b, account, &next, token_last_used(call->svc, t));
+    add_digest(b, account, &next, token_last_used(call->svc, t));
     batch_set(b, found->row.key, token_row_encode(call->arena, &next));
     audit_put(call, b, "token.rotate", &account->id, &t->id);
     *ret = (struct token_made){ b, next, secret };
