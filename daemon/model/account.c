@@ -190,7 +190,7 @@ account_recall(struct call *call, const struct uuid *org, struct kt_str slug, bo
 
 int
 account_epoch_end(struct call *call, const struct account_record *a, uint32_t epoch,
-                  struct epoch_end *ret)
+                  struct account_end *ret)
 {
     struct kt_str key = end_key(call->arena, a, epoch);
     if (!key.p)
@@ -329,31 +329,40 @@ account_propose_rename(struct call *call, const struct account_record *a,
     return KT_OK;
 }
 
-/* Who ended something, and when: a deleted account, or an epoch. */
+static struct account_end
+end_now(const struct call *call)
+{
+    return (struct account_end){ call->now_ms, actor_of(call) };
+}
+
 static struct kt_str
-encode_end(struct call *call, uint8_t format, int64_t at_ms, const struct actor *by)
+encode_end(struct kt_arena *arena, uint8_t format, const struct account_end *end)
 {
     struct kt_buf buf;
     kt_buf_init(&buf, RECORD_MAX);
     record_put_u8(&buf, format);
-    record_put_i64(&buf, at_ms);
-    record_put_uuid(&buf, &by->id);
-    record_put_str(&buf, by->name);
-    return record_finish(call->arena, &buf);
+    record_put_i64(&buf, end->at_ms);
+    record_put_uuid(&buf, &end->by.id);
+    record_put_str(&buf, end->by.name);
+    return record_finish(arena, &buf);
 }
 
-/* has_slug: the account still has its slug. */
+/* All but its slug, which may be another account's by now. */
 static void
-end_account(struct call *call, struct batch *b, const struct account_record *a,
-            const struct store_row *row, bool has_slug, int64_t at_ms, const struct actor *by)
+end_account(struct batch *b, const struct account_record *a, const struct store_row *row,
+            const struct account_end *end)
 {
     b->urgent = true;
     batch_if_at(b, row);
     batch_delete(b, row->key);
-    if (has_slug)
-        batch_delete(b, slug_key(call->arena, &a->org, a->slug));
-    batch_set(b, key_of(call->arena, 'x', &a->org, a->id.b, sizeof a->id.b),
-              encode_end(call, TOMBSTONE_FORMAT, at_ms, by));
+    batch_set(b, key_of(b->arena, 'x', &a->org, a->id.b, sizeof a->id.b),
+              encode_end(b->arena, TOMBSTONE_FORMAT, end));
+}
+
+static void
+free_slug(struct batch *b, const struct account_record *a)
+{
+    batch_delete(b, slug_key(b->arena, &a->org, a->slug));
 }
 
 /* The tokens are not touched: without their account none of them is live, and they may be more
@@ -366,9 +375,10 @@ account_propose_delete(struct call *call, const struct account_record *a,
     if (!b)
         return fail_memory(call);
     struct account_record ended = *a;
-    const struct actor by = actor_of(call);
+    const struct account_end end = end_now(call);
     ended.epoch++;
-    end_account(call, b, a, row, true, call->now_ms, &by);
+    free_slug(b, a);
+    end_account(b, a, row, &end);
     audit_put(call, b, "account.delete", &a->id, NULL);
     if (!effect_account(call, b, EFFECT_ACCOUNT_END, &ended))
         return fail_memory(call);
@@ -381,7 +391,7 @@ account_propose_delete(struct call *call, const struct account_record *a,
 int
 account_propose_end_epoch(struct call *call, const struct account_record *a,
                           const struct store_row *row, struct batch **ret_batch,
-                          struct epoch_end *ret)
+                          struct account_end *ret)
 {
     enum { LAST = UINT32_MAX - 2 }; /* above it are the ends of deleted accounts */
     struct account_record next = *a;
@@ -390,17 +400,16 @@ account_propose_end_epoch(struct call *call, const struct account_record *a,
         return fail_memory(call);
     if (a->epoch > LAST)
         return fail_cause(call, KT_INTERNAL, NULL, "the epochs of an account are used up");
-    const struct actor by = actor_of(call);
+    const struct account_end end = end_now(call);
     next.epoch++;
     b->urgent = true;
     batch_if_at(b, row);
     batch_set(b, row->key, encode(call->arena, &next));
-    batch_set(b, end_key(call->arena, a, a->epoch),
-              encode_end(call, END_FORMAT, call->now_ms, &by));
+    batch_set(b, end_key(b->arena, a, a->epoch), encode_end(b->arena, END_FORMAT, &end));
     audit_put(call, b, "token.revokeAll", &a->id, NULL);
     if (!effect_account(call, b, EFFECT_ACCOUNT_EPOCH, &next))
         return fail_memory(call);
-    *ret = (struct epoch_end){ call->now_ms, by };
+    *ret = end;
     *ret_batch = b;
     return KT_OK;
 }
@@ -408,36 +417,34 @@ account_propose_end_epoch(struct call *call, const struct account_record *a,
 /* As a rule an entry ends one epoch. Where entries before it are missing it ends as many as a batch
  * holds, and the next turn ends the rest. */
 static void
-end_epochs(struct call *call, struct batch *b, const struct account_record *a,
-           const struct store_row *row, const struct journal_entry *entry, const struct actor *by)
+end_epochs(struct batch *b, const struct account_record *a, const struct store_row *row,
+           uint32_t epoch, const struct account_end *end)
 {
     struct account_record next = *a;
     b->urgent = true;
     batch_if_at(b, row);
-    while (next.epoch < entry->epoch && b->nwrites < BATCH_WRITES_MAX - 1) {
-        batch_set(b, end_key(call->arena, a, next.epoch),
-                  encode_end(call, END_FORMAT, entry->at_ms, by));
-        next.epoch++;
-    }
-    batch_set(b, row->key, encode(call->arena, &next));
+    for (; next.epoch < epoch && b->nwrites < BATCH_WRITES_MAX - 1; next.epoch++)
+        batch_set(b, end_key(b->arena, a, next.epoch), encode_end(b->arena, END_FORMAT, end));
+    batch_set(b, row->key, encode(b->arena, &next));
 }
 
 /* An account that was deleted long ago may come back after another account has got its slug. */
 static int
 replay_end(struct call *call, struct batch *b, const struct account_record *a,
-           const struct store_row *row, int64_t at_ms, const struct actor *by)
+           const struct store_row *row, const struct account_end *end)
 {
     struct uuid holder;
     int status = account_find(call, &a->org, a->slug, &holder);
-    bool has_slug = status == KT_OK && uuid_compare(&holder, &a->id) == 0;
-    end_account(call, b, a, row, has_slug, at_ms, by);
+    if (status == KT_OK && uuid_compare(&holder, &a->id) == 0)
+        free_slug(b, a);
+    end_account(b, a, row, end);
     return status == KT_NOT_FOUND ? KT_OK : status;
 }
 
 int
 account_replay(struct call *call, const struct journal_entry *entry, struct batch **ret)
 {
-    static const struct actor by = { .name = KT_LIT("revocation journal") };
+    const struct account_end end = { entry->at_ms, { .name = KT_LIT("revocation journal") } };
     struct account_record a;
     struct store_row row;
     struct uuid id;
@@ -450,9 +457,9 @@ account_replay(struct call *call, const struct journal_entry *entry, struct batc
     if (status != KT_OK)
         return status == KT_NOT_FOUND ? KT_OK : status;
     if (entry->type == JOURNAL_ACCOUNT)
-        status = replay_end(call, b, &a, &row, entry->at_ms, &by);
+        status = replay_end(call, b, &a, &row, &end);
     else if (a.epoch < entry->epoch)
-        end_epochs(call, b, &a, &row, entry, &by);
+        end_epochs(b, &a, &row, entry->epoch, &end);
     else
         return KT_OK;
     if (status == KT_OK)

@@ -32,8 +32,8 @@ struct account_record {
 
 enum { ACCOUNT_EPOCH_FIRST = 1 };
 
-/* The end of one epoch of an account. */
-struct epoch_end {
+/* The end of an account, or of one epoch of it. */
+struct account_end {
     int64_t at_ms;
     struct actor by;
 };
@@ -69,12 +69,12 @@ int account_propose_delete(struct call *, const struct account_record *, const s
  * however many they are. ret: what lists say of those tokens from then on. */
 int account_propose_end_epoch(struct call *, const struct account_record *,
                               const struct store_row *, struct batch **ret_batch,
-                              struct epoch_end *ret);
+                              struct account_end *ret);
 
 /* The end of an epoch smaller than the account's own. Every such epoch has one: that it is missing
  * is answered like a bad record. */
 int account_epoch_end(struct call *, const struct account_record *, uint32_t epoch,
-                      struct epoch_end *ret);
+                      struct account_end *ret);
 
 /* What brings the store to what an entry of the journal says; *ret stays as it is when there is
  * nothing to do. */

@@ -25,7 +25,7 @@ ended_with_epoch(const struct account_record *a, const struct token_record *t)
 
 /* The request that ended the epoch may be older than the last token that it ended. */
 static int64_t
-end_of(const struct epoch_end *end, int64_t created_ms)
+end_of(const struct account_end *end, int64_t created_ms)
 {
     return end->at_ms > created_ms ? end->at_ms : created_ms;
 }
@@ -36,7 +36,7 @@ token_load(struct call *call, const struct account_record *a, struct kt_str slug
 {
     struct uuid id;
     struct store_row claim;
-    struct epoch_end end;
+    struct account_end end;
     struct kt_str key = token_row_claim(call->arena, &a->org, &a->id, slug, 's');
     int status = token_row_holder(call, key, &claim, &id);
     if (status == KT_OK)
@@ -489,7 +489,7 @@ int
 token_views_finish(struct call *call, struct token_views *views)
 {
     uint32_t known = 0;
-    struct epoch_end end = { .at_ms = 0 };
+    struct account_end end = { .at_ms = 0 };
     const struct kt_user *by = NULL;
     for (size_t i = 0; i < views->n; i++) {
         uint32_t epoch = views->epochs[i];

@@ -309,7 +309,7 @@ token_revoke_all(struct request *rq)
 {
     struct account_record a;
     struct store_row row;
-    struct epoch_end end;
+    struct account_end end;
     struct call *call = &rq->call;
     struct kt_str slug = rq->in.token.account;
     int status = account_load(call, &call->who->org, slug, &a, &row);

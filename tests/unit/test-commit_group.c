@@ -301,7 +301,7 @@ plan_end_of_epoch(struct kt_arena *memory)
     struct call call;
     struct account_record a;
     struct store_row row;
-    struct epoch_end end;
+    struct account_end end;
     struct batch *b;
     core_call(&core, memory, &call);
     call.who = core.socket.who;
