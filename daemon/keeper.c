@@ -40,6 +40,8 @@ enum {
     SETTLE_MAX = 32         /* unsettled endings that are looked at together */
 };
 
+_Static_assert((int)ENDINGS_TIDY_MAX <= (int)TOGETHER, "all of a tidying can be committed");
+
 struct keeper {
     struct service *svc;
     struct loop *const *loops;
@@ -298,17 +300,15 @@ pass_interval(const struct keeper *k)
 static void
 tidy_marks(struct keeper *k, bool others)
 {
-    struct batch *batches[TOGETHER];
-    size_t n = 0, dropped = 0;
+    struct endings_tidying t;
     if (!is_shared(k) || !k->svc->journal)
         return;
     begin(k);
-    if (endings_tidy_marks(&k->call, k->svc->journal, others, clock_sure_ms(), batches, TOGETHER,
-                           &n, &dropped) != KT_OK)
+    if (endings_tidy_marks(&k->call, k->svc->journal, others, clock_sure_ms(), &t) != KT_OK)
         return; /* the log says why */
-    size_t missed = commit(k, batches, n);
-    if (dropped != 0 && missed == 0)
-        log_line(LOG_LEVEL_NOTICE, "journal.forgotten", "journals=%zu message=%s", dropped,
+    size_t missed = commit(k, t.batches, t.n);
+    if (t.dropped != 0 && missed == 0)
+        log_line(LOG_LEVEL_NOTICE, "journal.forgotten", "journals=%zu message=%s", t.dropped,
                  "of daemons that nobody has heard of for long");
 }
 

@@ -40,14 +40,21 @@ void endings_put_mark(struct batch *, const struct store *, const struct journal
 /* Whether its time is recent enough, so that it need not be written for that alone. */
 bool endings_mark_is_fresh(const struct store *, const struct endings_mark *, int64_t now_ms);
 
+enum { ENDINGS_MARK_DAYS = 90, ENDINGS_TIDY_MAX = 128 };
+
+/* What tidies the marks: a batch for each that is not as it should be. */
+struct endings_tidying {
+    struct batch *batches[ENDINGS_TIDY_MAX];
+    size_t n;
+    size_t dropped; /* so many of them drop a mark */
+};
+
 /* Of a store with several: brings the time of this journal's mark up to date, and with others drops
- * the marks of daemons that nobody has heard of for so long. Their journals are not known to the
- * store any more, so that one that comes back after all is in quarantine. sure_ms: the time that
- * has surely passed. *ret_n batches, at most max; *ret_dropped: how many of them drop one. 0 or a
- * kind. */
-enum { ENDINGS_MARK_DAYS = 90 };
+ * the marks of daemons that nobody has heard of for so many days. Their journals are not known to
+ * the store any more, so that one that comes back after all is in quarantine. sure_ms: the time
+ * that has surely passed. What does not fit has to wait for the next time. 0 or a kind. */
 int endings_tidy_marks(struct call *, const struct journal *, bool others, int64_t sure_ms,
-                       struct batch *ret[], size_t max, size_t *ret_n, size_t *ret_dropped);
+                       struct endings_tidying *ret);
 
 /* What has to be done at start. */
 enum endings_verdict {

@@ -117,12 +117,11 @@ endings_mark_is_fresh(const struct store *store, const struct endings_mark *mark
     return !store_has_outsiders(store) || (age > -DAY_MS && age < DAY_MS);
 }
 
-struct tidying {
+struct mark_scan {
     struct call *call;
     const struct journal *journal;
     int64_t sure_ms;
-    struct batch **batches;
-    size_t max, n, dropped;
+    struct endings_tidying *found;
 };
 
 /* One without a time, or of a time that has not come, begins now. What somebody else has written
@@ -130,9 +129,9 @@ struct tidying {
 static int
 tidy_mark(void *ctx, const struct store_row *row)
 {
-    struct tidying *t = ctx;
+    struct mark_scan *t = ctx;
     struct endings_mark mark;
-    if (t->n == t->max)
+    if (t->found->n == ENDINGS_TIDY_MAX)
         return KT_OK;
     if (!mark_decode(row->value, &mark))
         return account_bad_record(t->call, 'm');
@@ -157,20 +156,21 @@ tidy_mark(void *ctx, const struct store_row *row)
         mark_set(b, t->call->svc->store, own.key, &mark);
     if (b->failed)
         return fail_memory(t->call);
-    t->batches[t->n++] = b;
-    t->dropped += old;
+    t->found->batches[t->found->n++] = b;
+    t->found->dropped += old;
     return KT_OK;
 }
 
 int
 endings_tidy_marks(struct call *call, const struct journal *j, bool others, int64_t sure_ms,
-                   struct batch *ret[], size_t max, size_t *ret_n, size_t *ret_dropped)
+                   struct endings_tidying *ret)
 {
-    struct tidying t = { call, j, sure_ms, ret, max, 0, 0 };
+    struct mark_scan t = { call, j, sure_ms, ret };
     struct store_row row;
     struct store_range all = { mark_only, KT_LIT("mjournam"), false, 0 }; /* the next prefix */
     const struct kt_str key = mark_key(call->arena, call->svc->store, j);
     int status = KT_OK;
+    ret->n = ret->dropped = 0;
     if (!key.p)
         return fail_memory(call);
     if (others)
@@ -179,7 +179,5 @@ endings_tidy_marks(struct call *call, const struct journal *j, bool others, int6
         status = store_get(call, call->svc->store, &key, 1, &row);
     if (!others && status == KT_OK && row.value.p)
         status = tidy_mark(&t, &row);
-    *ret_n = t.n;
-    *ret_dropped = t.dropped;
     return status;
 }

@@ -8,7 +8,7 @@
 #include "daemon/model/record.h"
 #include "tests/unit/one-core.h"
 
-enum { OURS, OTHER, OLDER, JOURNALS, BATCHES = 8 };
+enum { OURS, OTHER, OLDER, JOURNALS };
 
 static const int64_t DAY = INT64_C(24) * CORE_HOUR;
 
@@ -100,14 +100,12 @@ mark_of(size_t i)
 static size_t
 tidy(bool others, int64_t now_ms, int64_t sure_ms)
 {
-    struct batch *batches[BATCHES];
-    size_t n, dropped;
+    struct endings_tidying t;
     call.now_ms = now_ms;
-    assert_int_equal(endings_tidy_marks(&call, journals[OURS], others, sure_ms, batches, BATCHES,
-                                        &n, &dropped), KT_OK);
-    for (size_t i = 0; i < n; i++)
-        apply(batches[i]);
-    return dropped;
+    assert_int_equal(endings_tidy_marks(&call, journals[OURS], others, sure_ms, &t), KT_OK);
+    for (size_t i = 0; i < t.n; i++)
+        apply(t.batches[i]);
+    return t.dropped;
 }
 
 static void
@@ -172,19 +170,17 @@ who_comes_back_meanwhile_stays(void **state)
 {
     (void)state;
     char why[256];
-    struct batch *batches[BATCHES];
+    struct endings_tidying t;
     struct kaiten_outcome outcome;
-    size_t n, dropped;
     const int64_t now = (200 + ENDINGS_MARK_DAYS + 1) * DAY;
     put(OURS, now);
     put(OTHER, 200 * DAY);
     call.now_ms = now;
-    assert_int_equal(endings_tidy_marks(&call, journals[OURS], true, now, batches, BATCHES, &n,
-                                        &dropped), KT_OK);
-    assert_int_equal(n, 1);
-    assert_int_equal(dropped, 1);
+    assert_int_equal(endings_tidy_marks(&call, journals[OURS], true, now, &t), KT_OK);
+    assert_int_equal(t.n, 1);
+    assert_int_equal(t.dropped, 1);
     put(OTHER, now);
-    assert_int_equal(store_apply(core.svc.store, batches, 1, &outcome, why, sizeof why),
+    assert_int_equal(store_apply(core.svc.store, t.batches, 1, &outcome, why, sizeof why),
                      KAITEN_DONE);
     assert_int_equal(outcome.status, KAITEN_CONFLICT);
     assert_true(mark_of(OTHER).is_there);
