@@ -244,8 +244,9 @@ read_file(void *ctx, void *bytes, size_t n)
 static int
 check_stream(struct call *call, int fd, uint64_t *ret_records, char *err)
 {
+    const struct portable_source file = { read_file, &fd };
     struct filling f = { .call = call };
-    if (portable_read(call->svc->keys, read_file, &fd, check_row, &f, ret_records, err))
+    if (portable_read(call->svc->keys, &file, check_row, &f, ret_records, err))
         return KT_OK;
     if (f.status != KT_OK)
         snprintf(err, PORTABLE_ERROR_MAX, "record %llu does not authenticate: a key is missing "
@@ -272,11 +273,12 @@ check_store(struct call *call, char *err)
 static int
 fill(struct call *call, int fd, char *err)
 {
+    const struct portable_source file = { read_file, &fd };
     struct filling f = { .call = call };
     uint64_t records;
     int status = set_begun(call, true);
-    bool whole = status == KT_OK && portable_read(call->svc->keys, read_file, &fd, fill_row, &f,
-                                                  &records, err);
+    bool whole = status == KT_OK &&
+                 portable_read(call->svc->keys, &file, fill_row, &f, &records, err);
     if (status == KT_OK)
         status = f.status;
     if (status == KT_OK)

@@ -134,8 +134,7 @@ portable_abandon(struct portable_out *out)
 /* --- reading ------------------------------------------------------------------------------ */
 
 struct in {
-    portable_read_fn *read;
-    void *ctx;
+    const struct portable_source *source;
     char *err;
     crypto_generichash_state mac;
     uint64_t records;
@@ -165,7 +164,8 @@ have(struct in *in, size_t n)
         in->at = 0;
     }
     while (in->n - in->at < n && !in->ended) {
-        ssize_t got = in->read(in->ctx, in->buffer + in->n, sizeof in->buffer - in->n);
+        ssize_t got = in->source->read(in->source->ctx, in->buffer + in->n,
+                                       sizeof in->buffer - in->n);
         if (got < 0)
             return refuse(in, "cannot be read: %s", strerror(errno));
         in->ended = got == 0;
@@ -284,7 +284,7 @@ read_all(struct in *in, const struct digest_keys *keys,
 }
 
 bool
-portable_read(const struct digest_keys *keys, portable_read_fn *read, void *read_ctx,
+portable_read(const struct digest_keys *keys, const struct portable_source *source,
               bool (*each)(void *, struct kt_str, struct kt_str), void *ctx, uint64_t *ret_records,
               char err[PORTABLE_ERROR_MAX])
 {
@@ -292,8 +292,7 @@ portable_read(const struct digest_keys *keys, portable_read_fn *read, void *read
     snprintf(err, PORTABLE_ERROR_MAX, "no memory");
     if (!in)
         return false;
-    in->read = read;
-    in->ctx = read_ctx;
+    in->source = source;
     in->err = err;
     err[0] = '\0';
     bool ok = read_all(in, keys, each, ctx);

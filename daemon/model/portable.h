@@ -39,13 +39,16 @@ void portable_abandon(struct portable_out *);
 
 /* --- reading ------------------------------------------------------------------------------ */
 
-/* Reads at most n bytes, like read(2); whatever a signal broke off is begun again by itself. */
-typedef ssize_t portable_read_fn(void *ctx, void *bytes, size_t n);
+/* Where the bytes come from: at most n of them, like read(2), which signals do not interrupt. */
+struct portable_source {
+    ssize_t (*read)(void *ctx, void *bytes, size_t n);
+    void *ctx;
+};
 
 /* Reads to the end of the stream. each() gets every record, in order, before it is known whether
  * the whole stream is good; false from it ends the reading. True: it was whole, nothing was
  * changed, and each() took all. False: err; empty when each() ended it. Any thread. */
-bool portable_read(const struct digest_keys *, portable_read_fn *, void *read_ctx,
+bool portable_read(const struct digest_keys *, const struct portable_source *,
                    bool (*each)(void *ctx, struct kt_str key, struct kt_str value), void *ctx,
                    uint64_t *ret_records, char err[PORTABLE_ERROR_MAX]);
 

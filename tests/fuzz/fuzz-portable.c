@@ -84,10 +84,11 @@ static bool
 read_stream(const uint8_t *data, size_t size, size_t piece)
 {
     struct bytes bytes = { data, size, piece };
+    const struct portable_source source = { read_bytes, &bytes };
     char err[PORTABLE_ERROR_MAX];
     uint64_t records = 0;
     size_t seen = 0;
-    bool good = portable_read(fuzz_keys(), read_bytes, &bytes, take_record, &seen, &records, err);
+    bool good = portable_read(fuzz_keys(), &source, take_record, &seen, &records, err);
     if (seen > records || good != (err[0] == '\0') || (good && seen != records))
         abort();
     return good;

@@ -110,9 +110,10 @@ read_with(const struct digest_keys *with, const unsigned char *bytes, size_t n, 
 {
     static char err[PORTABLE_ERROR_MAX];
     struct source s = { bytes, n, piece };
+    const struct portable_source from = { read_source, &s };
     uint64_t records;
     int most = 1000;
-    bool good = portable_read(with, read_source, &s, count, &most, &records, err);
+    bool good = portable_read(with, &from, count, &most, &records, err);
     assert_true(good == (err[0] == '\0'));
     assert_true(!good || records == 4);
     return err;
@@ -156,14 +157,15 @@ refusals_say_what_is_wrong(void **state)
     uint64_t records;
     int most = 2;
     struct source s = { stream, nstream, STREAM_MAX };
+    const struct portable_source from = { read_source, &s }, broken = { read_nothing, NULL };
     assert_non_null(strstr(read_with(others, stream, nstream, 64), "another digest key"));
     stream[11] = 2;
     assert_non_null(strstr(read_with(keys, stream, nstream, 64), "of format 2; this version knows"));
     stream[11] = 1;
-    assert_false(portable_read(keys, read_nothing, NULL, count, &most, &records, err));
+    assert_false(portable_read(keys, &broken, count, &most, &records, err));
     assert_non_null(strstr(err, "cannot be read"));
     /* Whoever has ended it knows why. */
-    assert_false(portable_read(keys, read_source, &s, count, &most, &records, err));
+    assert_false(portable_read(keys, &from, count, &most, &records, err));
     assert_string_equal(err, "");
     assert_int_equal(records, 2);
 }
