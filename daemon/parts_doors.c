@@ -109,10 +109,10 @@ open_listener(struct parts *p, const struct listener_settings *s, struct tls *tl
     if (!chain)
         return parts_fail(EX_CONFIG, "a listener has too many auth plugins");
     p->chains[p->nlisteners] = chain;
-    struct listener *l =
-        s->is_http
-            ? listen_http(s->listen, chain, &s->limits, err, sizeof err)
-            : listen_socket(s->listen, s->mode, s->group, chain, &s->limits, err, sizeof err);
+    const struct endpoint_file file = { s->listen, s->mode, s->group };
+    struct listener *l = s->is_http
+                             ? listen_http(s->listen, chain, &s->limits, err, sizeof err)
+                             : listen_socket(&file, chain, &s->limits, err, sizeof err);
     if (!l)
         return fail_listener(s, err);
     listen_use_tls(l, tls);

@@ -223,16 +223,17 @@ endpoint_group_check(const char *group, char *err, size_t errlen)
 }
 
 static bool
-dress(const char *hidden, unsigned mode, const char *group, char *err, size_t errlen)
+dress(const char *hidden, const struct endpoint_file *file, char *err, size_t errlen)
 {
     gid_t gid;
-    if (!group_of(group, &gid, err, errlen))
+    mode_t mode = file->mode & 0777;
+    if (!group_of(file->group, &gid, err, errlen))
         return false;
-    if (group && lchown(hidden, (uid_t)-1, gid) != 0)
-        return refuse(err, errlen, "cannot give %s to group %s: %s", hidden, group,
+    if (file->group && lchown(hidden, (uid_t)-1, gid) != 0)
+        return refuse(err, errlen, "cannot give %s to group %s: %s", hidden, file->group,
                       strerror(errno));
-    if (chmod(hidden, mode & 0777) != 0)
-        return refuse(err, errlen, "cannot set mode %o of %s: %s", mode & 0777, hidden,
+    if (chmod(hidden, mode) != 0)
+        return refuse(err, errlen, "cannot set mode %o of %s: %s", mode, hidden,
                       strerror(errno));
     return true;
 }
@@ -252,9 +253,9 @@ replace(const char *hidden, const char *path, struct endpoint *end, char *err, s
 }
 
 static bool
-make_unix(const char *path, unsigned mode, const char *group, struct endpoint *end, char *err,
-          size_t errlen)
+make_unix(const struct endpoint_file *file, struct endpoint *end, char *err, size_t errlen)
 {
+    const char *path = file->path;
     char hidden[ENDPOINT_NAME_MAX + sizeof NEW_SUFFIX];
     snprintf(hidden, sizeof hidden, "%s" NEW_SUFFIX, path);
     if (!take_lock(path, end, err, errlen))
@@ -264,7 +265,7 @@ make_unix(const char *path, unsigned mode, const char *group, struct endpoint *e
         return refuse(err, errlen, "cannot make a socket: %s", strerror(errno));
     if (!bind_hidden(end->fd, hidden, err, errlen))
         return false;
-    bool good = dress(hidden, mode, group, err, errlen);
+    bool good = dress(hidden, file, err, errlen);
     if (good && listen(end->fd, ENDPOINT_BACKLOG) != 0)
         good = refuse(err, errlen, "cannot listen at %s: %s", path, strerror(errno));
     good = good && replace(hidden, path, end, err, errlen);
@@ -284,19 +285,18 @@ endpoint_unix_check(const char *path, char *err, size_t errlen)
 }
 
 bool
-endpoint_unix(const char *path, unsigned mode, const char *group, struct endpoint *ret, char *err,
-              size_t errlen)
+endpoint_unix(const struct endpoint_file *file, struct endpoint *ret, char *err, size_t errlen)
 {
     struct sockaddr_un address = { .sun_family = AF_UNIX };
-    size_t n = strlen(path);
-    if (!endpoint_unix_check(path, err, errlen))
+    size_t n = strlen(file->path);
+    if (!endpoint_unix_check(file->path, err, errlen))
         return false;
-    memcpy(address.sun_path, path, n + 1);
+    memcpy(address.sun_path, file->path, n + 1);
     struct endpoint end = nothing();
-    memcpy(end.name, path, n + 1);
+    memcpy(end.name, file->path, n + 1);
     end.fd = inherited_claim((struct sockaddr *)&address, sizeof address);
     end.inherited = end.fd >= 0;
-    if (end.fd < 0 && !make_unix(path, mode, group, &end, err, errlen)) {
+    if (end.fd < 0 && !make_unix(file, &end, err, errlen)) {
         endpoint_close(&end);
         return false;
     }

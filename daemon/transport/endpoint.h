@@ -21,10 +21,16 @@ struct endpoint {
     char name[ENDPOINT_NAME_MAX]; /* what clients connect to */
 };
 
-/* A Unix socket at path with these permission bits and this group (name or number, NULL: as is).
- * It appears under its name only when all of that is true. False: a sentence in err. */
-bool endpoint_unix(const char *path, unsigned mode, const char *group, struct endpoint *ret,
-                   char *err, size_t errlen);
+/* The file of a Unix socket. */
+struct endpoint_file {
+    const char *path;
+    unsigned mode;     /* permission bits */
+    const char *group; /* name or number; NULL: as is */
+};
+
+/* A Unix socket. It appears at its path only once it has that mode and that group. False: a
+ * sentence in err. */
+bool endpoint_unix(const struct endpoint_file *, struct endpoint *ret, char *err, size_t errlen);
 
 /* A TCP socket at a numeric "address:port" or "[address]:port". */
 bool endpoint_tcp(const char *address, struct endpoint *ret, char *err, size_t errlen);

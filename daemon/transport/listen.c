@@ -541,13 +541,13 @@ listener_opened(struct listener *listener, bool opened)
 }
 
 struct listener *
-listen_socket(const char *path, unsigned mode, const char *group, const struct authn_chain *chain,
+listen_socket(const struct endpoint_file *file, const struct authn_chain *chain,
               const struct listen_limits *limits, char *err, size_t errlen)
 {
     struct listener *listener = listener_new(KAITEN_LISTENER_SOCKET, chain, limits, err, errlen);
     if (!listener)
         return NULL;
-    return listener_opened(listener, endpoint_unix(path, mode, group, &listener->end, err, errlen));
+    return listener_opened(listener, endpoint_unix(file, &listener->end, err, errlen));
 }
 
 struct listener *

@@ -5,6 +5,7 @@
 #define LISTEN_H
 
 #include "daemon/loop.h"
+#include "daemon/transport/endpoint.h"
 
 struct authn_chain;
 struct listener;
@@ -27,12 +28,11 @@ struct listen_limits {
                                  is the last one of its connection; 0: no limit */
 };
 
-/* Unix socket at path, created safely (temporary name, mode and group set, then renamed; a lock
- * file beside it decides whether a stale one may be replaced). group NULL: as is. On failure NULL
- * and a message in err (errlen bytes). Main thread. */
-struct listener *listen_socket(const char *path, unsigned mode, const char *group,
-                               const struct authn_chain *, const struct listen_limits *,
-                               char *err, size_t errlen);
+/* A Unix socket, created safely (temporary name, mode and group set, then renamed; a lock file
+ * beside it decides whether a stale one may be replaced). On failure NULL and a message in err
+ * (errlen bytes). Main thread. */
+struct listener *listen_socket(const struct endpoint_file *, const struct authn_chain *,
+                               const struct listen_limits *, char *err, size_t errlen);
 
 /* "127.0.0.1:3000", "[::1]:3000"; port 0 takes a free one. Numeric addresses only. */
 struct listener *listen_http(const char *address, const struct authn_chain *,

@@ -10,7 +10,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
-static char folder[64], path[96];
+static char folder[64], path[96], err[256];
 
 static int
 connect_to(const char *at)
@@ -26,6 +26,20 @@ connect_to(const char *at)
     return -1;
 }
 
+static struct listener *
+listener_at(const char *at, unsigned mode, const char *group, const struct listen_limits *limits)
+{
+    const struct endpoint_file file = { at, mode, group };
+    err[0] = '\0';
+    return listen_socket(&file, NULL, limits, err, sizeof err);
+}
+
+static struct listener *
+listener_here(const struct listen_limits *limits)
+{
+    return listener_at(path, 0600, NULL, limits);
+}
+
 static void
 await_drained(struct listener *listener)
 {
@@ -38,16 +52,15 @@ static void
 a_socket_is_made_safely(void **state)
 {
     (void)state;
-    char err[256] = "";
     struct stat st;
     mode_t before = umask(0022);
-    struct listener *one = listen_socket(path, 0660, "0", NULL, &usual, err, sizeof err);
+    struct listener *one = listener_at(path, 0660, "0", &usual);
     assert_non_null(one);
     assert_int_equal(umask(before), 0022);
     assert_string_equal(listen_name(one), path);
     assert_int_equal(stat(path, &st), 0);
     assert_int_equal(st.st_mode & 0777, 0660);
-    struct listener *two = listen_socket(path, 0660, NULL, NULL, &usual, err, sizeof err);
+    struct listener *two = listener_at(path, 0660, NULL, &usual);
     assert_null(two);
     char want[256];
     snprintf(want, sizeof want, "another kaitend (pid %d) serves %s", getpid(), path);
@@ -61,7 +74,7 @@ a_socket_is_made_safely(void **state)
 static int
 take_over(void)
 {
-    char err[256], pid[16];
+    char pid[16];
     struct sockaddr_un address = { .sun_family = AF_UNIX };
     snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
     int made = socket(AF_UNIX, SOCK_STREAM, 0), other = open("/dev/null", O_RDONLY);
@@ -73,7 +86,7 @@ take_over(void)
     snprintf(pid, sizeof pid, "%d", getpid());
     setenv("LISTEN_PID", pid, 1);
     setenv("LISTEN_FDS", "2", 1);
-    struct listener *listener = listen_socket(path, 0600, NULL, NULL, &usual, err, sizeof err);
+    struct listener *listener = listener_here(&usual);
     listen_opened();
     if (!listener || getenv("LISTEN_FDS") || fcntl(4, F_GETFD) != -1)
         return 3;
@@ -101,21 +114,20 @@ static void
 a_stale_socket_is_replaced_and_nothing_else(void **state)
 {
     (void)state;
-    char err[256] = "";
     struct stat st;
     int stale = socket(AF_UNIX, SOCK_STREAM, 0);
     struct sockaddr_un address = { .sun_family = AF_UNIX };
     snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
     assert_int_equal(bind(stale, (struct sockaddr *)&address, sizeof address), 0);
     close(stale);
-    struct listener *one = listen_socket(path, 0600, NULL, NULL, &usual, err, sizeof err);
+    struct listener *one = listener_here(&usual);
     assert_non_null(one);
     unlink(path); /* somebody else's now */
     int file = open(path, O_CREAT | O_WRONLY, 0600);
     close(file);
     listen_free(one);
     assert_int_equal(stat(path, &st), 0);
-    assert_null(listen_socket(path, 0600, NULL, NULL, &usual, err, sizeof err));
+    assert_null(listener_here(&usual));
     assert_non_null(strstr(err, "exists and is not a socket"));
     unlink(path);
 }
@@ -136,7 +148,6 @@ bad_addresses_are_named(void **state)
         { "127.0.0.1:65536", "is not an address" },
         { "192.0.2.1:0", "cannot listen" },
     };
-    char err[256];
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         err[0] = '\0';
         struct listener *listener = listen_http(cases[i].address, NULL, &usual, err, sizeof err);
@@ -144,10 +155,10 @@ bad_addresses_are_named(void **state)
         if (!strstr(err, cases[i].says))
             fail_msg("%s: %s", cases[i].address, err);
     }
-    assert_null(listen_socket("@abstract", 0600, NULL, NULL, &usual, err, sizeof err));
-    assert_null(listen_socket("", 0600, NULL, NULL, &usual, err, sizeof err));
-    assert_null(listen_socket("/nowhere/at/all", 0600, NULL, NULL, &usual, err, sizeof err));
-    assert_null(listen_socket(path, 0600, "no-such-group", NULL, &usual, err, sizeof err));
+    assert_null(listener_at("@abstract", 0600, NULL, &usual));
+    assert_null(listener_at("", 0600, NULL, &usual));
+    assert_null(listener_at("/nowhere/at/all", 0600, NULL, &usual));
+    assert_null(listener_at(path, 0600, "no-such-group", &usual));
     struct listener *listener = listen_http("127.0.0.1:0", NULL, &usual, err, sizeof err);
     assert_non_null(listener);
     assert_memory_equal(listen_name(listener), "127.0.0.1:", 10);
@@ -159,7 +170,6 @@ static void
 peers_have_a_share(void **state)
 {
     (void)state;
-    char err[256];
     static const struct {
         struct listen_limits limits;
         int most;
@@ -168,8 +178,7 @@ peers_have_a_share(void **state)
         { { .conns_max = 2, .conns_per_peer = 3, .idle_kept_ms = 60000 }, 2 },
     };
     for (size_t i = 0; i < 2; i++) {
-        struct listener *listener =
-            listen_socket(path, 0600, NULL, NULL, &cases[i].limits, err, sizeof err);
+        struct listener *listener = listener_here(&cases[i].limits);
         assert_non_null(listener);
         assert_int_equal(listen_start(listener, bench.loops), 0);
         bench.authn_calls = 0;
@@ -237,11 +246,10 @@ static void
 a_full_listener_lets_the_oldest_stranger_go(void **state)
 {
     (void)state;
-    char err[256];
     struct listen_limits four = usual;
     four.conns_max = 4;
     four.idle_kept_ms = 60000;
-    struct listener *listener = listen_socket(path, 0600, NULL, NULL, &four, err, sizeof err);
+    struct listener *listener = listener_here(&four);
     assert_non_null(listener);
     assert_int_equal(listen_start(listener, bench.loops), 0);
     int asking = join(false);
@@ -276,10 +284,9 @@ static void
 a_full_listener_of_known_callers_lets_one_go_that_idles(void **state)
 {
     (void)state;
-    char err[256];
     struct listen_limits two = usual;
     two.conns_max = 2;
-    struct listener *listener = listen_socket(path, 0600, NULL, NULL, &two, err, sizeof err);
+    struct listener *listener = listener_here(&two);
     assert_non_null(listener);
     assert_int_equal(listen_start(listener, bench.loops), 0);
     int used = join_and_speak(true), idle = join_and_speak(true);
@@ -306,8 +313,7 @@ static void
 a_drain_answers_what_was_asked(void **state)
 {
     (void)state;
-    char err[256];
-    struct listener *listener = listen_socket(path, 0600, NULL, NULL, &usual, err, sizeof err);
+    struct listener *listener = listener_here(&usual);
     assert_int_equal(listen_start(listener, bench.loops), 0);
     int busy = connect_to(path), idle = connect_to(path);
     ask(idle, PING("1"));
@@ -333,8 +339,7 @@ static void
 the_kernel_says_who_connects(void **state)
 {
     (void)state;
-    char err[256];
-    struct listener *listener = listen_socket(path, 0600, NULL, NULL, &usual, err, sizeof err);
+    struct listener *listener = listener_here(&usual);
     assert_int_equal(listen_start(listener, bench.loops), 0);
     int fd = connect_to(path);
     ask(fd, GET("1", "a"));
