@@ -8,18 +8,17 @@
 
 #include "daemon/model/record.h"
 #include "daemon/model/token_row.h"
-#include "daemon/model/verdict.h"
 #include "daemon/store.h"
 
+#include "tests/tools/format1.h"
 #include "tests/tools/site.h"
 
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { FORMAT_FIRST = 1, FORMAT_KEYED = 2 }; /* of a row */
 enum { STORE_FIRST = 1, STORE_BEGINNINGS = 2 };
-enum { TOGETHER = 128, RECORD_MAX = 60 * 1024 };
+enum { TOGETHER = 128 };
 
 struct rows {
     struct kt_arena *arena;
@@ -88,79 +87,22 @@ each(struct call *call, char space, void (*take_back)(struct call *, struct batc
     return rows.n;
 }
 
-/* --- bytes -------------------------------------------------------------------------------- */
-
-static uint8_t
-format_of(const struct uuid *token)
-{
-    return token->b[sizeof token->b - 1] % 2 == 0 ? FORMAT_FIRST : FORMAT_KEYED;
-}
-
-static void
-put_scopes(struct kt_buf *buf, const struct kt_str v[], size_t n)
-{
-    record_put_u32(buf, (uint32_t)n);
-    for (size_t i = 0; i < n; i++)
-        record_put_str(buf, v[i]);
-}
-
-static void
-put_actor(struct kt_buf *buf, const struct actor *actor)
-{
-    record_put_uuid(buf, &actor->id);
-    record_put_str(buf, actor->name);
-}
-
-static void
-put_formers(struct kt_buf *buf, const struct token_record *t)
-{
-    record_put_u32(buf, t->key);
-    record_put_u8(buf, (uint8_t)t->nformer);
-    for (size_t i = 0; i < t->nformer; i++) {
-        record_put_u8(buf, t->former[i].old);
-        record_put_bytes(buf, t->former[i].digest, DIGEST_BYTES);
-    }
-}
-
-static struct kt_str
-old_token(struct kt_arena *arena, const struct token_record *t)
-{
-    struct kt_buf buf;
-    kt_buf_init(&buf, RECORD_MAX);
-    record_put_u8(&buf, format_of(&t->id));
-    record_put_uuid(&buf, &t->id);
-    record_put_uuid(&buf, &t->account);
-    record_put_str(&buf, t->name);
-    record_put_str(&buf, t->slug);
-    put_scopes(&buf, t->scopes, t->nscopes);
-    record_put_i64(&buf, t->created_ms);
-    put_actor(&buf, &t->created_by);
-    record_put_i64(&buf, t->expires_ms);
-    record_put_i64(&buf, t->revoked_ms);
-    put_actor(&buf, &t->revoked_by);
-    record_put_u32(&buf, t->epoch);
-    record_put_bytes(&buf, t->digest, sizeof t->digest);
-    record_put_u8(&buf, t->has_old);
-    if (t->has_old) {
-        record_put_bytes(&buf, t->old_digest, sizeof t->old_digest);
-        record_put_i64(&buf, t->old_expires_ms);
-    }
-    if (format_of(&t->id) == FORMAT_KEYED)
-        put_formers(&buf, t);
-    return record_finish(arena, &buf);
-}
-
 /* --- rows --------------------------------------------------------------------------------- */
+
+static bool
+is_keyed(const struct uuid *token)
+{
+    return token->b[sizeof token->b - 1] % 2 != 0;
+}
 
 static struct kt_str
 old_claim(struct kt_arena *arena, int store, const struct uuid *org, const struct token_record *t,
           char kind)
 {
-    struct kt_str text = kind == 's' ? t->slug : t->name, rest;
+    struct kt_str text = kind == 's' ? t->slug : t->name;
     if (store == STORE_BEGINNINGS)
         return token_row_claim_2(arena, org, &t->account, text, kind);
-    rest = key_text(arena, text, kind);
-    return token_row_key_of(arena, 'c', org, &t->account, rest.p, rest.n);
+    return format1_claim(arena, org, t, kind);
 }
 
 static void
@@ -194,7 +136,7 @@ take_token_back(struct call *call, struct batch *b, const struct store_row *row)
 {
     struct token_record t;
     take_claims_back(call, b, STORE_FIRST, row, &t);
-    batch_set(b, row->key, old_token(call->arena, &t));
+    batch_set(b, row->key, format1_token(call->arena, &t, is_keyed(&t.id)));
 }
 
 static void
@@ -208,21 +150,9 @@ static void
 take_verdict_back(struct call *call, struct batch *b, const struct store_row *row)
 {
     struct verdict_record v;
-    struct kt_buf buf;
     if (!verdict_decode(call->arena, row->value, &v))
         die("verdict", "cannot be read");
-    kt_buf_init(&buf, RECORD_MAX);
-    record_put_u8(&buf, format_of(&v.token));
-    record_put_u8(&buf, v.revoked);
-    record_put_uuid(&buf, &v.org);
-    record_put_uuid(&buf, &v.account);
-    record_put_uuid(&buf, &v.token);
-    record_put_i64(&buf, v.expires_ms);
-    record_put_u32(&buf, v.epoch);
-    put_scopes(&buf, v.scopes, v.nscopes);
-    if (format_of(&v.token) == FORMAT_KEYED)
-        record_put_u32(&buf, v.key);
-    batch_set(b, row->key, record_finish(call->arena, &buf));
+    batch_set(b, row->key, format1_verdict(call->arena, &v, is_keyed(&v.token)));
 }
 
 static void

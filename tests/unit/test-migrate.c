@@ -4,9 +4,9 @@
 #include "config.h"
 
 #include "daemon/model/format.h"
-#include "daemon/model/record.h"
 #include "daemon/model/token_row.h"
 #include "daemon/model/verdict.h"
+#include "tests/tools/format1.h"
 #include "tests/unit/one-core.h"
 
 enum { TOKENS = 150, LONG_NAME = 250 };
@@ -24,73 +24,39 @@ begin(void)
 
 /* --- as format 1 was ---------------------------------------------------------------------- */
 
-static void
-put_scopes(struct kt_buf *buf, const struct token_record *t)
-{
-    record_put_u32(buf, (uint32_t)t->nscopes);
-    for (size_t i = 0; i < t->nscopes; i++)
-        record_put_str(buf, t->scopes[i]);
-}
-
 static struct kt_str
 old_token(const struct token_record *t)
 {
-    struct kt_buf buf;
-    kt_buf_init(&buf, 4096);
-    record_put_u8(&buf, t->key ? 2 : 1);
-    record_put_uuid(&buf, &t->id);
-    record_put_uuid(&buf, &t->account);
-    record_put_str(&buf, t->name);
-    record_put_str(&buf, t->slug);
-    put_scopes(&buf, t);
-    record_put_i64(&buf, t->created_ms);
-    record_put_uuid(&buf, &t->created_by.id);
-    record_put_str(&buf, t->created_by.name);
-    record_put_i64(&buf, t->expires_ms);
-    record_put_i64(&buf, t->revoked_ms);
-    record_put_uuid(&buf, &t->revoked_by.id);
-    record_put_str(&buf, t->revoked_by.name);
-    record_put_u32(&buf, t->epoch);
-    record_put_bytes(&buf, t->digest, sizeof t->digest);
-    record_put_u8(&buf, t->has_old);
-    if (t->has_old) {
-        record_put_bytes(&buf, t->old_digest, sizeof t->old_digest);
-        record_put_i64(&buf, t->old_expires_ms);
-    }
-    if (t->key) {
-        record_put_u32(&buf, t->key);
-        record_put_u8(&buf, (uint8_t)t->nformer);
-        for (size_t i = 0; i < t->nformer; i++) {
-            record_put_u8(&buf, t->former[i].old);
-            record_put_bytes(&buf, t->former[i].digest, DIGEST_BYTES);
-        }
-    }
-    return record_finish(&arena, &buf);
+    return format1_token(&arena, t, t->key != 0);
+}
+
+static struct verdict_record
+verdict_of(const struct token_record *t)
+{
+    return (struct verdict_record){
+        .org = account.org,
+        .account = t->account,
+        .token = t->id,
+        .expires_ms = t->expires_ms,
+        .epoch = t->epoch,
+        .revoked = t->revoked_ms != 0,
+        .key = t->key,
+        .scopes = t->scopes,
+        .nscopes = t->nscopes,
+    };
 }
 
 static struct kt_str
 old_verdict(const struct token_record *t)
 {
-    struct kt_buf buf;
-    kt_buf_init(&buf, 4096);
-    record_put_u8(&buf, t->key ? 2 : 1);
-    record_put_u8(&buf, t->revoked_ms != 0);
-    record_put_uuid(&buf, &account.org);
-    record_put_uuid(&buf, &t->account);
-    record_put_uuid(&buf, &t->id);
-    record_put_i64(&buf, t->expires_ms);
-    record_put_u32(&buf, t->epoch);
-    put_scopes(&buf, t);
-    if (t->key)
-        record_put_u32(&buf, t->key);
-    return record_finish(&arena, &buf);
+    const struct verdict_record v = verdict_of(t);
+    return format1_verdict(&arena, &v, t->key != 0);
 }
 
 static struct kt_str
-old_claim(struct kt_str text, char kind)
+old_claim(const struct token_record *t, char kind)
 {
-    struct kt_str rest = key_text(&arena, text, kind);
-    return token_row_key_of(&arena, 'c', &account.org, &account.id, rest.p, rest.n);
+    return format1_claim(&arena, &account.org, t, kind);
 }
 
 /* Every third one is revoked, and its name is the next one's. */
@@ -177,9 +143,9 @@ put_old_store(void)
         b = batch_new(&arena);
         batch_set(b, token_row_key(&arena, &account.org, &account.id, &t.id), old_token(&t));
         batch_set(b, token_row_digest(&arena, t.digest), old_verdict(&t));
-        batch_set(b, old_claim(t.slug, 's'), id);
+        batch_set(b, old_claim(&t, 's'), id);
         if (!is_revoked(i))
-            batch_set(b, old_claim(t.name, 'n'), id);
+            batch_set(b, old_claim(&t, 'n'), id);
         apply(b);
     }
 }
@@ -189,15 +155,7 @@ put_old_store(void)
 static struct kt_str
 verdict_2(const struct token_record *t)
 {
-    const struct verdict_record v = { .revoked = t->revoked_ms != 0,
-                                      .org = account.org,
-                                      .account = t->account,
-                                      .token = t->id,
-                                      .expires_ms = t->expires_ms,
-                                      .epoch = t->epoch,
-                                      .scopes = t->scopes,
-                                      .nscopes = t->nscopes,
-                                      .key = t->key };
+    const struct verdict_record v = verdict_of(t);
     return verdict_encode(&arena, &v);
 }
 
@@ -219,10 +177,10 @@ bring_to_2(size_t nth)
         batch_set(b, token_row_key(&arena, &account.org, &account.id, &t.id),
                   token_row_encode(&arena, &t));
         batch_set(b, token_row_digest(&arena, t.digest), verdict_2(&t));
-        batch_delete(b, old_claim(t.slug, 's'));
+        batch_delete(b, old_claim(&t, 's'));
         batch_set(b, claim_2(&t, 's'), id);
         if (!is_revoked(i)) {
-            batch_delete(b, old_claim(t.name, 'n'));
+            batch_delete(b, old_claim(&t, 'n'));
             batch_set(b, claim_2(&t, 'n'), id);
         }
         apply(b);
