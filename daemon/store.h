@@ -5,13 +5,10 @@
 #ifndef STORE_H
 #define STORE_H
 
+#include "daemon/batch.h"
 #include "daemon/call.h"
-#include "daemon/model/uuid.h"
-#include "plugins/kaiten-storage.h"
 
-struct conf_values;
 struct digest_keys;
-struct plugin;
 struct store;
 
 /* Takes an opened instance of the plugin; keys are borrowed and may be set later, before the first
@@ -112,80 +109,7 @@ struct store_counts {
 
 void store_count(const struct store *, struct store_counts *ret);
 
-/* --- batches: what an operation proposes --------------------------------------------------- */
-
-/* What to answer when a condition turns out not to hold. The text is put together only then. */
-struct refusal {
-    enum kt_kind kind; /* KT_OK: the world changed under us, look again */
-    const char *code;
-    const char *before;
-    struct kt_str name; /* between the two; n 0: nothing. Lives as long as the batch */
-    const char *after;  /* NULL: nothing */
-};
-
-/* What the verification index must learn once the batch is durable. */
-enum effect_type {
-    EFFECT_NONE = 0,
-    EFFECT_ACCOUNT,       /* account: register or rename */
-    EFFECT_ACCOUNT_EPOCH, /* account: tokens of epochs below this one are dead */
-    EFFECT_ACCOUNT_END,   /* account is gone, tokens and all */
-    EFFECT_TOKEN,         /* digest: a new token of account */
-    EFFECT_REVOKE,        /* digest */
-    EFFECT_REMOVE,        /* digest: its row is gone; from now on it is unknown */
-    EFFECT_QUIESCED,      /* nobody reads what was removed before the last one of these */
-    EFFECT_EXPIRY         /* digest: ends at expires_ms */
-};
-
-struct effect {
-    enum effect_type type;
-    const struct account_record *account;
-    const struct kt_str *scopes;
-    size_t nscopes;
-    struct uuid token;
-    unsigned char digest[32];
-    uint32_t epoch;
-    int64_t expires_ms;  /* 0: never */
-    int64_t until_ms;    /* REVOKE, EXPIRY: when it would have ended anyway; 0: never */
-    uint32_t last_used;  /* TOKEN: seconds since 1970; 0: never */
-    /* REVOKE, EXPIRY: what the digest was under keys from before; in the arena of the batch. */
-    const unsigned char (*former)[32];
-    size_t nformer;
-    bool whole;          /* REVOKE: the token of the account, not only this secret of it */
-    uint32_t number, list; /* the committer's own */
-};
-
-enum { BATCH_CONDS_MAX = 4, BATCH_WRITES_MAX = 8, BATCH_EFFECTS_MAX = 4 };
-
-/* Lives in the arena of its request. A batch that got too large, or for which memory was short,
- * has failed set and is refused by the commit step. */
-struct batch {
-    struct kaiten_cond conds[BATCH_CONDS_MAX];
-    struct refusal refusals[BATCH_CONDS_MAX];
-    size_t nconds;
-    struct kaiten_write writes[BATCH_WRITES_MAX];
-    size_t nwrites;
-    struct effect effects[BATCH_EFFECTS_MAX];
-    size_t neffects;
-    bool urgent; /* a revocation, or what it needs: also written when the disk is full */
-    bool failed;
-    bool sealed; /* by store_seal, or its values came so */
-    /* What its digests were made with, and its values are sealed with. NULL: not decided yet. Once
-     * others are in force the committer has the operation run again. */
-    const struct digest_keys *keys;
-    struct kt_arena *arena;
-};
-
-struct batch *batch_new(struct kt_arena *);
-
-/* The row must still be as it was read; if not, the operation runs again. */
-void batch_if_at(struct batch *, const struct store_row *);
-
-/* The key must be free; if not, refuse (kind KT_OK: run again). The batch must set the key. */
-void batch_if_absent(struct batch *, struct kt_str key, struct refusal refuse);
-
-void batch_set(struct batch *, struct kt_str key, struct kt_str value);
-void batch_delete(struct batch *, struct kt_str key);
-struct effect *batch_effect(struct batch *, enum effect_type); /* never NULL */
+/* --- writing ------------------------------------------------------------------------------ */
 
 /* Seals the values ahead of store_apply, which one thread does for everybody. Whoever owns the
  * batch may call it, once there is nothing to add. False: no memory, and the batch cannot be
