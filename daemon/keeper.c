@@ -2,78 +2,37 @@
 /* Copyright the kaiten authors */
 #include "config.h"
 
-#include "daemon/keeper.h"
+#include "daemon/keeper_private.h"
 
-#include "daemon/commit.h"
 #include "daemon/index.h"
 #include "daemon/journal.h"
 #include "daemon/log.h"
 #include "daemon/loop.h"
-#include "daemon/model/digest.h"
 #include "daemon/model/endings.h"
 #include "daemon/model/fellows.h"
-#include "daemon/model/reseal.h"
 #include "daemon/model/timemark.h"
-#include "daemon/model/token_rekey.h"
-#include "daemon/model/uses.h"
-#include "daemon/request.h"
+#include "daemon/model/token.h"
 #include "daemon/service.h"
 #include "daemon/signer.h"
-#include "daemon/store.h"
 #include "daemon/unsettled.h"
-#include "daemon/used.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
 
 enum {
-    TICK_MS = 1000,         /* how often the clock is looked at */
-    PAUSE_MS = 20,          /* between two pieces of work that wrote something */
-    PASS_MIN_MS = 1000,     /* between two passes of purging */
-    PASS_MAX_MS = 10 * 60 * 1000,
-    SLICE_MS = 500,         /* of a pass of sealing anew, before something else has its turn */
+    TICK_MS = 1000,     /* how often the clock is looked at */
+    PASS_MIN_MS = 1000, /* between two passes of purging */
     ARENA_MAX = 64 * 1024 * 1024,
-    TOGETHER = PURGE_BATCHES_MAX,
-    TURNS = 3,              /* tries to be faster than the other daemons of the store */
-    SETTLE_MAX = 32         /* unsettled endings that are looked at together */
+    SETTLE_MAX = 32     /* unsettled endings that are looked at together */
 };
 
-_Static_assert((int)ENDINGS_TIDY_MAX <= (int)TOGETHER, "all of a tidying can be committed");
-
-struct keeper {
-    struct service *svc;
-    struct loop *const *loops;
-    struct keeper_options options;
-    struct timeguard guard;
-    unsigned char boot[TIMEGUARD_BOOT_BYTES];
-    int64_t used_at, pass_at; /* monotonic: when the next ones are due */
-    struct kt_arena arena;
-    struct call call;
-    struct request jobs[TOGETHER];
-    struct errand errand;
-    const struct digest_keys *sealed; /* keys under whose current one everything is sealed */
-    const struct digest_keys *sealing; /* keys that the pass is for */
-    struct reseal reseal;
-    int64_t seal_at; /* monotonic: not before */
-    struct rekey moves[TOGETHER]; /* digests made anew, whose uses may be noted under the old one */
-    size_t nmoves;
-    bool removed; /* from the index, since loops were last waited for */
-    pthread_t thread;
-    pthread_mutex_t lock; /* guards what follows */
-    pthread_cond_t wake;
-    size_t flying; /* jobs at the committer */
-    struct keeper_options wanted; /* become options when the thread begins its next turn */
-    bool quiet;    /* every loop has gone round */
-    bool stop;
-};
+_Static_assert((int)ENDINGS_TIDY_MAX <= (int)KEEPER_TOGETHER, "all of a tidying can be committed");
 
 /* --- waiting ------------------------------------------------------------------------------ */
 
-/* True: the thread is to end. */
-static bool
-rest(struct keeper *k, int64_t ms)
+bool
+keeper_rest(struct keeper *k, int64_t ms)
 {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
@@ -102,9 +61,8 @@ job_landed(struct request *rq)
     pthread_mutex_unlock(&k->lock);
 }
 
-/* Commits n batches; returns how many of them failed. */
-static size_t
-commit(struct keeper *k, struct batch *const batches[], size_t n)
+size_t
+keeper_commit(struct keeper *k, struct batch *const batches[], size_t n)
 {
     size_t missed = 0;
     pthread_mutex_lock(&k->lock);
@@ -126,101 +84,18 @@ commit(struct keeper *k, struct batch *const batches[], size_t n)
     return missed;
 }
 
-static void
-begin(struct keeper *k)
+void
+keeper_begin(struct keeper *k)
 {
     kt_arena_reset(&k->arena);
     k->call = (struct call){ .svc = k->svc, .arena = &k->arena, .deadline_ms = INT64_MAX,
                              .now_ms = clock_now_ms(clock_mono_ms()) };
 }
 
-static bool
-is_shared(const struct keeper *k)
+bool
+keeper_is_shared(const struct keeper *k)
 {
     return k->svc->follower != NULL;
-}
-
-/* --- uses --------------------------------------------------------------------------------- */
-
-/* The latest use stays, whichever daemon knows of it. False: other daemons were faster, every
- * time. */
-static bool
-write_shared_uses(struct keeper *k, const struct used_note notes[], size_t n)
-{
-    struct batch *batches[USES_BATCHES_MAX];
-    for (int turn = 0; turn < TURNS; turn++) {
-        size_t nbatches = 0;
-        begin(k);
-        if (uses_propose(&k->call, notes, n, batches, &nbatches) != KT_OK)
-            return false;
-        if (commit(k, batches, nbatches) == 0)
-            return true;
-    }
-    return false;
-}
-
-static bool
-write_uses_with_others(struct keeper *k, const struct used_note notes[], size_t n)
-{
-    bool all = true;
-    for (size_t i = 0; i < n; i += USES_MAX)
-        all &= write_shared_uses(k, notes + i, n - i < USES_MAX ? n - i : USES_MAX);
-    if (!all)
-        log_line(LOG_LEVEL_WARNING, "used.lost", "notes=%zu", n);
-    return all;
-}
-
-/* The token may have been given another digest since. */
-static const unsigned char *
-where_to(const struct keeper *k, const unsigned char digest[INDEX_KEPT_BYTES])
-{
-    for (size_t i = 0; i < k->nmoves; i++)
-        if (memcmp(k->moves[i].from, digest, INDEX_KEPT_BYTES) == 0)
-            return k->moves[i].to;
-    return digest;
-}
-
-static bool
-write_uses(struct keeper *k, const struct used_note notes[], size_t n)
-{
-    if (is_shared(k))
-        return write_uses_with_others(k, notes, n);
-    for (size_t i = 0; i < n;) {
-        struct batch *batches[TOGETHER];
-        size_t nbatches = 0;
-        begin(k);
-        for (; i < n && nbatches < TOGETHER; nbatches++) {
-            struct batch *b = batches[nbatches] = batch_new(&k->arena);
-            for (; b && i < n && b->nwrites < BATCH_WRITES_MAX; i++)
-                token_put_used(b, where_to(k, notes[i].digest), notes[i].at_s);
-            if (!b || b->failed)
-                break;
-        }
-        size_t missed = nbatches == 0 ? 1 : commit(k, batches, nbatches);
-        if (missed != 0) {
-            log_line(LOG_LEVEL_WARNING, "used.lost", "notes=%zu", n);
-            return false;
-        }
-    }
-    return true;
-}
-
-static void
-flush_uses(struct keeper *k)
-{
-    size_t written = 0;
-    for (size_t list = 0; list < USED_LISTS; list++) {
-        size_t n;
-        struct used_note *notes = used_take(k->svc->used, list, &n);
-        if (write_uses(k, notes, n))
-            written += n;
-        free(notes);
-    }
-    if (written != 0)
-        log_line(LOG_LEVEL_DEBUG, "used.written", "notes=%zu", written);
-    size_t lost = used_lost(k->svc->used);
-    if (lost != 0)
-        log_line(LOG_LEVEL_WARNING, "used.lost", "notes=%zu", lost);
 }
 
 /* --- purging ------------------------------------------------------------------------------ */
@@ -235,10 +110,8 @@ on_quiet(void *ctx)
     pthread_mutex_unlock(&k->lock);
 }
 
-/* Waits until nobody can be looking at what the index gave up: every loop has gone round, every
- * worker has let go. */
-static void
-wait_for_readers(struct keeper *k)
+void
+keeper_wait_for_readers(struct keeper *k)
 {
     k->quiet = false;
     loops_barrier(k->loops, on_quiet, k);
@@ -257,16 +130,16 @@ purge_piece(struct keeper *k, struct purge *p, size_t *purged)
     struct batch *batches[PURGE_BATCHES_MAX];
     size_t n = 0;
     bool done = false;
-    begin(k);
+    keeper_begin(k);
     if (purge_step(&k->call, p, batches, &n, &done) != KT_OK)
         return false; /* the log says why */
-    size_t missed = commit(k, batches, n);
+    size_t missed = keeper_commit(k, batches, n);
     if (missed != 0)
         purge_missed(p);
     *purged += n - missed;
     for (size_t i = 0; i < n; i++)
         k->removed |= batches[i]->neffects != 0;
-    return !done && !rest(k, n != 0 ? PAUSE_MS : 0);
+    return !done && !keeper_rest(k, n != 0 ? KEEPER_PAUSE_MS : 0);
 }
 
 static void
@@ -286,7 +159,7 @@ purge(struct keeper *k)
 static int64_t
 pass_interval(const struct keeper *k)
 {
-    int64_t keep = k->options.purge.retention_ms, ms = PASS_MAX_MS;
+    int64_t keep = k->options.purge.retention_ms, ms = KEEPER_PASS_MAX_MS;
     if (keep != 0 && keep / 10 < ms)
         ms = keep / 10;
     keep = k->options.purge.audit_ms;
@@ -301,12 +174,12 @@ static void
 tidy_marks(struct keeper *k, bool others)
 {
     struct endings_tidying t;
-    if (!is_shared(k) || !k->svc->journal)
+    if (!keeper_is_shared(k) || !k->svc->journal)
         return;
-    begin(k);
+    keeper_begin(k);
     if (endings_tidy_marks(&k->call, k->svc->journal, others, clock_sure_ms(), &t) != KT_OK)
         return; /* the log says why */
-    size_t missed = commit(k, t.batches, t.n);
+    size_t missed = keeper_commit(k, t.batches, t.n);
     if (t.dropped != 0 && missed == 0)
         log_line(LOG_LEVEL_NOTICE, "journal.forgotten", "journals=%zu message=%s", t.dropped,
                  "of daemons that nobody has heard of for long");
@@ -317,11 +190,11 @@ static bool
 is_our_pass(struct keeper *k)
 {
     struct batch *b = NULL;
-    if (!is_shared(k))
+    if (!keeper_is_shared(k))
         return true;
-    begin(k);
+    keeper_begin(k);
     return fellows_propose_pass(&k->call, pass_interval(k), &b) == KT_OK && b &&
-           commit(k, &b, 1) == 0;
+           keeper_commit(k, &b, 1) == 0;
 }
 
 /* --- what nobody knows whether the store has it ------------------------------------------- */
@@ -355,7 +228,7 @@ settle(struct keeper *k)
     size_t found = 0, due = unsettled_due(k->svc->unsettled, clock_mono_ms(), entries, SETTLE_MAX);
     if (due == 0)
         return;
-    begin(k);
+    keeper_begin(k);
     for (size_t i = 0; i < due; i++) {
         struct batch *b = NULL;
         if (propose_end(k, &entries[i], &b) != KT_OK)
@@ -365,87 +238,10 @@ settle(struct keeper *k)
         end_in_index(&entries[i], b);
         batches[found++] = b;
     }
-    size_t done = found - commit(k, batches, found);
+    size_t done = found - keeper_commit(k, batches, found);
     if (done != 0)
         log_line(LOG_LEVEL_NOTICE, "settled", "endings=%zu message=%s", done,
                  "the store could not say whether it had them; now it has");
-}
-
-/* --- keys that have retired --------------------------------------------------------------- */
-
-/* Gives tokens that were recognised by a retired key their new digests. */
-static void
-rekey(struct keeper *k)
-{
-    struct batch *batches[TOGETHER];
-    struct rekey notes[TOGETHER];
-    size_t nbatches = 0, n = rekeys_take(k->svc->rekeys, notes, TOGETHER);
-    if (n == 0)
-        return;
-    begin(k);
-    for (size_t i = 0; i < n; i++) {
-        struct batch *b = NULL;
-        if (notes[i].keys == k->svc->keys && token_rekey(&k->call, &notes[i], &b) != KT_OK)
-            break; /* the log says why; whoever uses the token notes it again */
-        if (!b)
-            continue;
-        k->moves[nbatches] = notes[i];
-        batches[nbatches++] = b;
-    }
-    if (nbatches == 0)
-        return;
-    size_t missed = commit(k, batches, nbatches);
-    k->nmoves = 0;
-    for (size_t i = 0; i < nbatches; i++)
-        if (k->jobs[i].call.err.kind == KT_OK)
-            k->moves[k->nmoves++] = k->moves[i];
-    k->removed = true;
-    wait_for_readers(k); /* by then nobody notes uses under the old digests any more */
-    flush_uses(k);
-    k->nmoves = 0;
-    log_line(LOG_LEVEL_DEBUG, "key.tokens", "renewed=%zu missed=%zu", nbatches - missed, missed);
-}
-
-/* Whether there may be records to seal anew. */
-static bool
-is_sealing(const struct keeper *k)
-{
-    return k->sealed != k->svc->keys && digest_keys_count(k->svc->keys) > 1;
-}
-
-static void
-end_pass(struct keeper *k)
-{
-    if (k->reseal.found == 0)
-        k->sealed = k->sealing;
-    else
-        log_line(LOG_LEVEL_INFO, "key.records", "renewed=%zu", k->reseal.found);
-    k->sealing = NULL; /* and look once more whether any are left */
-}
-
-static void
-reseal(struct keeper *k)
-{
-    struct batch *batches[RESEAL_BATCHES_MAX];
-    int64_t until = clock_mono_ms() + SLICE_MS;
-    size_t n = 0;
-    bool done = false;
-    while (is_sealing(k) && k->seal_at <= clock_mono_ms() && clock_mono_ms() < until && !done) {
-        if (k->sealing != k->svc->keys)
-            reseal_begin(&k->reseal);
-        k->sealing = k->svc->keys;
-        begin(k);
-        if (reseal_step(&k->call, &k->reseal, batches, &n, &done) != KT_OK) {
-            k->sealing = NULL; /* the log says why; later again */
-            k->seal_at = clock_mono_ms() + PASS_MAX_MS;
-            return;
-        }
-        (void)commit(k, batches, n);
-        if (done)
-            end_pass(k);
-        if (rest(k, n != 0 ? PAUSE_MS : 0))
-            return;
-    }
 }
 
 /* --- time --------------------------------------------------------------------------------- */
@@ -495,11 +291,11 @@ write_mark(struct keeper *k)
     struct timeguard_mark mark = { .mono_ms = clock_mono_ms() };
     mark.mark_ms = timeguard_mark_ms(&k->guard, mark.mono_ms);
     memcpy(mark.boot, k->boot, sizeof mark.boot);
-    begin(k);
+    keeper_begin(k);
     struct batch *b = batch_new(&k->arena);
     if (!b)
         return;
-    if (!is_shared(k))
+    if (!keeper_is_shared(k))
         timemark_put(b, &mark);
     else if (timemark_propose(&k->call, &mark, b) != KT_OK)
         return;
@@ -513,7 +309,7 @@ write_mark(struct keeper *k)
     if (quiesced)
         (void)batch_effect(b, EFFECT_QUIESCED);
     if (!b->failed)
-        (void)commit(k, &b, 1);
+        (void)keeper_commit(k, &b, 1);
 }
 
 /* Drops keys under which no JWT can be valid any more. */
@@ -552,12 +348,12 @@ work(struct keeper *k)
     if (atomic_load(&k->svc->quarantine))
         return;
     settle(k);
-    rekey(k);
-    reseal(k);
+    keeper_rekey(k);
+    keeper_reseal(k);
     if (!uses && !pass)
         return;
     /* Before a purge too: the use of a token must not be written once the token is gone. */
-    flush_uses(k);
+    keeper_flush_uses(k);
     if (pass) {
         bool ours = is_our_pass(k);
         if (ours)
@@ -565,9 +361,9 @@ work(struct keeper *k)
         tidy_marks(k, ours);
         k->pass_at = clock_mono_ms() + pass_interval(k);
     }
-    k->removed |= is_shared(k); /* perhaps by others */
+    k->removed |= keeper_is_shared(k); /* perhaps by others */
     if (k->removed)
-        wait_for_readers(k);
+        keeper_wait_for_readers(k);
     write_mark(k);
     drop_signing_keys(k);
     k->used_at = clock_mono_ms() + k->options.used_ms;
@@ -581,7 +377,7 @@ until_next(const struct keeper *k)
         ms = k->used_at - now;
     if (k->pass_at - now < ms)
         ms = k->pass_at - now;
-    if (is_sealing(k) && k->seal_at <= now)
+    if (keeper_is_sealing(k) && k->seal_at <= now)
         ms = 0;
     return ms < 10 ? 10 : ms;
 }
@@ -590,11 +386,11 @@ static void *
 keeper_main(void *arg)
 {
     struct keeper *k = arg;
-    while (!rest(k, until_next(k)))
+    while (!keeper_rest(k, until_next(k)))
         work(k);
     if (atomic_load(&k->svc->quarantine))
         return NULL;
-    flush_uses(k);
+    keeper_flush_uses(k);
     write_mark(k);
     return NULL;
 }

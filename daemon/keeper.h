@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright the kaiten authors */
 /* What nobody asks for, done by one thread in the background, through the committer like everything
- * else: when tokens were last used is written down, what has been dead for long enough is purged,
- * the high-water mark of time is kept, the journal made smaller, and what the store could not say
- * whether it has it is done again. It works in small pieces and waits in between, so that requests
- * do not. Of several daemons on one store one purges at a time, and the latest use and the latest
- * mark of all of them stay. */
+ * else. It writes down when tokens were last used, purges what has been dead for long enough, keeps
+ * the high-water mark of time, makes anew what retired keys have made, and repeats endings of which
+ * the store could not say whether it has them. It works in small pieces and waits between them, so
+ * that requests do not have to. Of several daemons on one store one purges at a time; of their uses
+ * and marks the latest stays. */
 #ifndef KEEPER_H
 #define KEEPER_H
 
