@@ -4,14 +4,14 @@
 
 #include "daemon/transport/socket.h"
 
-#include "client/proto/encode.h"
 #include "client/proto/pack.h"
 #include "client/proto/utf8.h"
-#include "daemon/codec/problem.h"
 #include "daemon/log.h"
 #include "daemon/metrics.h"
 #include "daemon/pipeline.h"
+#include "daemon/transport/socket_meta.h"
 #include "daemon/transport/socket_peek.h"
+#include "daemon/transport/socket_reply.h"
 
 #include <stdlib.h>
 
@@ -103,80 +103,22 @@ hang_up(struct conn *conn, const char *why)
 
 /* --- answers ------------------------------------------------------------------------------ */
 
-static struct kt_str
-pair_text(struct request *rq)
-{
-    const struct kt_error *err = &rq->call.err;
-    const char *code = kt_error_code(err);
-    struct kt_str detail = err->detail.n ? err->detail : kt_str(kt_kind_info(err->kind)->title);
-    const struct kt_field_error *field = err->nfields ? err->fields : NULL;
-    struct kt_str text;
-    if (err->id[0])
-        text = kt_arena_printf(rq->call.arena, "%s: %.*s (error id %s)", code, KT_FMT(detail),
-                               err->id);
-    else if (field)
-        text = kt_arena_printf(rq->call.arena, "%s: %.*s (%.*s: %.*s)", code, KT_FMT(detail),
-                               KT_FMT(field->location), KT_FMT(field->message));
-    else
-        text = kt_arena_printf(rq->call.arena, "%s: %.*s", code, KT_FMT(detail));
-    return text.p ? text : kt_str(code);
-}
-
-static void
-put_error(struct kt_buf *out, struct request *rq, bool problem)
-{
-    if (problem) {
-        problem_pack(out, rq);
-    } else {
-        size_t from = out->n;
-        kt_pack_put_array(out, 2);
-        kt_pack_put_int(out, kt_kind_info(rq->call.err.kind)->pair);
-        kt_pack_put_str(out, pair_text(rq));
-        problem_mask(out, from);
-    }
-    kt_pack_put_nil(out);
-}
-
-static void
-put_result(struct kt_buf *out, const struct request *rq)
-{
-    kt_pack_put_nil(out);
-    if (rq->spec->loose && rq->out.value)
-        kt_pack_put_value(out, rq->out.value);
-    else if (rq->spec->out && !rq->spec->loose)
-        kt_encode_pack(out, rq->spec->out, &rq->out);
-    else
-        kt_pack_put_nil(out);
-}
-
-static void
-put_reply(struct kt_buf *out, struct request *rq, bool problem)
-{
-    const struct rpc *rpc = rq->conn;
-    kt_pack_put_array(out, 4);
-    kt_pack_put_int(out, RPC_RESPONSE);
-    kt_pack_put_uint(out, rpc->id);
-    if (rq->call.err.kind != KT_OK)
-        put_error(out, rq, problem);
-    else
-        put_result(out, rq);
-}
-
 static void
 reply(struct conn *conn, struct request *rq)
 {
     const struct socket *sock = conn_state(conn);
+    const struct rpc *rpc = rq->conn;
     struct kt_buf *out = conn_out(conn);
     size_t before = out->n;
     if (rq->secret || rq->bearer.p)
         conn_secret(conn);
-    put_reply(out, rq, sock->problem);
+    socket_put_reply(out, rq, rpc->id, sock->problem);
     if (!out->failed || rq->call.err.kind != KT_OK)
         return;
     out->n = before;
     out->failed = false;
     fail(&rq->call, KT_UNAVAILABLE, NULL, "the answer does not fit, please ask for less");
-    put_reply(out, rq, sock->problem);
+    socket_put_reply(out, rq, rpc->id, sock->problem);
 }
 
 /* From here on refusals have the form that the client asked for. */
@@ -234,68 +176,6 @@ socket_drop(struct request *rq)
 
 /* --- requests ----------------------------------------------------------------------------- */
 
-static int
-read_token(struct request *rq, const struct kt_value *value)
-{
-    /* A client that means to speak for somebody else must never be taken for its own process. */
-    if ((value->type != KT_V_STR && value->type != KT_V_BIN) || value->s.n == 0)
-        return fail(&rq->call, KT_VALIDATION, NULL, "meta.token is a string that is not empty");
-    rq->credential = (struct kt_secret_view){ value->s.p, value->s.n };
-    return KT_OK;
-}
-
-static int
-read_deadline(struct request *rq, const struct kt_value *value)
-{
-    if (value->type != KT_V_INT || value->i < 1)
-        return fail(&rq->call, KT_VALIDATION, NULL, "meta.deadline_ms is a positive integer");
-    int64_t now = loop_now_ms(rq->home);
-    if (value->i < rq->call.deadline_ms - now)
-        rq->call.deadline_ms = now + value->i;
-    return KT_OK;
-}
-
-static int
-read_idempotency_key(struct request *rq, const struct kt_value *value)
-{
-    if (value->type != KT_V_STR)
-        return fail(&rq->call, KT_VALIDATION, NULL, "meta.idempotency_key is a string");
-    rq->idempotency_key = value->s;
-    return KT_OK;
-}
-
-/* A member that begins with '!' must be understood; others may be ignored. */
-static int
-read_meta_member(struct request *rq, const struct kt_member *member)
-{
-    struct kt_str name = member->name;
-    bool must = name.n > 0 && name.p[0] == '!';
-    if (must)
-        name = (struct kt_str){ name.p + 1, name.n - 1 };
-    if (kt_str_is(name, "token"))
-        return read_token(rq, &member->value);
-    if (kt_str_is(name, "deadline_ms"))
-        return read_deadline(rq, &member->value);
-    if (kt_str_is(name, "idempotency_key"))
-        return read_idempotency_key(rq, &member->value);
-    return must ? fail(&rq->call, KT_VALIDATION, NULL, "meta.%.*s is not understood here",
-                       KT_FMT(member->name))
-                : KT_OK;
-}
-
-static int
-read_meta(struct request *rq, const struct kt_value *meta)
-{
-    if (meta->type != KT_V_MAP)
-        return fail(&rq->call, KT_VALIDATION, NULL, "meta is a map");
-    for (size_t i = 0; i < meta->map.n; i++) {
-        int kind = read_meta_member(rq, &meta->map.v[i]);
-        if (kind != KT_OK)
-            return kind;
-    }
-    return KT_OK;
-}
-
 /* The envelope: what is known before anybody is asked who is calling. Arguments of a wrong form are
  * told by decode, to known callers only. */
 static int
@@ -311,7 +191,7 @@ read_envelope(struct request *rq, struct rpc *rpc, const struct message *msg)
         return KT_OK;
     if (params->array.n > 0)
         rq->params.body = &params->array.v[0];
-    return params->array.n > 1 ? read_meta(rq, &params->array.v[1]) : KT_OK;
+    return params->array.n > 1 ? socket_read_meta(rq, &params->array.v[1]) : KT_OK;
 }
 
 static int
