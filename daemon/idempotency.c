@@ -234,9 +234,9 @@ replay(struct request *rq, const struct kept *kept)
         return fail_cause(&rq->call, KT_INTERNAL, NULL, "a kept answer cannot be opened");
     if (!rq->spec->out)
         return KT_OK;
-    if (kt_pack_read((struct kt_str){ (const char *)plain, n }, &limits, arena, &answer, &n, &why)
-            != KT_FRAME_DONE
-        || !kt_bind_answer(rq->spec->out, &answer, arena, &rq->out))
+    if (kt_pack_read((struct kt_str){ (const char *)plain, n }, &limits, arena, &answer, &n,
+                     &why) != KT_FRAME_DONE ||
+        !kt_bind_answer(rq->spec->out, &answer, arena, &rq->out))
         return fail_cause(&rq->call, KT_INTERNAL, NULL, "a kept answer has another form");
     adopt_secret(rq);
     return KT_OK;

@@ -490,9 +490,9 @@ loop_new(unsigned number)
         return loop_free(loop);
     kt_arena_init_with(&loop->arena, loop->arena_memory, LOOP_ARENA_BYTES, REQUEST_ARENA_MAX);
     if (event_assign(&loop->wake_event, loop->base, loop->wake_fd, EV_READ | EV_PERSIST, on_wake,
-                     loop) != 0
-        || event_add(&loop->wake_event, NULL) != 0
-        || event_assign(&loop->watch_event, loop->base, -1, 0, on_watch, loop) != 0)
+                     loop) != 0 ||
+        event_add(&loop->wake_event, NULL) != 0 ||
+        event_assign(&loop->watch_event, loop->base, -1, 0, on_watch, loop) != 0)
         return loop_free(loop);
     return loop;
 }

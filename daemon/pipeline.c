@@ -147,8 +147,8 @@ is_published(struct kt_str path)
 {
     if (begins(path, KT_LIT("/api/")))
         path = (struct kt_str){ path.p + 4, path.n - 4 };
-    return kt_str_is(path, "/docs") || begins(path, KT_LIT("/docs/"))
-        || begins(path, KT_LIT("/openapi"));
+    return kt_str_is(path, "/docs") || begins(path, KT_LIT("/docs/")) ||
+           begins(path, KT_LIT("/openapi"));
 }
 
 /* Any other public operation is public under its exact path only: with a slash at the end it has

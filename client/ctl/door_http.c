@@ -261,8 +261,8 @@ read_refusal(struct answer *a, long status, const struct kt_buf *reply)
 static bool
 answers_json(const struct kt_op_spec *spec)
 {
-    return spec->out || spec->loose
-        || (spec->media && strcmp(spec->media, "application/json") == 0);
+    return spec->out || spec->loose ||
+           (spec->media && strcmp(spec->media, "application/json") == 0);
 }
 
 static int

@@ -28,16 +28,16 @@ is_json(struct kt_str content_type)
         type.n--;
     if (type.n == 0 || equal_fold(type, json))
         return true;
-    return type.n > suffix.n
-        && equal_fold((struct kt_str){ type.p + type.n - suffix.n, suffix.n }, suffix);
+    return type.n > suffix.n &&
+           equal_fold((struct kt_str){ type.p + type.n - suffix.n, suffix.n }, suffix);
 }
 
 static bool
 takes_secrets(const struct kt_shape *shape)
 {
     for (const struct kt_field *field = shape->fields; field->name; field++)
-        if (field->type == KT_T_SECRET || field->type == KT_T_SECRET_VIEW
-            || field->type == KT_T_SECRET_LIST)
+        if (field->type == KT_T_SECRET || field->type == KT_T_SECRET_VIEW ||
+            field->type == KT_T_SECRET_LIST)
             return true;
     return false;
 }

@@ -147,9 +147,9 @@ add(struct loading *l, const unsigned char *digest, const struct verdict_record 
                              .epoch = v->epoch,
                              .expires_ms = v->expires_ms,
                              .revoked = v->revoked };
-    return account_number(index, v, &t.account)
-        && scopes_number(l, v, &t.scopes)
-        && index_add(index, digest, &t) != INDEX_NO_MEMORY;
+    return account_number(index, v, &t.account) &&
+           scopes_number(l, v, &t.scopes) &&
+           index_add(index, digest, &t) != INDEX_NO_MEMORY;
 }
 
 /* What the journal and the row say of the secret's end. Under the lock. */

@@ -295,8 +295,8 @@ put_shape(struct kt_buf *buf, const struct kt_shape *shape, bool fresh)
 void
 explain_put_example(struct kt_buf *buf, const struct kt_field *f)
 {
-    bool is_text = f->type == KT_T_STR || f->type == KT_T_TIME || f->type == KT_T_SECRET
-        || f->type == KT_T_SECRET_VIEW;
+    bool is_text = f->type == KT_T_STR || f->type == KT_T_TIME || f->type == KT_T_SECRET ||
+                   f->type == KT_T_SECRET_VIEW;
     if (f->example && is_text) {
         kt_json_put_str(buf, kt_str(f->example));
     } else if (f->example) {

@@ -446,8 +446,8 @@ static bool
 is_first_of_path(size_t i)
 {
     for (size_t k = 0; k < i; k++)
-        if (kt_op_specs[k].http_path
-            && strcmp(kt_op_specs[k].http_path, kt_op_specs[i].http_path) == 0)
+        if (kt_op_specs[k].http_path &&
+            strcmp(kt_op_specs[k].http_path, kt_op_specs[i].http_path) == 0)
             return false;
     return true;
 }

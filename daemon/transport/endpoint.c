@@ -341,10 +341,10 @@ make_tcp(const struct addrinfo *info)
     if (fd < 0)
         return -1;
     int on = 1;
-    bool good = setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0
-        && (info->ai_family != AF_INET6
-            || setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) == 0)
-        && bind(fd, info->ai_addr, info->ai_addrlen) == 0 && listen(fd, ENDPOINT_BACKLOG) == 0;
+    bool good = setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
+                (info->ai_family != AF_INET6 ||
+                 setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) == 0) &&
+                bind(fd, info->ai_addr, info->ai_addrlen) == 0 && listen(fd, ENDPOINT_BACKLOG) == 0;
     if (good)
         return fd;
     int why = errno;
@@ -360,8 +360,8 @@ name_tcp(struct endpoint *end)
     struct sockaddr_storage at;
     socklen_t n = sizeof at;
     char host[NI_MAXHOST], port[8];
-    if (getsockname(end->fd, (struct sockaddr *)&at, &n) != 0
-        || getnameinfo((struct sockaddr *)&at, n, host, sizeof host, port, sizeof port,
+    if (getsockname(end->fd, (struct sockaddr *)&at, &n) != 0 ||
+        getnameinfo((struct sockaddr *)&at, n, host, sizeof host, port, sizeof port,
                        NI_NUMERICHOST | NI_NUMERICSERV) != 0)
         return;
     bool six = at.ss_family == AF_INET6;

@@ -181,8 +181,8 @@ read_credential(struct request *rq, struct kt_str authorization)
     const struct kt_str scheme = KT_LIT("Bearer ");
     if (!authorization.p)
         return;
-    rq->bad_scheme = authorization.n <= scheme.n
-        || memcmp(authorization.p, scheme.p, scheme.n) != 0;
+    rq->bad_scheme = authorization.n <= scheme.n ||
+                     memcmp(authorization.p, scheme.p, scheme.n) != 0;
     if (rq->bad_scheme)
         return;
     struct kt_str rest = { authorization.p + scheme.n, authorization.n - scheme.n };
@@ -218,9 +218,9 @@ copy_head(struct request *rq)
 {
     struct kt_arena *arena = rq->call.arena;
     struct kt_str credential = { rq->credential.p, rq->credential.n };
-    bool ok = keep(arena, &rq->method) && keep(arena, &rq->path) && keep(arena, &rq->query)
-        && keep(arena, &rq->content_type) && keep(arena, &rq->idempotency_key)
-        && keep(arena, &rq->if_none_match) && keep(arena, &credential);
+    bool ok = keep(arena, &rq->method) && keep(arena, &rq->path) && keep(arena, &rq->query) &&
+              keep(arena, &rq->content_type) && keep(arena, &rq->idempotency_key) &&
+              keep(arena, &rq->if_none_match) && keep(arena, &credential);
     rq->credential = (struct kt_secret_view){ ok ? credential.p : NULL, ok ? credential.n : 0 };
     return ok;
 }
@@ -327,8 +327,8 @@ heap_request(struct conn *conn, const struct http_head *head)
 static void
 begin(struct conn *conn, const struct http_head *head, size_t behind)
 {
-    if (!has_body(head) && pipeline_may_inline_http(head->method, head->path)
-        && run_inline(conn, head))
+    if (!has_body(head) && pipeline_may_inline_http(head->method, head->path) &&
+        run_inline(conn, head))
         return;
     struct request *rq = heap_request(conn, head);
     if (!rq)
@@ -346,8 +346,8 @@ begin(struct conn *conn, const struct http_head *head, size_t behind)
 static bool
 head_is_awaited(const struct http *http, struct kt_str bytes)
 {
-    return http->seen && http->seen <= bytes.n && bytes.n < HTTP_HEAD_MAX
-        && !memchr(bytes.p + http->seen, '\n', bytes.n - http->seen);
+    return http->seen && http->seen <= bytes.n && bytes.n < HTTP_HEAD_MAX &&
+           !memchr(bytes.p + http->seen, '\n', bytes.n - http->seen);
 }
 
 static size_t

@@ -30,8 +30,8 @@ refuse_repeated(struct call *call, struct kt_str name)
 {
     struct kt_str where = kt_arena_printf(call->arena, "query.%.*s", KT_FMT(name));
     int refused = fail(call, KT_UNPROCESSABLE, NULL, "validation failed");
-    if (!where.p
-        || !kt_error_field(&call->err, call->arena, where, KT_LIT("expected it only once"), NULL))
+    if (!where.p ||
+        !kt_error_field(&call->err, call->arena, where, KT_LIT("expected it only once"), NULL))
         return fail_memory(call);
     return refused;
 }

@@ -105,8 +105,8 @@ put_challenge(struct kt_buf *out, const struct request *rq)
                                    " error=\"invalid_token\"\r\n"));
     else if (err->kind == KT_UNAUTHORIZED)
         kt_buf_put_str(out, KT_LIT("WWW-Authenticate: Bearer realm=\"kaiten\"\r\n"));
-    else if (err->kind == KT_FORBIDDEN && err->code && strcmp(err->code, "Auth.MissingScope") == 0
-             && rq->spec && rq->spec->scope)
+    else if (err->kind == KT_FORBIDDEN && err->code &&
+             strcmp(err->code, "Auth.MissingScope") == 0 && rq->spec && rq->spec->scope)
         kt_buf_printf(out, "WWW-Authenticate: Bearer realm=\"kaiten\","
                            " error=\"insufficient_scope\", scope=\"%s\"\r\n", rq->spec->scope);
 }

@@ -126,8 +126,8 @@ static bool
 may_log(struct listener *listener)
 {
     int64_t now = clock_mono_ms(), after = atomic_load(&listener->log_after);
-    return now >= after
-        && atomic_compare_exchange_strong(&listener->log_after, &after, now + LOG_EVERY_MS);
+    return now >= after &&
+           atomic_compare_exchange_strong(&listener->log_after, &after, now + LOG_EVERY_MS);
 }
 
 /* The groups come from the kernel: the directory behind getgrouplist(3) may make a loop wait. */
@@ -137,8 +137,8 @@ identify_unix(int fd, struct conn *conn)
     struct peer *peer = &conn->peer;
     struct ucred cred;
     socklen_t n = sizeof cred, ngroups = sizeof peer->groups;
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &n) != 0
-        || getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, peer->groups, &ngroups) != 0)
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &n) != 0 ||
+        getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, peer->groups, &ngroups) != 0)
         return false;
     peer->caller.has_peer = true;
     peer->caller.uid = cred.uid;
@@ -294,8 +294,8 @@ accept_again(struct gate *gate, int error)
     struct listener *listener = gate->listener;
     if (error == EAGAIN)
         return false;
-    if (error != EMFILE && error != ENFILE && error != ENOBUFS && error != ENOMEM
-        && error != EBADF && error != EINVAL && error != ENOTSOCK && error != EFAULT)
+    if (error != EMFILE && error != ENFILE && error != ENOBUFS && error != ENOMEM &&
+        error != EBADF && error != EINVAL && error != ENOTSOCK && error != EFAULT)
         return true;
     if (may_log(listener)) {
         errno = error;
@@ -624,8 +624,8 @@ listen_drain(struct listener *listener)
 bool
 listen_drained(const struct listener *listener)
 {
-    return atomic_load(&listener->draining) && atomic_load(&listener->open_gates) == 0
-        && atomic_load(&listener->counts.open) == 0;
+    return atomic_load(&listener->draining) && atomic_load(&listener->open_gates) == 0 &&
+           atomic_load(&listener->counts.open) == 0;
 }
 
 void

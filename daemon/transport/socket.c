@@ -185,8 +185,8 @@ read_envelope(struct request *rq, struct rpc *rpc, const struct message *msg)
     rq->conn = rpc;
     rq->method = msg->method;
     rq->params.flat = true;
-    rpc->bad_params = params->type != KT_V_ARRAY || params->array.n > 2
-        || (params->array.n > 0 && params->array.v[0].type != KT_V_MAP);
+    rpc->bad_params = params->type != KT_V_ARRAY || params->array.n > 2 ||
+                      (params->array.n > 0 && params->array.v[0].type != KT_V_MAP);
     if (rpc->bad_params)
         return KT_OK;
     if (params->array.n > 0)
@@ -232,8 +232,8 @@ refuse(struct conn *conn, const struct message *msg, enum kt_kind kind, const ch
 static bool
 is_name(const struct kt_value *value)
 {
-    return (value->type == KT_V_STR || value->type == KT_V_BIN) && value->s.n <= METHOD_MAX
-        && kt_utf8_is_text(value->s.p, value->s.n);
+    return (value->type == KT_V_STR || value->type == KT_V_BIN) && value->s.n <= METHOD_MAX &&
+           kt_utf8_is_text(value->s.p, value->s.n);
 }
 
 static bool
@@ -262,8 +262,8 @@ copy_message(struct request *rq, const struct message *msg, struct message *ret,
     memcpy(bytes, msg->bytes.p, msg->bytes.n);
     ret->bytes = (struct kt_str){ bytes, msg->bytes.n };
     *ret_rpc = rpc;
-    return kt_pack_read(ret->bytes, NULL, rq->call.arena, value, &len, &why) == KT_FRAME_DONE
-        && take_apart(value, ret);
+    return kt_pack_read(ret->bytes, NULL, rq->call.arena, value, &len, &why) == KT_FRAME_DONE &&
+           take_apart(value, ret);
 }
 
 static void

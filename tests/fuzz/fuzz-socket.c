@@ -67,9 +67,9 @@ check(struct kt_str bytes)
         size_t len;
         const char *why;
         kt_arena_reset(&arena);
-        if (kt_pack_read(bytes, &roomy, &arena, &value, &len, &why) != KT_FRAME_DONE
-            || value.type != KT_V_ARRAY || value.array.n != 4 || value.array.v[0].i != 1
-            || (value.array.v[2].type != KT_V_NULL && value.array.v[3].type != KT_V_NULL))
+        if (kt_pack_read(bytes, &roomy, &arena, &value, &len, &why) != KT_FRAME_DONE ||
+            value.type != KT_V_ARRAY || value.array.n != 4 || value.array.v[0].i != 1 ||
+            (value.array.v[2].type != KT_V_NULL && value.array.v[3].type != KT_V_NULL))
             abort();
         bytes.p += len;
         bytes.n -= len;

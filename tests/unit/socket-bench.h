@@ -62,8 +62,8 @@ authn_peer(struct peer *peer)
 bool
 pipeline_may_inline(struct kt_str method)
 {
-    return kt_str_is(method, "token.verify") || kt_str_is(method, "kaiten.ping")
-        || kt_str_is(method, "kaiten.hello") || kt_str_is(method, "kaiten.describe");
+    return kt_str_is(method, "token.verify") || kt_str_is(method, "kaiten.ping") ||
+           kt_str_is(method, "kaiten.hello") || kt_str_is(method, "kaiten.describe");
 }
 
 bool
@@ -98,8 +98,8 @@ bench_run(struct request *rq)
     kt_shape_clear(rq->spec->out ? rq->spec->out : &kt_shape_health, &rq->out);
     switch (kt_op_id(rq->spec)) {
     case KT_OP_TOKEN_VERIFY:
-        rq->out.verdict.valid = rq->in.verify.token.n == 4
-            && memcmp(rq->in.verify.token.p, "good", 4) == 0;
+        rq->out.verdict.valid = rq->in.verify.token.n == 4 &&
+                                memcmp(rq->in.verify.token.p, "good", 4) == 0;
         break;
     case KT_OP_ACCOUNT_GET:
         rq->out.account.slug = rq->in.account.account;
@@ -128,8 +128,8 @@ bench_work(struct request *rq)
         (fail)(&rq->call, KT_NOT_FOUND, "Method.NotFound", "no method %.*s", KT_FMT(rq->method));
         return;
     }
-    if (rq->transport->decode(rq) == KT_OK
-        && kt_bind(rq->spec->in, &rq->params, rq->call.arena, &rq->in, &rq->call.err) == KT_OK)
+    if (rq->transport->decode(rq) == KT_OK &&
+        kt_bind(rq->spec->in, &rq->params, rq->call.arena, &rq->in, &rq->call.err) == KT_OK)
         bench_run(rq);
 }
 

@@ -525,8 +525,8 @@ test_without_memory(void **state)
         struct conf_values *a = NULL, *b = NULL;
         struct conf_error err = { "" };
         memory_end_after(failures);
-        bool ok = conf_read(path, &conf, &err) && conf_apply(conf, "a", NULL, table, &a, &err)
-            && conf_apply(conf, "b", "c", table, &b, &err);
+        bool ok = conf_read(path, &conf, &err) && conf_apply(conf, "a", NULL, table, &a, &err) &&
+                  conf_apply(conf, "b", "c", table, &b, &err);
         ended = memory_ended();
         assert_int_equal(ok, !ended);
         assert_string_equal(err.text, ok ? "" : "no memory for the configuration");

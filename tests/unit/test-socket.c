@@ -390,8 +390,8 @@ static void
 look_idle(void *ctx)
 {
     const struct conn *conn = ctx;
-    looks_good = !conn->in && !conn->out.p && !conn->write_event
-        && sizeof *conn + conn->ops->state_size <= 1024;
+    looks_good = !conn->in && !conn->out.p && !conn->write_event &&
+                 sizeof *conn + conn->ops->state_size <= 1024;
 }
 
 static void
