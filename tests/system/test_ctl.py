@@ -5,6 +5,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -147,18 +148,29 @@ def test_help_is_for_every_verb():
     assert kaitenctl("--version").stdout.startswith("kaitenctl ")
 
 
+COMPLETIONS = {
+    "bash": 'source "$1"; shift 2; COMP_WORDS=(kaitenctl "$@"); COMP_CWORD=$#; _kaitenctl; '
+            'printf "%s\\n" "${COMPREPLY[@]}"',
+    "zsh": 'file=$1; shift 2; words=(kaitenctl "$@"); CURRENT=$#words; _files() { }; '
+           '_describe() { local -a n=(${${(P)2}%%:*}); print -rl -- ${(M)n:#$words[CURRENT]*} }; '
+           'source $file',
+    "fish": 'source $argv[2]; complete -C "kaitenctl $argv[3]" | cut -f 1'}
+
+
+@pytest.mark.parametrize("shell", COMPLETIONS)
 @pytest.mark.parametrize("line,words", [
     ("", {"account", "token", "verify", "health", "backup", "key"}), ("acc", {"account"}),
     ("token ", {"create", "list", "get", "rotate", "revoke", "revoke-all"}),
     ("-q --timeout 1s token rev", {"revoke", "revoke-all"}),
     ("token create build --exp", {"--expires-at", "--expires-in"}), ("-o nd", {"ndjson"}),
     ("account list --all -o ", {"table", "json", "ndjson", "yaml", "name"}), ("nonsense ", set())])
-def test_completion(line, words):
+def test_completion(shell, line, words, tmp_path):
+    if not shutil.which(shell):
+        pytest.skip(f"{shell} is not installed")
     typed = line.split() + ([""] if not line or line.endswith(" ") else [])
-    script = ('source "$1"; shift; COMP_WORDS=(kaitenctl "$@"); COMP_CWORD=$#; _kaitenctl; '
-              'printf "%s\\n" "${COMPREPLY[@]}"')
-    ran = subprocess.run(["bash", "-c", script, "bash", SOURCE / "etc/kaitenctl.bash", *typed],
-                         capture_output=True, text=True, timeout=30, check=True,
+    ran = subprocess.run([shell, "-c", COMPLETIONS[shell], shell,
+                          SOURCE / f"etc/kaitenctl.{shell}", line, *typed],
+                         capture_output=True, text=True, timeout=30, check=True, cwd=tmp_path,
                          env=dict(CLEAN, PATH=f"{KAITENCTL.parent}:{CLEAN['PATH']}"))
     assert ran.stderr == ""
     found = set(ran.stdout.split())
