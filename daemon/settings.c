@@ -22,17 +22,17 @@ const struct kaiten_option settings_daemon[] = {
       "Folder for the keys that the daemon makes for itself; made when only its last part is "
       "missing." },
     { "plugin_dir", KAITEN_OPT_PATH, 0, NULL, 0, 0,
-      "Folder that plugins are looked for in first; then $KAITEND_PLUGIN_DIR, then where they were "
-      "installed." },
+      "Folder where plugins are looked for first, then in $KAITEND_PLUGIN_DIR, then where they "
+      "were installed." },
     { "storage", KAITEN_OPT_STRING, 0, "storage-bdb", 0, 0,
-      "Storage plugin; its options stand in a section of its name." },
+      "Storage plugin; its options are in the section of its name." },
     { "digest_key_file", KAITEN_OPT_PATH, 0, NULL, 0, 0,
       "Key of the tokens' digests; digest.key in state_dir when not set. Made at the first start. "
       "Whoever loses it loses every token." },
     { "journal_file", KAITEN_OPT_PATH, 0, NULL, 0, 0,
-      "What was revoked, apart from the store, so that a copy of the store that is put back "
-      "revives nothing; revocations.log in state_dir when not set. Never put an old copy of it "
-      "back." },
+      "Journal of what was revoked, kept apart from the store so that restoring an old copy of "
+      "the store revives nothing; revocations.log in state_dir when not set. Never restore an "
+      "old copy of the journal." },
     { "signing_key_file", KAITEN_OPT_PATH, 0, NULL, 0, 0,
       "P-256 private key of the JWTs that /tokens/validate hands out; signing.pem in state_dir "
       "when not set. Made at the first start." },
@@ -41,45 +41,46 @@ const struct kaiten_option settings_daemon[] = {
     { "jwt_lifetime", KAITEN_OPT_DURATION, 0, "1h", 1000, 86400000,
       "How long those JWTs live; never longer than their token." },
     { "max_token_lifetime", KAITEN_OPT_DURATION, 0, "0", 0, INT64_C(315360000000),
-      "The longest lifetime that a token may be given; a longer wish is refused. 0: no limit." },
+      "The longest lifetime that a token may be given; more is refused. 0: no limit." },
     { "unbounded_scopes", KAITEN_OPT_BOOL, 0, "no", 0, 0,
       "Let callers mint tokens with scopes that they do not have themselves." },
     { "module", KAITEN_OPT_LIST, 0, NULL, 0, 0,
       "A module that scopes may name; the built-in list when none is given." },
     { "retention", KAITEN_OPT_DURATION, 0, "90d", 0, INT64_C(315360000000),
-      "How long a token that was revoked or has expired is kept, as is what tells of a deleted "
-      "account. Then it is purged, and its slug is free. 0: for ever." },
+      "How long revoked and expired tokens are kept, after which their slugs are free, and the "
+      "records of deleted accounts. 0: for ever." },
     { "audit_retention", KAITEN_OPT_DURATION, 0, "365d", 0, INT64_C(315360000000),
       "How long audit records are kept. 0: for ever." },
     { "last_used_interval", KAITEN_OPT_DURATION, 0, "60s", 1000, 86400000,
-      "How often it is written down when tokens were last used; so much may a crash lose of it." },
+      "How often the times when tokens were last used are written down; a crash loses at most "
+      "as much." },
     { "store_poll", KAITEN_OPT_DURATION, 0, "20ms", 1, 10000,
-      "Of a store that several daemons write: how often it is asked what the others have changed, "
-      "if it does not say so itself." },
+      "With a store that several daemons write: how often it is asked what the others have "
+      "changed, unless it says so itself." },
     { "max_staleness", KAITEN_OPT_DURATION, 0, "1s", 10, 3600000,
-      "Of a store that several daemons write: how long after a revocation by another daemon a "
-      "token may still be accepted, at the very most. When nothing newer than this is known of the "
-      "store, it is asked about each token; when it does not answer, 503." },
+      "With a store that several daemons write: how long a token may at most be accepted after "
+      "another daemon has revoked it. When what is known of the store is older than this, it is "
+      "asked about each token; if it does not answer, the answer is 503." },
     { "embedded_tokens_max", KAITEN_OPT_INT, 0, "100", 1, 1000,
-      "Tokens that are embedded in the answer of an account, newest first." },
+      "How many tokens, newest first, are at most embedded in the answer about an account." },
     { "loops", KAITEN_OPT_INT, 0, "0", 0, 256, "Event loops, each a thread; 0: one per core." },
-    { "workers", KAITEN_OPT_INT, 0, "4", 1, 256, "Threads for what may block." },
+    { "workers", KAITEN_OPT_INT, 0, "4", 1, 256, "Threads for work that may block." },
     { "queue_max", KAITEN_OPT_INT, 0, "4096", 1, 1000000,
       "Requests that may wait for a worker, and changes that may wait to be written; more "
       "are refused with 503." },
     { "request_timeout", KAITEN_OPT_DURATION, 0, "10s", 100, 600000,
-      "How long a request may take; when the store has not answered by then, 503 does. "
-      "While one write takes longer than this, changes are refused at once and the daemon "
-      "is not ready." },
+      "How long a request may take; if the store has not answered by then, the answer is 503. "
+      "While one write takes longer than this, changes are refused at once and the daemon is "
+      "not ready." },
     { "caller_rate", KAITEN_OPT_STRING, 0, "none", 0, 0,
-      "How often each caller may ask whose rule or issuer says nothing else: 200/s, "
-      "600/m,burst=50, none. What is more is refused with 429." },
+      "How often each caller may ask, unless its rule or issuer says otherwise: 200/s, "
+      "600/m,burst=50, none. More is refused with 429." },
     { "failure_rate", KAITEN_OPT_STRING, 0, "100/s,burst=1000", 0, 0,
-      "How often each caller may ask for what is not there, and each address or uid come with a "
-      "wrong credential. What is more is refused with 429." },
+      "How often each caller may ask for what is not there, and each address or uid may present "
+      "a wrong credential. More is refused with 429." },
     { "drain_timeout", KAITEN_OPT_DURATION, 0, "5s", 0, 600000,
-      "How long to wait for open requests at the end; a daemon whose store does not answer "
-      "then ends with status 75." },
+      "How long to wait for open requests when the daemon stops; if the store does not answer "
+      "by then, it ends with status 75." },
     { "user", KAITEN_OPT_STRING, 0, NULL, 0, 0,
       "User to become when started as root, before anything is opened." },
     { "log_level", KAITEN_OPT_STRING, 0, "info", 0, 0, "error, warning, notice, info or debug." },
@@ -89,14 +90,15 @@ const struct kaiten_option settings_daemon[] = {
 
 #define LIMITS(conns, per_peer) \
     { "max_connections", KAITEN_OPT_INT, 0, conns, 1, 1000000, \
-      "Connections of this listener; when there are more, the oldest of a caller who is not " \
-      "known makes room, or else one that idles." }, \
+      "Connections of this listener; beyond that, the oldest one of an unknown caller makes " \
+      "room, or else an idle one." }, \
     { "max_connections_per_peer", KAITEN_OPT_INT, 0, per_peer, 1, 1000000, \
       "Connections of one uid (socket) or one address (http)." }, \
     { "first_byte_timeout", KAITEN_OPT_DURATION, 0, "10s", 10, 3600000, \
-      "How long a fresh connection may say nothing." }, \
+      "How long a new connection may send nothing." }, \
     { "head_timeout", KAITEN_OPT_DURATION, 0, "5s", 10, 3600000, \
-      "How long a message (socket) or a head (http) may take from its first byte to its last." }, \
+      "How long a message (socket) or the head of a request (http) may take from its first " \
+      "byte to its last." }, \
     { "write_timeout", KAITEN_OPT_DURATION, 0, "10s", 10, 3600000, \
       "How long a peer may leave an answer unread." }
 
@@ -106,13 +108,13 @@ const struct kaiten_option settings_socket[] = {
       "Permissions of the socket, octal; the rules of auth-peer decide who is served." },
     { "group", KAITEN_OPT_STRING, 0, NULL, 0, 0, "Group of the socket." },
     { "auth", KAITEN_OPT_LIST, KAITEN_OPT_REQUIRED, NULL, 0, 0,
-      "Auth plugin to ask; the first that knows the caller decides. There is no default: without "
-      "one nobody would be served." },
+      "Auth plugin to ask; the first that knows the caller decides. There is no default: "
+      "without a plugin nobody would be served." },
     { "max_requests_in_flight", KAITEN_OPT_INT, 0, "128", 1, 65536,
-      "Requests of one connection that may be at work." },
+      "Requests of one connection that may be in flight." },
     LIMITS("4096", "1024"),
     { "idle_timeout", KAITEN_OPT_DURATION, 0, "10m", 10, 86400000,
-      "How long a connection may be silent between requests." },
+      "How long a connection may be idle between requests." },
     END
 };
 
@@ -124,29 +126,29 @@ const struct kaiten_option settings_http[] = {
     { "metrics", KAITEN_OPT_STRING, 0, "any", 0, 0,
       "Who may read /metrics here: any, known (callers that an auth plugin knows) or none." },
     { "max_body", KAITEN_OPT_SIZE, 0, "1M", 1024, 16777216,
-      "Bytes of the shortest body of a request that is refused as too large." },
+      "A request body of this size or more is refused as too large." },
     { "max_unverified_bodies", KAITEN_OPT_SIZE, 0, "16M", 0, 1073741824,
-      "Bytes that the bodies of callers who are not verified yet may take in all, beside 16 KiB of "
-      "each; what is above that is refused." },
+      "Memory for the bodies of all callers who are not verified yet, beside 16 KiB for each; "
+      "bodies beyond that are refused." },
     { "tls_certificate", KAITEN_OPT_PATH, 0, NULL, 0, 0,
-      "Certificate in PEM, then what leads to its root; with it the door speaks TLS and nothing "
-      "else. SIGHUP reads it again." },
+      "Certificate in PEM, followed by its intermediates; with it the door speaks TLS only. "
+      "SIGHUP reads it again." },
     { "tls_key", KAITEN_OPT_SECRET, 0, NULL, 0, 0,
       "Private key of tls_certificate in PEM: RSA with 2048 bits or more, P-256, P-384, P-521, "
       "Ed25519 or Ed448." },
     { "tls_client_ca", KAITEN_OPT_PATH, 0, NULL, 0, 0,
-      "Authorities in PEM that clients' certificates must come from; clients are not asked for one "
-      "when not set." },
+      "CA certificates in PEM by which clients' certificates are verified; when not set, "
+      "clients are not asked for one." },
     { "tls_client_verify", KAITEN_OPT_STRING, 0, "required", 0, 0,
-      "required or optional: whether a client without a certificate is refused. A wrong one always "
-      "is." },
+      "required or optional: whether a client without a certificate is refused. A certificate "
+      "that is not valid is always refused." },
     { "tls_min_version", KAITEN_OPT_STRING, 0, "1.2", 0, 0, "1.2 or 1.3." },
     LIMITS("4096", "4096"),
     { "connection_lifetime", KAITEN_OPT_DURATION, 0, "1h", 1000, 86400000,
-      "After this the next answer is the last of its connection." },
+      "How old a connection may become; the first answer after that is its last." },
     { "body_timeout", KAITEN_OPT_DURATION, 0, "10s", 10, 3600000, "How long a body may take." },
     { "idle_timeout", KAITEN_OPT_DURATION, 0, "60s", 10, 86400000,
-      "How long a connection may be silent between requests." },
+      "How long a connection may be idle between requests." },
     END
 };
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright the kaiten authors
 """Options, sample configuration and manual must say the same: every option of the daemon and of each
-plugin stands in etc/kaitend.conf with its sentence, and in kaitend.conf(5)."""
+plugin stands in etc/kaitend.conf with its sentence, and in kaitend.conf(5) with what it accepts and its
+default."""
 
 import os
 import pathlib
@@ -24,29 +25,40 @@ def dump(*args):
 
 
 def options(text):
-    """(name, sentence) of every option in a dump."""
-    sentence = []
+    """(section, name, sentence, what is accepted) of every option in a dump."""
+    section, comment = None, []
     for line in text.splitlines():
         option = re.match(r"#(\w+) =", line)
         if option:
-            yield option[1], " ".join(sentence[:-1])
-            sentence = []
+            yield section, option[1], " ".join(comment[:-1]), comment[-1]
+            comment = []
         elif line.startswith("# "):
-            sentence.append(line[2:])
+            comment.append(line[2:])
+        elif line.startswith("["):
+            section = line.strip("[]")
+
+
+def described(manual):
+    """What stands under each option of each section, as one line."""
+    found = {}
+    for section, text in re.findall(r"^\.Ss \[([\w-]+)\](.*?)(?=^\.S[sh] )", manual, re.M | re.S):
+        for name, item in re.findall(r"^\.It Cm (\w+)\n(.*?)(?=^\.It |^\.El)", text, re.M | re.S):
+            found[section, name] = " ".join(item.split())
+    return found
 
 
 def main():
     sample = (SOURCE / "etc/kaitend.conf").read_text()
-    manual = (SOURCE / "etc/man/kaitend.conf.5").read_text()
+    manual = described((SOURCE / "etc/man/kaitend.conf.5").read_text())
     missing = []
     for text in [dump("--dump-options")] + [dump("--dump-plugin", p) for p in PLUGINS]:
-        for name, sentence in options(text):
+        for section, name, sentence, accepted in options(text):
             if sentence not in sample:
                 missing.append(f"etc/kaitend.conf lacks the sentence of {name}: {sentence}")
             if not re.search(rf"^#*\s*{name} =", sample, re.M):
                 missing.append(f"etc/kaitend.conf lacks {name}")
-            if f".It Cm {name}\n" not in manual:
-                missing.append(f"kaitend.conf.5 lacks {name}")
+            if accepted not in manual.get((section, name), ""):
+                missing.append(f"kaitend.conf.5, [{section}] {name}, lacks: {accepted}")
     print("\n".join(missing))
     return 1 if missing else 0
 
