@@ -168,7 +168,8 @@ number_of_status(int64_t status)
     return status >= 400 && status < 500 ? KAITEN_EVALIDATION : KAITEN_EINTERNAL;
 }
 
-/* Only a server that refuses the greeting speaks in pairs to us; what it refuses is the caller. */
+/* A server answers us in pairs only when it refuses the greeting, and then it refuses the
+ * caller. */
 static int
 number_of_pair(int64_t pair, struct kt_str code)
 {

@@ -40,7 +40,7 @@ enum kaiten_error {
     KAITEN_ECONNECT = 3,  /* no server; the request was certainly not carried out */
     KAITEN_ETIMEOUT = 4,  /* no answer in time; the request may have been carried out */
     KAITEN_ELOST = 5,     /* the connection broke; the request may have been carried out */
-    KAITEN_EPROTOCOL = 6, /* the server does not speak as it should; the connection was closed */
+    KAITEN_EPROTOCOL = 6, /* the server broke the protocol; the connection was closed */
 
     KAITEN_EVALIDATION = 400,
     KAITEN_EUNAUTHORIZED = 401,
@@ -96,8 +96,8 @@ const char *kaiten_error_detail(const struct kaiten *);
  * "errors" and "errorId" when it gave them. NULL when the failure was not the server's. */
 const char *kaiten_error_problem(const struct kaiten *);
 
-/* Of the last failed call: in how many seconds the server will not refuse the same for being one
- * too many (KAITEN_ETOOMANYREQUESTS). 0: it has not said so. */
+/* Of the last failed call: after how many seconds a caller who asked too often
+ * (KAITEN_ETOOMANYREQUESTS) may ask again. 0: the server has not said. */
 unsigned kaiten_error_retry_after(const struct kaiten *);
 
 /* The name of a number, such as "not found"; never NULL, lives forever. Any thread. */
@@ -183,7 +183,7 @@ void kaiten_account_free(struct kaiten_account *);
 void kaiten_account_page_free(struct kaiten_account_page *);
 void kaiten_caller_free(struct kaiten_caller *);
 
-/* Who the server takes this process, or the token of kaiten_set_token, for. */
+/* Who this process, or the token of kaiten_set_token, is to the server. */
 int kaiten_whoami(struct kaiten *, struct kaiten_caller **ret_caller);
 
 /* --- service accounts --------------------------------------------------------------------- */
@@ -232,8 +232,8 @@ int kaiten_token_rotate(struct kaiten *, const char *account, const char *slug,
 /* For good. KAITEN_ENOTFOUND when there is no such token or it is revoked already. */
 int kaiten_token_revoke(struct kaiten *, const char *account, const char *slug);
 
-/* Every token that the account has now, however many they are; later ones are good. After
- * KAITEN_ELOST nobody knows whether it happened: once more ends what was minted since, too. */
+/* Revokes every token that the account has now, however many they are; later ones are good. After
+ * KAITEN_ELOST it may have happened or not; doing it again also ends what was minted since. */
 int kaiten_token_revoke_all(struct kaiten *, const char *account);
 
 /* One page, parameters as of kaiten_account_list. */

@@ -17,8 +17,8 @@ is_credential(const char *token, size_t n)
     return n <= KAITEN_CREDENTIAL_MAX && (token || n == 0);
 }
 
-/* The server would close on a message with bytes that are no text. No token has such bytes, and of
- * the empty one it says what it would say of them: malformed. */
+/* The server would close the connection on bytes that are not text. No token has such bytes, so the
+ * empty one is sent for them: the answer is the same, malformed. */
 static struct kt_str
 sendable(const char *token, size_t n)
 {
@@ -265,7 +265,7 @@ recv_kept(struct kaiten *k, struct client_slot *slot, uint64_t *ret_tag,
         error = read_answer(k, &message, ret_v);
     else
         client_fail(k, error, "no memory for the answer");
-    /* Reading it may have closed the connection, which forgets no slot but may have failed it. */
+    /* Reading it may have closed the connection, which keeps the slot but may have failed it. */
     free_slot(k, slot);
     return error;
 }

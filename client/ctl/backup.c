@@ -156,8 +156,8 @@ drop(struct fetching *f)
         answer_release(&answer);
 }
 
-/* Nobody shall take half of a copy for one. Also from a signal's handler: it reads what is there
- * for good, and calls nothing but the kernel. */
+/* Nobody must take half of a copy for a whole one. Called by a signal handler, too, so it only
+ * reads what does not change any more and calls nothing but the kernel. */
 static void
 remove_begun(const struct fetching *f)
 {

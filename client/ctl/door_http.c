@@ -330,8 +330,8 @@ http_close(struct door *door)
     free(d);
 }
 
-/* A credential in the clear is fine on this machine only. The host is behind a user's name, if one
- * is there, and before the port. */
+/* A credential may travel in clear text on this machine only. In the URL the host stands after a
+ * user's name, if there is one, and before the port. */
 static bool
 is_local(const char *url)
 {

@@ -52,7 +52,7 @@ const struct verb verbs[] = {
 
 const size_t verb_count = sizeof verbs / sizeof verbs[0];
 
-/* The spellings of Kaiten's own command line, and the short ones that fingers know. */
+/* The spellings of Kaiten's own command line, and short ones. */
 static const struct {
     const char *alias, *word;
 } groups[] = {

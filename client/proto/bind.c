@@ -333,8 +333,8 @@ refuse_unexpected(struct binder *b, const struct kt_shape *shape, const struct k
     return b->ok;
 }
 
-/* Members of the body among the fields of a shape; in flat mode path and query fields have been
- * bound before and only count as known. */
+/* Binds the members of the body. In flat mode the fields of path and query have been bound before;
+ * here they only count as known. */
 static bool
 bind_members(struct binder *b, const struct kt_shape *shape, const struct kt_value *map,
              const struct place *at, bool flat, void *out)
@@ -462,8 +462,8 @@ bind_pass(struct binder *b, const struct kt_shape *shape, const struct kt_params
         bind_members(b, shape, params->body, &at_body, params->flat, out);
 }
 
-/* A string where a string belongs, and yet no UUID: in the reference it is the reader that fails
- * after all checks, so it is told alone, and of the body as a whole. */
+/* A string that is no UUID where one is expected. In the reference that fails when the value is
+ * read, after all checks, so it is reported alone and for the body as a whole. */
 static void
 refuse_odd(struct binder *b, struct kt_str odd, struct kt_str text)
 {

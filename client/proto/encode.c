@@ -10,7 +10,7 @@
 
 _Static_assert(offsetof(struct kt_list, has) == offsetof(struct kt_strlist, has), "one layout");
 
-/* Whether a member is said at all. A required one is: as null when it is absent. */
+/* Whether a member is written at all. A required one is, as null when it is absent. */
 static bool
 is_said(const struct kt_field *f, const void *m)
 {

@@ -24,7 +24,7 @@ kt_write_all(int fd, const void *bytes, size_t n)
     return true;
 }
 
-/* The other way round than they are used: what was closed stays useless. */
+/* Opened for the opposite of their use, so that what was closed stays useless. */
 bool
 kt_stdio_hold(void)
 {

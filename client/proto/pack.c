@@ -457,7 +457,8 @@ kt_pack_read(struct kt_str bytes, const struct kt_pack_limits *limits, struct kt
     enum kt_frame frame = value_read(&reader, &value, 0);
     if (frame == KT_FRAME_BAD)
         *ret_why = reader.at.why;
-    /* The reader stops at the first count that is not there; what is, may be bad already. */
+    /* The reader stops at the first count that has not arrived; what has arrived may already be
+     * bad. */
     if (frame == KT_FRAME_MORE)
         return kt_pack_scan(bytes, limits, &(struct kt_pack_scan){ 0 }, ret_len, ret_why);
     if (frame != KT_FRAME_DONE)

@@ -46,7 +46,8 @@ kt_utf8_is_text(const char *p, size_t n)
     while (i < n) {
         while (n - i >= 8 && word_is_ascii(p + i))
             i += 8;
-        /* What is left is less than a word: look at the last one, a part of it once more. */
+        /* Less than a word is left: the last word is looked at, a part of it for the second
+         * time. */
         if (i == n || (i > 0 && n - i < 8 && n >= 8 && word_is_ascii(p + n - 8)))
             return true;
         if ((unsigned char)(p[i] - 1) < 0x7F) {

@@ -57,7 +57,7 @@ struct keyrings {
     size_t nworkers;
 };
 
-/* Also while the machine sleeps: a key does not stay fresh by that. */
+/* Time asleep counts, too: a key does not stay fresh by it. */
 static int64_t
 now_ms(void)
 {
@@ -246,7 +246,7 @@ nap(struct keyrings *all, int64_t until_ms)
     (void)pthread_cond_timedwait(&all->moved, &all->lock, &end);
 }
 
-/* Is everything to be read again, whatever it looks like? Holds the lock. */
+/* Whether everything is to be read again, changed or not. Holds the lock. */
 static bool
 must_reload(struct worker *w)
 {

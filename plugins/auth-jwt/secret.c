@@ -39,7 +39,7 @@ compare(const void *a, const void *b)
     return *x < *y ? -1 : *x > *y;
 }
 
-/* By its fingerprint, in lower case: the secrets of others are not ours to carry around. */
+/* By its fingerprint, in lower case, so that the secrets of others do not stand in this code. */
 static bool
 is_published(const unsigned char *p, size_t n)
 {

@@ -13,7 +13,7 @@
 #include <openssl/evp.h>
 
 enum {
-    SETTLE_S = 2,        /* two changes within the grain of the file's clock look like one */
+    SETTLE_S = 2,        /* two changes within the resolution of the file's time look like one */
     RETRY_FIRST_MS = 1000
 };
 

@@ -132,7 +132,7 @@ peer_identify(void *instance, const struct kaiten_caller *caller, struct kaiten_
     const struct instance *inst = instance;
     if (caller->listener != KAITEN_LISTENER_SOCKET)
         return KAITEN_NOT_MINE;
-    /* Who brings a credential wants to be what it says, also when the peer alone could do more. */
+    /* A credential decides, even if the peer alone could do more. */
     if (caller->credential.n > 0)
         return KAITEN_NOT_MINE;
     if (!caller->has_peer) {

@@ -74,8 +74,7 @@ take_gid(struct rule *rule, char *value, struct rule_why *why)
     return take_id(rule, true, value, why);
 }
 
-/* Foreign namespaces show all their people under this one number: it must be asked for by number.
- */
+/* All users of foreign namespaces appear under this one number, so a rule must name the number. */
 static bool
 take_name_id(struct rule *rule, bool group, const char *value, uint32_t id, struct rule_why *why)
 {

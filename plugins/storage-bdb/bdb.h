@@ -133,11 +133,11 @@ struct bdb {
 /* Once per instance, before anything else of the library. */
 void bdb_hooks_set(const struct kaiten_host *);
 
-/* Around the opening of an environment. The library takes whatever keeps it from reading the log
- * for the log's end, cuts it there and writes on: memory that it did not get, an error of the disk.
- * It says so, though. Once that is noted, nothing that this thread writes through the library
- * reaches a file, until the next watch begins. bdb_watch_end: what was noted first, an errno; 0:
- * nothing. */
+/* Around the opening of an environment. When the library cannot read the log, for want of memory or
+ * because of an error of the disk, it takes that for the end of the log, cuts the log there and
+ * writes on; but it says so. Once that is noted, nothing that this thread writes through the
+ * library reaches a file, until the next watch begins. bdb_watch_end: what was noted first, an
+ * errno; 0: nothing. */
 void bdb_watch_begin(void);
 void bdb_watch_note(int error);
 int bdb_watch_end(void);

@@ -152,7 +152,7 @@ bdb_leaf_close(struct bdb_leaf *leaf)
 
 /* --- ahead of all reading ----------------------------------------------------------------- */
 
-/* In steps: the kernel cuts each wish to what it reads ahead at most. */
+/* In steps, because the kernel cuts each request to the most that it reads ahead. */
 static void
 file_read_ahead(int fd)
 {

@@ -373,7 +373,7 @@ walk_run(struct walk *w)
     return 0;
 }
 
-/* Who wants so much of a space wants most of its file. */
+/* A scan that wants so much of a space wants most of its file. */
 static bool
 is_whole(const struct kaiten_range *range)
 {

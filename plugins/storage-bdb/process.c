@@ -112,8 +112,8 @@ hook_rename(const char *from, const char *to)
 
 /* --- while an environment is opened ------------------------------------------------------- */
 
-/* Room for them comes with the thread. That of a library which is loaded later is made at the first
- * use otherwise, and glibc ends the process when there is no memory for it. */
+/* Their memory comes with the thread. Otherwise, in a library that is loaded later, it would be
+ * made at the first use, and glibc ends the process when there is none. */
 #define AT_HAND __attribute__((tls_model("initial-exec")))
 static _Thread_local bool watching AT_HAND;
 static _Thread_local int missed AT_HAND; /* why something could not be read */

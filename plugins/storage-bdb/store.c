@@ -261,7 +261,7 @@ was_used(const struct bdb *bdb, uint32_t last, uint32_t end)
 }
 
 /* The library fills a log that it finds unfinished with zeros up to its full size. On a full disk
- * that would be the end of the start; a shorter log grows again when there is something to say. */
+ * the start would fail by that; a shorter log grows again when there is something to write. */
 static int
 log_cut(struct bdb *bdb, uint32_t number, uint32_t end)
 {

@@ -40,9 +40,8 @@ bdb_sum(const unsigned char *p, size_t n)
     return sum;
 }
 
-/* The library calls its own functions by way of its table of symbols, and what loads it comes
- * before it in the order of search: this is the one that it finds. Where that is not so it goes on
- * with its own, and nothing but time is lost. */
+/* The library calls its own functions through the symbol table, where whatever loads it comes
+ * first, so it finds this one. Where it does not, it uses its own, and only time is lost. */
 extern u_int32_t __ham_func4(DB *, const void *, u_int32_t);
 __attribute__((visibility("default"))) u_int32_t
 __ham_func4(DB *db, const void *p, u_int32_t n)

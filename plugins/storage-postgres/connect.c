@@ -187,7 +187,7 @@ connect_start(const struct pg_target *t, const struct pg_host *host, const char 
     return PQconnectStartParams(keys, values, 1);
 }
 
-/* What a server says beside its answers goes nowhere. */
+/* Messages of the server beside its answers are dropped. */
 static void
 ignore_notice(void *ctx, const PGresult *result)
 {

@@ -119,8 +119,8 @@ side_close(struct pg *pg)
     pg->side = NULL;
 }
 
-/* Whether notices arrive, only one that another session has sent can tell: a pooler passes on those
- * of the session itself. */
+/* Only a notice from another session can tell whether notices arrive: a pooler passes on those of
+ * the session itself. */
 static void
 send_notice(struct keeper *k)
 {

@@ -4,8 +4,8 @@
 
 #include "plugins/storage-postgres/pg.h"
 
-/* A server may be told to do without what makes a commit last. durable: that is a matter of the
- * server alone; a standby that is behind is one of who takes over. */
+/* Without these a server loses what it has committed. durable: it does so by itself; the last one
+ * is only about a standby that takes over. */
 static const struct {
     const char *lacks, *has_again;
     bool durable;
