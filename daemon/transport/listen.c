@@ -10,16 +10,15 @@
 #include "daemon/principal.h"
 #include "daemon/transport/conn.h"
 #include "daemon/transport/conn_line.h"
+#include "daemon/transport/crowd.h"
 #include "daemon/transport/endpoint.h"
 #include "daemon/transport/http.h"
+#include "daemon/transport/peer.h"
 #include "daemon/transport/socket.h"
 #include "daemon/transport/tls.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <limits.h>
-#include <netinet/in.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,15 +32,7 @@ enum {
     PAUSE_MS = 100,
     LOG_EVERY_MS = 10 * 1000,
     FDS_KEPT = 64, /* descriptors that connections leave to the store, at most a quarter of all */
-    CROWD_BUCKETS = 256,
     SEEKERS_MAX = 64 /* connections that look for a place on another loop */
-};
-
-/* How many connections a peer has: one node per peer that has any. */
-struct crowd_node {
-    struct crowd_node *next;
-    uint64_t key;
-    size_t n;
 };
 
 /* A listener on one loop. */
@@ -71,55 +62,8 @@ struct listener {
     _Atomic int64_t log_after; /* monotonic ms; accept trouble is not told before */
     size_t ngates;
     struct gate *gates;
-    pthread_mutex_t lock; /* guards the crowd; nothing else is locked while it is held */
-    struct crowd_node *crowd[CROWD_BUCKETS];
+    struct crowd crowd;
 };
-
-static struct crowd_node **
-crowd_at(struct listener *listener, uint64_t key)
-{
-    uint64_t mixed = key * UINT64_C(0x9e3779b97f4a7c15);
-    struct crowd_node **at = &listener->crowd[mixed >> 56];
-    while (*at && (*at)->key != key)
-        at = &(*at)->next;
-    return at;
-}
-
-static bool
-crowd_enter_locked(struct listener *listener, uint64_t key)
-{
-    struct crowd_node **at = crowd_at(listener, key);
-    if (*at && (*at)->n >= listener->limits.conns_per_peer)
-        return false;
-    if (!*at)
-        *at = calloc(1, sizeof **at);
-    if (!*at)
-        return false;
-    (*at)->key = key;
-    (*at)->n++;
-    return true;
-}
-
-static bool
-crowd_enter(struct listener *listener, uint64_t key)
-{
-    pthread_mutex_lock(&listener->lock);
-    bool entered = crowd_enter_locked(listener, key);
-    pthread_mutex_unlock(&listener->lock);
-    return entered;
-}
-
-static void
-crowd_leave(struct listener *listener, uint64_t key)
-{
-    pthread_mutex_lock(&listener->lock);
-    struct crowd_node **at = crowd_at(listener, key), *node = *at;
-    if (node && --node->n == 0) {
-        *at = node->next;
-        free(node);
-    }
-    pthread_mutex_unlock(&listener->lock);
-}
 
 /* A flood of the same trouble is one line per interval. */
 static bool
@@ -128,66 +72,6 @@ may_log(struct listener *listener)
     int64_t now = clock_mono_ms(), after = atomic_load(&listener->log_after);
     return now >= after &&
            atomic_compare_exchange_strong(&listener->log_after, &after, now + LOG_EVERY_MS);
-}
-
-/* The groups come from the kernel: the directory behind getgrouplist(3) may make a loop wait. */
-static bool
-identify_unix(int fd, struct conn *conn)
-{
-    struct peer *peer = &conn->peer;
-    struct ucred cred;
-    socklen_t n = sizeof cred, ngroups = sizeof peer->groups;
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &n) != 0 ||
-        getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, peer->groups, &ngroups) != 0)
-        return false;
-    peer->caller.has_peer = true;
-    peer->caller.uid = cred.uid;
-    peer->caller.gid = cred.gid;
-    peer->caller.pid = cred.pid;
-    peer->caller.groups = peer->groups;
-    peer->caller.ngroups = ngroups / sizeof peer->groups[0];
-    peer->source = cred.uid;
-    snprintf(peer->remote, sizeof peer->remote, "uid=%u pid=%d", cred.uid, cred.pid);
-    return true;
-}
-
-static void
-identify_v4(in_addr_t address, in_port_t port, struct peer *peer)
-{
-    char text[INET_ADDRSTRLEN] = "?";
-    inet_ntop(AF_INET, &address, text, sizeof text);
-    peer->source = address;
-    snprintf(peer->remote, sizeof peer->remote, "%s:%u", text, ntohs(port));
-}
-
-/* For IPv6 the network of 64 bits counts, since one host may have all of its addresses. A socket of
- * the service manager may be for both families; those who come by IPv4 are no network together. */
-static void
-identify_v6(const struct sockaddr_in6 *in, struct peer *peer)
-{
-    char text[INET6_ADDRSTRLEN] = "?";
-    if (IN6_IS_ADDR_V4MAPPED(&in->sin6_addr)) {
-        in_addr_t inner;
-        memcpy(&inner, &in->sin6_addr.s6_addr[12], sizeof inner);
-        identify_v4(inner, in->sin6_port, peer);
-        return;
-    }
-    inet_ntop(AF_INET6, &in->sin6_addr, text, sizeof text);
-    memcpy(&peer->source, &in->sin6_addr, sizeof peer->source);
-    snprintf(peer->remote, sizeof peer->remote, "[%s]:%u", text, ntohs(in->sin6_port));
-}
-
-static bool
-identify_tcp(const struct sockaddr_storage *from, struct conn *conn)
-{
-    struct peer *peer = &conn->peer;
-    const struct sockaddr_in *in = (const void *)from;
-    if (from->ss_family == AF_INET)
-        identify_v4(in->sin_addr.s_addr, in->sin_port, peer);
-    else if (from->ss_family == AF_INET6)
-        identify_v6((const void *)from, peer);
-    peer->caller.remote = peer->remote;
-    return true;
 }
 
 /* Gates are numbered as their loops are. */
@@ -203,7 +87,7 @@ on_gone(struct conn *conn)
 {
     struct listener *listener = conn->listener;
     conn->peer.who = principal_unref(conn->peer.who);
-    crowd_leave(listener, conn->peer.source);
+    crowd_leave(&listener->crowd, conn->peer.source);
     leave(listener, conn->loop);
 }
 
@@ -215,15 +99,15 @@ admit(struct listener *listener, int fd, const struct sockaddr_storage *from, st
     peer->caller.listener = listener->kind;
     peer->chain = listener->chain;
     peer->metrics = listener->metrics;
-    bool known = listener->kind == KAITEN_LISTENER_SOCKET ? identify_unix(fd, conn)
-                                                          : identify_tcp(from, conn);
-    if (!known) {
+    if (listener->kind == KAITEN_LISTENER_HTTP) {
+        peer_of_tcp(from, peer);
+    } else if (!peer_of_unix(fd, peer)) {
         if (may_log(listener))
             log_line(LOG_LEVEL_WARNING, "listen.unidentified", "at=%s error=%m",
                      listener->end.name);
         return false;
     }
-    if (crowd_enter(listener, conn->peer.source))
+    if (crowd_enter(&listener->crowd, peer->source, listener->limits.conns_per_peer))
         return true;
     atomic_fetch_add(&listener->counts.crowded, 1);
     if (may_log(listener))
@@ -527,7 +411,7 @@ listener_new(enum kaiten_listener kind, const struct authn_chain *chain,
     listener->counts.name = listener->end.name;
     listener->counts.door = (enum door)kind;
     listener->end.fd = listener->end.lock_fd = -1;
-    pthread_mutex_init(&listener->lock, NULL);
+    crowd_init(&listener->crowd);
     return listener;
 }
 
@@ -634,13 +518,7 @@ listen_free(struct listener *listener)
     if (!listener)
         return;
     endpoint_close(&listener->end);
-    for (size_t i = 0; i < CROWD_BUCKETS; i++) {
-        for (struct crowd_node *node = listener->crowd[i], *next; node; node = next) {
-            next = node->next;
-            free(node);
-        }
-    }
     free(listener->gates);
-    pthread_mutex_destroy(&listener->lock);
+    crowd_done(&listener->crowd);
     free(listener);
 }
