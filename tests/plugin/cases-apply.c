@@ -129,7 +129,7 @@ cond_at(struct check *c)
     return true;
 }
 
-/* What was once found out about a revision must not outlive the row that had it. */
+/* What is remembered of a revision must not outlive the row that had it. */
 /* The same once more, which is another operation. */
 static struct kaiten_batch
 once_more(const struct kaiten_batch *batch)

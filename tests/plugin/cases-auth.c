@@ -161,7 +161,7 @@ auth_exact_length(struct check *c)
     return true;
 }
 
-/* The sink takes nothing: whoever it is, the answer cannot be KNOWN. */
+/* The sink takes nothing, so the answer must not be KNOWN, whoever it is. */
 static bool
 auth_sink_refuses(struct check *c)
 {

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright the kaiten authors
-"""Who asks too often, or is wrong too often, is refused, hears for how long, and holds nobody up but
-himself; what ends tokens is never refused. And what may be guessed behind the limit tells nothing.
+"""Callers who ask too often, or are wrong too often, are refused, are told for how long, and hold up
+nobody but themselves; what ends tokens is never refused. What may be guessed under the limit tells
+nothing.
 
 KAITEN_GUESSES=N     slugs and ids that are tried under the limit (20,000 when not set)
 """

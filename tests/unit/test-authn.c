@@ -176,7 +176,7 @@ the_first_answer_decides(void **state)
         { "known, and nobody named", { SAYS(KAITEN_KNOWN, NULL, NULL), SAYS(KAITEN_KNOWN, "b",
           NULL) }, 1, KT_UNAVAILABLE, NULL, NULL },
         { "known, with words", { SAYS(KAITEN_KNOWN, "a", "Auth.Form") }, 1, KT_OK, NULL, "a" },
-        /* What a plugin says of a credential that is not its own is nobody's. */
+        /* What a plugin says about a credential that is not its own is told to nobody. */
         { "a name of another", { SAYS(KAITEN_NOT_MINE, "a", NULL), SAYS(KAITEN_KNOWN, NULL,
           NULL) }, 2, KT_UNAVAILABLE, NULL, NULL },
         { "words of another", { SAYS(KAITEN_NOT_MINE, NULL, "Auth.Other"), SAYS(KAITEN_REFUSED,

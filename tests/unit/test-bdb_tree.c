@@ -121,7 +121,7 @@ page_put(uint32_t number, const unsigned char page[BDB_PAGE])
     close(fd);
 }
 
-/* As somebody who knows how the library sums up would write it. */
+/* As somebody who knows the library's checksum would write it. */
 static void
 page_put_summed(uint32_t number, unsigned char page[BDB_PAGE])
 {

@@ -222,7 +222,7 @@ it_is_seen_when_it_is_stuck(void **state)
     assert_false(committer_is_full(committer));
 }
 
-/* A copy of the store is made meanwhile, for one; nothing is wrong. */
+/* As while a copy of the store is made; nothing is wrong. */
 static void
 a_rest_is_not_being_stuck(void **state)
 {

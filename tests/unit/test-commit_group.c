@@ -312,7 +312,7 @@ plan_end_of_epoch(struct kt_arena *memory)
     core.disk->before_apply = write_two;
 }
 
-/* Were a revocation to go through, it would free the name that is another token's by then. */
+/* If a revocation went through, it would free a name that is another token's by then. */
 static void
 what_runs_beside_the_end_of_an_epoch_comes_after_it(void **state)
 {

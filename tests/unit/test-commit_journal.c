@@ -165,8 +165,8 @@ propose_long_end(struct work *w, struct work *of, size_t records)
     e->nformer = records - 1;
 }
 
-/* As long as the room lasts that was written beforehand, what is to die dies. Then it is refused
- * before anything of it is done; what begins needs no room. */
+/* Endings succeed as long as the space lasts that was written beforehand. Then they are refused
+ * before anything of them is done; minting needs no such space. */
 static void
 a_full_disk_leaves_room_for_endings(void **state)
 {

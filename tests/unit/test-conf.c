@@ -126,7 +126,7 @@ test_defaults(void **state)
     conf_free(conf);
 }
 
-/* What a reload asks: a value that is spelled otherwise, or said as it is by default, is the same. */
+/* What a reload asks: a value in another spelling, or the default written down, is the same. */
 static void
 test_is_same(void **state)
 {
@@ -508,7 +508,7 @@ test_paths_beside_a_relative_file(void **state)
     }
 }
 
-/* Every allocation fails in its turn; it is told, and (under ASan) nothing is left behind. */
+/* Each allocation fails in turn; the failure is reported, and (under ASan) nothing leaks. */
 static void
 test_without_memory(void **state)
 {

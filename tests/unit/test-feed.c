@@ -151,8 +151,8 @@ is_late(const struct store_row *a, const struct store_row *b, bool in_time)
     return !a->value.p || (in_time && a->revision > b->revision);
 }
 
-/* In any order, but that a row which has gone does not come back: keys are not used again. in_time:
- * that the rows of one key come as they were written. */
+/* In any order, except that a row which is gone does not come back: keys are not used again.
+ * in_time: the rows of one key come in the order in which they were written. */
 static void
 shuffle(struct rows *rows, bool in_time)
 {
@@ -219,8 +219,8 @@ try_order(struct story *s, bool accounts_first, uint64_t seed)
     index_free(svc.index);
 }
 
-/* Old rows come after new ones, and twice, or long before the account that they belong to: what has
- * ended is never live in the end, and once all has come that there is, everything is known. */
+/* Old rows come after new ones, and twice, or long before the account that they belong to. In the
+ * end nothing that has ended is live, and once every row has come, everything is known. */
 static void
 order_does_not_matter(void **state)
 {
@@ -380,7 +380,7 @@ the_store_is_asked(void **state)
     end_story();
     core.svc.fresh = &fresh;
     for (int i = 0; i < SECRETS; i++) {
-        /* Of an index that nobody has kept up to date: what lives is asked for. */
+        /* With an index that nobody has kept up to date, the store is asked about what lives. */
         atomic_store(&fresh.as_of_ms, clock_mono_ms() - 2000);
         assert_int_equal(core_judge(&core, secrets[i]),
                          should_be[i] == TOKEN_LIVE ? TOKEN_ASK : should_be[i]);
@@ -388,7 +388,7 @@ the_store_is_asked(void **state)
         assert_int_equal(said, should_be[i]);
         atomic_store(&fresh.as_of_ms, clock_mono_ms() + 60000);
         assert_int_equal(core_judge(&core, secrets[i]), should_be[i]);
-        /* And of one that does not know it, which learns it by that. */
+        /* And about what the index does not know, which then learns it. */
         forget(i);
         assert_int_equal(core_judge(&core, secrets[i]), TOKEN_ASK);
         assert_int_equal(ask(i, &said), KT_OK);

@@ -162,7 +162,7 @@ continue_is_not_said_to_strangers(void **state)
     }
 }
 
-/* Strangers' bodies: a short one is read past, in any form; a long one is not waited for. */
+/* Bodies of unknown callers: a short one is skipped, in any form; a long one is not waited for. */
 static void
 bodies_of_the_refused_are_not_kept(void **state)
 {
@@ -313,7 +313,7 @@ dribble_is_cut_off(void **state)
     close(fd);
 }
 
-/* Asks ten times, a piece now and then. False: this process had no turn for longer than a head may
+/* Sends ten requests in small pieces. False: this process did not run for longer than a head may
  * take. */
 static bool
 pipelines_steadily(char *seen, size_t size)

@@ -165,7 +165,7 @@ fill_path(const char *pattern, char path[128])
     }
 }
 
-/* Whatever is asked, and by whomever: a trial that declines has changed nothing and asked nobody. */
+/* Whatever is asked, and by anyone: a trial that declines has changed nothing and asked nobody. */
 static void
 a_declined_trial_has_no_side_effects(void **state)
 {

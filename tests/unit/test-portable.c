@@ -164,7 +164,7 @@ refusals_say_what_is_wrong(void **state)
     stream[11] = 1;
     assert_false(portable_read(keys, &broken, count, &most, &records, err));
     assert_non_null(strstr(err, "cannot be read"));
-    /* Whoever has ended it knows why. */
+    /* The caller ended it, and knows why. */
     assert_false(portable_read(keys, &from, count, &most, &records, err));
     assert_string_equal(err, "");
     assert_int_equal(records, 2);
