@@ -39,12 +39,23 @@ authn_cache_new(void)
     return c;
 }
 
+static void
+forget_all(struct authn_cache *c)
+{
+    for (size_t i = 0; i < SETS; i++) {
+        pthread_mutex_lock(&c->sets[i].lock);
+        for (size_t w = 0; w < WAYS; w++)
+            c->sets[i].ways[w].who = principal_unref(c->sets[i].ways[w].who);
+        pthread_mutex_unlock(&c->sets[i].lock);
+    }
+}
+
 void
 authn_cache_free(struct authn_cache *c)
 {
     if (!c)
         return;
-    authn_cache_clear(c);
+    forget_all(c);
     for (size_t i = 0; i < SETS; i++)
         pthread_mutex_destroy(&c->sets[i].lock);
     sodium_memzero(c->secret, sizeof c->secret);
@@ -119,15 +130,4 @@ authn_cache_put(struct authn_cache *c, const struct authn_key *key, struct princ
     principal_unref(e->who);
     *e = (struct entry){ *key, principal_ref(who) };
     pthread_mutex_unlock(&s->lock);
-}
-
-void
-authn_cache_clear(struct authn_cache *c)
-{
-    for (size_t i = 0; i < SETS; i++) {
-        pthread_mutex_lock(&c->sets[i].lock);
-        for (size_t w = 0; w < WAYS; w++)
-            c->sets[i].ways[w].who = principal_unref(c->sets[i].ways[w].who);
-        pthread_mutex_unlock(&c->sets[i].lock);
-    }
 }

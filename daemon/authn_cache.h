@@ -32,7 +32,4 @@ struct principal *authn_cache_get(struct authn_cache *, const struct authn_key *
  * principal without an expiry is not remembered. */
 void authn_cache_put(struct authn_cache *, const struct authn_key *, struct principal *who);
 
-/* Forgets everyone: keys or rules have changed. */
-void authn_cache_clear(struct authn_cache *);
-
 #endif

@@ -179,8 +179,8 @@ set_begun(struct call *call, bool is_begun)
     return apply(&f);
 }
 
-int
-import_is_unfinished(struct call *call, bool *ret)
+static int
+is_unfinished(struct call *call, bool *ret)
 {
     struct store_row row;
     int status = store_get(call, call->svc->store, &begun, 1, &row);
@@ -258,7 +258,7 @@ static int
 check_store(struct call *call, char *err)
 {
     bool is_empty, unfinished;
-    int status = import_is_unfinished(call, &unfinished);
+    int status = is_unfinished(call, &unfinished);
     if (status == KT_OK)
         status = store_is_empty(call, call->svc->store, &is_empty);
     snprintf(err, PORTABLE_ERROR_MAX, "the store cannot be read");

@@ -18,7 +18,4 @@ int export_write(struct call *, int fd, uint64_t *ret_records);
  * good; or another kind. err says why, the log says more. Before the committer starts. */
 int import_read(struct call *, int fd, uint64_t *ret_records, char err[PORTABLE_ERROR_MAX]);
 
-/* Whether an import was not finished. 0 or a kind. */
-int import_is_unfinished(struct call *, bool *ret);
-
 #endif

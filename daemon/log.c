@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -379,8 +380,8 @@ send_line(const struct line *l, size_t head, enum log_level level)
         syslog((int)level, "%.*s", (int)(l->n - 1 - head), l->p + head);
 }
 
-void
-log_vline(enum log_level level, const char *event, const char *fmt, va_list ap)
+static void __attribute__((format(printf, 3, 0)))
+vline(enum log_level level, const char *event, const char *fmt, va_list ap)
 {
     if (!log_enabled(level))
         return;
@@ -414,7 +415,7 @@ log_line(enum log_level level, const char *event, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
-    log_vline(level, event, fmt, ap);
+    vline(level, event, fmt, ap);
     va_end(ap);
 }
 

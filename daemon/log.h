@@ -4,7 +4,6 @@
 #ifndef LOG_H
 #define LOG_H
 
-#include <stdarg.h>
 #include <stdbool.h>
 
 /* The numbers of syslog(3). */
@@ -61,8 +60,6 @@ bool log_level_parse(const char *, enum log_level *ret);
  * an empty value. Any thread; keeps errno. */
 void log_line(enum log_level, const char *event, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
-void log_vline(enum log_level, const char *event, const char *fmt, va_list)
-    __attribute__((format(printf, 3, 0)));
 
 /* For who tells of many things at once: from the first call on the thread's lines are gathered, and
  * written together by the second one or when there are enough of them. */

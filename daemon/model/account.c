@@ -130,8 +130,9 @@ account_bad_record(struct call *call, char space)
 
 /* --- reading ------------------------------------------------------------------------------ */
 
-int
-account_find(struct call *call, const struct uuid *org, struct kt_str slug, struct uuid *ret_id)
+/* KT_NOT_FOUND without a refusal: nobody has the slug. */
+static int
+find(struct call *call, const struct uuid *org, struct kt_str slug, struct uuid *ret_id)
 {
     struct store_row row;
     int status = store_get_one(call, call->svc->store, slug_key(call->arena, org, slug), &row);
@@ -165,7 +166,7 @@ account_load(struct call *call, const struct uuid *org, struct kt_str slug,
              struct account_record *ret, struct store_row *ret_row)
 {
     struct uuid id;
-    int status = account_find(call, org, slug, &id);
+    int status = find(call, org, slug, &id);
     /* It may have been deleted between the two looks. */
     return status == KT_OK ? account_load_id(call, org, &id, ret, ret_row) : status;
 }
@@ -434,7 +435,7 @@ replay_end(struct call *call, struct batch *b, const struct account_record *a,
            const struct store_row *row, const struct account_end *end)
 {
     struct uuid holder;
-    int status = account_find(call, &a->org, a->slug, &holder);
+    int status = find(call, &a->org, a->slug, &holder);
     if (status == KT_OK && uuid_compare(&holder, &a->id) == 0)
         free_slug(b, a);
     end_account(b, a, row, end);

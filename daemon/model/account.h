@@ -38,16 +38,13 @@ struct account_end {
     struct actor by;
 };
 
-/* The id of the account with this slug; KT_NOT_FOUND without a refusal when there is none. */
-int account_find(struct call *, const struct uuid *org, struct kt_str slug, struct uuid *ret_id);
-
 /* The record of the account with this id, and the row it stood in. KT_NOT_FOUND without a refusal
  * when there is none. */
 int account_load_id(struct call *, const struct uuid *org, const struct uuid *id,
                     struct account_record *ret, struct store_row *ret_row);
 
-/* Both look-ups: the record and the row it stood in (for batch_if_at). KT_NOT_FOUND without a
- * refusal when there is none: the operation knows the words. */
+/* The same by the slug: record and row (for batch_if_at). KT_NOT_FOUND without a refusal when there
+ * is none: the operation knows the words. */
 int account_load(struct call *, const struct uuid *org, struct kt_str slug,
                  struct account_record *ret, struct store_row *ret_row);
 

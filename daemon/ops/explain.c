@@ -269,8 +269,8 @@ explain_shapes(const struct kt_shape *shapes[EXPLAIN_SHAPES_MAX], bool socket)
 
 /* --- examples ----------------------------------------------------------------------------- */
 
-bool
-explain_has_example(const struct kt_field *f)
+static bool
+has_example(const struct kt_field *f)
 {
     return f->example || (f->shape && (f->flags & KT_REQUIRED));
 }
@@ -280,7 +280,7 @@ put_shape(struct kt_buf *buf, const struct kt_shape *shape, bool fresh)
 {
     char sep = '{';
     for (const struct kt_field *f = shape->fields; f->name; f++) {
-        if (!explain_has_example(f))
+        if (!has_example(f))
             continue;
         kt_buf_printf(buf, "%c\"%s\":", sep, f->name);
         if (fresh && f->type == KT_T_LIST && (f->flags & KT_NULLABLE))

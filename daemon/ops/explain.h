@@ -52,9 +52,6 @@ struct kt_str explain_detail(const struct kt_op_spec *, const struct kt_op_error
  * is both is listed as it is given. socket: what is given on the socket only, too. */
 size_t explain_shapes(const struct kt_shape *shapes[EXPLAIN_SHAPES_MAX], bool socket);
 
-/* Whether the field has an example. */
-bool explain_has_example(const struct kt_field *);
-
 /* The value as JSON. */
 void explain_put_example(struct kt_buf *, const struct kt_field *);
 

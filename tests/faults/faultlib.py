@@ -16,7 +16,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 
 import pytest
 
@@ -62,10 +61,6 @@ def pytest_terminal_summary(terminalreporter):
 
 
 # --- orders to the preloaded libraries ------------------------------------------------------------
-
-def clock_ns():
-    return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-
 
 class Shared:
     """A structure in a file that the daemon maps as well: its members are those of this object."""
