@@ -10,8 +10,6 @@ import subprocess
 import tempfile
 import time
 
-import pytest
-
 from conftest import PATIENCE, Daemon
 from faultlib import (DISK, FULL, LIGHT, REPLAY, SEED, Ended, Shared, accounts_of, actors_of,
                       disk, durable, figures, join, journal_until, loaded, looked_at, no_tsan,

@@ -6,7 +6,6 @@ verify goes on, and what was in the store's hands is done or undone when the dis
 import concurrent.futures
 import random
 import signal
-import threading
 import time
 
 import pytest

@@ -2,7 +2,6 @@
 # Copyright the kaiten authors
 """The HTTP door to its clients: challenges, content types, bodies, queries; gateways; time."""
 
-import json
 import re
 import shutil
 import socket

@@ -5,7 +5,6 @@
 import concurrent.futures
 import contextlib
 import os
-import pathlib
 import re
 import select
 import shutil

@@ -18,7 +18,7 @@ import uuid
 
 import pytest
 
-from conftest import Daemon, done, refused, wait_for
+from conftest import done, refused, wait_for
 from metrics import scrape
 from test_guessing import Raw, get, lookalike
 
