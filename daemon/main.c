@@ -30,7 +30,6 @@
 #include <openssl/crypto.h>
 #include <sodium.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sysexits.h>
 
 /* --- threads ------------------------------------------------------------------------------ */

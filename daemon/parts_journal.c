@@ -10,7 +10,6 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sysexits.h>
 
 /* The store and its journal at start: what one of them lacks it gets from the other, and where that

@@ -10,7 +10,6 @@
 #include <openssl/evp.h>
 #include <pthread.h>
 #include <sodium.h>
-#include <stdlib.h>
 
 enum { EXTERNAL_BYTES = 24 };
 

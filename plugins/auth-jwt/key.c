@@ -6,7 +6,6 @@
 
 #include "plugins/auth-jwt/secret.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>

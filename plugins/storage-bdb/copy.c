@@ -8,7 +8,6 @@
 #include "plugins/storage-bdb/bdb.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
