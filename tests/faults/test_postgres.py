@@ -194,18 +194,31 @@ def test_the_server_crashes_and_comes_back(world, server):
     c.verdict("PostgreSQL restarted at once", times, restarts=count)
 
 
-def test_its_processes_are_ended(world, server):
-    """Between a commit and its answer, too: what became of it is looked up."""
-    c, chance = cluster_on(world, server), random.Random(SEED)
-    count = 200 if FULL else 10
+def sessions(server):
+    """Of daemons; none while the server recovers."""
+    said = server.sql("SELECT pid FROM pg_stat_activity WHERE usename = "
+                      f"'{postgres.ROLE}'", check=False)
+    return [int(pid) for pid in said.stdout.split()] if said.returncode == 0 else []
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["ended", "killed"])
+def test_its_processes_are_ended(world, server, how):
+    """Between a commit and its answer, too: what became of it is looked up. When one is killed the
+    server ends all of them, and recovers."""
+    c, chance, times = cluster_on(world, server), random.Random(SEED), []
+    count = (200 if how == signal.SIGTERM else 100) if FULL else 10
     for _ in range(count):
         time.sleep(chance.uniform(0.01, 0.1))  # the instant is what is random
-        server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = "
-                   f"'{postgres.ROLE}'")
-    times = [c.back()]
+        pids = wait_for(lambda: sessions(server), "sessions", 60)
+        for pid in pids if how == signal.SIGTERM else [chance.choice(pids)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, how)
+        if how == signal.SIGKILL:
+            times.append(c.back())
+    times.append(c.back())
     some_load(c)
     c.rest()
-    c.verdict("processes of PostgreSQL ended", times, rounds=count)
+    c.verdict(f"processes of PostgreSQL ended by {how.name}", times, rounds=count)
 
 
 def test_the_server_stands_still(world, server):
