@@ -24,8 +24,8 @@ enum {
     CONN_INPUT_MAX = LOOP_SCRATCH,          /* bytes that may lie unconsumed */
     CONN_OUTPUT_HIGH = 256 * 1024,          /* unsent bytes above which nothing more is read */
     CONN_OUTPUT_MAX = 64 * 1024 * 1024,     /* unsent bytes that may ever be */
-    CONN_LINGER_BYTES = 64 * 1024,          /* read and thrown away after our last byte, */
-    CONN_LINGER_MS = 1000                   /* so that it is not lost to a reset */
+    CONN_LINGER_BYTES = 4 * 1024 * 1024,    /* read and thrown away after our last byte, so that */
+    CONN_LINGER_MS = 1000                   /* no reset takes it: buffers on the way hold as much */
 };
 
 struct conn;

@@ -591,6 +591,25 @@ def test_rule_23_the_last_answer_arrives(daemon):
             assert answers(read_all(s))[0][0] == 401
 
 
+def test_rule_23_who_is_still_sending_is_told(door):
+    """Clients write the whole of a body before they look for an answer, and take a reset meanwhile
+    for a broken network."""
+    def send():
+        with connect(door) as s:
+            s.sendall(head(bearer(door), b"Content-Length: 2000000", method=b"POST",
+                           target=b"/service-accounts"))
+            s.recv(1, socket.MSG_PEEK)  # it is refused by now
+            try:
+                for _ in range(100):
+                    s.sendall(b"x" * 20000)
+                    time.sleep(0.001)
+                return answers(read_all(s))[0][0]
+            except OSError as e:
+                return e
+
+    assert prompt(send, 0.9) == 413
+
+
 def test_rule_23_lingering_has_an_end(door):
     with connect(door) as s:
         s.sendall(b"BAD\r\n")
