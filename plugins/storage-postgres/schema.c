@@ -48,7 +48,8 @@ static const char tables[] =
  * locks is a fair queue: without it a stream of mints, which share the lock on their account's
  * row, would keep the one who wants to change that row out for ever. What makes conditions hold
  * until the commit is the locks on rows; what decides between two that insert the same key is the
- * primary key.
+ * primary key. Keys that have to be absent are looked for together: a statement for each costs more
+ * than the look.
  *
  * How its statements are planned is a setting of the session, see connect.c: one of the function
  * costs as much as one of the statements.
@@ -62,25 +63,30 @@ static const char apply[] =
     "    urgent boolean) RETURNS bigint"
     "  LANGUAGE plpgsql SET search_path = '' AS $$"
     "DECLARE"
-    "  failed integer; have bigint; done bigint; n bigint;"
+    "  failed integer; absent integer; have bigint; done bigint; n bigint;"
     "BEGIN"
     "  PERFORM CASE WHEN l.alone THEN pg_advisory_xact_lock(l.number)"
     "               ELSE pg_advisory_xact_lock_shared(l.number) END"
     "    FROM unnest(locks, lock_alone) AS l(number, alone);"
     "  FOR i IN 1 .. cardinality(cond_keys) LOOP"
+    "    CONTINUE WHEN cond_wants[i] = -2;"
     "    have := NULL;"
-    "    IF cond_wants[i] = -2 THEN"
-    "      SELECT r.revision INTO have FROM kaiten.row AS r WHERE r.key = cond_keys[i];"
-    "    ELSIF cond_alone[i] THEN"
+    "    IF cond_alone[i] THEN"
     "      SELECT r.revision INTO have FROM kaiten.row AS r WHERE r.key = cond_keys[i] FOR UPDATE;"
     "    ELSE"
     "      SELECT r.revision INTO have FROM kaiten.row AS r WHERE r.key = cond_keys[i] FOR SHARE;"
     "    END IF;"
-    "    IF (CASE cond_wants[i] WHEN -2 THEN have IS NOT NULL WHEN -1 THEN have IS NULL"
+    "    IF (CASE cond_wants[i] WHEN -1 THEN have IS NULL"
     "                           ELSE have IS DISTINCT FROM cond_wants[i] END) THEN"
     "      failed := least(failed, cond_numbers[i]);"
     "    END IF;"
     "  END LOOP;"
+    "  IF cardinality(fresh) > 0 THEN"
+    "    SELECT min(c.number) INTO absent"
+    "      FROM unnest(cond_keys, cond_wants, cond_numbers) AS c(key, want, number)"
+    "      JOIN kaiten.row AS r ON r.key = c.key WHERE c.want = -2;"
+    "    failed := least(failed, absent);"
+    "  END IF;"
     "  IF failed IS NOT NULL THEN RETURN -1 - failed; END IF;"
     "  IF cardinality(set_keys) = 0 AND cardinality(delete_keys) = 0 THEN"
     "    RETURN nextval('kaiten.revision');"
