@@ -133,13 +133,25 @@ free_list(STACK_OF(X509) *list)
     sk_X509_pop_free(list, X509_free);
 }
 
+/* Without this OpenSSL would ask whoever sits at the terminal, for a certificate as for a key. */
+static int
+no_password(char *buf, int size, int writing, void *ctx)
+{
+    (void)buf;
+    (void)size;
+    (void)writing;
+    (void)ctx;
+    return -1;
+}
+
 /* At most most certificates, at least one. */
 static STACK_OF(X509) *
 parse_certificates(const struct source *from, BIO *bio, int most)
 {
     STACK_OF(X509) *list = sk_X509_new_null();
     X509 *cert = NULL;
-    while (list && sk_X509_num(list) <= most && (cert = PEM_read_bio_X509(bio, NULL, NULL, NULL)))
+    while (list && sk_X509_num(list) <= most &&
+           (cert = PEM_read_bio_X509(bio, NULL, no_password, NULL)))
         if (sk_X509_push(list, cert) == 0)
             X509_free(cert);
     int n = list ? sk_X509_num(list) : 0;
@@ -232,17 +244,6 @@ load_chain(SSL_CTX *ctx, const struct tls_options *o, struct conf_error *err)
 }
 
 /* --- the key ------------------------------------------------------------------------------ */
-
-/* Without this OpenSSL would ask whoever sits at the terminal. */
-static int
-no_password(char *buf, int size, int writing, void *ctx)
-{
-    (void)buf;
-    (void)size;
-    (void)writing;
-    (void)ctx;
-    return -1;
-}
 
 static bool
 use_key(SSL_CTX *ctx, const struct source *from, const struct tls_options *o, EVP_PKEY *key)

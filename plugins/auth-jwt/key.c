@@ -232,7 +232,8 @@ key_check_pkey(EVP_PKEY *pkey, const struct key_alg *alg, struct key_why *ret_wh
 static EVP_PKEY *
 pkey_from_cert(BIO *bio)
 {
-    X509 *cert = PEM_read_bio_X509(bio, NULL, NULL, NULL);
+    char password[] = ""; /* else OpenSSL would ask whoever sits at the terminal */
+    X509 *cert = PEM_read_bio_X509(bio, NULL, NULL, password);
     EVP_PKEY *pkey = cert ? X509_get_pubkey(cert) : NULL;
     X509_free(cert);
     return pkey;

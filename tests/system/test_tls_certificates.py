@@ -17,6 +17,7 @@ from tls_door import (  # noqa: F401
     log_lines, p256, pem, pem_of_key, put, reload, renew, serial, tls_daemon,
 )
 
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 
@@ -259,6 +260,48 @@ def test_mistakes_are_told_before_anything_opens(tls_daemon, mistake):
     assert "BEGIN" not in done.stderr
     assert subprocess.run([KAITEND, "-c", d.conf], stderr=subprocess.DEVNULL,
                           timeout=PATIENCE).returncode == 78
+
+
+# --- files that OpenSSL would ask a password for --------------------------------------------------
+
+def sealed(text):
+    """That PEM, with the header of an encrypted one."""
+    first, rest = text.split(b"\n", 1)
+    return (first + b"\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,"
+            b"00112233445566778899AABBCCDDEEFF\n\n" + rest)
+
+
+def jwt_key(d, text):
+    d.write_conf(jwt=f"key = {put(d.dir / 'idp.pem', text)} alg=ES256")
+
+
+ENCRYPTED = {
+    "certificate": lambda d: put(d.cert, sealed(d.cert.read_bytes())),
+    "second certificate": lambda d: put(d.cert, d.cert.read_bytes() + sealed(d.cert.read_bytes())),
+    "key": lambda d: put(d.key, sealed(d.key.read_bytes())),
+    "authority": lambda d: adding(d, f"tls_client_ca = {put(d.dir / 'ca.pem', d.sealed_root)}\n"),
+    "issuer's certificate": lambda d: jwt_key(d, d.sealed_root),
+    "issuer's key": lambda d: jwt_key(d, sealed(d.public)),
+}
+
+
+@pytest.mark.parametrize("what", ENCRYPTED)
+def test_nobody_is_asked_for_the_password_of_a_file(tls_daemon, authority, what):
+    """Without a terminal OpenSSL asks standard input, which never says anything here."""
+    d = tls_daemon(start=False)
+    d.sealed_root = sealed(pem(authority.root))
+    d.public = authority.key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    ENCRYPTED[what](d)
+    for mode in (["--check"], []):
+        process = subprocess.Popen([KAITEND, *mode, "-c", d.conf], stdin=subprocess.PIPE, text=True,
+                                   stderr=subprocess.PIPE, start_new_session=True)
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        said = process.communicate()[1]
+        assert process.returncode == 78 and "pass phrase" not in said, said
 
 
 @pytest.mark.parametrize("key", [
