@@ -103,7 +103,7 @@ take_fraction(struct kt_str *s, int *ret_ms)
     }
     s->p += n;
     s->n -= n;
-    return n >= 1 && n <= 9;
+    return n >= 1;
 }
 
 /* time-offset, in milliseconds east of UTC. */

@@ -46,14 +46,14 @@ member(const cJSON *json, const char *name)
     return cJSON_GetObjectItemCaseSensitive(json, name);
 }
 
-/* A time in seconds since 1970, as an integer of 1 to 2^53. */
+/* A time in seconds since 1970, as an integer of 0 to 2^53. */
 static bool
 read_time(const cJSON *item, int64_t *ret_ms)
 {
     if (!cJSON_IsNumber(item))
         return false;
     double d = item->valuedouble;
-    if (!(d >= 1.0 && d <= TIME_MAX) || (double)(int64_t)d != d)
+    if (!(d >= 0.0 && d <= TIME_MAX) || (double)(int64_t)d != d)
         return false;
     *ret_ms = (int64_t)d * 1000;
     return true;

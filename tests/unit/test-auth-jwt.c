@@ -36,6 +36,8 @@ static const struct {
     { "{" EXP ",\"nbf\":1800000061," WHO "}", invalid },
     { "{" EXP ",\"nbf\":\"0\"," WHO "}", invalid },
     { "{" EXP ",\"nbf\":null," WHO "}", invalid },
+    { "{" EXP ",\"nbf\":0,\"iat\":0," WHO "}", NULL }, /* as Keycloak writes it */
+    { "{" EXP ",\"nbf\":-1," WHO "}", invalid },
     { "{" EXP ",\"iat\":1800000060," WHO "}", NULL },
     { "{" EXP ",\"iat\":1800000061," WHO "}", invalid },
     { "{" EXP ",\"iat\":1.5," WHO "}", invalid },
