@@ -30,6 +30,9 @@ struct op {
      * called before the first of them runs. Asks for memory that run() would wait for, and may
      * leave in rq->ahead what it need not find out again. NULL: nothing. */
     void (*ahead)(struct request *const list[], size_t n);
+    /* After the answer to an earlier request with this idempotency key was put into rq->out:
+     * whether this caller may have it now. NULL: whoever the answer was for may. */
+    int (*again)(struct request *);
 };
 
 extern const struct op ops[KT_OP_COUNT];
@@ -45,9 +48,11 @@ int account_delete(struct request *);
 /* daemon/ops/token.c */
 int token_create_check(struct request *);
 int token_create(struct request *);
+int token_create_again(struct request *);
 int token_list(struct request *);
 int token_get(struct request *);
 int token_rotate(struct request *);
+int token_rotate_again(struct request *);
 int token_revoke(struct request *);
 int token_revoke_all(struct request *);
 

@@ -254,7 +254,9 @@ run_once(struct request *rq)
 {
     bool replayed;
     int status = idempotency_begin(rq, &replayed);
-    if (status != KT_OK || replayed)
+    if (status == KT_OK && replayed)
+        return rq->op->again ? rq->op->again(rq) : KT_OK;
+    if (status != KT_OK)
         return status;
     status = rq->op->run(rq);
     return status == KT_OK && rq->batch ? idempotency_record(rq) : status;

@@ -165,6 +165,15 @@ token_create(struct request *rq)
     return status == KT_OK ? propose(rq, &made) : status;
 }
 
+/* A secret is not handed out again to a credential that could not have had it made. */
+int
+token_create_again(struct request *rq)
+{
+    const struct kt_strlist *scopes = &rq->out.token.scopes;
+    int status = check_ceiling(rq, scopes->v, scopes->n, "CreateToken.ScopesExceedCaller");
+    return status == KT_OK ? check_lifetime(rq) : status;
+}
+
 /* --- list and get ------------------------------------------------------------------------- */
 
 struct listing {
@@ -258,16 +267,22 @@ find_live(struct request *rq, struct token_found *f)
 }
 
 static int
+check_rotator(struct request *rq, int64_t expires_ms, const struct kt_str scopes[], size_t n)
+{
+    int64_t limit = rq->call.who->max_lifetime_ms;
+    if (limit != 0 && (expires_ms == 0 || expires_ms - rq->call.now_ms > limit))
+        return fail(&rq->call, KT_FORBIDDEN, "RotateToken.LifetimeExceedsCaller",
+                    "the token lives longer than a token of this caller may");
+    return check_ceiling(rq, scopes, n, "RotateToken.ScopesExceedCaller");
+}
+
+static int
 check_rotatable(struct request *rq, const struct token_record *t)
 {
     if (t->expires_ms != 0 && t->expires_ms <= rq->call.now_ms)
         return fail(&rq->call, KT_CONFLICT, "RotateToken.Expired",
                     "the token has expired; rotation does not extend it, create a new one");
-    int64_t limit = rq->call.who->max_lifetime_ms;
-    if (limit != 0 && (t->expires_ms == 0 || t->expires_ms - rq->call.now_ms > limit))
-        return fail(&rq->call, KT_FORBIDDEN, "RotateToken.LifetimeExceedsCaller",
-                    "the token lives longer than a token of this caller may");
-    return check_ceiling(rq, t->scopes, t->nscopes, "RotateToken.ScopesExceedCaller");
+    return check_rotator(rq, t->expires_ms, t->scopes, t->nscopes);
 }
 
 int
@@ -292,6 +307,14 @@ token_rotate(struct request *rq)
     if (status == KT_OK && used_s != 0)
         rq->out.token.last_used_at.ms = used_s * 1000;
     return status;
+}
+
+int
+token_rotate_again(struct request *rq)
+{
+    const struct kt_token *t = &rq->out.token;
+    int64_t expires_ms = kt_time_is_set(t->expires_at) ? t->expires_at.ms : 0;
+    return check_rotator(rq, expires_ms, t->scopes.v, t->scopes.n);
 }
 
 int

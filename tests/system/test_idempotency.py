@@ -4,8 +4,11 @@
 
 import concurrent.futures
 import itertools
+import os
 
 import pytest
+
+from conftest import refused
 
 keys = (f"key-{n}" for n in itertools.count())
 
@@ -18,7 +21,8 @@ def call(door, operation, key, **args):
             if "{%s}" % name in path:
                 path = path.replace("{%s}" % name, args.pop(name))
         return door.request(method, door.prefix + path, args, {"Idempotency-Key": key})
-    ident = door.send(operation, args, {"token": door.token, "idempotency_key": key})
+    credential = {"token": door.token} if door.token else {}
+    ident = door.send(operation, args, {"idempotency_key": key, **credential})
     _, answered, error, result = door.receive()
     assert answered == ident
     from conftest import Answer
@@ -80,6 +84,53 @@ def test_organizations_do_not_meet_in_a_key(doors):
     assert set(statuses) <= {200, 201}
 
 
+def test_a_weaker_credential_of_the_caller_does_not_get_the_secret(doors, account):
+    """The same subject, so the same keys; but what it could not have asked for is not handed out."""
+    made, turned = next(keys), next(keys)
+    whole, weak = doors.caller(), doors.caller(scopes=["write:tokens"])
+
+    def mint_all(door):
+        return call(door, "token.create", made, serviceAccountSlug=account, name="all", scopes=None)
+
+    def rotate(door):
+        return call(door, "token.rotate", turned, serviceAccountSlug=account, tokenSlug=slug)
+
+    first = mint_all(whole)
+    assert first.ok and len(first.body["scopes"]) > 1
+    slug = first.body["slug"]
+    refused(mint_all(weak), 403, "CreateToken.ScopesExceedCaller")
+    assert mint_all(doors.caller()).body == first.body
+    second = rotate(whole)
+    assert second.ok
+    refused(rotate(weak), 403, "RotateToken.ScopesExceedCaller")
+    assert rotate(doors.caller()).body == second.body
+
+
+def test_nor_does_one_whose_tokens_may_not_live_so_long(own_daemon):
+    rule = f"uid={os.getuid()} org=acme subject=me scopes=read:*,write:*"
+    d = own_daemon("storage-bdb", rules=[rule]).start()
+
+    def asked():
+        rpc = d.rpc()
+        answers = [call(rpc, "account.create", "a", name="A", slug="farm"),
+                   call(rpc, "token.create", "t", serviceAccountSlug="farm", name="tt", slug="tt",
+                        scopes=[]),
+                   call(rpc, "token.rotate", "r", serviceAccountSlug="farm", tokenSlug="tt")]
+        rpc.close()
+        return answers
+
+    before = asked()
+    assert all(a.ok for a in before), before
+    assert [a.body for a in asked()] == [a.body for a in before]
+    d.stop()
+    d.write_conf(rules=[rule + " max_lifetime=1h"])
+    d.start()
+    account, made, turned = asked()
+    assert account.body == before[0].body
+    refused(made, 422, "UNPROCESSABLE")
+    refused(turned, 403, "RotateToken.LifetimeExceedsCaller")
+
+
 @pytest.mark.parametrize("key", ["", "x" * 256, "a b"])
 def test_a_malformed_key_is_refused(door, account, key):
     answer = mint(door, account, key)
@@ -88,9 +139,9 @@ def test_a_malformed_key_is_refused(door, account, key):
 
 def test_a_refusal_is_not_kept(door, account):
     key = next(keys)
-    refused = call(door, "token.create", key, serviceAccountSlug=account, name="n",
-                   scopes=["read:nothing"])
-    assert refused.status == 400
+    wrong = call(door, "token.create", key, serviceAccountSlug=account, name="n",
+                 scopes=["read:nothing"])
+    assert wrong.status == 400
     assert mint(door, account, key).ok
 
 
