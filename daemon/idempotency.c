@@ -5,7 +5,6 @@
 #include "daemon/idempotency.h"
 
 #include "client/proto/encode.h"
-#include "client/proto/json.h"
 #include "client/proto/pack.h"
 #include "client/proto/wipe.h"
 #include "daemon/model/digest.h"
@@ -128,19 +127,27 @@ name_request(struct request *rq)
     crypto_generichash_final(&st, rq->inflight.id, HASH);
 }
 
-/* What was asked: the operation, the path and the members, whichever door they came through. */
+/* What is heeded of the request, whichever door it came through and in whichever order. */
+static void
+put_asked(struct kt_buf *text, const struct request *rq)
+{
+    for (const struct kt_field *f = rq->spec->in->fields; f->name; f++) {
+        const struct kt_field alone[] = { *f, KT_FIELD_END };
+        const struct kt_shape shape = { NULL, rq->spec->in->size, alone };
+        if (!(f->flags & KT_READONLY))
+            kt_encode_json(text, &shape, &rq->in);
+    }
+}
+
 static bool
 hash_body(struct request *rq, unsigned char hash[HASH])
 {
     crypto_generichash_state st;
     struct kt_buf text;
     kt_buf_init(&text, REQUEST_ARENA_MAX);
-    if (rq->params.body)
-        kt_json_put_value(&text, rq->params.body);
+    put_asked(&text, rq);
     crypto_generichash_init(&st, NULL, 0, HASH);
     hash_str(&st, kt_str(rq->spec->name));
-    for (size_t i = 0; i < rq->params.npath; i++)
-        hash_str(&st, rq->params.path[i].value);
     hash_str(&st, kt_buf_str(&text));
     crypto_generichash_final(&st, hash, HASH);
     bool ok = !text.failed;

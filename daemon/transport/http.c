@@ -191,6 +191,22 @@ read_credential(struct request *rq, struct kt_str authorization)
     rq->credential = (struct kt_secret_view){ rest.p, rest.n };
 }
 
+/* The header is a string of RFC 8941 section 3.3.3: the key is what stands between the quotes. Text
+ * without quotes is taken as it is; a string that does not end, or has escapes, is an empty key. */
+static struct kt_str
+read_key(struct kt_str text)
+{
+    if (text.n == 0 || *text.p != '"')
+        return text;
+    struct kt_str key = { text.p + 1, text.n - 1 };
+    size_t n = 0;
+    while (n < key.n && key.p[n] != '"' && key.p[n] != '\\')
+        n++;
+    bool whole = n + 1 == key.n && key.p[n] == '"';
+    key.n = whole ? n : 0;
+    return key;
+}
+
 static void
 fill(struct request *rq, const struct http_head *head)
 {
@@ -198,7 +214,7 @@ fill(struct request *rq, const struct http_head *head)
     rq->path = head->path;
     rq->query = head->query;
     rq->content_type = head->content_type;
-    rq->idempotency_key = head->idempotency_key;
+    rq->idempotency_key = read_key(head->idempotency_key);
     rq->if_none_match = http_head_get(head, "If-None-Match");
     read_credential(rq, head->authorization);
 }

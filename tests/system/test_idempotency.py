@@ -131,6 +131,44 @@ def test_nor_does_one_whose_tokens_may_not_live_so_long(own_daemon):
     refused(turned, 403, "RotateToken.LifetimeExceedsCaller")
 
 
+def test_the_quotes_of_the_header_are_not_part_of_the_key(daemon):
+    door = daemon.http()
+    account = call(door, "account.create", "quoted-1", name="Q").body["slug"]
+    first = mint(door, account, '"quoted-2"')
+    assert first.ok and mint(door, account, "quoted-2").body == first.body
+    assert mint(door, account, '"' + "x" * 255 + '"', "longest").ok
+    for key in ('""', '"', '"a', '"a"b', '"a";q=1', '"a\\"b"', '"' + "x" * 256 + '"'):
+        refused(mint(door, account, key), 422, "Idempotency.InvalidKey")
+
+
+def test_a_request_is_the_same_through_the_other_door_and_in_another_order(daemon):
+    door = daemon.http()
+    rpc = daemon.rpc(door.token)
+    account = call(door, "account.create", "doors-1", name="D").body
+    assert call(rpc, "account.create", "doors-1", name="D").body == account
+    args = {"serviceAccountSlug": account["slug"], "name": "d", "expiresAt": "2090-01-01T00:00:00Z",
+            "scopes": ["read:users"]}
+    first = call(door, "token.create", "doors-2", **args)
+    assert first.ok and call(rpc, "token.create", "doors-2", **args).body == first.body
+    turned = dict(reversed(args.items()), expiresAt="2090-01-01T02:00:00.000+02:00", id=None)
+    assert call(door, "token.create", "doors-2", **turned).body == first.body
+    slug = {"serviceAccountSlug": account["slug"], "tokenSlug": first.body["slug"]}
+    second = call(rpc, "token.rotate", "doors-3", **slug)
+    assert second.ok and call(door, "token.rotate", "doors-3", **slug).body == second.body
+    for change in ({"scopes": None}, {"scopes": []}, {"slug": "other"}, {"name": ""},
+                   {"expiresAt": "2090-01-01T00:00:01Z"}, {"expiresAt": None},
+                   {"scopes": ["read:users"] * 2}):
+        for other in (door, rpc):
+            refused(call(other, "token.create", "doors-2", **dict(args, **change)), 422,
+                    "Idempotency.KeyReused")
+    # Another path, through either door.
+    assert call(door, "account.create", "doors-4", name="E", slug="doors-e").ok
+    for other in (door, rpc):
+        refused(call(other, "token.create", "doors-2", **dict(args, serviceAccountSlug="doors-e")),
+                422, "Idempotency.KeyReused")
+    rpc.close()
+
+
 @pytest.mark.parametrize("key", ["", "x" * 256, "a b"])
 def test_a_malformed_key_is_refused(door, account, key):
     answer = mint(door, account, key)
