@@ -119,18 +119,26 @@ find_operation(struct request *rq, const struct place *at)
     return KT_OK;
 }
 
+/* The head of an answer to HEAD, its length included, is that of GET (RFC 9110 section 8.6). */
+static struct kt_str
+told_method(const struct request *rq)
+{
+    return kt_str_is(rq->method, "HEAD") ? KT_LIT("GET") : rq->method;
+}
+
 static int
 refuse_route(struct request *rq)
 {
+    struct kt_str method = told_method(rq);
     if (rq->routed == ROUTE_BAD_PATH)
         return fail(&rq->call, KT_VALIDATION, NULL, "the path is not validly encoded");
     if (rq->routed == ROUTE_METHOD)
         return fail(&rq->call, KT_METHOD, NULL, "method %.*s is not allowed here; allowed: %.*s",
-                    KT_FMT(rq->method), KT_FMT(rq->allow));
+                    KT_FMT(method), KT_FMT(rq->allow));
     if (rq->transport->door == DOOR_SOCKET)
         return fail(&rq->call, KT_NOT_FOUND, "Method.NotFound", "no method %.*s",
                     KT_FMT(rq->method));
-    return fail(&rq->call, KT_NOT_FOUND, NULL, "no route for %.*s %.*s", KT_FMT(rq->method),
+    return fail(&rq->call, KT_NOT_FOUND, NULL, "no route for %.*s %.*s", KT_FMT(method),
                 KT_FMT(rq->path));
 }
 

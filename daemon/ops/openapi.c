@@ -531,8 +531,9 @@ put_components(struct writer *w, const struct kt_strlist *scopes)
     say_json(w, "parameters",
              "{\"IdempotencyKey\":{\"name\":\"Idempotency-Key\",\"in\":\"header\","
              "\"description\":\"The same request with the same key gets the same answer once more,"
-             " for ten minutes.\",\"schema\":{\"type\":\"string\",\"minLength\":1,"
-             "\"maxLength\":255,\"pattern\":\"^[!-~]+$\"},"
+             " for ten minutes. The double quotes around it may be left out.\","
+             "\"schema\":{\"type\":\"string\",\"minLength\":1,\"maxLength\":257,"
+             "\"pattern\":\"^(\\\"[!#-\\\\[\\\\]-~]{1,255}\\\"|[!#-~][!-~]{0,254})$\"},"
              "\"example\":\"019a7c90-1b2d-7e43-8f60-718293a4b5c6\"}}");
     say_json(w, "responses",
              "{\"Refused\":{\"description\":\"Any other refusal of a request.\",\"content\":"
