@@ -16,6 +16,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 
 import pytest
 
