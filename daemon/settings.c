@@ -147,8 +147,7 @@ const struct kaiten_option settings_http[] = {
     { "connection_lifetime", KAITEN_OPT_DURATION, 0, "1h", 1000, 86400000,
       "How old a connection may become; the first answer after that is its last." },
     { "body_timeout", KAITEN_OPT_DURATION, 0, "10s", 10, 3600000, "How long a body may take." },
-    /* Longer than clients keep theirs, Go's for 90 s: who closes first cannot lose a request. */
-    { "idle_timeout", KAITEN_OPT_DURATION, 0, "120s", 10, 86400000,
+    { "idle_timeout", KAITEN_OPT_DURATION, 0, "60s", 10, 86400000,
       "How long a connection may be idle between requests." },
     END
 };

@@ -7,12 +7,11 @@ import datetime
 import json
 import re
 import socket
-import subprocess
 import urllib.parse
 
 import pytest
 
-from conftest import KAITEND, PATIENCE
+from conftest import PATIENCE
 from wire import answers
 
 # What the generated code decodes a problem from, for each of its calls. A list takes any status.
@@ -280,10 +279,3 @@ def test_refusals(client, go):
         if code in ("UNPROCESSABLE", "Token.InvalidScopes"):
             assert all(e["location"].startswith("body.") and e["message"]
                        for e in answer[1]["errors"]), answer
-
-
-def test_it_closes_idle_connections_before_the_daemon_does():
-    """After 90 s. A POST that meets the daemon's end on its way is lost, and is not sent again."""
-    done = subprocess.run([KAITEND, "--dump-options"], capture_output=True, text=True, check=True)
-    http = done.stdout.partition("\n[http]\n")[2]
-    assert int(re.search(r"#idle_timeout = (\d+)s\n", http)[1]) > 90
