@@ -17,7 +17,6 @@
 enum {
     WINDOW = 16,             /* statements under way on one connection */
     WINDOW_BYTES = 1 << 20,  /* and their parameters */
-    SPREAD = 4,              /* batches of a statement before another connection is taken */
     TOGETHER_BYTES = 1 << 16, /* of the batches of a statement, if it has more than one */
     TRIES = 4                /* of one batch: transient errors, or a commit that did not happen */
 };
@@ -389,7 +388,7 @@ count(const struct pg_group *g, enum progress progress)
     return n;
 }
 
-/* How many connections are worth having. */
+/* How many connections are worth having: one for each statement. */
 static unsigned
 lanes_wanted(const struct pg_group *g)
 {
@@ -397,7 +396,7 @@ lanes_wanted(const struct pg_group *g)
     for (unsigned i = 0; i < g->n; i++)
         if (g->pieces[i].progress == WAITING)
             *(is_sociable(g, i) ? &others : &alone) += 1;
-    return alone + (others + SPREAD - 1) / SPREAD;
+    return alone + (others + PG_TOGETHER_MAX - 1) / PG_TOGETHER_MAX;
 }
 
 /* False: there is no connection. */
