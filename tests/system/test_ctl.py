@@ -166,7 +166,7 @@ COMPLETIONS = {
     ("account list --all -o ", {"table", "json", "ndjson", "yaml", "name"}), ("nonsense ", set())])
 def test_completion(shell, line, words, tmp_path):
     if not shutil.which(shell):
-        pytest.skip(f"{shell} is not installed")
+        pytest.skip(f"{shell} is missing")
     typed = line.split() + ([""] if not line or line.endswith(" ") else [])
     ran = subprocess.run([shell, "-c", COMPLETIONS[shell], shell,
                           SOURCE / f"etc/kaitenctl.{shell}", line, *typed],
