@@ -10,8 +10,8 @@
 #include "daemon/service.h"
 #include "daemon/store.h"
 
-/* Format 1 had longer rows of tokens, and claims under their whole texts. In format 2 the place of
- * a claim depended on the beginning of its text. */
+/* Format 1 had longer rows of tokens, and claims under their whole texts. In format 2 the
+ * place of a claim depended on the beginning of its text alone. */
 enum { STORE_FORMAT = 3 };
 
 static const struct kt_str format_key = KT_LIT("mformat");

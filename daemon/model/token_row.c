@@ -73,15 +73,15 @@ sum_of_letters(struct kt_str text, size_t most)
     return hash ^ hash >> 16;
 }
 
-/* place: where it stands among those of its account; two bytes of it count. */
+/* place: where it stands among those of its account, in n bytes. */
 static struct kt_str
-claim_at(struct kt_arena *arena, uint32_t place, const struct uuid *org,
+claim_at(struct kt_arena *arena, const unsigned char *place, size_t n, const struct uuid *org,
          const struct uuid *account, struct kt_str text, char kind)
 {
-    enum { ACCOUNT = 4, PLACE = 2, HASH = 10 };
+    enum { ACCOUNT = 4, HASH = 10 };
     crypto_generichash_state state;
     unsigned char hash[crypto_generichash_BYTES_MIN];
-    unsigned char *p = kt_arena_alloc(arena, 1 + ACCOUNT + PLACE + HASH);
+    unsigned char *p = kt_arena_alloc(arena, 1 + ACCOUNT + n + HASH);
     if (!p)
         return (struct kt_str){ NULL, 0 };
     crypto_generichash_init(&state, NULL, 0, sizeof hash);
@@ -92,31 +92,36 @@ claim_at(struct kt_arena *arena, uint32_t place, const struct uuid *org,
     crypto_generichash_final(&state, hash, sizeof hash);
     p[0] = 'c';
     memcpy(p + 1, account->b + sizeof account->b - ACCOUNT, ACCOUNT);
-    p[1 + ACCOUNT] = (unsigned char)(place >> 8);
-    p[2 + ACCOUNT] = (unsigned char)place;
-    memcpy(p + 1 + ACCOUNT + PLACE, hash, HASH);
-    return (struct kt_str){ (const char *)p, 1 + ACCOUNT + PLACE + HASH };
+    memcpy(p + 1 + ACCOUNT, place, n);
+    memcpy(p + 1 + ACCOUNT + n, hash, HASH);
+    return (struct kt_str){ (const char *)p, 1 + ACCOUNT + n + HASH };
 }
 
+enum { BEGINNING = 8 }; /* letters and digits */
+
 /* There are two of these for each token, so that their keys are short: no more than decides whether
- * a text is taken. Claims of one account stand together, and among them those of a name and of the
- * slug that was made from it, which is one page to change instead of two. All of the text says
- * where: by its beginning alone the claims of all names that begin alike would be in one place, in
- * no order, and each of the two of a token on a page of its own. */
+ * a text is taken. Claims of one account stand together, among them those of texts that begin alike
+ * (names of one series are made at one time), and among these those of a name and of the slug that
+ * was made from it: one page to change instead of two, and often one that was changed before. */
 struct kt_str
 token_row_claim(struct kt_arena *arena, const struct uuid *org, const struct uuid *account,
                 struct kt_str text, char kind)
 {
     const struct kt_str alike = { text.p, without_suffix(text) };
-    return claim_at(arena, sum_of_letters(alike, SIZE_MAX), org, account, text, kind);
+    const uint32_t begin = sum_of_letters(alike, BEGINNING);
+    const uint32_t whole = sum_of_letters(alike, SIZE_MAX);
+    const unsigned char place[] = { (unsigned char)(begin >> 8), (unsigned char)begin,
+                                    (unsigned char)(whole >> 8), (unsigned char)whole };
+    return claim_at(arena, place, sizeof place, org, account, text, kind);
 }
 
 struct kt_str
 token_row_claim_2(struct kt_arena *arena, const struct uuid *org, const struct uuid *account,
                   struct kt_str text, char kind)
 {
-    enum { BEGINNING = 8 };
-    return claim_at(arena, sum_of_letters(text, BEGINNING), org, account, text, kind);
+    const uint32_t begin = sum_of_letters(text, BEGINNING);
+    const unsigned char place[] = { (unsigned char)(begin >> 8), (unsigned char)begin };
+    return claim_at(arena, place, sizeof place, org, account, text, kind);
 }
 
 struct kt_str

@@ -257,7 +257,7 @@ assert_token(size_t i)
 static int
 count_row(void *ctx, const struct store_row *row)
 {
-    assert_int_equal(row->key.n, 17);
+    assert_int_equal(row->key.n, 19);
     ++*(size_t *)ctx;
     return KT_OK;
 }
@@ -396,18 +396,22 @@ what_another_start_does_not_mend_is_told_apart(void **state)
 }
 
 static bool
-stand_together(const char *a, char kind_a, const char *b, char kind_b)
+begin_with_same(size_t n, const char *a, char kind_a, const char *b, char kind_b)
 {
-    enum { PLACE = 1 + 4 + 2 };
     struct kt_str x = token_row_claim(&arena, &account.org, &account.id, kt_str(a), kind_a);
     struct kt_str y = token_row_claim(&arena, &account.org, &account.id, kt_str(b), kind_b);
     assert_int_equal(x.n, y.n);
     assert_memory_not_equal(x.p, y.p, x.n);
-    return memcmp(x.p, y.p, PLACE) == 0;
+    return memcmp(x.p, y.p, n) == 0;
 }
 
-/* One page for both claims of a token, and not the same one for all tokens whose names begin
- * alike. */
+static bool
+stand_together(const char *a, char kind_a, const char *b, char kind_b)
+{
+    return begin_with_same(1 + 4 + 4, a, kind_a, b, kind_b);
+}
+
+/* One page for both claims of a token, near those whose names begin alike. */
 static void
 claims_of_a_token_stand_together(void **state)
 {
@@ -420,6 +424,8 @@ claims_of_a_token_stand_together(void **state)
     assert_false(stand_together("nightly-000123", 'n', "nightly-000124", 'n'));
     assert_false(stand_together("t-0123456789abcdef", 'n', "t-0123456789abcdee", 'n'));
     assert_false(stand_together("Deploy to Staging", 'n', "Deploy to Production", 'n'));
+    assert_true(begin_with_same(1 + 4 + 2, "nightly-000123", 'n', "nightly-000124", 's'));
+    assert_false(begin_with_same(1 + 4 + 2, "nightly-000123", 'n', "weekly-000123", 'n'));
     assert_false(stand_together("nightly-ab012g", 'n', "nightly-ab012h", 'n'));
     teardown(NULL);
 }
