@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 
-PATIENCE = 300  # seconds that a start may take
+PATIENCE = 1800  # seconds that a start may take: one of an older format writes rows anew
 SLUG = 11  # characters of an account's slug, as tests/bench/fill makes them
 
 # What any installation has: both doors, every way to say who calls, and everything else by default
