@@ -18,6 +18,8 @@ enum {
     PAGE_USED = 22, /* the items lie from here on; of an overflow page: bytes that it has */
     PAGE_LEVEL = 24,
     PAGE_TYPE = 25,
+    PAGE_SUM = 28, /* over the page with PAGE_SUM_ROOM bytes of 0 here */
+    PAGE_SUM_ROOM = 4,
     PAGE_HEAD = 32, /* with a sum; then the place of each item, 2 bytes */
     TYPE_FREE = 0,
     TYPE_INNER = 3,
@@ -34,7 +36,11 @@ enum {
     META_PARTS = 36,
     META_FLAGS = 48,
     META_KEYS_LEAST = 76, /* on a page */
+    META_ROW_SIZE = 80,   /* where all rows have the same */
     META_ROOT = 88,
+    META_SUM = 492, /* over the first META_BYTES, with META_SUM_ROOM bytes of 0 here */
+    META_SUM_ROOM = 20,
+    META_BYTES = 512,
     META_MINE = 0x053162,
     META_KNOWN = 9,
     META_SUMS = 1
@@ -93,7 +99,7 @@ static inline const unsigned char *
 item_at(const unsigned char page[BDB_PAGE], unsigned i, unsigned head)
 {
     const unsigned char *item = item_head(page, i, head);
-    return item && item + head + u16_at(item) <= page + BDB_PAGE ? item : NULL;
+    return item && head + u16_at(item) <= (size_t)(page + BDB_PAGE - item) ? item : NULL;
 }
 
 /* The key of an inner page from which on its child i has the rows; p NULL: it is not there. */

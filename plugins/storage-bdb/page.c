@@ -13,12 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Of a page. */
 enum {
-    PAGE_SUM = 28,      /* 4 bytes, over the page with themselves 0 */
-    META_SUM = 492,     /* over the first META_BYTES, with SUM_ROOM bytes 0 */
-    META_BYTES = 512,
-    SUM_ROOM = 20,
     LOOKS = 5,          /* a page that is being written looks damaged for a moment */
     LOOK_PAUSE_NS = 2000000,
     TOLD_MAX = 20       /* damaged pages of one file that are told one by one */
@@ -43,7 +38,7 @@ bdb_page_is_good(unsigned char page[BDB_PAGE], uint32_t number)
     bool meta = page[PAGE_TYPE] == TYPE_META;
     size_t at = meta ? META_SUM : PAGE_SUM;
     uint32_t stored = u32_at(page + at);
-    memset(page + at, 0, meta ? SUM_ROOM : sizeof stored);
+    memset(page + at, 0, meta ? META_SUM_ROOM : PAGE_SUM_ROOM);
     return bdb_sum(page, meta ? META_BYTES : BDB_PAGE) == stored &&
            u32_at(page + PAGE_NUMBER) == number;
 }

@@ -24,6 +24,7 @@ struct tree {
     uint32_t leaf, after; /* the leaf before, and the one that it takes for the next */
     unsigned char level[LEVELS_MAX][BDB_PAGE]; /* the way from the root to a leaf, which is first */
     unsigned char other[BDB_PAGE];
+    uint16_t item[BDB_PAGE / ITEM_ALIGN]; /* bytes of what begins here, of the page at hand */
 };
 
 /* What the keys of a page are between; p NULL: no end. The upper one is not among them. */
@@ -49,7 +50,8 @@ chain_is_whole(struct tree *t, uint32_t number, uint32_t bytes)
     uint32_t before = 0;
     while (number != 0) {
         if (!page_take(t, number, t->other) || page[PAGE_TYPE] != TYPE_OVERFLOW ||
-            u32_at(page + PAGE_BEFORE) != before || u16_at(page + PAGE_ITEMS) != 1)
+            page[PAGE_LEVEL] != 0 || u32_at(page + PAGE_BEFORE) != before ||
+            u16_at(page + PAGE_ITEMS) != 1)
             return false;
         uint32_t here = u16_at(page + PAGE_USED);
         if (here == 0 || here > BDB_PAGE - PAGE_HEAD || here > bytes)
@@ -76,6 +78,29 @@ static unsigned
 aligned(unsigned bytes)
 {
     return (bytes + ITEM_ALIGN - 1) / ITEM_ALIGN * ITEM_ALIGN;
+}
+
+/* Item i of the page has so many bytes. False: another one begins there, or none could. */
+static bool
+item_note(struct tree *t, const unsigned char *page, unsigned i, unsigned bytes)
+{
+    unsigned at = u16_at(page + PAGE_HEAD + 2 * i);
+    if (at % ITEM_ALIGN != 0 || t->item[at / ITEM_ALIGN] != 0)
+        return false;
+    t->item[at / ITEM_ALIGN] = (uint16_t)bytes;
+    return true;
+}
+
+/* Whether the items lie side by side, from behind their places to the end of the page. */
+static bool
+items_fill(const struct tree *t, const unsigned char *page)
+{
+    unsigned items = u16_at(page + PAGE_ITEMS), at = u16_at(page + PAGE_USED);
+    if (at < PAGE_HEAD + 2 * items || at % ITEM_ALIGN != 0)
+        return false;
+    for (; at < BDB_PAGE && t->item[at / ITEM_ALIGN] != 0; items--)
+        at += t->item[at / ITEM_ALIGN];
+    return at == BDB_PAGE && items == 0;
 }
 
 /* Bytes that the value takes on its leaf; 0: it is none, or not whole. */
@@ -105,8 +130,9 @@ static bool
 leaf_is_whole(struct tree *t, uint32_t number, const struct bounds *b)
 {
     const unsigned char *page = t->level[0];
-    unsigned items = u16_at(page + PAGE_ITEMS), used = 0;
+    unsigned items = u16_at(page + PAGE_ITEMS);
     struct kaiten_bytes before = b->low;
+    memset(t->item, 0, sizeof t->item);
     if (items % 2 != 0 || u32_at(page + PAGE_BEFORE) != t->leaf ||
         (t->leaf != 0 && t->after != number))
         return false;
@@ -117,37 +143,49 @@ leaf_is_whole(struct tree *t, uint32_t number, const struct bounds *b)
         struct kaiten_bytes key = { item + ITEM_BYTES, u16_at(item) };
         unsigned size = value_size(t, page, i + 1);
         bool first = i == 0 && before.p && bdb_compare(before, key) == 0;
-        if (size == 0 || (!first && !is_below(before, key)))
+        if (size == 0 || (!first && !is_below(before, key)) ||
+            !item_note(t, page, i, aligned(ITEM_BYTES + (unsigned)key.n)) ||
+            !item_note(t, page, i + 1, size))
             return false;
-        used += aligned(ITEM_BYTES + (unsigned)key.n) + size;
         before = key;
     }
     t->leaf = number;
     t->after = u32_at(page + PAGE_AFTER);
-    return used == BDB_PAGE - u16_at(page + PAGE_USED) && is_below(before, b->high);
+    return items_fill(t, page) && is_below(before, b->high);
 }
 
 static bool page_is_whole(struct tree *, uint32_t number, unsigned level, const struct bounds *);
+
+static bool
+inner_items_are_whole(struct tree *t, const unsigned char *page)
+{
+    unsigned items = u16_at(page + PAGE_ITEMS);
+    memset(t->item, 0, sizeof t->item);
+    for (unsigned i = 0; i < items; i++) {
+        struct kaiten_bytes key = inner_key(page, i);
+        if (!key.p || !item_note(t, page, i, aligned(ITEM_INNER_BYTES + (unsigned)key.n)))
+            return false;
+    }
+    return items != 0 && items_fill(t, page);
+}
 
 /* What the first key says is below every other: its child begins where the page does. */
 static bool
 inner_is_whole(struct tree *t, unsigned level, const struct bounds *b)
 {
     const unsigned char *page = t->level[level - 1];
-    unsigned items = u16_at(page + PAGE_ITEMS), used = 0;
-    struct bounds child = { b->low, b->high };
+    unsigned items = u16_at(page + PAGE_ITEMS);
+    if (!inner_items_are_whole(t, page))
+        return false;
     for (unsigned i = 0; i < items; i++) {
         struct kaiten_bytes key = inner_key(page, i);
         struct kaiten_bytes next = i + 1 < items ? inner_key(page, i + 1) : b->high;
-        if (!key.p || (i + 1 < items && !next.p))
-            return false;
-        child = (struct bounds){ i == 0 ? b->low : key, next };
+        struct bounds child = { i == 0 ? b->low : key, next };
         uint32_t number = u32_at(page + u16_at(page + PAGE_HEAD + 2 * i) + ITEM_CHILD);
         if (!is_below(child.low, child.high) || !page_is_whole(t, number, level - 1, &child))
             return false;
-        used += aligned(ITEM_INNER_BYTES + (unsigned)key.n);
     }
-    return items != 0 && used == BDB_PAGE - u16_at(page + PAGE_USED);
+    return true;
 }
 
 /* The subtree below the page. No deeper than the root says. */
@@ -178,7 +216,8 @@ file_is_whole(struct tree *t, off_t size)
     unsigned char meta[BDB_PAGE], *root = t->other;
     const struct bounds all = { { NULL, 0 }, { NULL, 0 } };
     if (pread(t->fd, meta, BDB_PAGE, 0) != BDB_PAGE || !bdb_page_is_good(meta, 0) ||
-        meta[META_OPTIONS] != META_SUMS || u32_at(meta + META_KEYS_LEAST) != KEYS_LEAST)
+        meta[META_OPTIONS] != META_SUMS || u32_at(meta + META_KEYS_LEAST) != KEYS_LEAST ||
+        u32_at(meta + META_ROW_SIZE) != 0)
         return false;
     uint32_t number = meta_root(meta);
     t->last = u32_at(meta + META_LAST);

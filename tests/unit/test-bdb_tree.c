@@ -2,7 +2,7 @@
 /* Copyright the kaiten authors */
 #include "config.h"
 
-#include "plugins/storage-bdb/layout.h"
+#include "tests/unit/bdb-file.h"
 
 #include <fcntl.h>
 #include <setjmp.h>
@@ -20,10 +20,7 @@ enum {
     ROWS = 6000,
     LONG_EVERY = 500, /* rows whose value has pages of its own */
     VALUE_MAX = 10000,
-    CHANGES = 3000,
-    PAGE_SUM = 28,
-    META_SUM = 492,
-    META_BYTES = 512
+    CHANGES = 3000
 };
 
 static char dir[] = "/tmp/kaiten-tree-XXXXXX";
@@ -43,34 +40,6 @@ draw(unsigned below)
 }
 
 static void
-hush(const DB_ENV *env, const char *prefix, const char *text)
-{
-    (void)env;
-    (void)prefix;
-    (void)text;
-}
-
-static DB *
-db_new(void)
-{
-    DB *db;
-    assert_int_equal(db_create(&db, NULL, 0), 0);
-    db->set_errcall(db, hush);
-    return db;
-}
-
-static DB *
-db_made(void)
-{
-    DB *db = db_new();
-    unlink(path);
-    assert_int_equal(db->set_pagesize(db, BDB_PAGE), 0);
-    assert_int_equal(db->set_flags(db, DB_CHKSUM), 0);
-    assert_int_equal(db->open(db, NULL, path, NULL, DB_BTREE, DB_CREATE, 0600), 0);
-    return db;
-}
-
-static void
 db_end(DB *db)
 {
     struct stat st;
@@ -84,7 +53,7 @@ static void
 fill(void)
 {
     static unsigned char value[VALUE_MAX];
-    DB *db = db_made();
+    DB *db = bdb_file_made(path);
     for (unsigned i = 0; i < 2 * ROWS; i++) {
         uint64_t number = (uint64_t)(i % ROWS) * 0x9e3779b97f4a7c15u;
         bool gone = i >= ROWS;
@@ -96,13 +65,6 @@ fill(void)
             assert_int_equal(db->del(db, NULL, &key, 0), 0);
     }
     db_end(db);
-}
-
-static bool
-library_finds_it_whole(void)
-{
-    DB *db = db_new();
-    return db->verify(db, path, NULL, NULL, 0) == 0; /* which ends the handle */
 }
 
 static void
@@ -121,14 +83,10 @@ page_put(uint32_t number, const unsigned char page[BDB_PAGE])
     close(fd);
 }
 
-/* As somebody who knows the library's checksum would write it. */
 static void
 page_put_summed(uint32_t number, unsigned char page[BDB_PAGE])
 {
-    bool meta = number == 0;
-    memset(page + (meta ? META_SUM : PAGE_SUM), 0, meta ? 20 : 4);
-    uint32_t sum = bdb_sum(page, meta ? META_BYTES : BDB_PAGE);
-    memcpy(page + (meta ? META_SUM : PAGE_SUM), &sum, sizeof sum);
+    bdb_file_sum(page);
     page_put(number, page);
 }
 
@@ -136,7 +94,7 @@ static void
 check_whole(void)
 {
     assert_true(bdb_tree_is_whole(dir, name));
-    assert_true(library_finds_it_whole());
+    assert_true(bdb_file_is_whole_for_library(path));
 }
 
 static void
@@ -146,7 +104,7 @@ test_whole(void **state)
     fill();
     assert_true(pages > 200);
     check_whole();
-    db_end(db_made());
+    db_end(bdb_file_made(path));
     check_whole();
 }
 
@@ -215,7 +173,7 @@ test_changed(void **state)
         page_put_summed(number, bad);
         bool whole = bdb_tree_is_whole(dir, name);
         *(whole ? &passed : &refused) += 1;
-        if (whole && passed % 8 == 0 && !library_finds_it_whole())
+        if (whole && passed % 8 == 0 && !bdb_file_is_whole_for_library(path))
             fail_msg("page %u passed, the library refuses it", (unsigned)number);
         page_put(number, good);
     }
@@ -280,6 +238,64 @@ test_keys_in_wrong_places(void **state)
         looked++;
     }
     assert_true(looked > 50);
+    check_whole();
+}
+
+/* Two values of one size, of which the second has the first one's place: what is its own is lost. */
+static void
+test_values_in_one_place(void **state)
+{
+    (void)state;
+    unsigned char page[BDB_PAGE];
+    unsigned tried = 0;
+    fill();
+    for (uint32_t i = 1; i < pages; i++) {
+        page_get(i, page);
+        unsigned items = u16_at(page + PAGE_ITEMS), size[BDB_PAGE / ITEM_ALIGN] = { 0 };
+        for (unsigned n = 1; page[PAGE_TYPE] == TYPE_LEAF && n < items; n += 2) {
+            unsigned char *place = page + PAGE_HEAD + 2 * n, *item = page + u16_at(place);
+            unsigned char own[2];
+            unsigned *other = &size[(ITEM_BYTES + u16_at(item) + ITEM_ALIGN - 1) / ITEM_ALIGN];
+            if (*other != 0 && item[ITEM_TYPE] == ITEM_PLAIN) {
+                memcpy(own, place, sizeof own);
+                memcpy(place, page + *other, sizeof own);
+                page_put_summed(i, page);
+                assert_false(bdb_tree_is_whole(dir, name));
+                if (tried++ == 0)
+                    assert_false(bdb_file_is_whole_for_library(path));
+                memcpy(place, own, sizeof own);
+                page_put_summed(i, page);
+            }
+            *other = (unsigned)(place - page);
+        }
+    }
+    assert_true(tried > 10);
+    check_whole();
+}
+
+/* What only databases of another kind have. */
+static void
+test_of_another_kind(void **state)
+{
+    (void)state;
+    unsigned char page[BDB_PAGE];
+    uint32_t i = 1;
+    fill();
+    page_get(0, page);
+    page[META_ROW_SIZE] = 1;
+    page_put_summed(0, page);
+    assert_false(bdb_tree_is_whole(dir, name));
+    assert_false(bdb_file_is_whole_for_library(path));
+    page[META_ROW_SIZE] = 0;
+    page_put_summed(0, page);
+    for (page_get(i, page); page[PAGE_TYPE] != TYPE_OVERFLOW; page_get(++i, page))
+        continue;
+    page[PAGE_LEVEL] = 1;
+    page_put_summed(i, page);
+    assert_false(bdb_tree_is_whole(dir, name));
+    assert_false(bdb_file_is_whole_for_library(path));
+    page[PAGE_LEVEL] = 0;
+    page_put_summed(i, page);
     check_whole();
 }
 
@@ -351,7 +367,7 @@ test_lost_pages(void **state)
     memset(page + META_FREE, 0, sizeof(uint32_t));
     page_put_summed(0, page);
     assert_false(bdb_tree_is_whole(dir, name));
-    assert_false(library_finds_it_whole());
+    assert_false(bdb_file_is_whole_for_library(path));
 }
 
 static int
@@ -372,6 +388,8 @@ main(void)
         cmocka_unit_test(test_changed),
         cmocka_unit_test(test_children_exchanged),
         cmocka_unit_test(test_keys_in_wrong_places),
+        cmocka_unit_test(test_values_in_one_place),
+        cmocka_unit_test(test_of_another_kind),
         cmocka_unit_test(test_long_values),
         cmocka_unit_test(test_circle),
         cmocka_unit_test(test_lost_pages),
