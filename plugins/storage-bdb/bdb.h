@@ -407,6 +407,7 @@ struct bdb_leaf {
     int fd; /* -1: there is none */
     const atomic_bool *written;
     uint32_t next, before; /* pages: to be read, and read last */
+    uint32_t left;         /* leaves that may follow: one for each page of the file */
     unsigned item, items;  /* of the page: two for each row */
     unsigned char page[BDB_PAGE];
 };

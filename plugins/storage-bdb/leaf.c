@@ -55,6 +55,13 @@ root_of(struct bdb_leaf *leaf)
     return page_read(leaf, 0) ? meta_root(leaf->page) : 0;
 }
 
+static uint32_t
+pages_of(int fd)
+{
+    struct stat st;
+    return fstat(fd, &st) == 0 ? (uint32_t)(st.st_size / BDB_PAGE) : 0;
+}
+
 bool
 bdb_leaf_find(struct bdb_leaf *leaf, struct kaiten_bytes key)
 {
@@ -66,11 +73,12 @@ bdb_leaf_find(struct bdb_leaf *leaf, struct kaiten_bytes key)
             return false;
         level = page[PAGE_LEVEL];
         if (page[PAGE_TYPE] == TYPE_LEAF) {
+            leaf->left = pages_of(leaf->fd);
             leaf->next = number;
             leaf->before = u32_at(page + PAGE_BEFORE);
             return level == 1;
         }
-        if (page[PAGE_TYPE] != TYPE_INNER)
+        if (page[PAGE_TYPE] != TYPE_INNER || level < 2)
             return false;
         number = child_of(leaf, key);
     }
@@ -79,16 +87,16 @@ bdb_leaf_find(struct bdb_leaf *leaf, struct kaiten_bytes key)
 
 /* Whether each item of the leaf is one that this file can read. */
 static bool
-leaf_is_plain(const struct bdb_leaf *leaf)
+leaf_is_plain(const unsigned char page[BDB_PAGE], unsigned items)
 {
-    for (unsigned i = 0; i < leaf->items; i++) {
-        const unsigned char *item = item_at(leaf->page, i, ITEM_BYTES);
+    for (unsigned i = 0; i < items; i++) {
+        const unsigned char *item = item_at(page, i, ITEM_BYTES);
         bool key = i % 2 == 0;
         if (!item || (key && (item[ITEM_TYPE] != ITEM_PLAIN || u16_at(item) > KAITEN_KEY_MAX)) ||
             (!key && (item[ITEM_TYPE] & ~(unsigned)ITEM_DELETED) != ITEM_PLAIN))
             return false;
     }
-    return leaf->items % 2 == 0;
+    return items % 2 == 0;
 }
 
 enum bdb_leaf_found
@@ -98,12 +106,13 @@ bdb_leaf_read(struct bdb_leaf *leaf)
     leaf->item = leaf->items = 0;
     if (leaf->next == 0)
         return BDB_LEAF_END;
-    if (!page_read(leaf, leaf->next) || page[PAGE_TYPE] != TYPE_LEAF || page[PAGE_LEVEL] != 1 ||
-        u32_at(page + PAGE_BEFORE) != leaf->before)
+    if (leaf->left == 0 || !page_read(leaf, leaf->next) || page[PAGE_TYPE] != TYPE_LEAF ||
+        page[PAGE_LEVEL] != 1 || u32_at(page + PAGE_BEFORE) != leaf->before)
+        return BDB_LEAF_ODD;
+    leaf->left--;
+    if (!leaf_is_plain(page, u16_at(page + PAGE_ITEMS)))
         return BDB_LEAF_ODD;
     leaf->items = u16_at(page + PAGE_ITEMS);
-    if (!leaf_is_plain(leaf))
-        return BDB_LEAF_ODD;
     leaf->before = leaf->next;
     leaf->next = u32_at(page + PAGE_AFTER);
     return BDB_LEAF_THERE;
