@@ -18,8 +18,7 @@ enum {
     PAGE_USED = 22, /* the items lie from here on; of an overflow page: bytes that it has */
     PAGE_LEVEL = 24,
     PAGE_TYPE = 25,
-    PAGE_SUM = 28, /* over the page with PAGE_SUM_ROOM bytes of 0 here */
-    PAGE_SUM_ROOM = 4,
+    PAGE_SUM = 28, /* 4 bytes, over the page with 0 in their place */
     PAGE_HEAD = 32, /* with a sum; then the place of each item, 2 bytes */
     TYPE_FREE = 0,
     TYPE_INNER = 3,
@@ -38,8 +37,7 @@ enum {
     META_KEYS_LEAST = 76, /* on a page */
     META_ROW_SIZE = 80,   /* where all rows have the same */
     META_ROOT = 88,
-    META_SUM = 492, /* over the first META_BYTES, with META_SUM_ROOM bytes of 0 here */
-    META_SUM_ROOM = 20,
+    META_SUM = 492, /* the same over the first META_BYTES */
     META_BYTES = 512,
     META_MINE = 0x053162,
     META_KNOWN = 9,

@@ -38,7 +38,7 @@ bdb_page_is_good(unsigned char page[BDB_PAGE], uint32_t number)
     bool meta = page[PAGE_TYPE] == TYPE_META;
     size_t at = meta ? META_SUM : PAGE_SUM;
     uint32_t stored = u32_at(page + at);
-    memset(page + at, 0, meta ? META_SUM_ROOM : PAGE_SUM_ROOM);
+    memset(page + at, 0, sizeof stored);
     return bdb_sum(page, meta ? META_BYTES : BDB_PAGE) == stored &&
            u32_at(page + PAGE_NUMBER) == number;
 }

@@ -52,8 +52,9 @@ bdb_file_sum(unsigned char page[BDB_PAGE])
 {
     bool meta = page[PAGE_TYPE] == TYPE_META;
     unsigned char *at = page + (meta ? META_SUM : PAGE_SUM);
-    memset(at, 0, meta ? META_SUM_ROOM : PAGE_SUM_ROOM);
-    uint32_t sum = bdb_sum(page, meta ? META_BYTES : BDB_PAGE);
+    uint32_t sum = 0;
+    memcpy(at, &sum, sizeof sum);
+    sum = bdb_sum(page, meta ? META_BYTES : BDB_PAGE);
     memcpy(at, &sum, sizeof sum);
 }
 

@@ -144,6 +144,25 @@ test_damaged(void **state)
     check_whole();
 }
 
+/* What describes the file, byte for byte. */
+static void
+test_damaged_first_page(void **state)
+{
+    (void)state;
+    unsigned char page[BDB_PAGE];
+    fill();
+    page_get(0, page);
+    for (unsigned i = 0; i < META_BYTES; i++) {
+        page[i] ^= 0x40;
+        page_put(0, page);
+        if (bdb_tree_is_whole(dir, name))
+            fail_msg("byte %u has changed", i);
+        page[i] ^= 0x40;
+    }
+    page_put(0, page);
+    check_whole();
+}
+
 /* Something else in a page whose sum is right. */
 static void
 change(unsigned char page[BDB_PAGE], bool meta)
@@ -385,6 +404,7 @@ main(void)
         cmocka_unit_test(test_whole),
         cmocka_unit_test(test_absent_or_short),
         cmocka_unit_test(test_damaged),
+        cmocka_unit_test(test_damaged_first_page),
         cmocka_unit_test(test_changed),
         cmocka_unit_test(test_children_exchanged),
         cmocka_unit_test(test_keys_in_wrong_places),
