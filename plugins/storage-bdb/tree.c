@@ -111,7 +111,7 @@ value_size(struct tree *t, const unsigned char *page, unsigned i)
     if (!item)
         return 0;
     if (item[ITEM_TYPE] != ITEM_LONG) {
-        bool plain = (item[ITEM_TYPE] & ~(unsigned)ITEM_DELETED) == ITEM_PLAIN;
+        bool plain = item[ITEM_TYPE] == ITEM_PLAIN;
         return plain && item_at(page, i, ITEM_BYTES) ? aligned(ITEM_BYTES + u16_at(item)) : 0;
     }
     item = item_head(page, i, ITEM_LONG_BYTES);

@@ -318,6 +318,22 @@ test_of_another_kind(void **state)
     check_whole();
 }
 
+/* A row that nobody took away after it was marked. */
+static void
+test_marked_deleted(void **state)
+{
+    (void)state;
+    unsigned char page[BDB_PAGE];
+    uint32_t i = 1;
+    fill();
+    for (page_get(i, page); page[PAGE_TYPE] != TYPE_LEAF; page_get(++i, page))
+        continue;
+    page[u16_at(page + PAGE_HEAD + 2) + ITEM_TYPE] |= ITEM_DELETED;
+    page_put_summed(i, page);
+    assert_false(bdb_tree_is_whole(dir, name));
+    assert_false(bdb_file_is_whole_for_library(path));
+}
+
 static unsigned char *
 long_item(unsigned char page[BDB_PAGE])
 {
@@ -410,6 +426,7 @@ main(void)
         cmocka_unit_test(test_keys_in_wrong_places),
         cmocka_unit_test(test_values_in_one_place),
         cmocka_unit_test(test_of_another_kind),
+        cmocka_unit_test(test_marked_deleted),
         cmocka_unit_test(test_long_values),
         cmocka_unit_test(test_circle),
         cmocka_unit_test(test_lost_pages),
