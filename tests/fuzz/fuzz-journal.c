@@ -5,6 +5,7 @@
 #include "config.h"
 
 #include "daemon/journal_file.h"
+#include "tests/fuzz/fuzz-change.h"
 #include "tests/fuzz/fuzz-keys.h"
 
 #include <stdlib.h>
@@ -37,14 +38,6 @@ expect_next(void *ctx, const struct journal_entry *e)
         abort();
 }
 
-/* Three bytes each: where, and what is written there. */
-static void
-change(unsigned char *file, size_t n, const uint8_t *data, size_t size)
-{
-    for (; size >= 3; data += 3, size -= 3)
-        file[((size_t)data[0] << 8 | data[1]) % n] = data[2];
-}
-
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -53,7 +46,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint64_t number = 0;
     (void)journal_parse(fuzz_keys(), data, size, expect_next, &number, &seen);
     size_t n = make_file(file);
-    change(file, n, data, size);
+    fuzz_change(file, n, data, size);
     number = 0;
     enum journal_found found =
         journal_parse(fuzz_keys(), file, n, expect_next, &number, &seen);

@@ -7,6 +7,7 @@
 
 #include "daemon/model/portable.h"
 #include "plugins/kaiten-storage.h"
+#include "tests/fuzz/fuzz-change.h"
 #include "tests/fuzz/fuzz-keys.h"
 
 #include <stdlib.h>
@@ -94,17 +95,13 @@ read_stream(const uint8_t *data, size_t size, size_t piece)
     return good;
 }
 
-/* Three bytes each: where, and what is written there. */
 static bool
 change(uint8_t *stream, size_t n, const uint8_t *data, size_t size)
 {
-    bool changed = false;
     uint8_t before[STREAM_MAX];
     memcpy(before, stream, n);
-    for (; size >= 3; data += 3, size -= 3)
-        stream[((size_t)data[0] << 8 | data[1]) % n] = data[2];
-    changed = memcmp(before, stream, n) != 0;
-    return changed;
+    fuzz_change(stream, n, data, size);
+    return memcmp(before, stream, n) != 0;
 }
 
 int

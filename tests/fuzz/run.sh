@@ -19,7 +19,7 @@ dictionaries=${KAITEN_CORPORA:-$abs_top_srcdir/../shared/corpora}/dictionaries
 length_of() { # target
     case $1 in
     cursor | tokentext | rule) echo 600 ;;
-    http_chunk | jwt | conf | record) echo 9000 ;;
+    http_chunk | jwt | conf | record | bdb_log | bdb_manifest) echo 9000 ;;
     *) echo 70000 ;;
     esac
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright the kaiten authors */
-/* Database files and logs for tests that change them: as somebody would who knows how the library
- * sums up, and what the library says of the outcome. Without cmocka, for the fuzz targets. */
+/* Database files and logs for tests that change them: as somebody would who knows the library's
+ * checksum, and what the library says of the outcome. Without cmocka, for the fuzz targets. */
 #ifndef BDB_FILE_TEST_H
 #define BDB_FILE_TEST_H
 

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "tests/unit/bdb-file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+/* What a check of the store finds, without the store: a folder with a database and some logs. */
+
+enum { ROWS = 2000, RECORDS = 6, LOG = 16 * 1024, TOLD_MAX = 20 };
+
+struct kaiten_err {
+    char text[600];
+};
+
+static char dir[] = "/tmp/kaiten-page-XXXXXX";
+static const char name[] = "space-74.db";
+static unsigned told;    /* damaged pages that were logged */
+static char last[600];   /* what was logged last */
+
+static void __attribute__((format(printf, 2, 3)))
+take_log(enum kaiten_level level, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(last, sizeof last, fmt, args);
+    va_end(args);
+    if (level == KAITEN_LOG_ERROR)
+        told++;
+}
+
+static void __attribute__((format(printf, 2, 3)))
+take_error(struct kaiten_err *err, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(err->text, sizeof err->text, fmt, args);
+    va_end(args);
+}
+
+static struct bdb store = {
+    .host = { .size = sizeof(struct kaiten_host), .log = take_log, .error = take_error },
+    .options.path = dir,
+    .copying = PTHREAD_MUTEX_INITIALIZER,
+    .base_first = 1,
+};
+
+static int
+open_file(const char *file, int flags)
+{
+    char path[BDB_PATH];
+    assert_true(bdb_path(path, dir, file));
+    int fd = open(path, flags, 0600);
+    assert_true(fd >= 0);
+    return fd;
+}
+
+static void
+turn_bit(const char *file, off_t at)
+{
+    unsigned char byte;
+    int fd = open_file(file, O_RDWR);
+    assert_int_equal(pread(fd, &byte, 1, at), 1);
+    byte ^= 1;
+    assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+    close(fd);
+}
+
+static void
+log_put(uint32_t number)
+{
+    unsigned char log[RECORDS * BDB_LOG_RECORD];
+    char file[BDB_NAME];
+    bdb_file_log(log, RECORDS);
+    bdb_log_name(file, number);
+    int fd = open_file(file, O_WRONLY | O_CREAT | O_TRUNC);
+    assert_int_equal(write(fd, log, sizeof log), sizeof log);
+    assert_int_equal(ftruncate(fd, LOG), 0);
+    close(fd);
+}
+
+/* Three good logs, a good database, and nothing else. */
+static unsigned
+folder_made(void)
+{
+    static char value[100];
+    char path[BDB_PATH], key[16];
+    assert_int_equal(bdb_directory_new(dir), 0);
+    assert_true(bdb_path(path, dir, name));
+    DB *db = bdb_file_made(path);
+    for (unsigned i = 0; i < ROWS; i++) {
+        int n = snprintf(key, sizeof key, "t%08u", i);
+        DBT k = { .data = key, .size = (u_int32_t)n }, v = { .data = value, .size = sizeof value };
+        assert_int_equal(db->put(db, NULL, &k, &v, 0), 0);
+    }
+    assert_int_equal(db->close(db, 0), 0);
+    for (uint32_t i = 1; i <= 3; i++)
+        log_put(i);
+    store.base_first = 1;
+    told = 0;
+    return (unsigned)(bdb_size(dir, name) / BDB_PAGE);
+}
+
+static void
+expect(enum kaiten_status status, const char *text)
+{
+    struct kaiten_err err = { "" };
+    assert_int_equal(bdb_check(&store, &err), status);
+    if (!strstr(err.text, text))
+        fail_msg("\"%s\" says nothing of \"%s\"", err.text, text);
+}
+
+static void
+test_good(void **state)
+{
+    (void)state;
+    char text[64];
+    unsigned pages = folder_made();
+    expect(KAITEN_DONE, "");
+    snprintf(text, sizeof text, ": %u pages, 0 damaged", pages);
+    assert_non_null(strstr(last, text));
+    assert_int_equal(told, 0);
+    assert_false(bdb_exists(dir, "repair"));
+}
+
+/* A page that is not there yet is none that is damaged. */
+static void
+test_zeros(void **state)
+{
+    (void)state;
+    unsigned pages = folder_made();
+    int fd = open_file(name, O_RDWR);
+    assert_int_equal(ftruncate(fd, (off_t)(pages + 5) * BDB_PAGE + 1), 0);
+    close(fd);
+    expect(KAITEN_DONE, "");
+    assert_int_equal(told, 0);
+}
+
+/* It says which, and has the next start repair the store. */
+static void
+test_damaged_page(void **state)
+{
+    (void)state;
+    char text[64], note[64];
+    unsigned pages = folder_made();
+    turn_bit(name, 3 * BDB_PAGE + 100);
+    snprintf(text, sizeof text, "1 of %u pages are damaged", pages);
+    expect(KAITEN_CORRUPT, text);
+    assert_int_equal(told, 1);
+    assert_int_equal(bdb_read_file(dir, "repair", note, sizeof note), 0);
+    assert_string_equal(note, "wanted 0 0 a check has found damaged pages\n");
+}
+
+static void
+test_many_damaged_pages(void **state)
+{
+    (void)state;
+    char text[64];
+    unsigned pages = folder_made();
+    assert_true(pages > 2 * TOLD_MAX);
+    for (unsigned i = 0; i < pages; i++)
+        turn_bit(name, (off_t)i * BDB_PAGE + 40);
+    snprintf(text, sizeof text, "%u of %u pages are damaged", pages, pages);
+    expect(KAITEN_CORRUPT, text);
+    assert_int_equal(told, TOLD_MAX);
+}
+
+/* Of a repair's logs each is whole, but for what its end has of a write that was cut short. */
+static void
+test_logs(void **state)
+{
+    (void)state;
+    folder_made();
+    turn_bit("log.0000000001", 2 * BDB_LOG_RECORD + 20);
+    expect(KAITEN_CORRUPT, "log.0000000001 is missing or damaged");
+    store.base_first = 2;
+    expect(KAITEN_DONE, "");
+    turn_bit("log.0000000003", (RECORDS - 2) * BDB_LOG_RECORD + 20);
+    expect(KAITEN_DONE, "");
+    folder_made();
+    char path[BDB_PATH];
+    assert_true(bdb_path(path, dir, "log.0000000002"));
+    assert_int_equal(unlink(path), 0);
+    expect(KAITEN_CORRUPT, "log.0000000002 is missing or damaged");
+    store.base_first = 3;
+    expect(KAITEN_DONE, "");
+}
+
+static void
+test_where_a_log_ends(void **state)
+{
+    (void)state;
+    uint32_t end = 1;
+    bool torn = false;
+    folder_made();
+    assert_int_equal(bdb_log_check(dir, 1, &end, &torn), 0);
+    assert_int_equal(end, RECORDS * BDB_LOG_RECORD);
+    assert_true(torn);
+    for (uint32_t i = 0; i < RECORDS; i++) {
+        log_put(1);
+        turn_bit("log.0000000001", i * BDB_LOG_RECORD + 30);
+        assert_int_equal(bdb_log_check(dir, 1, &end, &torn), 0);
+        assert_int_equal(end, i * BDB_LOG_RECORD);
+        assert_int_equal(torn, i + 2 >= RECORDS); /* one commit behind it, or none */
+    }
+    assert_int_equal(bdb_log_check(dir, 9, &end, &torn), ENOENT);
+}
+
+static void
+test_no_folder(void **state)
+{
+    (void)state;
+    char path[2 * BDB_PATH];
+    struct bdb_lsn newest = { 0, 0 };
+    uint64_t pages = 0, bad = 0;
+    uint32_t end;
+    bool torn;
+    folder_made();
+    assert_int_equal(bdb_pages_check(&store.host, dir, "space-00.db", &pages, &bad, &newest),
+                     ENOENT);
+    memset(path, 'x', sizeof path - 1);
+    path[sizeof path - 1] = '\0';
+    assert_int_equal(bdb_pages_check(&store.host, path, name, &pages, &bad, &newest),
+                     ENAMETOOLONG);
+    assert_int_equal(bdb_log_check(path, 1, &end, &torn), ENAMETOOLONG);
+    assert_int_equal(bdb_directory_remove(dir), 0);
+    expect(KAITEN_FAILED, "cannot read the pages");
+    assert_int_equal(bdb_directory_new(dir), 0);
+}
+
+static int
+remove_all(void **state)
+{
+    (void)state;
+    return bdb_directory_remove(dir);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_good),
+        cmocka_unit_test(test_zeros),
+        cmocka_unit_test(test_damaged_page),
+        cmocka_unit_test(test_many_damaged_pages),
+        cmocka_unit_test(test_logs),
+        cmocka_unit_test(test_where_a_log_ends),
+        cmocka_unit_test(test_no_folder),
+    };
+    if (!mkdtemp(dir))
+        return 1;
+    return cmocka_run_group_tests(tests, NULL, remove_all);
+}
