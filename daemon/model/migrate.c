@@ -294,18 +294,30 @@ rewrite_verdicts(struct piece *p)
     return KT_OK;
 }
 
-int
-migrate_tokens(struct call *call)
+/* With memory of its own, which each piece gives back. */
+static int
+migrate(struct call *call, int (*steps)(struct call *))
 {
     struct kt_arena arena;
     struct call own = *call;
     own.arena = &arena;
     kt_arena_init(&arena, ARENA_MAX);
-    int status = each_piece(&own, 't', keep_old, rewrite_tokens, 't');
-    if (status == KT_OK)
-        status = each_piece(&own, 'h', keep_old, rewrite_verdicts, 'h');
+    int status = steps(&own);
     kt_arena_done(&arena);
     return status;
+}
+
+static int
+token_steps(struct call *call)
+{
+    int status = each_piece(call, 't', keep_old, rewrite_tokens, 't');
+    return status == KT_OK ? each_piece(call, 'h', keep_old, rewrite_verdicts, 'h') : status;
+}
+
+int
+migrate_tokens(struct call *call)
+{
+    return migrate(call, token_steps);
 }
 
 /* --- claims of format 2 ------------------------------------------------------------------- */
@@ -366,14 +378,14 @@ rewrite_claims(struct piece *p)
     return status == KT_OK ? move_claims_2(p, holders, 'n') : status;
 }
 
+static int
+claim_steps(struct call *call)
+{
+    return each_piece(call, 't', keep_all, rewrite_claims, 'c');
+}
+
 int
 migrate_claims(struct call *call)
 {
-    struct kt_arena arena;
-    struct call own = *call;
-    own.arena = &arena;
-    kt_arena_init(&arena, ARENA_MAX);
-    int status = each_piece(&own, 't', keep_all, rewrite_claims, 'c');
-    kt_arena_done(&arena);
-    return status;
+    return migrate(call, claim_steps);
 }
