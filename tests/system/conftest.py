@@ -172,6 +172,21 @@ key = {self.public} alg=RS256
         self.process = Process([KAITEND, "-c", self.conf], self.log, **kwargs)
         return self
 
+    def wait_filled(self, seconds=PATIENCE):
+        """Waits until the index is full, be the daemon ready or not; what /readyz says then."""
+
+        def filled():
+            assert self.process.poll() is None, self.tail()
+            try:
+                with contextlib.closing(self.http("")) as door:
+                    answer = door.request("GET", "/readyz")
+            except OSError:
+                return None
+            starting = answer.status == 503 and "starting" in answer.body["detail"]
+            return None if starting else answer
+
+        return wait_for(filled, "the index to be full", seconds)
+
     def start(self, seconds=PATIENCE, **kwargs):
         self.spawn(**kwargs)
 

@@ -64,19 +64,7 @@ class Site:
     def start_quarantined(self):
         """It is there, but not ready."""
         self.d.spawn()
-
-        def answers():
-            assert self.d.process.poll() is None, self.d.tail()
-            http = self.d.http("")
-            try:
-                answer = http.request("GET", "/readyz")
-                return None if "starting" in answer.body["detail"] else answer
-            except OSError:
-                return None
-            finally:
-                http.close()
-
-        answer = wait_for(answers, "kaitend to answer", 20)
+        answer = self.d.wait_filled()
         assert answer.status == 503, answer
         return answer
 
