@@ -13,6 +13,7 @@ import sys
 
 import cluster  # noqa: F401 (registers its figures)
 import figures
+import group
 import kaiten
 import scale
 
@@ -152,6 +153,16 @@ def write(path, what):
         f.write("\n")
 
 
+def run(bench, about, wanted):
+    if os.environ.get("SCALE", "") not in ("", "0"):
+        write("scale.json", about | {"curves": scale.measure(bench)})
+        scale.plot("scale.json", "scale.svg")
+        return
+    print(f"{'figure':<19}{'kaiten':>12}{'peer':>12}{'ratio':>8}  medians of {bench.reps}")
+    rows = measure(bench, wanted)
+    write("bench.json", about | {"figures": rows})
+
+
 def main():
     wanted = os.environ.get("FIGURES", "").replace(",", " ").split() or list(figures.ALL)
     unknown = [name for name in wanted if name not in figures.ALL]
@@ -160,16 +171,11 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no server is left behind
     bench = Bench()
     about = {"machine": machine(), "quick": QUICK, "ms": bench.ms}
-    try:
-        if os.environ.get("SCALE", "") not in ("", "0"):
-            write("scale.json", about | {"curves": scale.measure(bench)})
-            scale.plot("scale.json", "scale.svg")
-            return
-        print(f"{'figure':<19}{'kaiten':>12}{'peer':>12}{'ratio':>8}  medians of {bench.reps}")
-        rows = measure(bench, wanted)
-        write("bench.json", about | {"figures": rows})
-    finally:
-        bench.stop()
+    with group.Group(bench.say):
+        try:
+            run(bench, about, wanted)
+        finally:
+            bench.stop()
 
 
 main()
