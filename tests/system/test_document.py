@@ -58,6 +58,8 @@ DECLARED = {
 SLUG = {"type": "string", "minLength": 2, "maxLength": 100,
         "pattern": "^[a-z0-9][a-z0-9-]*[a-z0-9]$"}
 TEXT = {"type": "string"}
+# Code that was generated from the reference's document has 64 bits for it.
+NUMBER = {"type": "integer", "format": "int64", "minimum": None}
 SAID = {"type": "string", "readOnly": True}
 WHEN = {"type": "string", "format": "date-time"}
 SAID_WHEN = dict(WHEN, readOnly=True)
@@ -89,7 +91,7 @@ OBJECTS = {
     }, ["items", "hasMore"]),
     "ErrorDetail": ({"message": TEXT, "location": TEXT, "value": {}}, []),
     "Problem": ({
-        "type": TEXT, "title": TEXT, "status": {"type": "integer"}, "detail": TEXT,
+        "type": TEXT, "title": TEXT, "status": NUMBER, "detail": TEXT,
         "instance": TEXT, "code": TEXT, "errorId": TEXT,
         "errors": {"type": "array", "items": {"$ref": "#/components/schemas/ErrorDetail"}},
     }, []),
