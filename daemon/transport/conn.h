@@ -24,8 +24,8 @@ enum {
     CONN_INPUT_MAX = LOOP_SCRATCH,          /* bytes that may lie unconsumed */
     CONN_OUTPUT_HIGH = 256 * 1024,          /* unsent bytes above which nothing more is read */
     CONN_OUTPUT_MAX = 64 * 1024 * 1024,     /* unsent bytes that may ever be */
-    CONN_LINGER_BYTES = 4 * 1024 * 1024,    /* read and thrown away after our last byte, so that */
-    CONN_LINGER_MS = 1000                   /* no reset takes it: buffers on the way hold as much */
+    CONN_LINGER_BYTES = 4 * 1024 * 1024,    /* see conn_finish() */
+    CONN_LINGER_MS = 1000
 };
 
 struct conn;
@@ -183,7 +183,10 @@ void conn_known(struct conn *);
 
 /* No more messages are taken; when the requests in flight are answered and all is sent, ends the
  * connection so that the last answer arrives: our side is shut, the peer's bytes are read and
- * dropped up to CONN_LINGER_BYTES and CONN_LINGER_MS. */
+ * dropped up to CONN_LINGER_BYTES and CONN_LINGER_MS. What comes after that is answered with a
+ * reset, which takes the answer from a peer that has not read it. A refused body is on its way when
+ * the refusal is: what the sender's buffers and ours hold of it, which is megabytes, not the 64 KiB
+ * that a polite client sends more. It costs less than the same bytes in bodies that are taken. */
 void conn_finish(struct conn *);
 
 /* Ends it now; unsent answers are lost. */
