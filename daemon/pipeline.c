@@ -575,6 +575,14 @@ pipeline_may_inline_http(struct kt_str method, struct kt_str path)
 }
 
 bool
+pipeline_names_http(struct kt_str method, struct kt_str path)
+{
+    struct route route;
+    return route_http(method, path, NULL, &route) == ROUTE_FOUND &&
+           strchr(route.spec->http_path, '{') != NULL;
+}
+
+bool
 pipeline_writes(struct kt_str method)
 {
     return has_flag(route_name(method), OP_WRITES);

@@ -58,6 +58,9 @@ bool pipeline_may_inline(struct kt_str method);
 /* True when the operation behind this method and path may be tried with inline_only. */
 bool pipeline_may_inline_http(struct kt_str method, struct kt_str path);
 
+/* True of a path that names what the operation is about: an account, a token. */
+bool pipeline_names_http(struct kt_str method, struct kt_str path);
+
 /* True when a mutation is behind this name: on one connection it is a barrier. */
 bool pipeline_writes(struct kt_str method);
 

@@ -5,6 +5,7 @@
 #include "daemon/transport/http.h"
 
 #include "client/proto/encode.h"
+#include "client/proto/rules.h"
 #include "daemon/codec/body.h"
 #include "daemon/log.h"
 #include "daemon/metrics.h"
@@ -366,6 +367,18 @@ head_is_awaited(const struct http *http, struct kt_str bytes)
            !memchr(bytes.p + http->seen, '\n', bytes.n - http->seen);
 }
 
+/* A slug that nobody gave is derived from the name, and not cut: two letters for each character at
+ * most, and seven bytes. */
+#define SLUG_MAX (2 * KT_NAME_LEN_MAX + 7)
+#define LONGEST "/api/service-accounts/" "/tokens/" "/rotate/"
+_Static_assert(HTTP_TARGET_NAMES_MAX >= 2 * SLUG_MAX + sizeof LONGEST, "every token has a path");
+
+static bool
+is_too_long(const struct http_head *head)
+{
+    return head->target.n > HTTP_TARGET_MAX && !pipeline_names_http(head->method, head->path);
+}
+
 static size_t
 take_head(struct conn *conn, struct kt_str bytes)
 {
@@ -388,6 +401,10 @@ take_head(struct conn *conn, struct kt_str bytes)
     http->framing.head_only = kt_str_is(head.method, "HEAD");
     http->framing.close = !head.keep_alive;
     http->framing.keep_alive = head.keep_alive && head.minor == 0;
+    if (is_too_long(&head)) {
+        refuse(conn, loop_request_init(conn), kind_of(414), "the target is longer than 2048 bytes");
+        return 0;
+    }
     begin(conn, &head, bytes.n - n);
     return n;
 }

@@ -150,8 +150,8 @@ target_read(struct reader *reader)
 {
     const char *p = reader->p;
     while (p < reader->end && is(*p, C_TARGET)) {
-        if (p - reader->p == HTTP_TARGET_MAX)
-            return bad(reader, 414, "the target is longer than 8000 bytes");
+        if (p - reader->p == HTTP_TARGET_NAMES_MAX)
+            return bad(reader, 414, "the target is longer than 4352 bytes");
         p++;
     }
     if (p == reader->end)

@@ -13,7 +13,8 @@ enum {
     HTTP_HEADERS_MAX = 64,
     HTTP_METHOD_MAX = 16,
     HTTP_LENGTH_DIGITS_MAX = 10, /* of a Content-Length */
-    HTTP_TARGET_MAX = 8000 /* RFC 9112 section 3; two derived slugs, up to 2055 bytes each, fit */
+    HTTP_TARGET_MAX = 2048, /* of one that names no account, which http.c sees to */
+    HTTP_TARGET_NAMES_MAX = 4352 /* two slugs fit that were derived from the longest names */
 };
 
 enum http_parse {

@@ -5,7 +5,7 @@ nothing of kaitend's own but its limits, and says what tests/tools/http-check sa
 
 import re
 
-HEAD, HEADERS, METHOD, TARGET = 16384, 64, 16, 8000
+HEAD, HEADERS, METHOD, TARGET = 16384, 64, 16, 4352
 CHUNK_DIGITS, EXTENSIONS, TRAILERS, BODY = 8, 1024, 4096, 4096
 
 TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"

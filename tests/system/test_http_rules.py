@@ -65,12 +65,41 @@ def test_rule_01_method_is_up_to_16_bytes(door):
     refusal(door, head(method=b"M" * 17) + NEXT, 501)
 
 
-def test_rule_01_target_is_up_to_8000_bytes(door):
-    """More than the 2 KiB of other servers: two slugs derived from names take up to 2055 each."""
-    for n, expected in ((7999, [200, 200]), (8000, [200, 200]), (8001, [414])):
-        query = b"/healthz?" + b"q" * (n - 9)
-        assert statuses(door, head(target=query) + NEXT) == expected, n
-    refusal(door, head(target=b"/" + b"q" * 8000) + NEXT, 414)
+def test_rule_01_target_is_up_to_2048_bytes(door):
+    for n, expected in ((2047, [200, 200]), (2048, [200, 200]), (2049, [414])):
+        for path in (b"/healthz?", b"/api/healthz?"):
+            target = path + b"q" * (n - len(path))
+            assert statuses(door, head(target=target) + NEXT) == expected, n
+    for target in (b"/" + b"q" * 2048, b"/service-accounts?cursor=" + b"q" * 2048,
+                   b"/tokens/validate?" + b"q" * 2048, b"/service-accounts/" + b"/" * 2048):
+        refusal(door, head(bearer(door), target=target) + NEXT, 414)
+        refusal(door, head(target=target, method=b"PUT") + NEXT, 414)
+
+
+def test_rule_01_target_is_longer_where_slugs_are(door):
+    """A slug that is derived from the longest name has 2055 bytes, and a path may have two."""
+    name = json.dumps({"name": "\u00e6" * 1024, "scopes": []}, ensure_ascii=False).encode()
+    json_type = b"Content-Type: application/json"
+
+    def ask_for(method, target, body=b""):
+        lines = [bearer(door), json_type, b"Content-Length: %d" % len(body)]
+        ((status, _, answer), _) = ask(door, head(*lines, method=method, target=target) + body
+                                       + NEXT)
+        return status, json.loads(answer) if answer else None
+
+    status, account = ask_for(b"POST", b"/service-accounts", name.replace(b', "scopes": []', b""))
+    assert status == 201 and len(account["slug"]) == 2055
+    path = b"/api/service-accounts/" + account["slug"].encode() + b"/tokens"
+    status, token = ask_for(b"POST", path, name)
+    assert status == 201 and len(token["slug"]) == 2055
+    longest = path + b"/" + token["slug"].encode()
+    assert ask_for(b"POST", longest + b"/rotate/")[0] == 200
+    assert ask_for(b"GET", longest)[1]["name"] == "\u00e6" * 1024
+    assert ask_for(b"GET", path + b"?limit=200&" + b"q" * 128)[0] == 200
+    for n, expected in ((4352, [200, 200]), (4353, [414])):
+        target = longest + b"?" + b"q" * (n - len(longest) - 1)
+        assert statuses(door, head(bearer(door), target=target) + NEXT) == expected, n
+    assert ask_for(b"DELETE", longest)[0] == 204
 
 
 @pytest.mark.parametrize("data", [
