@@ -274,12 +274,35 @@ tell(struct pg *pg, const PGresult *rows, const struct kaiten_position *since,
     return cut && *ret_taken ? feed_all(pg, from, spaces, emit, ret_taken, why) : KAITEN_DONE;
 }
 
+static bool
+is_running(const struct pg_view *v, uint64_t transaction)
+{
+    for (size_t i = 0; i < v->n; i++)
+        if (v->running[i] == transaction)
+            return true;
+    return false;
+}
+
+/* Whether no deletion is forgotten that was not visible yet. One of a transaction that was under
+ * way then and still is cannot be: a transaction of somebody else may go on for longer than
+ * deletions are kept. */
+static bool
+is_remembered(const struct moment *m, const struct pg_view *v)
+{
+    for (size_t i = 0; i < v->n; i++)
+        if (v->running[i] < m->gone_until && !is_running(&m->view, v->running[i]))
+            return false;
+    return v->next >= m->gone_until;
+}
+
 /* Whether what was told up to since can be gone on from. */
 static bool
-is_continued(const struct moment *m, const struct kaiten_position *since, bool watched)
+is_continued(const struct pg *pg, const struct moment *m, const struct kaiten_position *since,
+             struct kaiten_bytes spaces)
 {
-    return watched && since->history == m->history && since->at >= m->gone_until &&
-           since->at <= m->next;
+    bool remembered = is_told(pg, since, spaces) ? is_remembered(m, &pg->told_view)
+                                                 : since->at >= m->gone_until;
+    return remembered && since->history == m->history && since->at <= m->next;
 }
 
 static enum kaiten_status
@@ -305,7 +328,8 @@ changes(struct pg *pg, const struct kaiten_position *since, struct kaiten_bytes 
         if (status == KAITEN_DONE)
             status = moment_read(pg, PG_FOLLOWING, until, &m, why);
     }
-    if (status == KAITEN_DONE && since && !is_continued(&m, since, watched)) {
+    bool on = watched && since && is_continued(pg, &m, since, spaces);
+    if (status == KAITEN_DONE && since && !on) {
         pg_why(why, "the last position was of another history of the store, or too long ago");
         status = KAITEN_CONFLICT;
     } else if (status == KAITEN_DONE && rows) {

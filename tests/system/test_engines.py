@@ -238,6 +238,45 @@ def test_what_was_told_is_not_told_again_and_again(server, make, works):
     assert d.stop() == 0
 
 
+def test_deletions_are_forgotten_while_a_transaction_goes_on(server, make, works):
+    """They are kept for an hour, and the transaction of somebody else may take longer: not all is
+    read again and again for that."""
+    name = server.database()
+    d = make(server.connection(name)).start()
+
+    def counted():
+        door = d.http("")
+        metrics = scrape(door)
+        door.close()
+        return metrics.get("kaitend_store_polls_total"), metrics.get("kaitend_store_rereads_total")
+
+    def forget():
+        server.sql("UPDATE kaiten.gone SET at = at - interval '2 hours';"
+                   "UPDATE kaiten.meta SET gone_since = gone_since - interval '1 minute'", name)
+        server.sql("SELECT kaiten.purge(1000)", name, ROLE)
+
+    def asked():
+        slug, _ = works(d)
+        polls, _ = counted()
+        wait_for(lambda: counted()[0] > polls + 3, "the daemon to have asked")
+        return slug
+
+    slug = asked()
+    with transaction(server):
+        asked()
+        assert done(d.http(), d.http().call("account.delete", serviceAccountSlug=slug), 204) == b""
+        for left in ("t", "f"):  # announced, then gone
+            asked()
+            forget()
+            assert server.sql("SELECT count(*) > 0 FROM kaiten.gone", name) == left
+            asked()
+        assert server.sql("SELECT oldest < gone_until FROM kaiten.moment()", name) == "t"
+        assert counted()[1] == 0
+    asked()
+    assert counted()[1] <= 1  # what it may have deleted itself is not told any more
+    assert d.stop() == 0
+
+
 def told(d):
     door = d.http("")
     n = scrape(door).get("kaitend_store_changes_total")
