@@ -64,6 +64,7 @@ struct filling {
     struct batch *batches[TOGETHER];
     size_t n, bytes;
     size_t marks; /* of revocation journals */
+    bool newer;   /* it is of a format that nobody here knows */
     int status;
 };
 
@@ -124,8 +125,11 @@ check_row(void *ctx, struct kt_str key, struct kt_str value)
 {
     struct filling *f = ctx;
     struct kt_str payload;
-    if (!kt_str_eq(key, begun) && memchr(STORE_SPACES, key.p[0], sizeof STORE_SPACES - 1) &&
-        store_is_authentic(f->call->svc->store, key, value, &payload))
+    bool good = !kt_str_eq(key, begun) &&
+                memchr(STORE_SPACES, key.p[0], sizeof STORE_SPACES - 1) &&
+                store_is_authentic(f->call->svc->store, key, value, &payload);
+    f->newer = good && !format_is_known(key, payload);
+    if (good && !f->newer)
         return true;
     f->status = KT_VALIDATION;
     return false;
@@ -248,7 +252,10 @@ check_stream(struct call *call, int fd, uint64_t *ret_records, char *err)
     struct filling f = { .call = call };
     if (portable_read(call->svc->keys, &file, check_row, &f, ret_records, err))
         return KT_OK;
-    if (f.status != KT_OK)
+    if (f.newer)
+        snprintf(err, PORTABLE_ERROR_MAX, "its records have a format that this version does not "
+                 "know");
+    else if (f.status != KT_OK)
         snprintf(err, PORTABLE_ERROR_MAX, "record %llu does not authenticate: a key is missing "
                  "that was in force once, or it was changed", (unsigned long long)*ret_records);
     return KT_VALIDATION;

@@ -16,6 +16,23 @@ enum { STORE_FORMAT = 3 };
 
 static const struct kt_str format_key = KT_LIT("mformat");
 
+/* 0: the row has another form. */
+static uint32_t
+read_format(struct kt_str value)
+{
+    struct record_in in;
+    record_open(&in, value);
+    uint32_t format = record_u32(&in);
+    return in.ok ? format : 0;
+}
+
+bool
+format_is_known(struct kt_str key, struct kt_str value)
+{
+    uint32_t format = read_format(value);
+    return !kt_str_eq(key, format_key) || (format >= 1 && format <= STORE_FORMAT);
+}
+
 /* old: the row that is written over, or NULL when there is none. */
 static int
 write_format(struct call *call, const struct store_row *old)
@@ -89,12 +106,10 @@ check(struct call *call, const char *key_file)
         return status;
     if (!row.value.p)
         return write_format(call, NULL);
-    struct record_in in;
-    record_open(&in, row.value);
-    uint32_t format = record_u32(&in);
-    if (in.ok && format == STORE_FORMAT)
+    uint32_t format = read_format(row.value);
+    if (format == STORE_FORMAT)
         return KT_OK;
-    if (in.ok && (format == 1 || format == 2))
+    if (format_is_known(format_key, row.value))
         return bring_up(call, format);
     log_line(LOG_LEVEL_ERROR, "start.failed", "message=%s format=%u known=%d",
              "the store has a format that this version does not know", format, STORE_FORMAT);

@@ -17,4 +17,8 @@
  * help. */
 int format_check(struct call *, const char *key_file);
 
+/* Of a row from elsewhere, authentic: false when it says that all of them have a format that this
+ * version does not know. */
+bool format_is_known(struct kt_str key, struct kt_str value);
+
 #endif

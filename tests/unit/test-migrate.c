@@ -3,11 +3,14 @@
 /* A store of format 1 or 2 becomes one of format 3, whenever that is interrupted. */
 #include "config.h"
 
+#include "daemon/export.h"
 #include "daemon/model/format.h"
 #include "daemon/model/token_row.h"
 #include "daemon/model/verdict.h"
 #include "tests/tools/format1.h"
 #include "tests/unit/one-core.h"
+
+#include <sys/mman.h>
 
 enum { TOKENS = 150, LONG_NAME = 250 };
 
@@ -395,6 +398,42 @@ what_another_start_does_not_mend_is_told_apart(void **state)
     teardown(NULL);
 }
 
+static int
+import_of_format(const char text[static 4], char err[PORTABLE_ERROR_MAX], bool *ret_empty)
+{
+    uint64_t records;
+    begin();
+    put_format(text);
+    int fd = memfd_create("stream", MFD_CLOEXEC);
+    assert_int_equal(export_write(&call, fd, &records), KT_OK);
+    assert_int_equal(records, 1);
+    struct batch *b = batch_new(&arena);
+    batch_delete(b, format_key);
+    apply(b);
+    assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+    int status = import_read(&call, fd, &records, err);
+    assert_int_equal(store_is_empty(&call, core.svc.store, ret_empty), KT_OK);
+    close(fd);
+    teardown(NULL);
+    return status;
+}
+
+/* Otherwise the store would not be empty any more, and no daemon of this version starts with it. */
+static void
+a_stream_of_a_newer_format_writes_nothing(void **state)
+{
+    (void)state;
+    bool empty;
+    char err[PORTABLE_ERROR_MAX];
+    assert_int_equal(import_of_format("\0\0\0\3", err, &empty), KT_OK);
+    assert_false(empty);
+    assert_int_equal(import_of_format("\0\0\0\1", err, &empty), KT_OK);
+    assert_int_equal(import_of_format("\0\0\0\4", err, &empty), KT_VALIDATION);
+    assert_true(empty);
+    assert_non_null(strstr(err, "format"));
+    assert_int_equal(import_of_format("\0\0\0\0", err, &empty), KT_VALIDATION);
+}
+
 static bool
 begin_with_same(size_t n, const char *a, char kind_a, const char *b, char kind_b)
 {
@@ -435,6 +474,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_another_start_does_not_mend_is_told_apart),
+        cmocka_unit_test(a_stream_of_a_newer_format_writes_nothing),
         cmocka_unit_test(the_place_of_a_claim_in_format_2_is_known),
         cmocka_unit_test(an_interruption_is_made_good),
         cmocka_unit_test(what_version_2_had_begun_is_finished),
