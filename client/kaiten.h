@@ -137,6 +137,7 @@ struct kaiten_token {
     struct kaiten_user created_by, revoked_by;
     const char *secret; /* by kaiten_token_create and _rotate only, else NULL; in locked memory */
     size_t secret_len;
+    int64_t last_used_at; /* to the minute; or KAITEN_NO_TIME */
 };
 
 struct kaiten_account {

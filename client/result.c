@@ -84,6 +84,7 @@ copy_token(struct copy *c, const struct kt_token *t, struct kaiten_token *to)
     to->revoked_at = t->revoked_at.ms;
     to->created_by = copy_user(c, t->created_by);
     to->revoked_by = copy_user(c, t->revoked_by);
+    to->last_used_at = t->last_used_at.ms;
 }
 
 static const struct kaiten_token *const *

@@ -227,7 +227,7 @@ answer_of(struct kt_str method)
         { "kaiten.ping", "{\"status\":\"ok\"}" },
         { "token.create", TOKEN_JSON(",\"token\":\"" SECRET "\"") },
         { "token.rotate", TOKEN_JSON(",\"token\":\"" SECRET "\"") },
-        { "token.get", TOKEN_JSON("") },
+        { "token.get", TOKEN_JSON(",\"lastUsedAt\":\"1970-01-01T00:01:00Z\"") },
         { "token.revoke", "null" },
         { "token.revokeAll", "{\"serviceAccountId\":\"x\",\"serviceAccountSlug\":\"ci\"}" },
         { "token.verify", VALID_JSON },

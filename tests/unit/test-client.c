@@ -31,6 +31,7 @@ test_typed_answers(void **state)
     assert_int_equal(token->expires_at, 1893456000000);
     assert_int_equal(token->created_at % 1000, 500);
     assert_true(token->revoked_at == KAITEN_NO_TIME);
+    assert_true(token->last_used_at == KAITEN_NO_TIME);
     assert_string_equal(token->created_by.name, "Splinter");
     assert_null(token->revoked_by.id);
     kaiten_token_free(token);
@@ -38,6 +39,7 @@ test_typed_answers(void **state)
 
     assert_int_equal(kaiten_token_get(k, "ci", "ci-1", &token), 0);
     assert_null(token->secret);
+    assert_int_equal(token->last_used_at, 60000);
     kaiten_token_free(token);
     assert_int_equal(kaiten_token_rotate(k, "ci", "ci-1", 60, &token), 0);
     assert_string_equal(token->secret, SECRET);
