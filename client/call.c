@@ -12,15 +12,32 @@
 
 /* --- requests and replies ----------------------------------------------------------------- */
 
+/* Does it change nothing, so that it may be sent again when its answer was lost? */
+static bool
+only_reads(const char *method)
+{
+    const struct kt_op_spec *spec = kt_op_find(kt_str(method));
+    return spec && (!spec->http_method || strcmp(spec->http_method, "GET") == 0);
+}
+
+/* The greeting, which has a buffer of its own, may come before the request leaves. */
+static size_t
+meta_members(const struct kaiten *k, const struct kt_buf *buf)
+{
+    return 0u + (k->token != NULL) + (buf == &k->request && k->keyed);
+}
+
 uint32_t
 request_begin(struct kaiten *k, struct kt_buf *buf, const char *method, size_t n)
 {
     uint32_t id = ++k->id;
+    if (buf == &k->request)
+        k->keyed = k->key[0] && !only_reads(method);
     kt_pack_put_array(buf, 4);
     kt_pack_put_int(buf, 0);
     kt_pack_put_uint(buf, id);
     kt_pack_put_str(buf, kt_str(method));
-    kt_pack_put_array(buf, k->token ? 2 : 1);
+    kt_pack_put_array(buf, meta_members(k, buf) ? 2 : 1);
     kt_pack_put_map(buf, n);
     return id;
 }
@@ -28,10 +45,14 @@ request_begin(struct kaiten *k, struct kt_buf *buf, const char *method, size_t n
 void
 request_end(struct kaiten *k, struct kt_buf *buf)
 {
-    if (!k->token)
+    size_t n = meta_members(k, buf);
+    if (n == 0)
         return;
-    kt_pack_put_map(buf, 1);
-    request_str(buf, "token", (struct kt_str){ k->token, k->token_len });
+    kt_pack_put_map(buf, n);
+    if (k->token)
+        request_str(buf, "token", (struct kt_str){ k->token, k->token_len });
+    if (buf == &k->request && k->keyed)
+        request_str(buf, "idempotency_key", kt_str(k->key));
 }
 
 void
@@ -67,14 +88,6 @@ reply_parse(const struct kt_value *message, uint32_t *ret_id, const struct kt_va
 }
 
 /* --- one call ----------------------------------------------------------------------------- */
-
-/* Does it change nothing, so that it may be sent again when its answer was lost? */
-static bool
-only_reads(const char *method)
-{
-    const struct kt_op_spec *spec = kt_op_find(kt_str(method));
-    return spec && (!spec->http_method || strcmp(spec->http_method, "GET") == 0);
-}
 
 static int
 await_reply(struct call *c, int64_t deadline)
@@ -148,6 +161,9 @@ call_end(struct call *c, int error)
 {
     wire_release(c->k);
     kt_buf_wipe(&c->k->request);
+    if (c->k->keyed)
+        c->k->key[0] = '\0';
+    c->k->keyed = false;
     return error;
 }
 

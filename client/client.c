@@ -100,6 +100,21 @@ kaiten_set_token(struct kaiten *k, const char *token, size_t n)
     return 0;
 }
 
+int
+kaiten_set_idempotency_key(struct kaiten *k, const char *key)
+{
+    client_begin(k);
+    size_t n = key ? strlen(key) : 0;
+    bool good = !key || (n >= 1 && n <= CLIENT_KEY_MAX);
+    for (size_t i = 0; good && i < n; i++)
+        good = key[i] > ' ' && key[i] < 0x7f;
+    if (!good)
+        return client_fail(k, KAITEN_EUSAGE, "a key has 1 to %d visible ASCII characters",
+                           CLIENT_KEY_MAX);
+    memcpy(k->key, key ? key : "", n + 1);
+    return 0;
+}
+
 const char *
 kaiten_version(void)
 {

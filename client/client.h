@@ -17,6 +17,7 @@ enum {
     CLIENT_REPLY_MAX = 16 * 1024 * 1024,  /* a page of 200 accounts with their tokens fits */
     CLIENT_ARENA_MAX = 128 * 1024 * 1024, /* that reply as a tree of small values */
     CLIENT_CODE_MAX = 96,
+    CLIENT_KEY_MAX = 255,
     CLIENT_DETAIL_MAX = 1024
 };
 
@@ -37,6 +38,8 @@ struct kaiten {
     uint32_t id; /* the last one used */
     char *token; /* of kaiten_set_token */
     size_t token_len;
+    char key[CLIENT_KEY_MAX + 1]; /* of kaiten_set_idempotency_key; "": none */
+    bool keyed;                   /* the request being made has it */
 
     struct kt_buf request; /* of the call being made; kept so that it can be sent once more */
     struct kt_buf out;     /* to be sent */
@@ -101,7 +104,7 @@ int wire_garbage(struct kaiten *, const char *why);
 /* --- call.c ------------------------------------------------------------------------------- */
 
 /* Begins a request in buf with n arguments, which the caller adds as name and value. The id is
- * returned. end adds what belongs behind them. */
+ * returned. end adds what belongs behind them: who asks, and if buf is k->request the key. */
 uint32_t request_begin(struct kaiten *, struct kt_buf *, const char *method, size_t n);
 void request_end(struct kaiten *, struct kt_buf *);
 /* What is not UTF-8 fails the buffer: the server would close on it. */

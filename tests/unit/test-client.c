@@ -150,6 +150,39 @@ test_arguments(void **state)
     stop(&s);
 }
 
+/* A key goes with the next call that changes something, and with no other. */
+static void
+test_idempotency_key(void **state)
+{
+    CASE(serve_echo);
+    struct kaiten_token *token;
+    const struct kaiten_verification *v;
+    static char big[300];
+    assert_int_equal(kaiten_set_idempotency_key(k, "k-1"), 0);
+    kaiten_token_verify(k, "x", 1, NULL, &v);
+    assert_string_equal(echoed, "{\"token\":\"x\"}");
+    kaiten_token_rotate(k, "a", "t", 0, &token);
+    assert_non_null(strstr(echoed, "0}{\"idempotency_key\":\"k-1\"}"));
+    kaiten_token_rotate(k, "a", "t", 0, &token);
+    assert_null(strstr(echoed, "idempotency_key"));
+    kaiten_set_token(k, "me", 2);
+    assert_int_equal(kaiten_set_idempotency_key(k, "k-2"), 0);
+    kaiten_token_revoke_all(k, "a");
+    assert_non_null(strstr(echoed, "{\"token\":\"me\",\"idempotency_key\":\"k-2\"}"));
+    assert_int_equal(kaiten_set_idempotency_key(k, "k-3"), 0);
+    assert_int_equal(kaiten_set_idempotency_key(k, NULL), 0);
+    kaiten_token_revoke_all(k, "a");
+    assert_null(strstr(echoed, "idempotency_key"));
+    memset(big, 'x', 256);
+    assert_int_equal(kaiten_set_idempotency_key(k, big), KAITEN_EUSAGE);
+    big[255] = '\0';
+    assert_int_equal(kaiten_set_idempotency_key(k, big), 0);
+    assert_int_equal(kaiten_set_idempotency_key(k, ""), KAITEN_EUSAGE);
+    assert_int_equal(kaiten_set_idempotency_key(k, "a b"), KAITEN_EUSAGE);
+    assert_int_equal(kaiten_set_idempotency_key(k, "\xc3\xbc"), KAITEN_EUSAGE);
+    stop(&s);
+}
+
 static void
 test_usage(void **state)
 {
@@ -382,6 +415,7 @@ main(void)
         cmocka_unit_test(test_typed_answers),
         cmocka_unit_test(test_verify),
         cmocka_unit_test(test_arguments),
+        cmocka_unit_test(test_idempotency_key),
         cmocka_unit_test(test_usage),
         cmocka_unit_test(test_json),
         cmocka_unit_test(test_error_map),
