@@ -187,12 +187,23 @@ request_scopes(struct kt_buf *buf, const struct kaiten_token_request *r)
     }
 }
 
+static bool
+has_scopes(const struct kaiten_token_request *r)
+{
+    for (size_t i = 0; !r->all_scopes && i < r->nscopes; i++)
+        if (!r->scopes || !r->scopes[i])
+            return false;
+    return true;
+}
+
 int
 kaiten_token_create(struct kaiten *k, const struct kaiten_token_request *r,
                     struct kaiten_token **ret_token)
 {
-    if (!r || r->size < sizeof *r || !r->account || !r->name || (r->nscopes && !r->scopes))
-        return call_missing(k, "the account, the name or the scopes");
+    if (!r || r->size < sizeof *r)
+        return call_missing(k, "KAITEN_TOKEN_REQUEST_INIT");
+    if (!r->account || !r->name || !has_scopes(r))
+        return call_missing(k, "the account, the name or a scope");
     char expiry[KT_TIME_MAX];
     bool expires = r->expires_at != KAITEN_NO_TIME;
     if (expires && kt_time_print((struct kt_time){ r->expires_at }, expiry) == 0) {

@@ -195,6 +195,14 @@ test_usage(void **state)
     static char big[70000];
     memset(big, 'a', sizeof big - 1);
     assert_int_equal(kaiten_token_create(k, &want, &token), KAITEN_EUSAGE);
+    want.account = want.name = "x";
+    want.nscopes = 1;
+    assert_int_equal(kaiten_token_create(k, &want, &token), KAITEN_EUSAGE);
+    want.scopes = (const char *const[]){ NULL };
+    assert_int_equal(kaiten_token_create(k, &want, &token), KAITEN_EUSAGE);
+    want = (struct kaiten_token_request){ .account = "x", .name = "x" };
+    assert_int_equal(kaiten_token_create(k, &want, &token), KAITEN_EUSAGE);
+    assert_non_null(strstr(kaiten_error_detail(k), "KAITEN_TOKEN_REQUEST_INIT"));
     assert_int_equal(kaiten_token_revoke(k, NULL, "x"), KAITEN_EUSAGE);
     assert_int_equal(kaiten_token_revoke_all(k, NULL), KAITEN_EUSAGE);
     assert_int_equal(kaiten_token_revoke_all(k, "\xc3("), KAITEN_EUSAGE);
