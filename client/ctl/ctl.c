@@ -63,5 +63,7 @@ ctl_emit(int fd, const struct kt_buf *buf)
             return false;
         done += (size_t)n;
     }
+    if (buf->failed)
+        errno = ENOMEM;
     return !buf->failed;
 }

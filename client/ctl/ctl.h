@@ -31,7 +31,7 @@ int ctl_fail(int code, const char *fix, const char *fmt, ...)
 void ctl_note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* Writes all of buf to the descriptor, past stdio, so that no copy of a secret stays behind.
- * False: it could not. */
+ * False: errno. */
 bool ctl_emit(int fd, const struct kt_buf *buf);
 
 #endif

@@ -228,13 +228,32 @@ ask(const struct command *c)
 
 /* --- the answer --------------------------------------------------------------------------- */
 
+/* Who reads no further, such as head(1), has what they wanted. */
+static int
+cannot_write(void)
+{
+    if (errno == EPIPE)
+        return CTL_OTHER;
+    return ctl_fail(CTL_OTHER, NULL, "cannot write to standard output: %s", strerror(errno));
+}
+
+static bool
+reveals(const struct command *c)
+{
+    return c->spec && c->spec->out && kt_shape_reveals(c->spec->out);
+}
+
 /* Nobody will ever know a secret that could not be shown, so its token is revoked. */
 static int
 lost_output(struct command *c, const struct answer *answer)
 {
-    int code = ctl_fail(CTL_OTHER, NULL, "cannot write to standard output");
-    if (c->method != kt_op_specs[KT_OP_TOKEN_CREATE].name)
+    if (!reveals(c))
+        return cannot_write();
+    int code = ctl_fail(CTL_OTHER, NULL, "cannot write to standard output: %s", strerror(errno));
+    if (c->method != kt_op_specs[KT_OP_TOKEN_CREATE].name) {
+        ctl_note("the new secret is lost: rotate the token again, or revoke it");
         return code;
+    }
     const struct kt_value *account = kt_value_get(&c->input, "serviceAccountSlug");
     const struct kt_value *token = kt_value_get(&answer->value, "slug");
     if (!account || !token)
@@ -257,8 +276,7 @@ print_quiet(struct command *c, const struct kt_value *value, struct kt_buf *buf)
     const struct kt_value *secret = kt_value_get(value, "token");
     if (c->args->verb->flags & VERB_VERIFY)
         return;
-    if (secret && secret->type == KT_V_STR && c->spec && c->spec->out &&
-        kt_shape_reveals(c->spec->out)) {
+    if (secret && secret->type == KT_V_STR && reveals(c)) {
         kt_buf_put_str(buf, secret->s);
         kt_buf_putc(buf, '\n');
         return;
@@ -274,7 +292,7 @@ add_notes(const struct command *c, const struct kt_value *value)
     const struct kt_value *more = kt_value_get(value, "hasMore");
     if (has(c->args, ARG_QUIET))
         return;
-    if (c->spec && c->spec->out && kt_shape_reveals(c->spec->out) && c->output == CTL_TABLE) {
+    if (reveals(c) && c->output == CTL_TABLE) {
         ctl_note("This is the only time that the token is shown.");
         if (scopes && scopes->type == KT_V_ARRAY && scopes->array.n == 0)
             ctl_note("It has no scopes, so it may do nothing: --scope gives it some.");
@@ -407,7 +425,7 @@ one_page(struct command *c, const struct kt_value *input, struct print_list *lis
     if (code == CTL_OK) {
         print_list_items(list, &answer.value, buf);
         if (!flush_rows(list, buf))
-            code = ctl_fail(CTL_OTHER, NULL, "cannot write to standard output");
+            code = cannot_write();
         if (more && more->type == KT_V_BOOL && more->b && next && next->type == KT_V_STR)
             *ret_cursor = kt_arena_str(&c->arena, next->s);
     }
@@ -437,7 +455,7 @@ run_pages(struct command *c)
     if (code == CTL_OK) {
         print_list_end(&list, &buf);
         if (!ctl_emit(STDOUT_FILENO, &buf))
-            code = ctl_fail(CTL_OTHER, NULL, "cannot write to standard output");
+            code = cannot_write();
     }
     kt_buf_done(&buf);
     return code;

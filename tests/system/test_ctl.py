@@ -359,6 +359,17 @@ def test_name_is_what_other_commands_take(farm):
     assert farm.ok("account", "list", "-q").split() == ["second", "farm"]
 
 
+def test_a_reader_that_has_enough_hears_no_complaint(farm):
+    read, write = os.pipe()
+    os.close(read)
+    for verb in (["token", "list", "farm"], ["token", "list", "farm", "--all"]):
+        ran = subprocess.run([KAITENCTL, *verb, "--socket", farm.daemon.socket_path,
+                              "--token-file", "-"], input=farm.token, stdout=write,
+                             stderr=subprocess.PIPE, env=CLEAN, text=True, timeout=30)
+        assert (ran.returncode, ran.stderr) == (OTHER, "")
+    os.close(write)
+
+
 def test_tables_are_kaiten_s(farm):
     head, row = farm.ok("account", "list").splitlines()
     assert head.split("  ")[0] == "NAME" and "SLUG" in head and "ID" in head
