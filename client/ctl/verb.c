@@ -45,7 +45,7 @@ const struct verb verbs[] = {
     { "key", "list", .op = KT_OP_KEY_LIST, .http_op = -1, .flags = VERB_LONG },
     { "key", "rotate", .op = KT_OP_KEY_ROTATE, .http_op = -1, .words = { "kind" } },
     { "key", "retire", .op = KT_OP_KEY_RETIRE, .http_op = -1, .flags = VERB_LONG,
-      .words = { "key" }, .done = "Key taken out." },
+      .words = { "key" }, .confirm = "Take out key %s for good?", .done = "Key taken out." },
     { NULL, "call", .op = -1, .http_op = -1, .flags = VERB_CALL | VERB_RAW },
     { NULL, "describe", .op = KT_OP_DESCRIBE, .http_op = -1, .flags = VERB_RAW },
 };

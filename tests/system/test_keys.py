@@ -61,7 +61,7 @@ def test_tokens_outlive_the_key_that_they_were_made_with(site):
     assert d.http(used).request("GET", "/api/whoami").status == 200
     assert says(d, "ksh_" + "0" * 32) == "malformed"
     wait_for(lambda: keys(d)[1]["records"] == 0 and keys(d)[1]["tokens"] == 2, "records to move", 60)
-    ran = d.ctl("key", "retire", old, check=False)
+    ran = d.ctl("key", "retire", old, "--yes", check=False)
     assert ran.returncode == 5 and "2 live tokens" in ran.stderr, ran
     assert [says(d, t) for t in (unused, late)] == ["valid"] * 2
     unneeded(d)
@@ -70,7 +70,7 @@ def test_tokens_outlive_the_key_that_they_were_made_with(site):
     assert got["lastUsedAt"]
     refused(rpc.call("key.retire", key=told["id"]), 409, "Key.Current")
     refused(rpc.call("key.retire", key="none"), 404, "Key.NotFound")
-    assert d.ctl("key", "retire", old).returncode == 0
+    assert d.ctl("key", "retire", old, "--yes").returncode == 0
     assert [line.split()[1] for line in lines(d)] == [told["id"]]
     everybody = {used: "valid", unused: "valid", late: "valid", after: "valid"}
     assert {t: says(d, t) for t in everybody} == everybody
