@@ -4,6 +4,7 @@
 
 #include "client/ctl/args.h"
 
+#include "client/ctl/member.h"
 #include "client/proto/check.h"
 #include "client/proto/wipe.h"
 
@@ -23,6 +24,7 @@ static const struct {
     [ARG_URL] = { "url", "URL", NULL, "Speak HTTP to this address instead of the socket.", 0 },
     [ARG_TIMEOUT] = { "timeout", "TIME", NULL, "How long to wait: 500ms, 10s, 1m. Default 5s.", 0 },
     [ARG_OUTPUT] = { "output", "FORM", NULL, "table, json, ndjson, yaml or name.", 'o' },
+    [ARG_FIELD] = { "field", "MEMBER", NULL, "Print this member of the answer, nothing else.", 0 },
     [ARG_QUIET] = { "quiet", NULL, NULL, "Print the secret or the name alone, no notes.", 'q' },
     [ARG_YES] = { "yes", NULL, NULL, "Do not ask before something is destroyed.", 'y' },
     [ARG_TOKEN_FILE] = { "token-file", "FILE", NULL,
@@ -268,7 +270,11 @@ check_verb(const struct args *a)
             return ctl_fail(CTL_USAGE, see_help, "--%s means nothing to %s%s%s", options[i].name,
                             a->verb->group ? a->verb->group : "", a->verb->group ? " " : "",
                             a->verb->name);
-    return 0;
+    if (!a->value[ARG_FIELD])
+        return 0;
+    if (a->value[ARG_OUTPUT])
+        return ctl_fail(CTL_USAGE, NULL, "--field and --output exclude each other");
+    return member_check(a->verb, a->value[ARG_FIELD]);
 }
 
 /* "help token create" is "token create --help". */

@@ -14,6 +14,7 @@ enum args_option {
     ARG_URL,
     ARG_TIMEOUT,
     ARG_OUTPUT,
+    ARG_FIELD,
     ARG_QUIET,
     ARG_YES,
     ARG_TOKEN_FILE,

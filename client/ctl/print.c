@@ -242,9 +242,8 @@ put_yaml(struct kt_buf *buf, const struct kt_value *v, size_t indent, bool inlin
 
 /* --- cells -------------------------------------------------------------------------------- */
 
-/* One line for people: lists joined by commas, users by name, many objects by their number. */
-static void
-put_cell(struct kt_buf *buf, const struct kt_value *v)
+void
+print_cell(struct kt_buf *buf, const struct kt_value *v)
 {
     if (!v || v->type == KT_V_NULL)
         return;
@@ -259,13 +258,13 @@ put_cell(struct kt_buf *buf, const struct kt_value *v)
     if (v->type == KT_V_ARRAY) {
         for (size_t i = 0; i < v->array.n; i++) {
             kt_buf_puts(buf, i ? "," : "");
-            put_cell(buf, &v->array.v[i]);
+            print_cell(buf, &v->array.v[i]);
         }
         return;
     }
     if (v->type == KT_V_MAP) {
         const struct kt_value *name = kt_value_get(v, "name");
-        put_cell(buf, name ? name : kt_value_get(v, "id"));
+        print_cell(buf, name ? name : kt_value_get(v, "id"));
         return;
     }
     kt_json_put_value(buf, v);
@@ -352,7 +351,7 @@ put_column(struct kt_buf *buf, const struct column *c, const struct kt_value *it
     else if (c->kind == CELL_STATE)
         kt_buf_puts(buf, token_state(item));
     else
-        put_cell(buf, kt_value_get(item, c->member));
+        print_cell(buf, kt_value_get(item, c->member));
     /* Programs that cut columns at white space find each in its place. */
     if (buf->n == 0)
         kt_buf_putc(buf, '-');
@@ -421,7 +420,7 @@ table_object(struct kt_buf *buf, const struct kt_value *v)
         print_text(buf, v->map.v[i].name);
         put_spaces(buf, width - (n < width ? n : width) + 2);
         size_t before = buf->n;
-        put_cell(buf, &v->map.v[i].value);
+        print_cell(buf, &v->map.v[i].value);
         kt_buf_puts(buf, buf->n == before ? "-\n" : "\n");
     }
 }
@@ -433,7 +432,7 @@ put_table(struct kt_buf *buf, const struct kt_value *v)
         table_object(buf, v);
         return;
     }
-    put_cell(buf, v);
+    print_cell(buf, v);
     kt_buf_putc(buf, '\n');
 }
 
@@ -445,7 +444,7 @@ put_name(struct kt_buf *buf, const struct kt_value *v)
 {
     static const char *const names[] = { "slug", "tokenId", "subject", "status", "id" };
     if (v->type == KT_V_STR) {
-        put_cell(buf, v);
+        print_cell(buf, v);
         kt_buf_putc(buf, '\n');
     }
     if (v->type == KT_V_ARRAY)

@@ -15,6 +15,10 @@ void print_text(struct kt_buf *, struct kt_str);
 /* JSON on one line, without its end. */
 void print_json_line(struct kt_buf *, const struct kt_value *);
 
+/* One line for people, without its end: lists joined by commas, users by name, many objects by
+ * their number; nothing for NULL. */
+void print_cell(struct kt_buf *, const struct kt_value *);
+
 /* One answer. spec may be NULL, and then there is nothing to know about its columns. */
 void print_answer(struct kt_buf *, enum ctl_output, const struct kt_op_spec *spec,
                   const struct kt_value *answer);

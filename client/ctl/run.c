@@ -7,6 +7,7 @@
 #include "client/ctl/backup.h"
 #include "client/ctl/confirm.h"
 #include "client/ctl/door.h"
+#include "client/ctl/member.h"
 #include "client/ctl/print.h"
 #include "client/proto/encode.h"
 #include "client/proto/json.h"
@@ -292,7 +293,7 @@ add_notes(const struct command *c, const struct kt_value *value)
     const struct kt_value *more = kt_value_get(value, "hasMore");
     if (has(c->args, ARG_QUIET))
         return;
-    if (reveals(c) && c->output == CTL_TABLE) {
+    if (reveals(c) && c->output == CTL_TABLE && !has(c->args, ARG_FIELD)) {
         ctl_note("This is the only time that the token is shown.");
         if (scopes && scopes->type == KT_V_ARRAY && scopes->array.n == 0)
             ctl_note("It has no scopes, so it may do nothing: --scope gives it some.");
@@ -321,6 +322,8 @@ show(struct command *c, const struct answer *answer)
     bool empty = answer->value.type == KT_V_NULL && !(c->args->verb->flags & VERB_CALL);
     if (empty && c->args->verb->done && !has(c->args, ARG_QUIET))
         ctl_note("%s", c->args->verb->done);
+    else if (!empty && has(c->args, ARG_FIELD))
+        member_print(&buf, &answer->value, c->args->value[ARG_FIELD]);
     else if (!empty && has(c->args, ARG_QUIET))
         print_quiet(c, &answer->value, &buf);
     else if (!empty)
@@ -423,7 +426,10 @@ one_page(struct command *c, const struct kt_value *input, struct print_list *lis
     const struct kt_value *next = kt_value_get(&answer.value, "nextCursor");
     *ret_cursor = (struct kt_str){ NULL, 0 };
     if (code == CTL_OK) {
-        print_list_items(list, &answer.value, buf);
+        if (has(c->args, ARG_FIELD))
+            member_print(buf, &answer.value, c->args->value[ARG_FIELD]);
+        else
+            print_list_items(list, &answer.value, buf);
         if (!flush_rows(list, buf))
             code = cannot_write();
         if (more && more->type == KT_V_BOOL && more->b && next && next->type == KT_V_STR)
@@ -441,7 +447,8 @@ run_pages(struct command *c)
     struct kt_str cursor = { NULL, 0 };
     struct kt_value input;
     kt_buf_init(&buf, OUTPUT_MAX);
-    enum ctl_output output = has(c->args, ARG_QUIET) && !c->args->output_set ? CTL_NAME : c->output;
+    bool names = has(c->args, ARG_QUIET) && !c->args->output_set;
+    enum ctl_output output = names || has(c->args, ARG_FIELD) ? CTL_NAME : c->output;
     print_list_begin(&list, output, c->spec, &buf);
     int code;
     do {

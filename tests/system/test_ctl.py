@@ -359,6 +359,26 @@ def test_name_is_what_other_commands_take(farm):
     assert farm.ok("account", "list", "-q").split() == ["second", "farm"]
 
 
+def test_one_member_alone(farm):
+    account = farm.json("account", "get", "farm")
+    assert farm.ok("account", "get", "farm", "--field", "id") == account["id"] + "\n"
+    made = farm.run("token", "create", "farm", "--name", "x", "--slug", "xx", "--field", "token")
+    assert re.fullmatch(r"ksh_[0-9A-Za-z]{32}\n", made.stdout) and made.stderr == ""
+    assert farm.ok("account", "list", "--field", "name") == "Build Farm\n"
+    slugs = farm.ok("token", "list", "farm", "--all", "--limit", "1", "--field", "slug")
+    assert slugs.split() == ["xx", "deploy"]
+    # Absent is an empty line, so that lists stay in step.
+    assert farm.ok("token", "list", "farm", "--field", "expiresAt") == "\n\n"
+    assert farm.ok("call", "account.get", '{"serviceAccountSlug":"farm"}',
+                   "--field", "id") == account["id"] + "\n"
+
+
+def test_a_member_that_is_none_is_told_before_anything_is_made(farm):
+    ran = farm.run("token", "create", "farm", "--name", "x", "--field", "secret")
+    assert (ran.returncode, ran.stdout) == (USAGE, "") and " token" in ran.stderr
+    assert farm.ok("token", "list", "farm", "-q") == "deploy\n"
+
+
 def test_a_reader_that_has_enough_hears_no_complaint(farm):
     read, write = os.pipe()
     os.close(read)

@@ -188,6 +188,15 @@ static const struct {
     { "ping --token-fd x", "2" },
     { "ping --token-fd -1", "2" },
     { "ping a b c d e f g h i", "2" },
+    { "account get ci --field id", "account.get {\"serviceAccountSlug\":\"ci\"}" },
+    { "account list --field slug", "account.list {}" },
+    { "verify --field tokenId", "token.verify {}" },
+    { "key list --field id", "key.list {}" },
+    { "account list --field items", "2" },
+    { "account get ci --field Id", "2" },
+    { "account get ci --field id -o json", "2" },
+    { "account delete ci --field id", "2" },
+    { "backup copy --field files", "2" },
 };
 
 static void
