@@ -249,11 +249,20 @@ verb_takes(const struct verb *verb, int option)
 }
 
 static int
-missing_verb(const struct args *a)
+no_verb(const struct args *a)
 {
-    char fix[64];
-    snprintf(fix, sizeof fix, "kaitenctl help %.20s lists them", a->group);
-    return ctl_fail(CTL_USAGE, fix, "%s needs one of its verbs", a->words[0]);
+    char fix[96];
+    const char *group = a->group ? a->group : "", *space = a->group ? " " : "";
+    const char *word = a->used <= a->nwords ? a->words[a->used - 1] : NULL;
+    const char *nearest = word ? verb_nearest(a->group, word) : NULL;
+    snprintf(fix, sizeof fix, "%s", see_help);
+    if (nearest)
+        snprintf(fix, sizeof fix, "did you mean kaitenctl %s%s%s?", group, space, nearest);
+    else if (a->group)
+        snprintf(fix, sizeof fix, "kaitenctl help %s lists them", group);
+    if (!word)
+        return ctl_fail(CTL_USAGE, fix, "%s needs one of its verbs", a->words[0]);
+    return ctl_fail(CTL_USAGE, fix, "no such verb: %s%s%s", group, space, word);
 }
 
 static int
@@ -261,10 +270,8 @@ check_verb(const struct args *a)
 {
     if (!a->verb && a->nwords == 0)
         return ctl_fail(CTL_USAGE, see_help, "what should be done?");
-    if (!a->verb && a->group)
-        return missing_verb(a);
     if (!a->verb)
-        return ctl_fail(CTL_USAGE, see_help, "no such verb: %s", a->words[0]);
+        return no_verb(a);
     for (int i = 0; i < ARG_COUNT; i++)
         if (a->value[i] && !verb_takes(a->verb, i))
             return ctl_fail(CTL_USAGE, see_help, "--%s means nothing to %s%s%s", options[i].name,
@@ -277,10 +284,12 @@ check_verb(const struct args *a)
     return member_check(a->verb, a->value[ARG_FIELD]);
 }
 
-/* "help token create" is "token create --help". */
+/* "help token create" is "token create --help", and "version" is "--version". */
 static void
-take_help(struct args *a)
+take_first_word(struct args *a)
 {
+    if (a->nwords == 1 && strcmp(a->words[0], "version") == 0)
+        a->value[ARG_VERSION] = "";
     if (a->nwords == 0 || strcmp(a->words[0], "help") != 0)
         return;
     a->value[ARG_HELP] = "";
@@ -299,7 +308,7 @@ args_parse(int argc, char **argv, struct args *ret)
         rc = parse_numbers(ret);
     if (rc != 0)
         return rc;
-    take_help(ret);
+    take_first_word(ret);
     ret->verb = verb_find(ret->words, ret->nwords, &ret->used, &ret->group);
     bool is_known = ret->verb || ret->group || ret->nwords == 0;
     if (ret->value[ARG_VERSION] || (ret->value[ARG_HELP] && is_known))
@@ -505,19 +514,46 @@ help_usage(struct kt_buf *buf, const struct verb *verb)
         kt_buf_puts(buf, " METHOD [JSON|-]");
 }
 
+/* Texts that must be given, and have no place of their own among the words. */
+static bool
+is_needed(const struct verb *verb, int option)
+{
+    const struct kt_field *f = verb_takes(verb, option) ? option_field(verb, option) : NULL;
+    bool needed = f && (f->flags & KT_REQUIRED) && f->type == KT_T_STR;
+    for (size_t i = 0; needed && i < VERB_WORDS_MAX && verb->words[i]; i++)
+        needed = strcmp(verb->words[i], f->name) != 0;
+    return needed;
+}
+
+static const char *
+option_doc(const struct verb *verb, int option)
+{
+    if (options[option].doc)
+        return options[option].doc;
+    const struct kt_field *f = option_field(verb, option);
+    if (f->type == KT_T_STRLIST)
+        return "What it may do, such as read:releases; as often as needed.";
+    return f->doc;
+}
+
 static void
 help_verb(struct kt_buf *buf, const struct verb *verb)
 {
     kt_buf_puts(buf, "usage: ");
     help_usage(buf, verb);
+    for (int i = ARG_NAME; i < ARG_COUNT; i++)
+        if (is_needed(verb, i))
+            kt_buf_printf(buf, " --%s %s", options[i].name, options[i].placeholder);
     kt_buf_printf(buf, " [options]\n\n%s\n", verb_doc(verb));
     if (verb->flags & VERB_VERIFY)
         kt_buf_puts(buf, "The token is read from standard input, --token-file or --token-fd.\n"
                          "Exits 10 when it is not good.\n");
+    if (verb->example)
+        kt_buf_printf(buf, "\nExample:\n  kaitenctl %s\n", verb->example);
     kt_buf_puts(buf, "\nOptions:\n");
     for (int i = ARG_NAME; i < ARG_COUNT; i++)
         if (verb_takes(verb, i) && (i != ARG_ALL || (verb->flags & VERB_PAGES)))
-            help_option(buf, i, options[i].doc ? options[i].doc : option_field(verb, i)->doc);
+            help_option(buf, i, option_doc(verb, i));
     for (int i = 0; i < ARG_NAME; i++)
         help_option(buf, i, options[i].doc);
 }

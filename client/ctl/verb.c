@@ -13,41 +13,55 @@
 #define SAME(id) .op = (id), .http_op = (id)
 
 const struct verb verbs[] = {
-    { "account", "create", SAME(KT_OP_ACCOUNT_CREATE), .words = { "name" } },
-    { "account", "list", SAME(KT_OP_ACCOUNT_LIST), .flags = VERB_PAGES },
+    { "account", "create", SAME(KT_OP_ACCOUNT_CREATE), .words = { "name" },
+      .example = "account create Builds --slug build" },
+    { "account", "list", SAME(KT_OP_ACCOUNT_LIST), .flags = VERB_PAGES,
+      .example = "account list --all -o name" },
     { "account", "get", SAME(KT_OP_ACCOUNT_GET), .words = { ACCOUNT } },
     { "account", "update", SAME(KT_OP_ACCOUNT_UPDATE), .words = { ACCOUNT },
-      .done = "Service account updated." },
+      .example = "account update build --name Builders", .done = "Service account updated." },
     { "account", "delete", SAME(KT_OP_ACCOUNT_DELETE), .words = { ACCOUNT },
       .confirm = "Delete service account %s and revoke all of its tokens?",
       .done = "Service account deleted." },
-    { "token", "create", SAME(KT_OP_TOKEN_CREATE), .words = { ACCOUNT } },
-    { "token", "list", SAME(KT_OP_TOKEN_LIST), .flags = VERB_PAGES, .words = { ACCOUNT } },
+    { "token", "create", SAME(KT_OP_TOKEN_CREATE), .words = { ACCOUNT },
+      .example = "token create build --name nightly --scope read:releases --expires-in 30d" },
+    { "token", "list", SAME(KT_OP_TOKEN_LIST), .flags = VERB_PAGES, .words = { ACCOUNT },
+      .example = "token list build --all -o ndjson" },
     { "token", "get", SAME(KT_OP_TOKEN_GET), .words = { ACCOUNT, TOKEN } },
     { "token", "rotate", SAME(KT_OP_TOKEN_ROTATE), .words = { ACCOUNT, TOKEN },
-      .confirm = "Replace the secret of service account %s's token %s?" },
+      .confirm = "Replace the secret of service account %s's token %s?",
+      .example = "token rotate build nightly --grace 1h" },
     { "token", "revoke", SAME(KT_OP_TOKEN_REVOKE), .words = { ACCOUNT, TOKEN },
       .confirm = "Revoke service account %s's token %s for good?",
       .done = "Service account token revoked." },
     { "token", "revoke-all", SAME(KT_OP_TOKEN_REVOKE_ALL), .words = { ACCOUNT },
       .confirm = "Revoke every token of service account %s for good?" },
     { NULL, "verify", .op = KT_OP_TOKEN_VERIFY, .http_op = KT_OP_TOKEN_VALIDATE,
-      .flags = VERB_VERIFY },
+      .flags = VERB_VERIFY, .example = "verify --scope read:releases --token-file nightly.token" },
     { NULL, "whoami", SAME(KT_OP_WHOAMI) },
     { NULL, "scopes", SAME(KT_OP_SCOPES) },
     { NULL, "health", SAME(KT_OP_READYZ) },
-    { NULL, "ping", .op = KT_OP_PING, .http_op = KT_OP_HEALTHZ },
+    { NULL, "ping", .op = KT_OP_PING, .http_op = KT_OP_HEALTHZ,
+      .doc = "Say whether the daemon answers at all." },
     { NULL, "backup", .op = KT_OP_STORE_BACKUP, .http_op = -1,
-      .flags = VERB_BACKUP | VERB_LONG, .words = { DIRECTORY } },
+      .flags = VERB_BACKUP | VERB_LONG, .words = { DIRECTORY },
+      .doc = "Copy the store into a new folder, while it is in use; root and the daemon's user.",
+      .example = "backup /var/backups/kaitend-1" },
     { NULL, "export", .op = KT_OP_STORE_EXPORT, .http_op = -1,
-      .flags = VERB_EXPORT | VERB_LONG, .words = { FILE_NAME } },
+      .flags = VERB_EXPORT | VERB_LONG, .words = { FILE_NAME },
+      .doc = "Copy the store into a file for any storage plugin; root and the daemon's user.",
+      .example = "export kaitend.export" },
     { "storage", "check", .op = KT_OP_STORE_CHECK, .http_op = -1, .flags = VERB_LONG },
     { "key", "list", .op = KT_OP_KEY_LIST, .http_op = -1, .flags = VERB_LONG },
-    { "key", "rotate", .op = KT_OP_KEY_ROTATE, .http_op = -1, .words = { "kind" } },
+    { "key", "rotate", .op = KT_OP_KEY_ROTATE, .http_op = -1, .words = { "kind" },
+      .example = "key rotate digest" },
     { "key", "retire", .op = KT_OP_KEY_RETIRE, .http_op = -1, .flags = VERB_LONG,
       .words = { "key" }, .confirm = "Take out key %s for good?", .done = "Key taken out." },
-    { NULL, "call", .op = -1, .http_op = -1, .flags = VERB_CALL | VERB_RAW },
-    { NULL, "describe", .op = KT_OP_DESCRIBE, .http_op = -1, .flags = VERB_RAW },
+    { NULL, "call", .op = -1, .http_op = -1, .flags = VERB_CALL | VERB_RAW,
+      .doc = "Call any method with a JSON object as its arguments.",
+      .example = "call account.list {\"limit\":10}" },
+    { NULL, "describe", .op = KT_OP_DESCRIBE, .http_op = -1, .flags = VERB_RAW,
+      .doc = "Print the daemon's methods, their members and scopes." },
 };
 
 const size_t verb_count = sizeof verbs / sizeof verbs[0];
@@ -119,6 +133,50 @@ verb_find(char *const *words, size_t n, size_t *ret_used, const char **ret_group
     return n > at ? find_row(group, name_of(group, words[at])) : NULL;
 }
 
+/* Letters to put in, leave out or exchange until one word is the other. */
+static size_t
+distance(const char *a, const char *b)
+{
+    enum { LONGEST = 32 };
+    size_t row[LONGEST + 1], n = strlen(a), m = strlen(b);
+    if (n > LONGEST || m > LONGEST)
+        return LONGEST;
+    for (size_t j = 0; j <= m; j++)
+        row[j] = j;
+    for (size_t i = 1; i <= n; i++) {
+        size_t above = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= m; j++) {
+            size_t exchanged = above + (a[i - 1] != b[j - 1]);
+            size_t other = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
+            above = row[j];
+            row[j] = exchanged < other ? exchanged : other;
+        }
+    }
+    return row[m];
+}
+
+const char *
+verb_nearest(const char *group, const char *word)
+{
+    const char *nearest = NULL;
+    size_t least = (strlen(word) + 1) / 3; /* more than that is another word */
+    least = least < 2 ? least + 1 : 3;
+    for (size_t i = 0; i < verb_count; i++) {
+        const struct verb *v = &verbs[i];
+        bool same = group && v->group && strcmp(group, v->group) == 0;
+        if (group && !same)
+            continue;
+        const char *name = !group && v->group ? v->group : v->name;
+        size_t n = distance(word, name);
+        if (n < least) {
+            least = n;
+            nearest = name;
+        }
+    }
+    return nearest;
+}
+
 const struct kt_op_spec *
 verb_spec(const struct verb *verb, bool http)
 {
@@ -131,7 +189,7 @@ verb_word_label(const struct verb *verb, size_t word)
 {
     const char *member = verb->words[word];
     if (strcmp(member, "kind") == 0)
-        return "KIND";
+        return "digest|signing";
     if (strcmp(member, "key") == 0)
         return "KEY";
     if (strcmp(member, FILE_NAME) == 0)
@@ -146,7 +204,5 @@ verb_word_label(const struct verb *verb, size_t word)
 const char *
 verb_doc(const struct verb *verb)
 {
-    if (verb->flags & VERB_CALL)
-        return "Call any method with a JSON object as its arguments.";
-    return kt_op_specs[verb->op].doc;
+    return verb->doc ? verb->doc : kt_op_specs[verb->op].doc;
 }

@@ -26,6 +26,8 @@ struct verb {
     const char *words[VERB_WORDS_MAX]; /* members that are given without an option, in order */
     const char *confirm; /* question before something is destroyed, %s each word; NULL: none */
     const char *done;    /* what to say when the answer is empty */
+    const char *doc;     /* one sentence; NULL: that of the operation */
+    const char *example; /* for its help, without the program's name; NULL: none */
 };
 
 extern const struct verb verbs[];
@@ -38,6 +40,10 @@ const char *verb_word_label(const struct verb *, size_t word);
  * none, and *ret_group is the group if at least that was one. */
 const struct verb *verb_find(char *const *words, size_t n, size_t *ret_used,
                              const char **ret_group);
+
+/* What somebody may have meant by a word that is no verb: a verb of the group, or with NULL a group
+ * or a verb that stands alone. NULL: nothing is like it. */
+const char *verb_nearest(const char *group, const char *word);
 
 /* The row of the table, NULL with VERB_CALL or, for http, when there is none. */
 const struct kt_op_spec *verb_spec(const struct verb *, bool http);

@@ -146,6 +146,14 @@ def test_help_is_for_every_verb():
         one = kaitenctl(*words)
         assert (one.returncode, one.stdout) == (USAGE, "") and "nonsense" in one.stderr
     assert kaitenctl("--version").stdout.startswith("kaitenctl ")
+    assert kaitenctl("version").stdout == kaitenctl("--version").stdout
+
+
+def test_help_names_what_must_be_given():
+    assert kaitenctl("help", "token", "create").stdout.splitlines()[0] == (
+        "usage: kaitenctl token create ACCOUNT --name NAME [options]")
+    assert kaitenctl("help", "account", "create").stdout.splitlines()[0] == (
+        "usage: kaitenctl account create NAME [options]")
 
 
 COMPLETIONS = {

@@ -286,6 +286,46 @@ test_help(void **state)
     kt_buf_done(&buf);
 }
 
+static void
+test_examples_are_command_lines(void **state)
+{
+    char line[256], *argv[WORDS_MAX];
+    for (size_t i = 0; i < verb_count; i++) {
+        struct args args;
+        if (!verbs[i].example)
+            continue;
+        snprintf(line, sizeof line, "%s", verbs[i].example);
+        assert_int_equal(args_parse(split(line, argv), argv, &args), 0);
+        assert_ptr_equal(args.verb, &verbs[i]);
+    }
+}
+
+static void
+test_what_may_be_meant(void **state)
+{
+    static const struct {
+        const char *line, *said; /* NULL: nothing is like it */
+    } rows[] = {
+        { "acount list", "did you mean kaitenctl account?" },
+        { "veryfy", "did you mean kaitenctl verify?" },
+        { "token lst build", "did you mean kaitenctl token list?" },
+        { "tokens revok a b", "did you mean kaitenctl token revoke?" },
+        { "token frobnicate", NULL },
+        { "nope", NULL },
+        { "token", NULL },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char line[64], result[256];
+        snprintf(line, sizeof line, "%s", rows[i].line);
+        interpret(line, result, sizeof result);
+        assert_string_equal(result, "2");
+        if (!strstr(said, rows[i].said ? rows[i].said : "kaitenctl: "))
+            fail_msg("%s: %s", rows[i].line, said);
+        if (!rows[i].said)
+            assert_null(strstr(said, "did you mean"));
+    }
+}
+
 /* Every member of an operation that a verb stands for can be said on the command line. */
 static void
 test_verbs_cover_the_table(void **state)
@@ -649,6 +689,8 @@ main(void)
         cmocka_unit_test(test_global_options),
         cmocka_unit_test(test_secret_in_argv),
         cmocka_unit_test(test_help),
+        cmocka_unit_test(test_examples_are_command_lines),
+        cmocka_unit_test(test_what_may_be_meant),
         cmocka_unit_test(test_verbs_cover_the_table),
         cmocka_unit_test(test_tables),
         cmocka_unit_test(test_machine_forms),
