@@ -309,6 +309,7 @@ static const struct kt_op_error token_verify_errors[] = {
 
 static const struct kt_op_error readyz_errors[] = {
     { KT_UNAVAILABLE, "Server.NotReady", "not ready: draining" },
+    { KT_UNAVAILABLE, "Server.Quarantined", "not ready: the revocation journal is missing" },
     LAST
 };
 

@@ -90,7 +90,8 @@ meta_readyz(struct request *rq)
     if (state == SERVICE_DRAINING)
         return not_ready(rq, "draining");
     if (rq->call.svc->quarantine)
-        return not_ready(rq, rq->call.svc->quarantine);
+        return fail(&rq->call, KT_UNAVAILABLE, "Server.Quarantined", "not ready: %s",
+                    rq->call.svc->quarantine);
     if (committer_is_stuck(rq->call.svc->committer, clock_mono_ms()))
         return not_ready(rq, "the store does not answer");
     /* What the plugin says stays in the log: anybody may ask here. */

@@ -147,6 +147,7 @@ def quarantined(site, token, reason):
     refused(rpc.call("token.verifyMany", tokens=[token]), 503, "Server.Quarantined")
     health = site.d.ctl("health", check=False)
     assert health.returncode == 6 and reason in health.stderr, health
+    assert "kaitend(8), Rollback" in health.stderr, health
     assert "event=quarantine" in site.d.log.read_text()
     site.d.stop()
 
