@@ -304,6 +304,10 @@ conf_check_secret_file(const char *path, struct conf_error *err)
     if (!S_ISREG(st.st_mode))
         return conf_refuse(err, "%s: %s; accepted: a regular file", path,
                            S_ISLNK(st.st_mode) ? "a symbolic link" : "not a regular file");
+    /* No chown for root: the daemon that the file belongs to could not read it any more. */
+    if (st.st_uid != geteuid() && geteuid() == 0)
+        return conf_refuse(err, "%s: owned by uid %ju; run kaitend as that user", path,
+                           (uintmax_t)st.st_uid);
     if (st.st_uid != geteuid() && st.st_uid != 0)
         return conf_refuse(err,
                            "%s: owned by uid %ju; accepted: uid %ju or root; run: chown %ju %s",

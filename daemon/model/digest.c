@@ -208,6 +208,10 @@ check_file(int fd, const char *path, struct digest_error *err)
         return refuse(err, "%s: %s", path, strerror(errno));
     if (!S_ISREG(st.st_mode))
         return refuse(err, "%s: not a regular file", path);
+    /* No chown for root: the daemon that the file belongs to could not read it any more. */
+    if (st.st_uid != geteuid() && geteuid() == 0)
+        return refuse(err, "%s: owned by uid %ju; run kaitend as that user", path,
+                      (uintmax_t)st.st_uid);
     if (st.st_uid != geteuid() && st.st_uid != 0)
         return refuse(err, "%s: owned by uid %ju; accepted: uid %ju or root; run: chown %ju %s",
                       path, (uintmax_t)st.st_uid, (uintmax_t)geteuid(), (uintmax_t)geteuid(), path);

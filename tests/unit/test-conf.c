@@ -435,7 +435,7 @@ test_secret_files(void **state)
     if (geteuid() == 0) {
         assert_int_equal(chown(path, 12345, 12345), 0);
         assert_false(conf_check_secret_file(path, &err));
-        assert_non_null(strstr(err.text, "owned by uid 12345; accepted: uid 0 or root"));
+        assert_non_null(strstr(err.text, "owned by uid 12345; run kaitend as that user"));
     }
     unlink(path);
     assert_false(conf_check_secret_file(path, &err));

@@ -258,7 +258,7 @@ test_kinds_of_file(void **state)
     put_file(LINE("a"), strlen(LINE("a")), 0600);
     if (geteuid() == 0) {
         assert_int_equal(chown(path, 12345, 0), 0);
-        refused("owned by uid 12345");
+        refused("owned by uid 12345; run kaitend as that user");
     }
 }
 
