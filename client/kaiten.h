@@ -210,7 +210,8 @@ int kaiten_whoami(struct kaiten *, struct kaiten_caller **ret_caller);
 int kaiten_account_create(struct kaiten *, const char *name, const char *slug,
                           struct kaiten_account **ret_account);
 
-/* KAITEN_ENOTFOUND, as of every function below that takes the slug of an account or a token. */
+/* KAITEN_ENOTFOUND: there is none, as of every function below that takes the slug of an account or
+ * a token, but the lists: an account that does not exist has no tokens. */
 int kaiten_account_get(struct kaiten *, const char *slug, struct kaiten_account **ret_account);
 
 /* Its slug stays. */

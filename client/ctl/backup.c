@@ -275,7 +275,7 @@ export_fetch(struct door *door, const char *file, bool errors_as_json)
     drop(&f);
     if (code == CTL_OK)
         ctl_note("%s: %lld bytes. The digest key is not in it, nor is the revocation journal.",
-                 file, (long long)f.bytes);
+                 own ? file : "standard output", (long long)f.bytes);
     answer_release(&f.made);
     return code;
 }

@@ -195,7 +195,8 @@ make_input(struct command *c)
         return make_call_input(c);
     c->spec = verb_spec(a->verb, has(a, ARG_URL));
     if (!c->spec)
-        return ctl_fail(CTL_USAGE, "leave out --url", "%s is to be had on the socket only",
+        return ctl_fail(CTL_USAGE, "leave out --url", "%s%s%s is to be had on the socket only",
+                        a->verb->group ? a->verb->group : "", a->verb->group ? " " : "",
                         a->verb->name);
     c->method = c->spec->name;
     if (a->verb->flags & VERB_VERIFY)
