@@ -167,6 +167,13 @@ pipeline_may_inline_http(struct kt_str method, struct kt_str path)
     return begins(path, 'i') || begins(path, 'd');
 }
 
+bool
+pipeline_names_http(struct kt_str method, struct kt_str path)
+{
+    (void)method;
+    return begins(path, 'd');
+}
+
 static void
 note(const char *name, struct kt_str s)
 {

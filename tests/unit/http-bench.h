@@ -52,6 +52,13 @@ pipeline_may_inline_http(struct kt_str method, struct kt_str path)
 }
 
 bool
+pipeline_names_http(struct kt_str method, struct kt_str path)
+{
+    (void)method;
+    return begins(path, "/named");
+}
+
+bool
 pipeline_may_inline(struct kt_str method)
 {
     (void)method;

@@ -75,6 +75,14 @@ pipeline_may_inline_http(struct kt_str method, struct kt_str path)
 }
 
 bool
+pipeline_names_http(struct kt_str method, struct kt_str path)
+{
+    (void)method;
+    (void)path;
+    return false;
+}
+
+bool
 pipeline_writes(struct kt_str method)
 {
     const struct kt_op_spec *spec = kt_op_find(method);

@@ -4,6 +4,7 @@
 #include "config.h"
 
 #include "daemon/codec/body.h"
+#include "daemon/transport/http_head.h"
 #include "tests/unit/http-bench.h"
 
 static const struct row {
@@ -410,6 +411,38 @@ decoding_in_any_memory(void **state)
 }
 
 static void
+targets_are_short_unless_they_name_something(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *path;
+        int n;
+        const char *line;
+    } cases[] = {
+        { "/now?", HTTP_TARGET_MAX, "HTTP/1.1 200 OK\r\n" },
+        { "/now?", HTTP_TARGET_MAX + 1, "HTTP/1.1 414 " },
+        { "/now/", HTTP_TARGET_MAX + 1, "HTTP/1.1 414 " },
+        { "/named/", HTTP_TARGET_MAX + 1, "HTTP/1.1 200 OK\r\n" },
+        { "/named?", HTTP_TARGET_NAMES_MAX, "HTTP/1.1 200 OK\r\n" },
+        { "/named/", HTTP_TARGET_NAMES_MAX + 1, "HTTP/1.1 414 " },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char rest[HTTP_TARGET_NAMES_MAX + 1], text[2 * HTTP_TARGET_NAMES_MAX];
+        memset(rest, 'q', sizeof rest);
+        for (int twice = 0; twice < 2; twice++) {
+            snprintf(text, sizeof text, "%s %s%.*s HTTP/1.1\r\n" HOST "\r\n" NEXT,
+                     twice ? "HEAD" : "GET", cases[i].path,
+                     cases[i].n - (int)strlen(cases[i].path), rest);
+            ask(text);
+            bool good = strstr(cases[i].line, "200") != NULL;
+            assert_memory_equal(answers, cases[i].line, strlen(cases[i].line));
+            assert_int_equal(strstr(calls(), "/now/next") != NULL, good);
+            assert_int_equal(header(answers, "Connection") == NULL, good);
+        }
+    }
+}
+
+static void
 types_of_bodies(void **state)
 {
     (void)state;
@@ -450,6 +483,7 @@ main(void)
         cmocka_unit_test(keep_alive_is_said_to_old_clients_only),
         cmocka_unit_test(bodies),
         cmocka_unit_test(decoding_in_any_memory),
+        cmocka_unit_test(targets_are_short_unless_they_name_something),
         cmocka_unit_test(types_of_bodies),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -332,11 +332,14 @@ what_transports_ask_beforehand_is_what_the_table_says(void **state)
         struct kt_str method = *spec->http_method == '*' ? KT_LIT("PROPFIND")
                                                          : kt_str(spec->http_method);
         assert_int_equal(pipeline_may_inline_http(method, kt_str(path)), is_inline);
+        assert_int_equal(pipeline_names_http(method, kt_str(path)),
+                         strchr(spec->http_path, '{') != NULL);
     }
     assert_false(pipeline_may_inline(KT_LIT("nonsense")));
     assert_false(pipeline_writes(KT_LIT("")));
     assert_false(pipeline_may_inline_http(KT_LIT("GET"), KT_LIT("/nowhere")));
     assert_false(pipeline_may_inline_http(KT_LIT("POST"), KT_LIT("/whoami")));
+    assert_false(pipeline_names_http(KT_LIT("GET"), KT_LIT("/service-accounts/a/b")));
 }
 
 /* --- faults ------------------------------------------------------------------------------- */
