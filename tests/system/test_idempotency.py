@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from conftest import refused
+from conftest import brief_life, refused, wait_for
 
 keys = (f"key-{n}" for n in itertools.count())
 
@@ -129,6 +129,23 @@ def test_nor_does_one_whose_tokens_may_not_live_so_long(own_daemon):
     assert account.body == before[0].body
     refused(made, 422, "UNPROCESSABLE")
     refused(turned, 403, "RotateToken.LifetimeExceedsCaller")
+
+
+def test_nor_is_one_that_has_ended_by_now(door, account):
+    def attempt(end, over):
+        key = next(keys)
+
+        def ask():
+            return call(door, "token.create", key, serviceAccountSlug=account, name=key, scopes=[],
+                        expiresAt=end)
+        first, second = ask(), ask()
+        if over():
+            return None
+        assert first.ok and second.body == first.body
+        wait_for(over, "the token to end")
+        return ask()
+
+    refused(brief_life(attempt), 422, "UNPROCESSABLE")
 
 
 def test_the_quotes_of_the_header_are_not_part_of_the_key(daemon):
