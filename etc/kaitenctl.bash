@@ -16,6 +16,8 @@ _kaitenctl_verb() {
             *) verb+=("${COMP_WORDS[i]}") ;;
         esac
     done
+    # What can be said can be asked about.
+    [[ ${verb[0]} != help ]] || verb=("${verb[@]:1}")
 }
 
 _kaitenctl() {
@@ -31,6 +33,8 @@ _kaitenctl() {
         words=$(sed -nE 's/^  kaitenctl ([a-z-]+).*/\1/p' <<<"$help")
     elif ((${#verb[@]} == 1)); then
         words=$(sed -nE "s/^  kaitenctl ${verb[0]//[^a-z-]/} ([a-z-]+).*/\1/p" <<<"$help")
+    elif ((${#verb[@]} == 2)); then
+        words=$(sed -nE 's/^usage: kaitenctl( [a-z-]+){2} ([a-z]+)\|([a-z]+) .*/\2 \3/p' <<<"$help")
     fi
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur" | sort -u)
 }

@@ -21,6 +21,8 @@ end
 
 function __kaitenctl
     set -l verb (__kaitenctl_verb)
+    # What can be said can be asked about.
+    test "$verb[1]" = help; and set -e verb[1]
     set -l help (kaitenctl help $verb[1..2] 2>/dev/null; or kaitenctl help $verb[1] 2>/dev/null)
     if contains -- (commandline -opc)[-1] -o --output
         printf '%s\n' table json ndjson yaml name
@@ -30,7 +32,10 @@ function __kaitenctl
         string replace -rf '^  kaitenctl ([a-z-]+).*' '$1' -- $help | sort -u
     else if not set -q verb[2]
         set -l group (string escape --style=regex -- $verb[1])
-        string replace -rf "^  kaitenctl $group ([a-z-]+)(?: [A-Z_]+)* +" '$1\t' -- $help
+        string replace -rf "^  kaitenctl $group ([a-z-]+)(?: [A-Z_]+| [a-z]+\|[a-z]+)* +" '$1\t' -- $help
+    else if not set -q verb[3]
+        string replace -rf '^usage: kaitenctl(?: [a-z-]+){2} ([a-z]+\|[a-z]+) .*' '$1' -- $help |
+            string split '|'
     end
 end
 

@@ -17,6 +17,8 @@ _kaitenctl_verb() {
             *) verb+=($words[i]) ;;
         esac
     done
+    # What can be said can be asked about.
+    [[ $verb[1] != help ]] || shift verb
 }
 
 _kaitenctl() {
@@ -31,8 +33,10 @@ _kaitenctl() {
     elif (($#verb == 0)); then
         found=(${(uf)"$(sed -nE 's/^  kaitenctl ([a-z-]+).*/\1/p' <<<$help)"})
     elif (($#verb == 1)); then
-        found=(${(f)"$(sed -nE "s/^  kaitenctl ${verb[1]//[^a-z-]/} ([a-z-]+)( [A-Z_]+)* +/\1:/p" \
-            <<<$help)"})
+        local left="${verb[1]//[^a-z-]/} ([a-z-]+)( [A-Z_]+| [a-z]+\|[a-z]+)*"
+        found=(${(f)"$(sed -nE "s/^  kaitenctl $left +/\1:/p" <<<$help)"})
+    elif (($#verb == 2)); then
+        found=($(sed -nE 's/^usage: kaitenctl( [a-z-]+){2} ([a-z]+)\|([a-z]+) .*/\2 \3/p' <<<$help))
     fi
     # Where nothing is known a file may be meant.
     if (($#found)); then

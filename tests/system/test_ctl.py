@@ -171,7 +171,9 @@ COMPLETIONS = {
     ("token ", {"create", "list", "get", "rotate", "revoke", "revoke-all"}),
     ("-q --timeout 1s token rev", {"revoke", "revoke-all"}),
     ("token create build --exp", {"--expires-at", "--expires-in"}), ("-o nd", {"ndjson"}),
-    ("account list --all -o ", {"table", "json", "ndjson", "yaml", "name"}), ("nonsense ", set())])
+    ("account list --all -o ", {"table", "json", "ndjson", "yaml", "name"}), ("nonsense ", set()),
+    ("help tok", {"token"}), ("help token rev", {"revoke", "revoke-all"}),
+    ("key rotate ", {"digest", "signing"}), ("token list ", set())])
 def test_completion(shell, line, words, tmp_path):
     if not shutil.which(shell):
         pytest.skip(f"{shell} is missing")
