@@ -3,12 +3,14 @@
 #include "config.h"
 
 #include "tests/unit/bdb-file.h"
+#include "tests/unit/memory.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -214,6 +216,28 @@ test_where_a_log_ends(void **state)
     assert_int_equal(bdb_log_check(dir, 9, &end, &torn), ENOENT);
 }
 
+/* It is not damaged, as far as anybody knows. */
+static void
+test_a_log_that_cannot_be_read(void **state)
+{
+    (void)state;
+    char path[BDB_PATH];
+    uint32_t end;
+    bool torn;
+    folder_made();
+    memory_end_after(0);
+    int error = bdb_log_check(dir, 1, &end, &torn);
+    assert_true(memory_ended());
+    assert_int_equal(error, ENOMEM);
+    assert_true(bdb_path(path, dir, "log.0000000002"));
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(mkdir(path, 0700), 0);
+    assert_int_not_equal(bdb_log_check(dir, 2, &end, &torn), 0);
+    expect(KAITEN_FAILED, "cannot read the logs");
+    assert_false(bdb_exists(dir, "repair"));
+    assert_int_equal(rmdir(path), 0);
+}
+
 static void
 test_no_folder(void **state)
 {
@@ -253,6 +277,7 @@ main(void)
         cmocka_unit_test(test_many_damaged_pages),
         cmocka_unit_test(test_logs),
         cmocka_unit_test(test_where_a_log_ends),
+        cmocka_unit_test(test_a_log_that_cannot_be_read),
         cmocka_unit_test(test_no_folder),
     };
     if (!mkdtemp(dir))
