@@ -94,11 +94,11 @@ void kaiten_set_timeout(struct kaiten *, unsigned milliseconds);
  * KAITEN_EMEMORY. */
 int kaiten_set_token(struct kaiten *, const char *token, size_t n);
 
-/* The next kaiten_account_create(), kaiten_token_create(), _rotate(), _revoke_all() or
- * kaiten_call_json() carries this key: 1 to 255 visible ASCII characters, copied. The same call
- * with the same key gets the same answer once more, a secret included, for ten minutes: so a call
- * that ended in KAITEN_ETIMEOUT, KAITEN_ELOST or KAITEN_EUNAVAILABLE may be made again with the
- * key that it had, which is set anew. NULL: no key. KAITEN_EUSAGE. */
+/* The next call that changes something carries this key: 1 to 255 visible ASCII characters,
+ * copied; NULL: none. If it makes something (kaiten_account_create, kaiten_token_create, _rotate,
+ * _revoke_all, and these by kaiten_call_json), the same call with the same key gets the same answer
+ * once more, a secret included, for ten minutes: after KAITEN_ETIMEOUT, KAITEN_ELOST or
+ * KAITEN_EUNAVAILABLE set the key again, and call again. KAITEN_EUSAGE. */
 int kaiten_set_idempotency_key(struct kaiten *, const char *key);
 
 /* Of the last failed call: "Token.NotFound", or "Client.Timeout" and the like for the numbers
