@@ -2,6 +2,7 @@
 # Copyright the kaiten authors
 """The real daemon in a temporary folder, and both of its doors behind one interface."""
 
+import atexit
 import base64
 import contextlib
 import datetime
@@ -79,7 +80,9 @@ def rsa_pair():
 
 
 class Process(subprocess.Popen):
-    """A daemon; of its end counts what it says itself."""
+    """A daemon; of its end counts what it says itself. None outlives the tests."""
+
+    made = []
 
     def __init__(self, args, log, env=None, **kwargs):
         self.log = log
@@ -88,6 +91,7 @@ class Process(subprocess.Popen):
         with open(log, "ab") as out:
             super().__init__(args, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=env,
                              **kwargs)
+        self.made.append(self)
 
     @property
     def returncode(self):
@@ -98,6 +102,14 @@ class Process(subprocess.Popen):
     @returncode.setter
     def returncode(self, code):
         self.code = code
+
+
+@atexit.register
+def end_all():
+    for p in Process.made:
+        if p.poll() is None:
+            p.kill()
+            p.wait()
 
 
 class Daemon:
@@ -253,13 +265,25 @@ key = {self.public} alg=RS256
         return done
 
 
+claims = []  # held until this process ends
+
+
 def ports():
     """Below those that the kernel gives to clients: a daemon that is down must find its port again,
-    and who connects to it meanwhile must not connect to itself. Never the same one twice."""
+    and who connects to it meanwhile must not connect to itself. Never the same one twice, nor one
+    of another run of these tests: each takes some together, by a name that only one can have."""
     first = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    below = list(range(10000, first) if first > 20000 else range(20000, 32768))
-    random.SystemRandom().shuffle(below)
-    yield from below
+    blocks = list(range(10000, first - 99, 100) if first > 20000 else range(20000, 32700, 100))
+    random.SystemRandom().shuffle(blocks)
+    for block in blocks:
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0kaiten-test-ports-{block}")
+        except OSError:
+            claim.close()
+            continue
+        claims.append(claim)
+        yield from range(block, block + 100)
 
 
 free_ports = ports()
