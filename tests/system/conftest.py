@@ -303,6 +303,18 @@ def brief_life(attempt, seconds=1.0):
     raise AssertionError("everything takes too long here")
 
 
+def short_life(make):
+    """The answer to make(end), which makes what ends at that time, soon; asked again with a later
+    one when that had passed before the daemon saw it."""
+    def attempt(end, over):
+        answer = make(end)
+        return answer if answer.ok or not over() else None
+
+    answer = brief_life(attempt)
+    assert answer.ok, answer
+    return answer
+
+
 def prompt(step, seconds, tries=100):
     """What step() returns when it took less than that: a deadline of the daemon may not pass while
     this process waits for its turn."""

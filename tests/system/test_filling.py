@@ -5,11 +5,10 @@ else is refused, and the daemon does not say that it is ready."""
 
 import contextlib
 import os
-import time
 
 import pytest
 
-from conftest import BUILD, PLUGIN_DIR, STORES, done, wait_for
+from conftest import BUILD, PATIENCE, PLUGIN_DIR, STORES, done, short_life, wait_for
 from test_rollback_rows import Rows
 
 HELD = BUILD / "tests/plugin/.libs/storage-held.so"
@@ -74,10 +73,11 @@ def held(own_daemon):
 
 
 def test_tokens_are_verified_before_all_are_read(held):
-    soon = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 2))
     tokens = {slug: held.mint(slug=slug) for slug in ("good", "revoked")}
     tokens |= {slug: held.mint(slug, slug) for slug in ("gone", "swept")}
-    tokens["over"] = held.mint(slug="over", expiresAt=soon)
+    tokens["over"] = short_life(lambda end: held.call(
+        "token.create", serviceAccountSlug="farm", name="over", slug="over", scopes=[],
+        expiresAt=end)).body["token"]
     held.revoke("revoked")
     assert held.call("account.delete", serviceAccountSlug="gone").ok
     assert held.call("token.revokeAll", serviceAccountSlug="swept").ok
@@ -146,17 +146,12 @@ def test_uses_meanwhile_are_known_and_written_down(held):
     held.go_on()
     at = held.used("good")
     assert at
-    wait_for(lambda: "75" in {key[:2] for key in kept(held)}, "the use to be written down")
+    wait_for(lambda: "event=used.written" in held.d.log.read_text(), "the use to be written down")
+    held.d.stop()
+    assert "75" in {key[:2] for key in held.read()}
     held.start()
     held.go_on()
     assert held.used("good") == at
-
-
-def kept(held):
-    """The rows, seen while it is down."""
-    time.sleep(1.5)  # it writes uses down each second
-    held.d.stop()
-    return held.read()
 
 
 def test_a_row_that_was_put_back_is_not_believed_meanwhile(held):
@@ -200,7 +195,7 @@ def test_a_start_that_cannot_read_all_rows_ends(held):
     said = {held.says(t) for t in (token, bad)}
     assert "valid" in said and len(said) == 2
     held.file.unlink()
-    assert held.d.process.wait(20) == 75
+    assert held.d.process.wait(PATIENCE) == 75
     assert "does not authenticate" in held.d.log.read_text()
 
 

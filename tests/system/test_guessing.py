@@ -11,13 +11,12 @@ import os
 import secrets
 import socket
 import string
-import time
 import uuid
 import zlib
 
 import pytest
 
-from conftest import Daemon, wait_for
+from conftest import Daemon, short_life, wait_for
 from metrics import scrape
 
 GUESSES = int(os.environ.get("KAITEN_GUESSES", "2000"))
@@ -172,11 +171,12 @@ def dead_tokens(daemon):
     client, made = daemon.http(daemon.jwt(org="guessed")), []
     for kind in ("revoked", "expired", "deleted"):
         slug = client.call("account.create", name=kind).body["slug"]
-        soon = {}
-        if kind == "expired":
-            at = time.gmtime(time.time() + 2)
-            soon["expiresAt"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", at)
-        t = client.call("token.create", serviceAccountSlug=slug, name="t", scopes=[], **soon).body
+
+        def mint(end=None):
+            return client.call("token.create", serviceAccountSlug=slug, name="t", scopes=[],
+                               expiresAt=end)
+
+        t = (short_life(mint) if kind == "expired" else mint()).body
         made.append(t["token"])
         if kind == "revoked":
             assert client.call("token.revoke", serviceAccountSlug=slug,

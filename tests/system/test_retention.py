@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from conftest import STORES, done, refused, wait_for
+from conftest import STORES, done, refused, short_life, wait_for
 
 KEPT_SECONDS = 2
 SHORT = f"retention = {KEPT_SECONDS}s\naudit_retention = 2s\nlast_used_interval = 1s\n"
@@ -50,7 +50,9 @@ def test_the_dead_are_purged_and_the_living_stay(short, store):
     kept = mint(rpc, "farm", "kept")
     later = mint(rpc, "farm", "later", expiresAt=in_ms(3600000))
     dead = {name: mint(rpc, "farm", name) for name in ("revoked", "twice")}
-    dead["expired"] = mint(rpc, "farm", "expired", expiresAt=in_ms(2000))
+    dead["expired"] = short_life(lambda end: rpc.call(
+        "token.create", serviceAccountSlug="farm", name="expired", slug="expired", scopes=[],
+        expiresAt=end)).body["token"]
     dead["gone"] = mint(rpc, "gone", "gone")
     dead["swept"] = mint(rpc, "swept", "swept")
     for _ in range(2):  # three secrets, of which one can be in use

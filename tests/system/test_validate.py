@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from conftest import STORES, done, refused, wait_for
+from conftest import STORES, done, refused, short_life, wait_for
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
 
@@ -207,16 +207,18 @@ def body_of(answer):
 
 def test_every_refusal_is_the_same_body(daemon, owner, org):
     revoked, deleted, old = Minted(owner), Minted(owner), Minted(owner)
-    expired = Minted(owner, expiresAt=utc(seconds=3))
+    expired = short_life(lambda end: owner.call(
+        "token.create", serviceAccountSlug=Minted(owner).slug, name="short", scopes=[],
+        expiresAt=end)).body["token"]
     for m in (revoked, deleted, old):
         assert validate(daemon, m.secret).status == 200
     done(owner, owner.call("token.revoke", **revoked.at), 204)
     done(owner, owner.call("account.delete", serviceAccountSlug=deleted.slug), 204)
     done(owner, owner.call("token.rotate", **old.at))
-    wait_for(lambda: validate(daemon, expired.secret).status == 401, "the token to expire")
+    wait_for(lambda: validate(daemon, expired).status == 401, "the token to expire")
     good = Minted(owner).secret
     flipped = good[:10] + ("a" if good[10] != "a" else "b") + good[11:]
-    secrets = [revoked.secret, deleted.secret, old.secret, expired.secret, flipped, good[:-1],
+    secrets = [revoked.secret, deleted.secret, old.secret, expired, flipped, good[:-1],
                good + "a", good.upper(), "ksm_" + good[4:], good[4:], "ksh-" + good[4:], "ksh_",
                "x", owner.token]
     assert len({body_of(validate(daemon, secret)) for secret in secrets}) == 1
