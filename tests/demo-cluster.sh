@@ -276,7 +276,7 @@ expect "$account"
 
 say "The database is away for a moment: whoever asks is told so in time."
 run "database stop -m immediate | tail -n 1"
-run "curl -sS -m 2 -X POST $url/service-accounts -H \"Authorization: Bearer \$KAITEN_JWT\" \\
+run "curl -sS -m 10 -X POST $url/service-accounts -H \"Authorization: Bearer \$KAITEN_JWT\" \\
     -H 'Content-Type: application/json' -d '{\"name\": \"Too Early\"}'"
 expect '"status":503'
 run "database start | tail -n 1"

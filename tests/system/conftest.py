@@ -316,12 +316,17 @@ def short_life(make):
 
 
 def prompt(step, seconds, tries=100):
-    """What step() returns when it took less than that: a deadline of the daemon may not pass while
-    this process waits for its turn."""
+    """What step() returns, or raises, when it took less than that: a deadline of the daemon may not
+    pass while this process waits for its turn."""
     for _ in range(tries):
-        begun = time.monotonic()
-        done = step()
+        begun, failed = time.monotonic(), None
+        try:
+            done = step()
+        except Exception as e:  # noqa: BLE001
+            failed = e
         if time.monotonic() - begun < seconds:
+            if failed:
+                raise failed
             return done
     raise AssertionError(f"not once within {seconds} s")
 

@@ -29,7 +29,7 @@ import random
 import threading
 import time
 
-from conftest import Answer
+from conftest import PATIENCE, Answer
 
 ENDS = ("acknowledged", "refused", "unread", "unknown")
 
@@ -422,7 +422,7 @@ class Actor(threading.Thread):
 def patiently(rpc, method, **args):
     """Again while the daemon is unavailable: once it notices that its database has another history
     than before, it says nothing until it has read everything anew."""
-    until = time.monotonic() + 10
+    until = time.monotonic() + PATIENCE
     while not (answer := rpc.call(method, **args)).ok:
         assert answer.status == 503 and time.monotonic() < until, answer
         time.sleep(0.01)

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from conftest import KAITEND
+from conftest import KAITEND, PATIENCE
 
 USAGE, UNAVAILABLE, CANTCREAT, TEMPFAIL, NOPERM, CONFIG = 64, 69, 73, 75, 77, 78
 NOUSER = 67
@@ -18,7 +18,8 @@ ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become others
 def kaitend(*args, **kwargs):
     # Where else plugins would be found is not what these tests are about.
     env = {name: value for name, value in os.environ.items() if name != "KAITEND_PLUGIN_DIR"}
-    return subprocess.run([KAITEND, *map(str, args)], capture_output=True, text=True, timeout=30,
+    return subprocess.run([KAITEND, *map(str, args)], capture_output=True, text=True,
+                          timeout=PATIENCE,
                           env=kwargs.pop("env", env), **kwargs)
 
 

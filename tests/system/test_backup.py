@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from conftest import KAITENCTL, KAITEND, STORES, done, refused, wait_for
+from conftest import KAITENCTL, KAITEND, PATIENCE, STORES, done, refused, wait_for
 
 pytestmark = pytest.mark.skipif("storage-bdb" not in STORES, reason="no durable store was built")
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become others")
@@ -184,7 +184,7 @@ def test_only_root_and_its_own_user_may_have_it(own_daemon):
                          ("key.rotate", '{"kind":"digest"}'), ("key.retire", '{"key":"x"}')):
         ran = subprocess.run(["/usr/bin/python3", "-c", script, KAITENCTL, "--socket",
                               d.socket_path, "call", method, args], capture_output=True,
-                             text=True, timeout=30, check=False)
+                             text=True, timeout=PATIENCE, check=False)
         assert ran.returncode == 3 and "Auth.AdminOnly" in ran.stderr + ran.stdout, ran
     # Root has no rule here, and needs none.
     rpc = d.rpc(d.jwt(scopes=[]))
@@ -203,7 +203,7 @@ def test_the_number_of_all_strangers_is_not_the_daemon_s_own_user(own_daemon):
     d.dir.chmod(0o777)
     d.start(user=65534, group=65534, extra_groups=[])
     ran = subprocess.run([KAITENCTL, "--socket", d.socket_path, "key", "list"], user=65534,
-                         capture_output=True, text=True, timeout=30, check=False)
+                         capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert ran.returncode == 3 and "Auth.AdminOnly" in ran.stderr, ran
     assert d.ctl("key", "list").returncode == 0
     assert d.stop() == 0

@@ -13,6 +13,8 @@ import socket
 import msgpack
 import pytest
 
+from conftest import PATIENCE
+
 CONNECTIONS = 64
 
 
@@ -23,7 +25,7 @@ class Stream:
     def __init__(self, daemon, kind, token):
         self.kind, self.token = kind, token
         if kind == "http":
-            self.socket = socket.create_connection(("127.0.0.1", daemon.port), timeout=30)
+            self.socket = socket.create_connection(("127.0.0.1", daemon.port), timeout=PATIENCE)
         else:
             self.socket = daemon.rpc(token).socket
         self.unpacker = msgpack.Unpacker(raw=False)
@@ -89,8 +91,8 @@ def run(streams):
             s.socket.setblocking(False)
             selector.register(s.socket, selectors.EVENT_READ | selectors.EVENT_WRITE, s)
         while selector.get_map():
-            ready = selector.select(30)
-            assert ready, "no answers for 30 s"
+            ready = selector.select(PATIENCE)
+            assert ready, "no answers any more"
             for key, events in ready:
                 s = key.data
                 if events & selectors.EVENT_WRITE and s.out:

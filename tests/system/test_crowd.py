@@ -130,7 +130,7 @@ def room():
 def test_a_crowd_keeps_nobody_out(own_daemon, room):
     d = own_daemon("storage-memory", daemon="loops = 2", level="notice",
                    http=f"max_connections = {PLACES}").start()
-    token = d.jwt()
+    token, begun = d.jwt(), time.monotonic()
     kept = [d.http(token) for _ in range(3)]
     for client in kept:
         client.retry = False
@@ -150,7 +150,7 @@ def test_a_crowd_keeps_nobody_out(own_daemon, room):
         assert m.get("kaitend_connections") <= PLACES + 16
     finally:
         crowd.stop()
-    assert d.log.read_text().count("listen.full") <= 2 + SECONDS
+    assert d.log.read_text().count("listen.full") <= 2 + (time.monotonic() - begun) / 10
     assert d.stop() == 0
     p99 = {name: t[len(t) * 99 // 100] * 1000 for name, t in (("calm", calm), ("pressed", pressed))}
     print(f"crowd={crowd.size} opened={crowd.opened.value} requests={len(pressed)} "

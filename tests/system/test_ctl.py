@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from conftest import KAITENCTL, SOURCE, Daemon, done
+from conftest import KAITENCTL, PATIENCE, SOURCE, Daemon, done
 
 OK, OTHER, USAGE, AUTH, ABSENT, REFUSED, SERVER, INVALID = 0, 1, 2, 3, 4, 5, 6, 10
 DANGEROUS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
@@ -19,7 +19,7 @@ CLEAN = {k: v for k, v in os.environ.items() if not k.startswith("KAITEN_")}
 
 def kaitenctl(*args, stdin="", env=None, **kwargs):
     return subprocess.run([KAITENCTL, *map(str, args)], input=stdin, capture_output=True,
-                          text=True, timeout=30, env=dict(CLEAN, **(env or {})), **kwargs)
+                          text=True, timeout=PATIENCE, env=dict(CLEAN, **(env or {})), **kwargs)
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +180,7 @@ def test_completion(shell, line, words, tmp_path):
     typed = line.split() + ([""] if not line or line.endswith(" ") else [])
     ran = subprocess.run([shell, "-c", COMPLETIONS[shell], shell,
                           SOURCE / f"etc/kaitenctl.{shell}", line, *typed],
-                         capture_output=True, text=True, timeout=30, check=True, cwd=tmp_path,
+                         capture_output=True, text=True, timeout=PATIENCE, check=True, cwd=tmp_path,
                          env=dict(CLEAN, PATH=f"{KAITENCTL.parent}:{CLEAN['PATH']}"))
     assert ran.stderr == ""
     found = set(ran.stdout.split())

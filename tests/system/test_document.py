@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from conftest import KAITENCTL, SOURCE
+from conftest import KAITENCTL, PATIENCE, SOURCE
 from schema import check_answer, faults, follow, no_repeats, operations
 
 ACCOUNTS = "/service-accounts"
@@ -107,7 +107,7 @@ PUBLISHED = [("/openapi.json", "application/json"), ("/docs", "text/html; charse
 
 def fetch(daemon, path, method="GET", **headers):
     """Without any credential: status, headers, bytes."""
-    connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=PATIENCE)
     connection.request(method, path, headers={k.replace("_", "-"): v for k, v in headers.items()})
     answer = connection.getresponse()
     body = answer.read()

@@ -13,7 +13,7 @@ import subprocess
 
 import pytest
 
-from conftest import BUILD, SOURCE
+from conftest import BUILD, PATIENCE, SOURCE
 
 CORPORA = pathlib.Path(os.environ.get("KAITEN_CORPORA") or SOURCE / "../shared/corpora")
 COOKBOOK = CORPORA / "jose-cookbook"
@@ -37,7 +37,7 @@ def unb64(text):
 
 def run(tool, *args, **kwargs):
     return subprocess.run([BUILD / "tests/tools" / tool, *map(str, args)], capture_output=True,
-                          text=True, timeout=30, **kwargs)
+                          text=True, timeout=PATIENCE, **kwargs)
 
 
 @pytest.fixture

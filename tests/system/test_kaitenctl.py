@@ -18,7 +18,7 @@ import time
 import msgpack
 import pytest
 
-from conftest import KAITENCTL, wait_for
+from conftest import KAITENCTL, PATIENCE, wait_for
 
 SECRET = re.compile(r"ksh_[0-9A-Za-z]{32}\Z")
 numbers = itertools.count(1)
@@ -39,7 +39,7 @@ class Ctl:
     def run(self, *args, stdin="", **kwargs):
         kwargs.setdefault("stdout", subprocess.PIPE)
         return subprocess.run([KAITENCTL, *args, *self.options], input=stdin, env=self.env,
-                              stderr=subprocess.PIPE, text=True, timeout=30, **kwargs)
+                              stderr=subprocess.PIPE, text=True, timeout=PATIENCE, **kwargs)
 
     def ok(self, *args, stdin=""):
         done = self.run(*args, stdin=stdin)
@@ -149,7 +149,8 @@ def test_closed_output_is_no_place_for_a_secret(ctl, slug):
     """What is opened next has its number: the connection to the daemon."""
     done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", KAITENCTL, "token", "create", slug,
                            "--name", "lost", "-q", *ctl.options], env=ctl.env, text=True,
-                          stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=30)
+                          stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                          timeout=PATIENCE)
     assert done.returncode == 1 and "revoked again" in done.stderr, done
     assert json.loads(ctl.ok("token", "list", slug, "-o", "json"))["items"][0]["revokedAt"]
 
@@ -218,7 +219,7 @@ def silent_socket(tmp_path):
 
 def test_a_server_that_says_nothing(silent_socket):
     done = subprocess.run([KAITENCTL, "ping", "--socket", silent_socket, "--timeout", "100ms"],
-                          capture_output=True, text=True, timeout=20)
+                          capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 6 and "100 ms" in done.stderr
 
 
@@ -234,7 +235,7 @@ def test_interrupted(silent_socket, number):
 
     wait_for(catches, "kaitenctl to catch signals")
     process.send_signal(number)
-    assert process.wait(20) == 130
+    assert process.wait(PATIENCE) == 130
 
 
 @pytest.fixture
@@ -271,7 +272,7 @@ def test_half_of_a_copy_does_not_stay_when_interrupted(half_server, tmp_path, ve
     file = tmp_path / begun
     wait_for(lambda: file.exists() and file.stat().st_size == 3, "half of a copy")
     process.send_signal(number)
-    assert process.wait(20) == 130
+    assert process.wait(PATIENCE) == 130
     assert not (tmp_path / "copy").exists()
 
 
@@ -285,7 +286,7 @@ def test_who_interrupts_a_change_hears_that_it_may_be_made(half_server, words, m
                                text=True)
     wait_for(lambda: method in asked, "the request")
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=20)[1]
+    said = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 130 and ("may have been made" in said) == told, said
 
 
@@ -303,7 +304,7 @@ def on_a_terminal(args, answer):
     shown = b""
     asked = False
     ended = None
-    end = time.monotonic() + 20
+    end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         # The end of the program ends this too: a terminal does not always tell its other side.
         if not select.select([terminal], [], [], 0.05)[0]:

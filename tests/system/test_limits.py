@@ -340,13 +340,13 @@ def test_a_peer_that_reads_nothing_is_closed(short, kind):
                 except TimeoutError:
                     pass
     assert rss(short) - before < 8 * MIB * ROOM
-    assert_serves(short)
+    prompt(lambda: assert_serves(short), 0.4)
 
 
 def test_what_is_at_work_has_no_idle_deadline(short):
     """A connection that asks often enough lives longer than any of its deadlines."""
     def life():
-        rpc = short.rpc()
+        rpc = prompt(short.rpc, 0.4)
         end, asked = time.monotonic() + 1.2, time.monotonic()
         while time.monotonic() < end:
             try:
@@ -378,6 +378,7 @@ def test_connections_have_a_limit_and_come_back(own_daemon):
     limit = "max_connections = 20"
     d = own_daemon("storage-memory", sock=limit, http=limit, level="info").start()
     token = d.jwt().encode()
+    begun = time.monotonic()
     for kind in ("socket", "http"):
         wait_for(lambda: not is_full(d, kind), "the first connections to be gone")
         # The probe's own connection counts until the daemon has seen its end.
@@ -388,7 +389,8 @@ def test_connections_have_a_limit_and_come_back(own_daemon):
         wait_for(lambda: not is_full(d, kind), "the place to be free")
         for s in held:
             s.close()
-    assert d.log.read_text().count("listen.full") <= 4
+    # A line in ten seconds, at each door.
+    assert d.log.read_text().count("listen.full") <= 2 * (1 + (time.monotonic() - begun) / 10)
 
 
 def probe(s, kind, headers=b""):
@@ -427,9 +429,10 @@ def test_without_descriptors_it_waits_and_serves_who_is_inside(own_daemon):
     lines, cpu, begun = d.log.read_text().count("\n"), cpu_seconds(d), time.monotonic()
     while time.monotonic() - begun < 1.5:
         time.sleep(0.05)
-    used = (cpu_seconds(d) - cpu) / (time.monotonic() - begun)
+    took = time.monotonic() - begun
+    used, said = (cpu_seconds(d) - cpu) / took, d.log.read_text().count("\n") - lines
     assert used < 0.20, f"{used:.0%} of a core while it waits"
-    assert d.log.read_text().count("\n") - lines <= 3
+    assert said <= 3 + took / 5, d.tail()
     assert inside.call("whoami").ok and rpc.call("whoami").ok
     for s in held:
         s.close()

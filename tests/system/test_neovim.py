@@ -9,6 +9,8 @@ import subprocess
 
 import pytest
 
+from conftest import PATIENCE
+
 
 def missing(what):
     """A tool that is not there is a failure in CI, and a skip for everybody else."""
@@ -27,7 +29,7 @@ def neovim(daemon, *statements):
     script = daemon.dir / "test.vim"
     script.write_text("\n".join(lines) + "\n")
     done = subprocess.run([program, "--headless", "-u", "NONE", "-i", "NONE", "-n", "-S", script],
-                          capture_output=True, text=True, timeout=30,
+                          capture_output=True, text=True, timeout=PATIENCE,
                           env=dict(os.environ, HOME=str(daemon.dir), XDG_STATE_HOME=str(daemon.dir)))
     assert result.exists(), done.stderr
     out = json.loads(result.read_text())
@@ -85,7 +87,7 @@ def test_pynvim_session(daemon):
     if subprocess.run([python, "-c", "import pynvim"], capture_output=True).returncode != 0:
         missing("pynvim")
     done = subprocess.run([python, "-c", SESSION, daemon.socket_path], capture_output=True,
-                          text=True, timeout=30)
+                          text=True, timeout=PATIENCE)
     lines = done.stdout.splitlines()
     assert done.returncode == 0, done.stderr
     assert lines[0] == "ok" and lines[3] == "root"

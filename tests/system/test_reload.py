@@ -39,9 +39,13 @@ class Site:
         return self.count("config.loaded") > loaded
 
     def last(self, event):
-        lines = [line for line in self.d.log.read_text(errors="replace").splitlines()
-                 if f"event={event} " in line]
-        return lines[-1]
+        """That of the latest reload, which may be told a moment later than its outcome."""
+        def line():
+            text = self.d.log.read_text(errors="replace")
+            text = text[max(text.rfind("event=config.loaded "), text.rfind("event=config.kept ")):]
+            return [line for line in text.splitlines() if f"event={event} " in line]
+
+        return wait_for(line, event)[-1]
 
     def may_live(self, hours):
         """Whether a token may live so long."""

@@ -13,7 +13,7 @@ import time
 import msgpack
 import pytest
 
-from conftest import Daemon, wait_for
+from conftest import PATIENCE, Daemon, wait_for
 from journal import Journal, check
 
 LOOPS = 4
@@ -50,7 +50,7 @@ class HttpHammer:
     """/tokens/validate and a ksh_ token as the caller."""
 
     def __init__(self, daemon):
-        self.sockets = [socket.create_connection(("127.0.0.1", daemon.port), timeout=20)
+        self.sockets = [socket.create_connection(("127.0.0.1", daemon.port), timeout=PATIENCE)
                         for _ in range(CONNECTIONS)]
 
     def ask(self, i, secret):
@@ -130,12 +130,12 @@ class Fire:
                     raise h.broken
             return all(h.rounds >= g for h, g in zip(self.hammers, goal))
 
-        wait_for(reached, "the hammers", 30)
+        wait_for(reached, "the hammers")
 
     def stop(self):
         self.over = True
         for h in self.hammers:
-            h.join(30)
+            h.join(PATIENCE)
             if h.broken:
                 raise h.broken
 
@@ -257,7 +257,7 @@ def test_pipelined_revoke_and_validate_over_http(four_loops):
     d = four_loops
     door, jwt = d.http(), d.jwt()
     account = door.call("account.create", name="Pipe").body["slug"]
-    with socket.create_connection(("127.0.0.1", d.port), timeout=20) as s:
+    with socket.create_connection(("127.0.0.1", d.port), timeout=PATIENCE) as s:
         stream = s.makefile("rb")
 
         def answer():

@@ -13,7 +13,7 @@ import stat
 
 import pytest
 
-from conftest import KAITEND, Process, done, reads_proc, wait_for
+from conftest import KAITEND, PATIENCE, Process, done, reads_proc, wait_for
 from refusals import (  # noqa: F401
     CANTCREAT, CONFIG, NOPERM, NOUSER, ROOT, TEMPFAIL, UNAVAILABLE, kaitend, made, refuses, spoil)
 
@@ -117,7 +117,7 @@ def test_nobody_is_asked_for_the_password_of_a_key(filled):
     if pid == 0:
         os.execv(KAITEND, [KAITEND, "-c", filled.conf])
     try:
-        status = wait_for(lambda: os.waitpid(pid, os.WNOHANG)[1], "the end of the start", 20)
+        status = wait_for(lambda: os.waitpid(pid, os.WNOHANG)[1], "the end of the start")
     except AssertionError:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
@@ -252,7 +252,8 @@ def test_port_zero_takes_a_free_one(made):
     found = wait_for(lambda: re.search(r"event=listening on=\S*127\.0\.0\.1:(\d+)",
                                        made.log.read_text()), "the port to be told")
     assert int(found.group(1)) > 0
-    with contextlib.closing(socket.create_connection(("127.0.0.1", int(found.group(1))), 5)) as s:
+    at = ("127.0.0.1", int(found.group(1)))
+    with contextlib.closing(socket.create_connection(at, PATIENCE)) as s:
         s.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
         assert s.recv(100).startswith(b"HTTP/1.1 200 ")
     assert made.stop() == 0
