@@ -2,6 +2,7 @@
 # Copyright the kaiten authors
 """What a store takes on the disk: its logs go, and the space of what was purged is used again."""
 
+import contextlib
 import datetime
 import threading
 import time
@@ -68,12 +69,21 @@ class Clients:
         self.mint(rpc, n, expiresAt=end.strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
 
 
+def sizes(folder, pattern):
+    """By name; one may go meanwhile."""
+    found = {}
+    for f in folder.glob(pattern):
+        with contextlib.suppress(FileNotFoundError):
+            found[f.name] = f.stat().st_size
+    return found
+
+
 def size_of(folder, pattern):
-    return sum(f.stat().st_size for f in folder.glob(pattern))
+    return sum(sizes(folder, pattern).values())
 
 
 def logs(d):
-    return {int(f.name[4:]): f.stat().st_size for f in (d.state / "db").glob("log.*")}
+    return {int(name[4:]): size for name, size in sizes(d.state / "db", "log.*").items()}
 
 
 def written(d):
@@ -92,10 +102,7 @@ class Watch(threading.Thread):
 
     def run(self):
         while not self.stop.wait(0.05):
-            try:
-                self.most = max(self.most, sum(logs(self.d).values()))
-            except FileNotFoundError:  # one went meanwhile
-                pass
+            self.most = max(self.most, sum(logs(self.d).values()))
 
     def end(self):
         self.stop.set()

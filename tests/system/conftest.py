@@ -339,6 +339,16 @@ def free_port():
             return port
 
 
+def files_below(folder):
+    """What they hold, by their names; a daemon that runs may take one away meanwhile."""
+    found = {}
+    for p in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            if p.is_file() and not p.is_symlink():
+                found[str(p)] = p.read_bytes()
+    return found
+
+
 class Answer:
     """What came back, the same for both doors: status, body (result or problem), headers."""
 

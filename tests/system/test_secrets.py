@@ -14,7 +14,7 @@ import sys
 import msgpack
 import pytest
 
-from conftest import KAITEND, Rpc, wait_for
+from conftest import KAITEND, Rpc, files_below, wait_for
 
 
 def spellings(secret):
@@ -149,11 +149,6 @@ def misplaced(d, secret, jwt):
     return bodies
 
 
-def files_below(folder):
-    return {str(p): p.read_bytes() for p in folder.rglob("*")
-            if p.is_file() and not p.is_symlink()}
-
-
 @pytest.mark.parametrize("end", ["running", "stopped", "killed"])
 def test_no_secret_is_anywhere(own_daemon, store, end):
     small = "log_file_size = 1M" if store == "storage-bdb" else ""
@@ -205,6 +200,7 @@ def test_files_are_ours_alone_whatever_the_umask(own_daemon, store):
     given = set(d.dir.rglob("*"))
     d.start(umask=0)
     exercise(d)
+    d.kill()
     made = [p for p in d.dir.rglob("*") if p not in given and p != d.log]
     assert len(made) >= 3
     wrong = {}
