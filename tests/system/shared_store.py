@@ -168,6 +168,8 @@ class Handler(socketserver.BaseRequestHandler):
         fault = self.server.store.faults.get(kind)
         if isinstance(fault, (int, float)) and not isinstance(fault, bool) and fault:
             time.sleep(fault)
+        while fault == "hold" and self.server.store.faults.get("held"):
+            time.sleep(0.005)
         return fault == "cut"
 
     def answer(self, kind, r):
@@ -240,8 +242,9 @@ class Shared:
         return json.loads(data[5:])
 
     def set(self, **faults):
-        """Kinds: g get, s scan, a apply, c changes: "fail", "cut", or seconds of delay. apply: the
-        next one is "kept" or "lost", and nobody hears which. notices: whether there are any."""
+        """Kinds: g get, s scan, a apply, c changes: "fail", "cut", "hold", or seconds of delay.
+        held: as long as this is set, those that came to a "hold" stay there. apply: the next one is
+        "kept" or "lost", and nobody hears which. notices: whether there are any."""
         self.order("set", faults=faults)
 
     def freeze(self):

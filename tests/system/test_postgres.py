@@ -214,8 +214,7 @@ def test_a_password_is_read_anew_for_each_connection_and_never_logged(server, ma
     server.sql("ALTER ROLE locked PASSWORD 'second-91e0aa'")
     write_secret(secret, "second-91e0aa\n")
     server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'locked'")
-    wait_for(lambda: d.http().call("account.create", name="Two").status == 201, "the new password",
-             30)
+    wait_for(lambda: d.http().call("account.create", name="Two").status == 201, "the new password")
     assert d.stop() == 0
     log = d.log.read_text()
     for password in ("wrong-77aa01", "first-2cc9d1", "second-91e0aa"):
@@ -232,16 +231,24 @@ def test_a_password_in_the_connection_string_is_refused(server, make):
 # --- connections ----------------------------------------------------------------------------------
 
 
+def created(client, operation, **args):
+    """Asked for again where the time-outs of a test are too short for the machine."""
+    def attempt():
+        answer = client.call(operation, **dict({"name": f"n {uuid.uuid4()}"}, **args))
+        return answer if answer.status != 503 else None
+
+    return done(client, wait_for(attempt, operation), 201)
+
+
 @pytest.fixture
 def works():
     def check(d):
         client = d.http()
-        slug = done(client, client.call("account.create", name="Build Farm"), 201)["slug"]
-        token = client.call("token.create", serviceAccountSlug=slug, name="deploy",
-                            scopes=["read:instances"])
-        assert token.status == 201
-        assert d.http(token.body["token"]).call("token.validate").status == 200
-        return slug, token.body["token"]
+        slug = created(client, "account.create", name="Build Farm")["slug"]
+        token = created(client, "token.create", serviceAccountSlug=slug,
+                        scopes=["read:instances"])["token"]
+        assert d.http(token).call("token.validate").status == 200
+        return slug, token
     return check
 
 
@@ -427,7 +434,7 @@ def test_who_looks_something_up_does_not_keep_changes_waiting(server, make, work
     depend on them."""
     proxy = Slow(server)
     d = make(f"host={proxy.dir} dbname={server.database()} user={ROLE}",
-             "timeout = 30s\nreaders = 1").start()
+             "timeout = 60s\nreaders = 1", daemon="request_timeout = 1m").start()
     slug, _ = works(d)
 
     def age():
@@ -438,11 +445,12 @@ def test_who_looks_something_up_does_not_keep_changes_waiting(server, make, work
 
     proxy.seconds = 6
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        began = time.monotonic()
+        began, asked = time.monotonic(), 0
         slow = pool.submit(d.http().call, "account.get", serviceAccountSlug=slug)
-        while not slow.done():
-            assert age() < 3
-        assert time.monotonic() - began > 6
+        while (waited := time.monotonic() - began) < 6:
+            asked += age() < waited - 2  # since it was sent, had nobody asked meanwhile
+        assert slow.result().ok and time.monotonic() - began > 6
+    assert asked, "changes were not asked for meanwhile"
     proxy.seconds = 0
     assert d.stop() == 0
     proxy.close()
@@ -462,7 +470,7 @@ def test_notices_that_somebody_swallows_are_missed(server, make, works):
     other = make(server.connection(server.database())).start()
     works(d)
     wait_for(lambda: kept(other, "notices") == 1, "a notice to arrive")
-    wait_for(lambda: "notices do not arrive" in d.log.read_text(), "the warning", 30)
+    wait_for(lambda: "notices do not arrive" in d.log.read_text(), "the warning")
     assert kept(d, "notices") == 0
     assert "notices do not arrive" not in other.log.read_text()
     for daemon in (d, other):
@@ -486,7 +494,7 @@ def test_a_lost_answer_is_looked_up(server, through_proxy, works, how):
     assert answer.status == 201
     assert d.http(answer.body["token"]).call("token.validate").status == 200
     if how == "late":
-        assert proxy.late.wait(20)
+        assert proxy.late.wait(PATIENCE)
     assert tokens_in(server, name) == "2"
     assert d.stop() == 0
 
@@ -506,15 +514,20 @@ def test_an_operation_that_was_looked_up_in_vain_never_happens(server):
 
 def test_a_look_up_waits_for_an_operation_that_is_under_way(server):
     name, op = server.database(), uuid.uuid4()
-    slow = threading.Thread(target=server.sql, args=(
-        f"BEGIN; {apply(op, 'slow')}; SELECT pg_sleep(2); COMMIT", name, ROLE))
-    slow.start()
-    wait_for(lambda: server.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
-                                f" AND datname = '{name}'") == "1", "the operation to begin")
-    assert server.sql("SELECT count(*) FROM kaiten.row", name) == "0"
-    revision = server.sql(f"SELECT kaiten.resolve('{op}')", name, ROLE)
-    assert revision == server.sql("SELECT revision FROM kaiten.row WHERE key = 'slow'", name)
-    slow.join()
+    waits = ("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+             f" AND datname = '{name}'")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool, server.session(name, ROLE) as slow:
+        slow.stdin.write(f"BEGIN; {apply(op, 'slow')};\n")
+        slow.stdin.flush()
+        assert slow.stdout.readline()
+        assert server.sql("SELECT count(*) FROM kaiten.row", name) == "0"
+        looked_up = pool.submit(server.sql, f"SELECT kaiten.resolve('{op}')", name, ROLE)
+        wait_for(lambda: looked_up.done() or server.sql(waits) == "1", "the look-up to wait")
+        assert not looked_up.done()
+        slow.stdin.write("COMMIT;\n")
+        slow.stdin.flush()
+        revision = looked_up.result()
+    assert revision == server.sql("SELECT revision FROM kaiten.row WHERE key = 'slow'", name) != "0"
 
 
 def test_nobody_sees_what_is_not_as_durable_as_an_answer(make, works):
@@ -558,8 +571,7 @@ def test_what_cannot_be_looked_up_is_unavailable_and_gives_no_secret(server, thr
     assert "token" not in answer.body
     assert tokens_in(server, name) == "2"  # it did happen
     proxy.refusing = False
-    wait_for(lambda: d.http().call("token.create", serviceAccountSlug=slug, name="next",
-                                   scopes=["read:instances"]).status == 201, "the connection", 30)
+    wait_for(lambda: mint(d, slug, "next").status in (201, 409), "the connection")
     assert d.stop() == 0
 
 
@@ -574,7 +586,7 @@ def mint(d, slug, name):
 @pytest.mark.parametrize("how", ["SIGQUIT", "SIGINT", "SIGSTOP"])
 def test_while_the_server_is_away_changes_are_unavailable_and_then_done(own_server, make, works, how):
     d = make(own_server.connection(own_server.database()), "timeout = 1800ms").start()
-    slug, _ = wait_for(lambda: works(d), "a first token")
+    slug, _ = works(d)
     if how == "SIGSTOP":
         own_server.signal_all(signal.SIGSTOP)
     else:
@@ -582,12 +594,12 @@ def test_while_the_server_is_away_changes_are_unavailable_and_then_done(own_serv
     for i in range(8):  # one after the other: they do not pile up
         began = time.monotonic()
         assert mint(d, slug, f"away {i}").status == 503
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < PATIENCE / 2
     if how == "SIGSTOP":
         own_server.signal_all(signal.SIGCONT)
     else:
         own_server.start()
-    wait_for(lambda: mint(d, slug, "back").status in (201, 409), "the server", 30)
+    wait_for(lambda: mint(d, slug, "back").status in (201, 409), "the server")
     assert d.stop() == 0
 
 
@@ -597,8 +609,8 @@ def test_no_answer_waits_longer_than_request_timeout(own_server, make, works):
     name = own_server.database()
     d = make(own_server.connection(name), "timeout = 60s",
              daemon="request_timeout = 1s\nmax_staleness = 1s").start()
-    slug, token = wait_for(lambda: works(d), "a first token")
-    gone = done(d.http(), mint(d, slug, "gone"), 201)
+    slug, token = works(d)
+    gone = created(d.http(), "token.create", serviceAccountSlug=slug, scopes=[])
     own_server.sql("WITH d AS (DELETE FROM kaiten.row WHERE key IN (SELECT key FROM kaiten.row WHERE"
                    " substr(key, 1, 1) = 'h' ORDER BY revision DESC LIMIT 1) RETURNING key)"
                    " INSERT INTO kaiten.gone SELECT pg_current_xact_id(), key FROM d", name)
@@ -626,7 +638,7 @@ def test_no_answer_waits_longer_than_request_timeout(own_server, make, works):
                 assert status == 503 and seconds < PATIENCE / 2, (method, status, seconds)
     finally:
         own_server.signal_all(signal.SIGCONT)
-    wait_for(lambda: mint(d, slug, "back").status in (201, 409), "the server", 30)
+    wait_for(lambda: mint(d, slug, "back").status in (201, 409), "the server")
     assert d.stop() == 0
 
 
@@ -641,7 +653,7 @@ def test_after_a_crash_of_the_server_its_history_is_another_one(own_server):
     assert first and history() == first
     one = own_server.sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'")
     os.kill(int(one), signal.SIGKILL)  # the server goes on, everything in its memory begins anew
-    second = wait_for(lambda: history() not in (None, first) and history(), "another history", 30)
+    second = wait_for(lambda: history() not in (None, first) and history(), "another history")
     own_server.stop(signal.SIGQUIT)
     own_server.start()
     third = history()
