@@ -93,6 +93,8 @@ note_call(const struct request *rq)
         kt_buf_puts(&bench.calls, " bad scheme");
     if (rq->inline_only)
         kt_buf_puts(&bench.calls, " inline");
+    if (rq->idempotency_key.p)
+        kt_buf_printf(&bench.calls, " key <%.*s>", KT_FMT(rq->idempotency_key));
     kt_buf_putc(&bench.calls, '\n');
     pthread_mutex_unlock(&bench.lock);
 }

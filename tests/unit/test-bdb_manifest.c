@@ -17,7 +17,7 @@
 
 #include <cmocka.h>
 
-/* What is said of a copy that is not what its manifest says, and when no manifest can be written. */
+/* What is said of a copy that is not what its manifest says, and when none can be written. */
 
 enum { FIRST = 7, TEXT = 4096, SUM = 32, LOGS = 13000 /* whose lines take more than a MiB */ };
 

@@ -442,6 +442,29 @@ targets_are_short_unless_they_name_something(void **state)
     }
 }
 
+/* A string without an end, with escapes, or with something behind it is an empty key. */
+static void
+keys_are_told_without_their_quotes(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *said, *key;
+    } cases[] = {
+        { "a-b", "a-b" },   { "\"a-b\"", "a-b" }, { "\"a b\"", "a b" },
+        { "a\"b", "a\"b" }, { "", "" },           { "\"\"", "" },
+        { "\"", "" },       { "\"a", "" },         { "\"a\"b", "" },
+        { "\"a\\\"b\"", "" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char text[200], call[100];
+        snprintf(text, sizeof text, "POST /now HTTP/1.1\r\n" HOST "Idempotency-Key: %s\r\n\r\n",
+                 cases[i].said);
+        snprintf(call, sizeof call, "POST /now key <%s>\n", cases[i].key);
+        ask(text);
+        assert_string_equal(calls(), call);
+    }
+}
+
 static void
 types_of_bodies(void **state)
 {
@@ -484,6 +507,7 @@ main(void)
         cmocka_unit_test(bodies),
         cmocka_unit_test(decoding_in_any_memory),
         cmocka_unit_test(targets_are_short_unless_they_name_something),
+        cmocka_unit_test(keys_are_told_without_their_quotes),
         cmocka_unit_test(types_of_bodies),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
