@@ -195,7 +195,8 @@ parse_output(struct args *a)
             a->output_set = true;
             return 0;
         }
-    return ctl_fail(CTL_USAGE, "one of table, json, ndjson, yaml, name", "no such form: %s", form);
+    return ctl_fail(CTL_USAGE, "one of table, json, ndjson, yaml, name", "no such form: %s%s", form,
+                    a->value[ARG_OUTPUT] ? "" : " (KAITEN_OUTPUT)");
 }
 
 static int
@@ -255,6 +256,10 @@ no_verb(const struct args *a)
     const char *group = a->group ? a->group : "", *space = a->group ? " " : "";
     const char *word = a->used <= a->nwords ? a->words[a->used - 1] : NULL;
     const char *nearest = word ? verb_nearest(a->group, word) : NULL;
+    if (word && !nearest && verb_nearest(NULL, word)) {
+        nearest = verb_nearest(NULL, word); /* "token verify" is "verify" */
+        group = space = "";
+    }
     snprintf(fix, sizeof fix, "%s", see_help);
     if (nearest)
         snprintf(fix, sizeof fix, "did you mean kaitenctl %s%s%s?", group, space, nearest);
@@ -262,7 +267,8 @@ no_verb(const struct args *a)
         snprintf(fix, sizeof fix, "kaitenctl help %s lists them", group);
     if (!word)
         return ctl_fail(CTL_USAGE, fix, "%s needs one of its verbs", a->words[0]);
-    return ctl_fail(CTL_USAGE, fix, "no such verb: %s%s%s", group, space, word);
+    return ctl_fail(CTL_USAGE, fix, "no such verb: %s%s%s", a->group ? a->group : "",
+                    a->group ? " " : "", word);
 }
 
 static int
@@ -576,7 +582,10 @@ help_all(struct kt_buf *buf, const char *group)
         help_option(buf, i, options[i].doc);
     kt_buf_puts(buf, "\nExit: 0 ok, 1 other, 2 usage, 3 not authenticated or not permitted, "
                      "4 not found,\n5 refused, 6 server unreachable or failing, 10 token not good, "
-                     "130 interrupted.\n");
+                     "130 interrupted.\n"
+                     "Environment: KAITEN_SOCKET, KAITEN_OUTPUT; with --url KAITEN_TOKEN or "
+                     "KAITEN_TOKEN_FILE.\n"
+                     "kaitenctl(1) says more.\n");
 }
 
 void

@@ -310,6 +310,8 @@ test_what_may_be_meant(void **state)
         { "veryfy", "did you mean kaitenctl verify?" },
         { "token lst build", "did you mean kaitenctl token list?" },
         { "tokens revok a b", "did you mean kaitenctl token revoke?" },
+        { "token verify", "no such verb: token verify" },
+        { "token verify", "did you mean kaitenctl verify?" },
         { "token frobnicate", NULL },
         { "nope", NULL },
         { "token", NULL },
