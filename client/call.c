@@ -12,12 +12,30 @@
 
 /* --- requests and replies ----------------------------------------------------------------- */
 
+/* What only the socket has and changes nothing. */
+static bool
+is_question(enum kt_op_id id)
+{
+    switch (id) {
+    case KT_OP_TOKEN_VERIFY:
+    case KT_OP_TOKEN_VERIFY_MANY:
+    case KT_OP_STORE_CHECK:
+    case KT_OP_STORE_READ:
+    case KT_OP_KEY_LIST:
+    case KT_OP_PING:
+    case KT_OP_DESCRIBE: return true;
+    default: return false;
+    }
+}
+
 /* Does it change nothing, so that it may be sent again when its answer was lost? */
 static bool
 only_reads(const char *method)
 {
     const struct kt_op_spec *spec = kt_op_find(kt_str(method));
-    return spec && (!spec->http_method || strcmp(spec->http_method, "GET") == 0);
+    if (!spec)
+        return false;
+    return spec->http_method ? strcmp(spec->http_method, "GET") == 0 : is_question(kt_op_id(spec));
 }
 
 /* The greeting, which has a buffer of its own, may come before the request leaves. */
