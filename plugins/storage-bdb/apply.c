@@ -30,6 +30,13 @@ enum {
     LOOK_BYTES = 256 * 1024    /* written by then */
 };
 
+/* What is written together: the batches of a call, or some of them, and what comes of each. */
+struct group {
+    const struct kaiten_batch *batches;
+    struct kaiten_outcome *outcomes;
+    size_t n;
+};
+
 static const struct kaiten_bytes revision_key = { "revision", 8 };
 
 int
@@ -225,11 +232,11 @@ batch_run(struct bdb *bdb, DB_TXN *txn, const struct kaiten_batch *batch,
 
 /* Files of new spaces are made beforehand, in transactions of the library's own. */
 static int
-spaces_prepare(struct bdb *bdb, const struct kaiten_batch *batches, size_t n)
+spaces_prepare(struct bdb *bdb, const struct group *g)
 {
-    for (size_t i = 0; i < n; i++) {
-        for (size_t w = 0; w < batches[i].nwrites; w++) {
-            const struct kaiten_write *write = &batches[i].writes[w];
+    for (size_t i = 0; i < g->n; i++) {
+        for (size_t w = 0; w < g->batches[i].nwrites; w++) {
+            const struct kaiten_write *write = &g->batches[i].writes[w];
             if (write->type != KAITEN_SET || bdb_space(bdb, write->key))
                 continue;
             int error = bdb_space_create(bdb, write->key);
@@ -240,17 +247,17 @@ spaces_prepare(struct bdb *bdb, const struct kaiten_batch *batches, size_t n)
     return 0;
 }
 
+/* alone: with no reader inside. */
 static int
-batches_run(struct bdb *bdb, DB_TXN *txn, const struct kaiten_batch *batches, size_t n,
-            bool alone, struct kaiten_outcome *outcomes, uint64_t *ret_reserved)
+group_run(struct bdb *bdb, DB_TXN *txn, const struct group *g, bool alone, uint64_t *ret_reserved)
 {
     if (alone)
         pthread_rwlock_wrlock(&bdb->gate);
     int error = txn->set_priority(txn, WRITER_PRIORITY);
     if (!error)
-        error = revisions_reserve(bdb, txn, n, ret_reserved);
-    for (size_t i = 0; i < n && !error; i++)
-        error = batch_run(bdb, txn, &batches[i], &outcomes[i]);
+        error = revisions_reserve(bdb, txn, g->n, ret_reserved);
+    for (size_t i = 0; i < g->n && !error; i++)
+        error = batch_run(bdb, txn, &g->batches[i], &g->outcomes[i]);
     if (alone)
         pthread_rwlock_unlock(&bdb->gate);
     return error;
@@ -258,18 +265,17 @@ batches_run(struct bdb *bdb, DB_TXN *txn, const struct kaiten_batch *batches, si
 
 /* One transaction, one sync. KAITEN_RETRY: it lost a deadlock. */
 static enum kaiten_status
-group_try(struct bdb *bdb, const struct kaiten_batch *batches, size_t n, bool alone,
-          struct kaiten_outcome *outcomes, struct kaiten_err *err)
+group_try(struct bdb *bdb, const struct group *g, bool alone, struct kaiten_err *err)
 {
     DB_TXN *txn = NULL;
     uint64_t reserved = 0;
-    int error = spaces_prepare(bdb, batches, n);
+    int error = spaces_prepare(bdb, g);
     if (!error)
         error = bdb->env->txn_begin(bdb->env, NULL, &txn, 0);
     if (error)
         return bdb_fail(bdb, err, error, "cannot start to write");
 
-    error = batches_run(bdb, txn, batches, n, alone, outcomes, &reserved);
+    error = group_run(bdb, txn, g, alone, &reserved);
     if (error) {
         txn->abort(txn);
         return bdb_is_deadlock(error) ? KAITEN_RETRY : bdb_fail(bdb, err, error, "cannot write");
@@ -287,15 +293,14 @@ group_try(struct bdb *bdb, const struct kaiten_batch *batches, size_t n, bool al
 }
 
 static enum kaiten_status
-group_apply(struct bdb *bdb, const struct kaiten_batch *batches, size_t n,
-            struct kaiten_outcome *outcomes, struct kaiten_err *err)
+group_apply(struct bdb *bdb, const struct group *g, struct kaiten_err *err)
 {
     enum kaiten_status status = KAITEN_RETRY;
     pthread_rwlock_wrlock(&bdb->turn);
     for (int i = 0; i < TRIES && status == KAITEN_RETRY; i++) {
         if (i > 0)
             bdb_known_forget_all(bdb);
-        status = group_try(bdb, batches, n, i > 0, outcomes, err);
+        status = group_try(bdb, g, i > 0, err);
     }
     pthread_rwlock_unlock(&bdb->turn);
     if (status != KAITEN_DONE)
@@ -315,26 +320,26 @@ is_urgent(const struct kaiten_batch *batch)
 
 /* What ends a secret is written as long as there is a piece of the ballast to give for it. */
 static enum kaiten_status
-urgent_apply(struct bdb *bdb, const struct kaiten_batch *batches, size_t n,
-             struct kaiten_outcome *outcomes, struct kaiten_err *err)
+urgent_apply(struct bdb *bdb, const struct group *g, struct kaiten_err *err)
 {
     enum kaiten_status status;
     do {
-        status = group_apply(bdb, batches, n, outcomes, err);
+        status = group_apply(bdb, g, err);
     } while (status == KAITEN_FULL && bdb_room_give(bdb));
     return status;
 }
 
 /* A look costs a system call, so not every group has one. */
 static bool
-is_roomy(struct bdb *bdb, const struct kaiten_batch *batches, size_t n)
+is_roomy(struct bdb *bdb, const struct group *g)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     int64_t now = t.tv_sec * INT64_C(1000000) + t.tv_nsec / 1000;
-    for (size_t i = 0; i < n; i++) {
-        for (size_t w = 0; w < batches[i].nwrites; w++)
-            bdb->unlooked += batches[i].writes[w].key.n + batches[i].writes[w].value.n;
+    for (size_t i = 0; i < g->n; i++) {
+        const struct kaiten_batch *batch = &g->batches[i];
+        for (size_t w = 0; w < batch->nwrites; w++)
+            bdb->unlooked += batch->writes[w].key.n + batch->writes[w].value.n;
     }
     if (now - bdb->looked < LOOK_EVERY_US && bdb->unlooked < LOOK_BYTES)
         return bdb->roomy;
@@ -355,58 +360,56 @@ refuse_full(struct bdb *bdb, struct kaiten_err *err)
 /* --- the call ----------------------------------------------------------------------------- */
 
 static void
-each_apply(struct bdb *bdb, const struct kaiten_batch *batches, size_t n, bool urgent,
-           struct kaiten_outcome *outcomes, struct kaiten_err *err)
+each_apply(struct bdb *bdb, const struct group *g, bool urgent, struct kaiten_err *err)
 {
-    for (size_t i = 0; i < n; i++) {
-        if (is_urgent(&batches[i]) != urgent)
+    for (size_t i = 0; i < g->n; i++) {
+        const struct group one = { &g->batches[i], &g->outcomes[i], 1 };
+        if (is_urgent(one.batches) != urgent)
             continue;
         enum kaiten_status status =
-            urgent ? urgent_apply(bdb, &batches[i], 1, &outcomes[i], err)
-                   : group_apply(bdb, &batches[i], 1, &outcomes[i], err);
+            urgent ? urgent_apply(bdb, &one, err) : group_apply(bdb, &one, err);
         if (status != KAITEN_DONE)
-            outcomes[i] = (struct kaiten_outcome){ .status = status };
+            *one.outcomes = (struct kaiten_outcome){ .status = status };
     }
 }
 
 /* One batch that cannot be written must not fail the others, least of all a revocation. */
 static enum kaiten_status
-split_apply(struct bdb *bdb, const struct kaiten_batch *batches, size_t n,
-            struct kaiten_outcome *outcomes, struct kaiten_err *err)
+split_apply(struct bdb *bdb, const struct group *g, struct kaiten_err *err)
 {
-    enum kaiten_status status = group_apply(bdb, batches, n, outcomes, err);
-    if (status == KAITEN_FULL && n == 1 && is_urgent(batches))
-        return urgent_apply(bdb, batches, n, outcomes, err);
-    if (status == KAITEN_DONE || status == KAITEN_UNKNOWN || status == KAITEN_CORRUPT || n == 1)
+    enum kaiten_status status = group_apply(bdb, g, err);
+    if (status == KAITEN_FULL && g->n == 1 && is_urgent(g->batches))
+        return urgent_apply(bdb, g, err);
+    if (status == KAITEN_DONE || status == KAITEN_UNKNOWN || status == KAITEN_CORRUPT || g->n == 1)
         return status;
-    each_apply(bdb, batches, n, true, outcomes, err);
-    each_apply(bdb, batches, n, false, outcomes, err);
+    each_apply(bdb, g, true, err);
+    each_apply(bdb, g, false, err);
     return KAITEN_DONE;
 }
 
 /* The urgent ones of a group, as a group; the others are refused. */
 static enum kaiten_status
-urgent_only(struct bdb *bdb, const struct kaiten_batch *batches, size_t n,
-            struct kaiten_outcome *outcomes, struct kaiten_err *err)
+urgent_only(struct bdb *bdb, const struct group *g, struct kaiten_err *err)
 {
-    size_t urgent = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (is_urgent(&batches[i]))
-            bdb->part[urgent++] = batches[i];
+    struct group urgent = { bdb->part, bdb->part_outcomes, 0 };
+    for (size_t i = 0; i < g->n; i++) {
+        if (is_urgent(&g->batches[i]))
+            bdb->part[urgent.n++] = g->batches[i];
     }
-    if (urgent == n)
-        return split_apply(bdb, batches, n, outcomes, err);
-    if (urgent == 0)
+    if (urgent.n == g->n)
+        return split_apply(bdb, g, err);
+    if (urgent.n == 0)
         return refuse_full(bdb, err);
-    enum kaiten_status status = split_apply(bdb, bdb->part, urgent, bdb->part_outcomes, err);
+    enum kaiten_status status = split_apply(bdb, &urgent, err);
     refuse_full(bdb, err);
-    for (size_t i = 0, u = 0; i < n; i++) {
-        outcomes[i] = (struct kaiten_outcome){ .status = KAITEN_FULL };
-        if (!is_urgent(&batches[i]))
+    for (size_t i = 0, u = 0; i < g->n; i++) {
+        struct kaiten_outcome *outcome = &g->outcomes[i];
+        *outcome = (struct kaiten_outcome){ .status = KAITEN_FULL };
+        if (!is_urgent(&g->batches[i]))
             continue;
-        outcomes[i] = bdb->part_outcomes[u++];
+        *outcome = urgent.outcomes[u++];
         if (status != KAITEN_DONE)
-            outcomes[i] = (struct kaiten_outcome){ .status = status };
+            *outcome = (struct kaiten_outcome){ .status = status };
     }
     return KAITEN_DONE;
 }
@@ -416,7 +419,6 @@ bdb_apply(void *instance, const struct kaiten_batch *batches, size_t n,
           struct kaiten_outcome *outcomes, struct kaiten_err *err)
 {
     struct bdb *bdb = instance;
-    if (!is_roomy(bdb, batches, n))
-        return urgent_only(bdb, batches, n, outcomes, err);
-    return split_apply(bdb, batches, n, outcomes, err);
+    const struct group g = { batches, outcomes, n };
+    return is_roomy(bdb, &g) ? split_apply(bdb, &g, err) : urgent_only(bdb, &g, err);
 }
