@@ -188,10 +188,10 @@ static void
 look(struct keyring *ring, struct source *s, bool must)
 {
     const struct keyrings_options *o = &ring->all->options;
+    const struct source_look how = { must, o->times.timeout, &ring->all->stop, o->log };
     struct key_set fresh = { 0 };
     struct key_why why = { "" };
-    enum source_news news =
-        source_read(s, must, &o->times, &ring->all->stop, o->log, &fresh, &why);
+    enum source_news news = source_read(s, &how, &fresh, &why);
     pthread_mutex_lock(&ring->build);
     if (news == SOURCE_FRESH && !take(ring, s, &fresh, &why))
         news = SOURCE_FAILED;
@@ -493,6 +493,7 @@ bool
 keyring_add(struct keyring *ring, const struct keyring_source *from, struct key_why *ret_why)
 {
     const struct keyrings_options *o = &ring->all->options;
+    const struct source_look how = { .must = true, .timeout_ms = o->times.timeout, .log = o->log };
     struct key_set fresh = { 0 };
     if (ring->all->nsources == KEYRING_SOURCES_MAX)
         return key_refuse(ret_why, "more than %d files and addresses of keys", KEYRING_SOURCES_MAX);
@@ -501,7 +502,7 @@ keyring_add(struct keyring *ring, const struct keyring_source *from, struct key_
         return false;
     if (s->kind == SOURCE_URL)
         return add_address(ring, s, ret_why);
-    bool good = source_read(s, true, &o->times, NULL, o->log, &fresh, ret_why) == SOURCE_FRESH &&
+    bool good = source_read(s, &how, &fresh, ret_why) == SOURCE_FRESH &&
                 take(ring, s, &fresh, ret_why);
     key_set_done(&fresh);
     return good;

@@ -49,12 +49,12 @@ file_moved(struct source *s)
 }
 
 static bool
-get_text(const struct source *s, const struct source_times *times, const atomic_bool *stop,
-         struct keyfile *ret, struct key_why *ret_why)
+get_text(const struct source *s, const struct source_look *look, struct keyfile *ret,
+         struct key_why *ret_why)
 {
     if (s->kind != SOURCE_URL)
         return keyfile_read(s->place, 0, ret, ret_why);
-    const struct fetch f = { s->place, s->ca, times->timeout, stop };
+    const struct fetch f = { s->place, s->ca, look->timeout_ms, look->stop };
     return fetch_get(&f, ret, ret_why);
 }
 
@@ -73,21 +73,21 @@ read_keys(const struct source *s, struct keyfile *text, key_log *log, struct key
 }
 
 enum source_news
-source_read(struct source *s, bool must, const struct source_times *times, const atomic_bool *stop,
-            key_log *log, struct key_set *ret_fresh, struct key_why *ret_why)
+source_read(struct source *s, const struct source_look *look, struct key_set *ret_fresh,
+            struct key_why *ret_why)
 {
     struct keyfile text = { 0 };
     struct key_why inner = { "" };
     unsigned char digest[32];
-    if (s->kind != SOURCE_URL && !file_moved(s) && !must)
+    if (s->kind != SOURCE_URL && !file_moved(s) && !look->must)
         return SOURCE_SAME;
-    bool good = get_text(s, times, stop, &text, &inner) &&
+    bool good = get_text(s, look, &text, &inner) &&
                 (EVP_Digest(text.p, text.n, digest, NULL, EVP_sha256(), NULL) == 1 ||
                  key_refuse(&inner, "OpenSSL has no SHA-256"));
     bool same = good && s->has_keys && !s->complaint[0] && text.mode == s->mode &&
                 memcmp(digest, s->digest, sizeof(digest)) == 0;
     if (good && !same)
-        good = read_keys(s, &text, log, ret_fresh, &inner);
+        good = read_keys(s, &text, look->log, ret_fresh, &inner);
     mode_t mode = text.mode;
     keyfile_done(&text);
     if (!good) {

@@ -43,12 +43,19 @@ struct source {
 
 enum source_news { SOURCE_SAME = 0x71, SOURCE_FRESH = 0x82, SOURCE_FAILED = 0x93 };
 
-/* Reads what there is into *ret_fresh, an empty set, when it is not what the source has already;
- * must: also when nothing seems to have changed. SOURCE_FAILED: *ret_why says why, with place. The
- * source's own keys stay as they are. An address blocks, until *stop becomes true. */
-enum source_news source_read(struct source *, bool must, const struct source_times *,
-                             const atomic_bool *stop, key_log *, struct key_set *ret_fresh,
-                             struct key_why *ret_why);
+/* One look at a source. */
+struct source_look {
+    bool must;               /* read it also when nothing seems to have changed */
+    int64_t timeout_ms;      /* of an attempt to ask an address */
+    const atomic_bool *stop; /* ends such an attempt when it becomes true; NULL: nothing does */
+    key_log *log;
+};
+
+/* Reads what there is into *ret_fresh, an empty set, when it is not what the source has already.
+ * SOURCE_FAILED: *ret_why says why, with place. The source's own keys stay as they are. Blocks
+ * while an address is asked. */
+enum source_news source_read(struct source *, const struct source_look *,
+                             struct key_set *ret_fresh, struct key_why *ret_why);
 
 /* Makes a set that was read the source's own, at now_ms. Takes it. */
 void source_keep(struct source *, struct key_set *take_fresh, int64_t now_ms);
