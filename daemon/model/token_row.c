@@ -73,15 +73,16 @@ sum_of_letters(struct kt_str text, size_t most)
     return hash ^ hash >> 16;
 }
 
-/* place: where it stands among those of its account, in n bytes. */
+/* place: where it stands among those of its account. */
 static struct kt_str
-claim_at(struct kt_arena *arena, const unsigned char *place, size_t n, const struct uuid *org,
+claim_at(struct kt_arena *arena, struct kt_str place, const struct uuid *org,
          const struct uuid *account, struct kt_str text, char kind)
 {
     enum { ACCOUNT = 4, HASH = 10 };
     crypto_generichash_state state;
     unsigned char hash[crypto_generichash_BYTES_MIN];
-    unsigned char *p = kt_arena_alloc(arena, 1 + ACCOUNT + n + HASH);
+    const size_t n = 1 + ACCOUNT + place.n + HASH;
+    char *p = kt_arena_alloc(arena, n);
     if (!p)
         return (struct kt_str){ NULL, 0 };
     crypto_generichash_init(&state, NULL, 0, sizeof hash);
@@ -92,9 +93,9 @@ claim_at(struct kt_arena *arena, const unsigned char *place, size_t n, const str
     crypto_generichash_final(&state, hash, sizeof hash);
     p[0] = 'c';
     memcpy(p + 1, account->b + sizeof account->b - ACCOUNT, ACCOUNT);
-    memcpy(p + 1 + ACCOUNT, place, n);
-    memcpy(p + 1 + ACCOUNT + n, hash, HASH);
-    return (struct kt_str){ (const char *)p, 1 + ACCOUNT + n + HASH };
+    memcpy(p + 1 + ACCOUNT, place.p, place.n);
+    memcpy(p + 1 + ACCOUNT + place.n, hash, HASH);
+    return (struct kt_str){ p, n };
 }
 
 enum { BEGINNING = 8 }; /* letters and digits */
@@ -110,9 +111,9 @@ token_row_claim(struct kt_arena *arena, const struct uuid *org, const struct uui
     const struct kt_str alike = { text.p, without_suffix(text) };
     const uint32_t begin = sum_of_letters(alike, BEGINNING);
     const uint32_t whole = sum_of_letters(alike, SIZE_MAX);
-    const unsigned char place[] = { (unsigned char)(begin >> 8), (unsigned char)begin,
-                                    (unsigned char)(whole >> 8), (unsigned char)whole };
-    return claim_at(arena, place, sizeof place, org, account, text, kind);
+    const char place[] = { (char)(begin >> 8), (char)begin, (char)(whole >> 8), (char)whole };
+    const struct kt_str at = { place, sizeof place };
+    return claim_at(arena, at, org, account, text, kind);
 }
 
 struct kt_str
@@ -120,8 +121,9 @@ token_row_claim_2(struct kt_arena *arena, const struct uuid *org, const struct u
                   struct kt_str text, char kind)
 {
     const uint32_t begin = sum_of_letters(text, BEGINNING);
-    const unsigned char place[] = { (unsigned char)(begin >> 8), (unsigned char)begin };
-    return claim_at(arena, place, sizeof place, org, account, text, kind);
+    const char place[] = { (char)(begin >> 8), (char)begin };
+    const struct kt_str at = { place, sizeof place };
+    return claim_at(arena, at, org, account, text, kind);
 }
 
 struct kt_str
