@@ -62,8 +62,8 @@ enum kt_frame kt_pack_read(struct kt_str bytes, const struct kt_pack_limits *lim
                            struct kt_arena *, struct kt_value *ret_value, size_t *ret_len,
                            const char **ret_why);
 
-/* The writers add one value, or the header of one. Failures are the buffer's (buf.h); a length
- * above UINT32_MAX is one of them. */
+/* pack_put.c. The writers add one value, or the header of one. Failures are the buffer's (buf.h); a
+ * length above UINT32_MAX is one of them. */
 void kt_pack_put_nil(struct kt_buf *);
 void kt_pack_put_bool(struct kt_buf *, bool);
 void kt_pack_put_int(struct kt_buf *, int64_t);
