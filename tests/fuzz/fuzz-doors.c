@@ -11,6 +11,7 @@
 
 #include "tests/unit/core.h"
 
+#include "client/proto/pack.h"
 #include "daemon/model/load.h"
 #include "daemon/transport/conn.h"
 #include "daemon/transport/http.h"

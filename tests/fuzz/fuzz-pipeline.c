@@ -11,7 +11,7 @@
  * shown by what makes one and by nothing else. */
 #include "config.h"
 
-#include "tests/unit/core.h"
+#include "tests/unit/core-ask.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

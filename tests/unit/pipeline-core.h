@@ -4,6 +4,7 @@
 #ifndef PIPELINE_CORE_H
 #define PIPELINE_CORE_H
 
+#include "tests/unit/core-ask.h"
 #include "tests/unit/one-core.h"
 
 #define READER "rea/acme/read:tokens"

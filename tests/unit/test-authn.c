@@ -3,7 +3,7 @@
 /* Credentials -> principal: chains, verdicts, what is remembered, our own tokens as callers. */
 #include "config.h"
 
-#include "tests/unit/core.h"
+#include "tests/unit/core-ask.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

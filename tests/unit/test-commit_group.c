@@ -3,6 +3,7 @@
 /* What becomes of each batch of a group, and of the operation behind it. */
 #include "config.h"
 
+#include "tests/unit/core-ask.h"
 #include "tests/unit/commit.h"
 
 static void

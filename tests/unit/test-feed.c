@@ -5,6 +5,7 @@
 
 #include "daemon/model/ask.h"
 #include "daemon/model/feed.h"
+#include "tests/unit/core-ask.h"
 #include "tests/unit/one-core.h"
 
 /* --- rows --------------------------------------------------------------------------------- */
