@@ -2,22 +2,19 @@
 /* Copyright the kaiten authors */
 #include "config.h"
 
+#include "tests/bench/cost.h"
 #include "tests/bench/histogram.h"
 #include "tests/bench/speech.h"
 #include "tests/bench/wire.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -37,11 +34,12 @@ static const struct speech *const speeches[] = {
 
 struct options {
     const struct speech *speech;
-    const char *to, *keys, *save, *bearer;
-    size_t key_width, distinct, connections, depth;
+    const char *to;
+    struct talk_options talk;
+    size_t connections, depth;
     uint64_t count; /* answers to wait for; 0: as many as come in time */
     double seconds;
-    bool in_order, tls, once, hold;
+    bool tls, once, hold;
     pid_t pid; /* of the server, or of its first process; 0: unknown */
 };
 
@@ -85,53 +83,6 @@ now_ns(void)
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-/* --- what speeches use -------------------------------------------------------------------- */
-
-char *
-put(char *at, const void *p, size_t n)
-{
-    memcpy(at, p, n);
-    return at + n;
-}
-
-char *
-put_hex(char *at, uint64_t value)
-{
-    for (int shift = 60; shift >= 0; shift -= 4)
-        *at++ = "0123456789abcdef"[value >> shift & 15];
-    return at;
-}
-
-static const char *
-random_key(struct talk *t)
-{
-    t->random ^= t->random << 13;
-    t->random ^= t->random >> 7;
-    t->random ^= t->random << 17;
-    return t->keys + (t->random >> 16) % t->nkeys * t->key_width;
-}
-
-/* Keys at random are drawn ahead, so that the generator doesn't spend a third of its time in waiting
- * for the memory that they lie in. */
-const char *
-talk_key(struct talk *t)
-{
-    if (t->in_order)
-        return t->keys + t->asked % t->nkeys * t->key_width;
-    const char **place = &t->ahead[t->drawn++ % SPEECH_AHEAD];
-    const char *key = *place;
-    *place = random_key(t);
-    __builtin_prefetch(*place);
-    __builtin_prefetch(*place + t->key_width - 1);
-    return key;
-}
-
-uint64_t
-talk_number(struct talk *t)
-{
-    return t->base + t->asked;
 }
 
 /* --- connections -------------------------------------------------------------------------- */
@@ -291,65 +242,6 @@ turn(struct run *run)
         serve(run, events[i].data.ptr, events[i].events);
 }
 
-/* Seconds on a processor of this process and all its threads so far. */
-static double
-own_cpu(void)
-{
-    struct rusage u;
-    getrusage(RUSAGE_SELF, &u);
-    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
-           (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
-}
-
-/* Seconds on a processor of one thread of another process. Its stat counts in ticks, which says
- * nothing of a server that has a process for each of many connections. */
-static double
-thread_cpu(const char *pid, const char *thread)
-{
-    char path[128];
-    unsigned long long ns = 0;
-    snprintf(path, sizeof path, "/proc/%.32s/task/%.32s/schedstat", pid, thread);
-    FILE *f = fopen(path, "re");
-    if (!f || fscanf(f, "%llu", &ns) != 1)
-        ns = 0;
-    if (f)
-        fclose(f);
-    return (double)ns / 1e9;
-}
-
-static double
-process_cpu(const char *pid)
-{
-    char path[64];
-    double sum = 0;
-    snprintf(path, sizeof path, "/proc/%.32s/task", pid);
-    DIR *threads = opendir(path);
-    for (struct dirent *e; threads && (e = readdir(threads));)
-        if (e->d_name[0] != '.')
-            sum += thread_cpu(pid, e->d_name);
-    if (threads)
-        closedir(threads);
-    return sum;
-}
-
-/* Of the server and its children: PostgreSQL has one for each connection. */
-static double
-server_cpu(pid_t pid)
-{
-    char path[64], child[32];
-    if (pid == 0)
-        return 0;
-    snprintf(child, sizeof child, "%d", (int)pid);
-    double sum = process_cpu(child);
-    snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)pid, (int)pid);
-    FILE *f = fopen(path, "re");
-    while (f && fscanf(f, "%31s", child) == 1)
-        sum += process_cpu(child);
-    if (f)
-        fclose(f);
-    return sum;
-}
-
 static void
 run_for(struct run *run, double seconds)
 {
@@ -381,7 +273,7 @@ measure(struct run *run)
     const struct options *o = run->o;
     if (o->count == 0)
         run_for(run, o->seconds / 8); /* until caches and buffers are what they will be */
-    double client = own_cpu(), server = server_cpu(o->pid);
+    double client = cost_own_cpu(), server = cost_server_cpu(o->pid);
     uint64_t start = now_ns();
     run->measuring = true;
     if (o->count == 0)
@@ -389,71 +281,7 @@ measure(struct run *run)
     while (run->answers < o->count)
         turn(run);
     double seconds = (double)(now_ns() - start) / 1e9;
-    print(run, seconds, own_cpu() - client, server_cpu(o->pid) - server);
-}
-
-static void
-map_keys(struct talk *t, const struct options *o)
-{
-    struct stat st;
-    int fd = open(o->keys, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || fstat(fd, &st) != 0)
-        die("%s: %s", o->keys, strerror(errno));
-    t->key_width = o->key_width;
-    t->nkeys = (size_t)st.st_size / o->key_width;
-    if (o->distinct != 0 && o->distinct < t->nkeys)
-        t->nkeys = o->distinct;
-    if (t->nkeys == 0)
-        die("%s: no keys", o->keys);
-    t->keys = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
-    if (t->keys == MAP_FAILED)
-        die("%s: %s", o->keys, strerror(errno));
-    close(fd);
-}
-
-/* The first line of a file. */
-static void
-read_bearer(struct talk *t, const char *path)
-{
-    static char line[SPEECH_ASK_MAX / 2];
-    FILE *f = fopen(path, "re");
-    if (!f || !fgets(line, sizeof line, f))
-        die("%s: %s", path, strerror(errno));
-    fclose(f);
-    t->bearer = line;
-    t->bearer_n = strcspn(line, "\n");
-}
-
-static void
-talk_begin(struct talk *t, const struct options *o)
-{
-    struct timespec wall;
-    clock_gettime(CLOCK_REALTIME, &wall);
-    uint64_t ns = (uint64_t)wall.tv_sec * 1000000000u + (uint64_t)wall.tv_nsec;
-    *t = (struct talk){ .in_order = o->in_order, .base = ns, .random = ns };
-    if (o->keys)
-        map_keys(t, o);
-    for (size_t i = 0; t->nkeys > 0 && i < SPEECH_AHEAD; i++)
-        t->ahead[i] = random_key(t);
-    if (o->bearer)
-        read_bearer(t, o->bearer);
-    t->save = o->save ? fopen(o->save, "ae") : NULL;
-    if (o->save && !t->save)
-        die("%s: %s", o->save, strerror(errno));
-}
-
-/* Bytes of the server that are in memory. */
-static long
-server_rss(pid_t pid)
-{
-    char path[64];
-    long pages = 0;
-    snprintf(path, sizeof path, "/proc/%d/statm", (int)pid);
-    FILE *f = fopen(path, "re");
-    if (!f || fscanf(f, "%*s %ld", &pages) != 1)
-        die("%s: cannot be read", path);
-    fclose(f);
-    return pages * sysconf(_SC_PAGESIZE);
+    print(run, seconds, cost_own_cpu() - client, cost_server_cpu(o->pid) - server);
 }
 
 /* Connections that have been used once and do nothing. */
@@ -464,7 +292,7 @@ hold(struct run *run, long before)
     while (run->answers < run->o->connections)
         turn(run);
     printf("{\"connections\": %zu, \"rss_before\": %ld, \"rss_after\": %ld}\n",
-           run->o->connections, before, server_rss(run->o->pid));
+           run->o->connections, before, cost_server_rss(run->o->pid));
 }
 
 static int
@@ -472,9 +300,9 @@ load(const struct options *o)
 {
     static struct run run;
     run = (struct run){ .o = o, .left = o->count };
-    talk_begin(&run.talk, o);
+    talk_begin(&run.talk, &o->talk);
     run.epoll = epoll_create1(EPOLL_CLOEXEC);
-    long before = o->hold ? server_rss(o->pid) : 0;
+    long before = o->hold ? cost_server_rss(o->pid) : 0;
     struct connection **all = calloc(o->connections, sizeof *all);
     if (!all)
         die("no memory");
@@ -491,8 +319,7 @@ load(const struct options *o)
         free(all[i]);
     }
     free(all);
-    if (run.talk.save && fclose(run.talk.save) != 0)
-        die("%s: %s", o->save, strerror(errno));
+    talk_end(&run.talk, &o->talk);
     return 0;
 }
 
@@ -534,7 +361,7 @@ static int
 start(const struct options *o, char *const command[])
 {
     struct talk talk;
-    talk_begin(&talk, o);
+    talk_begin(&talk, &o->talk);
     uint64_t begin = now_ns();
     pid_t pid = spawn(command);
     for (;;) {
@@ -612,20 +439,20 @@ parse(int argc, char *argv[], struct options *o)
     for (int c; (c = getopt_long(argc, argv, "+", longs, NULL)) != -1;)
         switch (c) {
         case 'a': o->to = optarg; break;
-        case 'k': o->keys = optarg; break;
-        case 'w': o->key_width = number(optarg, 255); break;
-        case 'o': o->in_order = true; break;
+        case 'k': o->talk.keys = optarg; break;
+        case 'w': o->talk.key_width = number(optarg, 255); break;
+        case 'o': o->talk.in_order = true; break;
         case 'c': o->connections = number(optarg, CONNECTIONS_MAX); break;
         case 'd': o->depth = number(optarg, DEPTH_MAX); break;
         case 't': o->seconds = (double)number(optarg, 3600 * 1000) / 1000; break;
         case 'n': o->count = number(optarg, UINT32_MAX); break;
-        case 'f': o->save = optarg; break;
+        case 'f': o->talk.save = optarg; break;
         case 'p': o->pid = (pid_t)number(optarg, INT32_MAX); break;
         case 's': o->tls = true; break;
         case '1': o->once = true; break;
         case 'h': o->hold = true; break;
-        case 'D': o->distinct = number(optarg, UINT32_MAX); break;
-        case 'b': o->bearer = optarg; break;
+        case 'D': o->talk.distinct = number(optarg, UINT32_MAX); break;
+        case 'b': o->talk.bearer = optarg; break;
         default: refuse_usage();
         }
 }
@@ -644,7 +471,7 @@ raise_descriptors(void)
 int
 main(int argc, char *argv[])
 {
-    struct options o = { .connections = 1, .depth = 1, .seconds = 2, .key_width = 36 };
+    struct options o = { .connections = 1, .depth = 1, .seconds = 2, .talk.key_width = 36 };
     o.speech = argc > 1 ? speech_named(argv[1]) : NULL;
     if (!o.speech)
         refuse_usage();

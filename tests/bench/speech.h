@@ -38,6 +38,20 @@ struct talk {
     FILE *save; /* where minted tokens go; NULL: nowhere */
 };
 
+/* Files, of which none is needed by every speech: NULL then. */
+struct talk_options {
+    const char *keys;   /* of key_width bytes each */
+    size_t key_width;
+    size_t distinct;    /* only so many of them; 0: all */
+    bool in_order;
+    const char *bearer; /* its first line is the credential */
+    const char *save;
+};
+
+/* Reads what the options name; a failure ends the program. */
+void talk_begin(struct talk *, const struct talk_options *);
+void talk_end(struct talk *, const struct talk_options *);
+
 struct speech {
     const char *name;
     /* Before anything is measured, on a blocking Unix socket; NULL: nothing to do. Ends the program when
