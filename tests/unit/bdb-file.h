@@ -7,7 +7,9 @@
 
 #include "plugins/storage-bdb/layout.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static inline void
 bdb_file_hush(const DB_ENV *env, const char *prefix, const char *text)
@@ -56,6 +58,45 @@ bdb_file_sum(unsigned char page[BDB_PAGE])
     memcpy(at, &sum, sizeof sum);
     sum = bdb_sum(page, meta ? META_BYTES : BDB_PAGE);
     memcpy(at, &sum, sizeof sum);
+}
+
+/* n bytes of a file that is there. */
+static inline void
+bdb_file_get(const char *path, off_t at, void *p, size_t n)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || pread(fd, p, n, at) != (ssize_t)n)
+        abort();
+    close(fd);
+}
+
+static inline void
+bdb_file_put(const char *path, off_t at, const void *p, size_t n)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || pwrite(fd, p, n, at) != (ssize_t)n)
+        abort();
+    close(fd);
+}
+
+static inline void
+bdb_file_page_get(const char *path, uint32_t number, unsigned char page[BDB_PAGE])
+{
+    bdb_file_get(path, (off_t)number * BDB_PAGE, page, BDB_PAGE);
+}
+
+static inline void
+bdb_file_page_put(const char *path, uint32_t number, const unsigned char page[BDB_PAGE])
+{
+    bdb_file_put(path, (off_t)number * BDB_PAGE, page, BDB_PAGE);
+}
+
+/* Makes its sum right first. */
+static inline void
+bdb_file_page_put_summed(const char *path, uint32_t number, unsigned char page[BDB_PAGE])
+{
+    bdb_file_sum(page);
+    bdb_file_page_put(path, number, page);
 }
 
 /* Of a record of a log: where its predecessor is, its length, its sum, its bytes. */

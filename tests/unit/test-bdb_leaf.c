@@ -4,7 +4,6 @@
 
 #include "tests/unit/bdb-file.h"
 
-#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -145,23 +144,6 @@ test_written(void **state)
 /* --- files that somebody has changed ------------------------------------------------------ */
 
 static void
-page_get(uint32_t number, unsigned char page[BDB_PAGE])
-{
-    int fd = open(path, O_RDONLY);
-    assert_int_equal(pread(fd, page, BDB_PAGE, (off_t)number * BDB_PAGE), BDB_PAGE);
-    close(fd);
-}
-
-static void
-page_put(uint32_t number, unsigned char page[BDB_PAGE])
-{
-    int fd = open(path, O_WRONLY);
-    bdb_file_sum(page);
-    assert_int_equal(pwrite(fd, page, BDB_PAGE, (off_t)number * BDB_PAGE), BDB_PAGE);
-    close(fd);
-}
-
-static void
 u32_put(unsigned char *to, uint32_t n)
 {
     memcpy(to, &n, sizeof n);
@@ -170,9 +152,9 @@ u32_put(unsigned char *to, uint32_t n)
 static uint32_t
 root(unsigned char page[BDB_PAGE])
 {
-    page_get(0, page);
+    bdb_file_page_get(path, 0, page);
     uint32_t number = u32_at(page + META_ROOT);
-    page_get(number, page);
+    bdb_file_page_get(path, number, page);
     return number;
 }
 
@@ -197,10 +179,10 @@ test_own_child(void **state)
     assert_int_equal(page[PAGE_TYPE], TYPE_INNER);
     for (unsigned i = 0; i < u16_at(page + PAGE_ITEMS); i++)
         u32_put(page + u16_at(page + PAGE_HEAD + 2 * i) + ITEM_CHILD, number);
-    page_put(number, page);
+    bdb_file_page_put_summed(path, number, page);
     assert_false(finds("h"));
     page[PAGE_LEVEL] = 0;
-    page_put(number, page);
+    bdb_file_page_put_summed(path, number, page);
     assert_false(finds("h"));
 }
 
@@ -215,15 +197,15 @@ test_circle(void **state)
     fill(ROWS, ROWS);
     bdb_leaf_open(&leaf, &store, SPACE);
     assert_true(bdb_leaf_find(&leaf, bytes("h")));
-    page_get(leaf.next, page);
+    bdb_file_page_get(path, leaf.next, page);
     uint32_t two[2] = { leaf.next, u32_at(page + PAGE_AFTER) };
     for (int i = 0; i < 2; i++) {
-        page_get(two[i], page);
+        bdb_file_page_get(path, two[i], page);
         memcpy(page + PAGE_ITEMS, &none, sizeof none);
         memcpy(page + PAGE_USED, &end, sizeof end);
         u32_put(page + PAGE_BEFORE, two[1 - i]);
         u32_put(page + PAGE_AFTER, two[1 - i]);
-        page_put(two[i], page);
+        bdb_file_page_put_summed(path, two[i], page);
     }
     assert_true(bdb_leaf_find(&leaf, bytes("h")));
     unsigned read = 0;
@@ -257,10 +239,10 @@ test_odd_pages(void **state)
         page[changes[i].at] = changes[i].byte;
         if (changes[i].at == PAGE_HEAD)
             page[PAGE_HEAD + 1] = 0;
-        page_put(number, page);
+        bdb_file_page_put_summed(path, number, page);
         assert_false(finds("h"));
     }
-    page_put(number, good);
+    bdb_file_page_put_summed(path, number, good);
     assert_true(finds("h"));
     assert_int_equal(truncate(path, BDB_PAGE), 0);
     assert_false(finds("h"));

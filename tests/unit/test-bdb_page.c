@@ -68,12 +68,12 @@ open_file(const char *file, int flags)
 static void
 turn_bit(const char *file, off_t at)
 {
+    char path[BDB_PATH];
     unsigned char byte;
-    int fd = open_file(file, O_RDWR);
-    assert_int_equal(pread(fd, &byte, 1, at), 1);
+    assert_true(bdb_path(path, dir, file));
+    bdb_file_get(path, at, &byte, 1);
     byte ^= 1;
-    assert_int_equal(pwrite(fd, &byte, 1, at), 1);
-    close(fd);
+    bdb_file_put(path, at, &byte, 1);
 }
 
 static void

@@ -4,7 +4,6 @@
 
 #include "tests/unit/bdb-file.h"
 
-#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -67,27 +66,15 @@ fill(void)
     db_end(db);
 }
 
-static void
-page_get(uint32_t number, unsigned char page[BDB_PAGE])
+/* The first page of a kind, which is there. */
+static uint32_t
+first_of(unsigned char type, unsigned char page[BDB_PAGE])
 {
-    int fd = open(path, O_RDONLY);
-    assert_int_equal(pread(fd, page, BDB_PAGE, (off_t)number * BDB_PAGE), BDB_PAGE);
-    close(fd);
-}
-
-static void
-page_put(uint32_t number, const unsigned char page[BDB_PAGE])
-{
-    int fd = open(path, O_WRONLY);
-    assert_int_equal(pwrite(fd, page, BDB_PAGE, (off_t)number * BDB_PAGE), BDB_PAGE);
-    close(fd);
-}
-
-static void
-page_put_summed(uint32_t number, unsigned char page[BDB_PAGE])
-{
-    bdb_file_sum(page);
-    page_put(number, page);
+    uint32_t number = 0;
+    do
+        bdb_file_page_get(path, ++number, page);
+    while (page[PAGE_TYPE] != type);
+    return number;
 }
 
 static void
@@ -131,15 +118,15 @@ test_damaged(void **state)
     fill();
     check_whole();
     for (uint32_t i = 0; i < pages; i++) {
-        page_get(i, good);
+        bdb_file_page_get(path, i, good);
         memcpy(bad, good, sizeof bad);
         bad[draw(i == 0 ? META_BYTES : BDB_PAGE)] ^= (unsigned char)(1u << draw(8));
-        page_put(i, bad);
+        bdb_file_page_put(path, i, bad);
         assert_false(bdb_tree_is_whole(dir, name));
-        page_get((i + 1) % pages, bad);
-        page_put(i, bad);
+        bdb_file_page_get(path, (i + 1) % pages, bad);
+        bdb_file_page_put(path, i, bad);
         assert_false(bdb_tree_is_whole(dir, name));
-        page_put(i, good);
+        bdb_file_page_put(path, i, good);
     }
     check_whole();
 }
@@ -151,15 +138,15 @@ test_damaged_first_page(void **state)
     (void)state;
     unsigned char page[BDB_PAGE];
     fill();
-    page_get(0, page);
+    bdb_file_page_get(path, 0, page);
     for (unsigned i = 0; i < META_BYTES; i++) {
         page[i] ^= 0x40;
-        page_put(0, page);
+        bdb_file_page_put(path, 0, page);
         if (bdb_tree_is_whole(dir, name))
             fail_msg("byte %u has changed", i);
         page[i] ^= 0x40;
     }
-    page_put(0, page);
+    bdb_file_page_put(path, 0, page);
     check_whole();
 }
 
@@ -186,15 +173,15 @@ test_changed(void **state)
     fill();
     for (unsigned i = 0; i < CHANGES; i++) {
         uint32_t number = draw(8) == 0 ? 0 : draw(pages);
-        page_get(number, good);
+        bdb_file_page_get(path, number, good);
         memcpy(bad, good, sizeof bad);
         change(bad, number == 0);
-        page_put_summed(number, bad);
+        bdb_file_page_put_summed(path, number, bad);
         bool whole = bdb_tree_is_whole(dir, name);
         *(whole ? &passed : &refused) += 1;
         if (whole && passed % 8 == 0 && !bdb_file_is_whole_for_library(path))
             fail_msg("page %u passed, the library refuses it", (unsigned)number);
-        page_put(number, good);
+        bdb_file_page_put(path, number, good);
     }
     check_whole();
     assert_true(refused > CHANGES / 4);
@@ -207,19 +194,17 @@ test_children_exchanged(void **state)
 {
     (void)state;
     unsigned char page[BDB_PAGE];
-    uint32_t i = 1;
     fill();
-    for (page_get(i, page); page[PAGE_TYPE] != TYPE_INNER; page_get(++i, page))
-        continue;
+    uint32_t i = first_of(TYPE_INNER, page);
     unsigned char *first = page + u16_at(page + PAGE_HEAD) + ITEM_CHILD;
     unsigned char *second = page + u16_at(page + PAGE_HEAD + 2) + ITEM_CHILD;
     uint32_t a = u32_at(first), b = u32_at(second);
     memcpy(first, &b, sizeof b);
     memcpy(second, &a, sizeof a);
-    page_put_summed(i, page);
+    bdb_file_page_put_summed(path, i, page);
     assert_false(bdb_tree_is_whole(dir, name));
     memcpy(first, &a, sizeof a); /* twice the same */
-    page_put_summed(i, page);
+    bdb_file_page_put_summed(path, i, page);
     assert_false(bdb_tree_is_whole(dir, name));
 }
 
@@ -232,7 +217,7 @@ test_keys_in_wrong_places(void **state)
     unsigned looked = 0;
     fill();
     for (uint32_t i = 1; i < pages; i++) {
-        page_get(i, good);
+        bdb_file_page_get(path, i, good);
         unsigned last = u16_at(good + PAGE_ITEMS) - 2;
         if (good[PAGE_TYPE] != TYPE_LEAF || u32_at(good + PAGE_AFTER) == 0 ||
             u32_at(good + PAGE_BEFORE) == 0 || last < 2)
@@ -241,19 +226,19 @@ test_keys_in_wrong_places(void **state)
         unsigned char *last_key = bad + u16_at(good + PAGE_HEAD + 2 * last) + ITEM_BYTES;
         memcpy(bad, good, sizeof bad);
         memset(last_key, 0xff, sizeof(uint64_t));
-        page_put_summed(i, bad);
+        bdb_file_page_put_summed(path, i, bad);
         assert_false(bdb_tree_is_whole(dir, name));
         memcpy(bad, good, sizeof bad);
         memset(first_key, 0, sizeof(uint64_t));
-        page_put_summed(i, bad);
+        bdb_file_page_put_summed(path, i, bad);
         assert_false(bdb_tree_is_whole(dir, name));
         memcpy(bad, good, sizeof bad);
         memcpy(place, bad + PAGE_HEAD, sizeof place);
         memcpy(bad + PAGE_HEAD, bad + PAGE_HEAD + 4, sizeof place);
         memcpy(bad + PAGE_HEAD + 4, place, sizeof place);
-        page_put_summed(i, bad);
+        bdb_file_page_put_summed(path, i, bad);
         assert_false(bdb_tree_is_whole(dir, name));
-        page_put(i, good);
+        bdb_file_page_put(path, i, good);
         looked++;
     }
     assert_true(looked > 50);
@@ -269,7 +254,7 @@ test_values_in_one_place(void **state)
     unsigned tried = 0;
     fill();
     for (uint32_t i = 1; i < pages; i++) {
-        page_get(i, page);
+        bdb_file_page_get(path, i, page);
         unsigned items = u16_at(page + PAGE_ITEMS), size[BDB_PAGE / ITEM_ALIGN] = { 0 };
         for (unsigned n = 1; page[PAGE_TYPE] == TYPE_LEAF && n < items; n += 2) {
             unsigned char *place = page + PAGE_HEAD + 2 * n, *item = page + u16_at(place);
@@ -278,12 +263,12 @@ test_values_in_one_place(void **state)
             if (*other != 0 && item[ITEM_TYPE] == ITEM_PLAIN) {
                 memcpy(own, place, sizeof own);
                 memcpy(place, page + *other, sizeof own);
-                page_put_summed(i, page);
+                bdb_file_page_put_summed(path, i, page);
                 assert_false(bdb_tree_is_whole(dir, name));
                 if (tried++ == 0)
                     assert_false(bdb_file_is_whole_for_library(path));
                 memcpy(place, own, sizeof own);
-                page_put_summed(i, page);
+                bdb_file_page_put_summed(path, i, page);
             }
             *other = (unsigned)(place - page);
         }
@@ -298,23 +283,21 @@ test_of_another_kind(void **state)
 {
     (void)state;
     unsigned char page[BDB_PAGE];
-    uint32_t i = 1;
     fill();
-    page_get(0, page);
+    bdb_file_page_get(path, 0, page);
     page[META_ROW_SIZE] = 1;
-    page_put_summed(0, page);
+    bdb_file_page_put_summed(path, 0, page);
     assert_false(bdb_tree_is_whole(dir, name));
     assert_false(bdb_file_is_whole_for_library(path));
     page[META_ROW_SIZE] = 0;
-    page_put_summed(0, page);
-    for (page_get(i, page); page[PAGE_TYPE] != TYPE_OVERFLOW; page_get(++i, page))
-        continue;
+    bdb_file_page_put_summed(path, 0, page);
+    uint32_t i = first_of(TYPE_OVERFLOW, page);
     page[PAGE_LEVEL] = 1;
-    page_put_summed(i, page);
+    bdb_file_page_put_summed(path, i, page);
     assert_false(bdb_tree_is_whole(dir, name));
     assert_false(bdb_file_is_whole_for_library(path));
     page[PAGE_LEVEL] = 0;
-    page_put_summed(i, page);
+    bdb_file_page_put_summed(path, i, page);
     check_whole();
 }
 
@@ -324,12 +307,10 @@ test_marked_deleted(void **state)
 {
     (void)state;
     unsigned char page[BDB_PAGE];
-    uint32_t i = 1;
     fill();
-    for (page_get(i, page); page[PAGE_TYPE] != TYPE_LEAF; page_get(++i, page))
-        continue;
+    uint32_t i = first_of(TYPE_LEAF, page);
     page[u16_at(page + PAGE_HEAD + 2) + ITEM_TYPE] |= ITEM_DELETED;
-    page_put_summed(i, page);
+    bdb_file_page_put_summed(path, i, page);
     assert_false(bdb_tree_is_whole(dir, name));
     assert_false(bdb_file_is_whole_for_library(path));
 }
@@ -355,19 +336,19 @@ test_long_values(void **state)
     unsigned found = 0;
     fill();
     for (uint32_t i = 1; i < pages; i++) {
-        page_get(i, page);
+        bdb_file_page_get(path, i, page);
         if (!(item = long_item(page)))
             continue;
         uint32_t own = u32_at(item + ITEM_LONG_FIRST), bytes = u32_at(item + ITEM_LONG_TOTAL);
         memcpy(item + ITEM_LONG_TOTAL, &total, sizeof total);
-        page_put_summed(i, page);
+        bdb_file_page_put_summed(path, i, page);
         assert_false(bdb_tree_is_whole(dir, name));
         memcpy(item + ITEM_LONG_TOTAL, &bytes, sizeof bytes);
         memcpy(item + ITEM_LONG_FIRST, &first, sizeof first);
-        page_put_summed(i, page);
+        bdb_file_page_put_summed(path, i, page);
         assert_false(bdb_tree_is_whole(dir, name));
         memcpy(item + ITEM_LONG_FIRST, &own, sizeof own);
-        page_put_summed(i, page);
+        bdb_file_page_put_summed(path, i, page);
         first = own;
         found++;
     }
@@ -382,11 +363,11 @@ test_circle(void **state)
     (void)state;
     unsigned char page[BDB_PAGE];
     fill();
-    page_get(0, page);
+    bdb_file_page_get(path, 0, page);
     uint32_t number = u32_at(page + META_FREE);
-    page_get(number, page);
+    bdb_file_page_get(path, number, page);
     memcpy(page + PAGE_AFTER, &number, sizeof number);
-    page_put_summed(number, page);
+    bdb_file_page_put_summed(path, number, page);
     assert_false(bdb_tree_is_whole(dir, name));
 }
 
@@ -397,10 +378,10 @@ test_lost_pages(void **state)
     (void)state;
     unsigned char page[BDB_PAGE];
     fill();
-    page_get(0, page);
+    bdb_file_page_get(path, 0, page);
     assert_int_not_equal(u32_at(page + META_FREE), 0);
     memset(page + META_FREE, 0, sizeof(uint32_t));
-    page_put_summed(0, page);
+    bdb_file_page_put_summed(path, 0, page);
     assert_false(bdb_tree_is_whole(dir, name));
     assert_false(bdb_file_is_whole_for_library(path));
 }
