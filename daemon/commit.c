@@ -7,6 +7,7 @@
 #include "daemon/commit_group.h"
 #include "daemon/service.h"
 #include "daemon/slice.h"
+#include "daemon/timedwait.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -84,7 +85,6 @@ struct committer *
 committer_new(struct service *svc, void (*again)(struct request *),
               void (*done)(struct request *list))
 {
-    pthread_condattr_t monotonic;
     struct committer *c = calloc(1, sizeof *c);
     struct commit_group *group = commit_group_new(svc, again, done);
     if (!c || !group) {
@@ -98,11 +98,8 @@ committer_new(struct service *svc, void (*again)(struct request *),
     c->last = &c->first;
     c->last_errand = &c->errands;
     pthread_mutex_init(&c->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&c->wake, NULL);
-    pthread_cond_init(&c->rested, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    timedwait_init(&c->rested);
     errno = pthread_create(&c->thread, NULL, committer_main, c);
     if (errno == 0) {
         pthread_setname_np(c->thread, "committer");
@@ -209,11 +206,7 @@ committer_give_index(struct committer *c)
 bool
 committer_pause(struct committer *c, int64_t deadline_ms)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    int64_t left = deadline_ms - clock_mono_ms(), ns = until.tv_nsec + left % 1000 * 1000000;
-    until.tv_sec += left / 1000 + ns / 1000000000;
-    until.tv_nsec = ns % 1000000000;
+    const struct timespec until = timedwait_end(deadline_ms - clock_mono_ms());
     int status = 0;
     pthread_mutex_lock(&c->lock);
     while (c->paused && status == 0)

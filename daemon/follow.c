@@ -13,14 +13,13 @@
 #include "daemon/plugin.h"
 #include "daemon/service.h"
 #include "daemon/slice.h"
+#include "daemon/timedwait.h"
 #include "daemon/timeguard.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
-#include <time.h>
 
 enum {
     PIECE = 1024,          /* rows that are read, and told to the index, at a time */
@@ -384,17 +383,9 @@ static bool
 rest(struct follower *f, int64_t began_ms)
 {
     int64_t due = began_ms + (f->backoff_ms != 0 ? f->backoff_ms : f->options.poll_ms);
-    int64_t left = due - clock_mono_ms();
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += left > 0 ? left / 1000 : 0;
-    until.tv_nsec += left > 0 ? left % 1000 * 1000000 : 0;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
+    const struct timespec until = timedwait_end(due - clock_mono_ms());
     pthread_mutex_lock(&f->lock);
-    int status = left > 0 ? 0 : ETIMEDOUT;
+    int status = 0;
     while (!f->stop && status == 0 && (!f->hinted || f->backoff_ms != 0))
         status = pthread_cond_timedwait(&f->wake, &f->lock, &until);
     f->hinted = false;
@@ -421,7 +412,6 @@ follower_main(void *arg)
 struct follower *
 follower_new(struct service *svc, const struct follow_options *options)
 {
-    pthread_condattr_t monotonic;
     struct follower *f = calloc(1, sizeof *f);
     if (!f)
         return NULL;
@@ -436,10 +426,7 @@ follower_new(struct service *svc, const struct follow_options *options)
     feed_init(&f->feed);
     feed_init(&f->told);
     pthread_mutex_init(&f->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&f->wake, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    timedwait_init(&f->wake);
     svc->fresh = &f->fresh;
     svc->follower = f;
     return f;

@@ -14,11 +14,11 @@
 #include "daemon/model/token.h"
 #include "daemon/service.h"
 #include "daemon/signer.h"
+#include "daemon/timedwait.h"
 #include "daemon/unsettled.h"
 
 #include <errno.h>
 #include <stdlib.h>
-#include <time.h>
 
 enum {
     TICK_MS = 1000,     /* how often the clock is looked at */
@@ -34,14 +34,7 @@ _Static_assert((int)ENDINGS_TIDY_MAX <= (int)KEEPER_TOGETHER, "all of a tidying 
 bool
 keeper_rest(struct keeper *k, int64_t ms)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += ms / 1000;
-    until.tv_nsec += ms % 1000 * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
+    const struct timespec until = timedwait_end(ms);
     pthread_mutex_lock(&k->lock);
     int status = 0;
     while (!k->stop && status == 0)
@@ -399,7 +392,6 @@ struct keeper *
 keeper_new(struct service *svc, struct loop *const *loops, const struct keeper_options *options,
            const struct timeguard *guard)
 {
-    pthread_condattr_t monotonic;
     struct keeper *k = calloc(1, sizeof *k);
     if (!k)
         return NULL;
@@ -412,10 +404,7 @@ keeper_new(struct service *svc, struct loop *const *loops, const struct keeper_o
     k->pass_at = clock_mono_ms() + pass_interval(k);
     kt_arena_init(&k->arena, ARENA_MAX);
     pthread_mutex_init(&k->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&k->wake, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    timedwait_init(&k->wake);
     errno = pthread_create(&k->thread, NULL, keeper_main, k);
     if (errno == 0)
         return k;

@@ -6,12 +6,12 @@
 
 #include "daemon/commit.h"
 #include "daemon/log.h"
+#include "daemon/timedwait.h"
 #include "daemon/worker.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 #include <sysexits.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -58,11 +58,7 @@ watch(void *arg)
     struct last_watch *w = arg;
     pthread_mutex_lock(&w->lock);
     while (!w->over) {
-        struct timespec until;
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_nsec += TICK_MS * 1000000;
-        until.tv_sec += until.tv_nsec / 1000000000;
-        until.tv_nsec %= 1000000000;
+        const struct timespec until = timedwait_end(TICK_MS);
         pthread_cond_timedwait(&w->wake, &w->lock, &until);
         if (!w->over)
             end_if_stuck(w->parts);
@@ -76,15 +72,11 @@ void
 parts_watch_end(struct parts *p)
 {
     struct last_watch *w = p->svc.committer && p->svc.workers ? calloc(1, sizeof *w) : NULL;
-    pthread_condattr_t monotonic;
     if (!w)
         return;
     w->parts = p;
     pthread_mutex_init(&w->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&w->wake, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    timedwait_init(&w->wake);
     if (pthread_create(&w->thread, NULL, watch, w) == 0)
         p->last_watch = w;
     else
