@@ -5,6 +5,7 @@
 #include "plugins/auth-jwt/issuer.h"
 
 #include "plugins/auth-jwt/line.h"
+#include "plugins/words.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -78,20 +79,6 @@ read_list(const struct issuers_setup *s, const char *option, struct claims_list 
 
 /* --- what tokens may say ------------------------------------------------------------------ */
 
-static bool
-looks_like_scope(const char *s)
-{
-    static const char *const actions[] = { "read:", "write:", "delete:" };
-    static const char letters[] =
-        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.*";
-    for (size_t i = 0; i < sizeof(actions) / sizeof(actions[0]); i++) {
-        size_t n = strlen(actions[i]);
-        if (strncmp(s, actions[i], n) == 0)
-            return s[n] && s[n + strspn(s + n, letters)] == 0 && strlen(s) <= CLAIMS_TEXT_MAX;
-    }
-    return false;
-}
-
 /* For each scope that writes, the one that only reads, which may be all that is left of it. */
 static bool
 add_ceiling_reads(const struct issuers_setup *s, struct claims_policy *policy)
@@ -114,7 +101,7 @@ static bool
 check_scope(const struct issuers_setup *s, const char *option, size_t i, const char *scope,
             size_t before)
 {
-    if (looks_like_scope(scope) && before < CLAIMS_SCOPES_MAX)
+    if (words_look_like_scope(scope, CLAIMS_TEXT_MAX) && before < CLAIMS_SCOPES_MAX)
         return true;
     s->host->error(s->err,
                    "%s: %s \"%.64s\": at most %d scopes of the form read:MODULE, write:MODULE, "
@@ -392,7 +379,7 @@ static bool
 read_words(struct line *l, char *rest)
 {
     bool open_quote = false;
-    for (char *word; (word = line_next_word(&rest, &open_quote)) != NULL;)
+    for (char *word; (word = words_next(&rest, &open_quote)) != NULL;)
         if (open_quote ? !bad(l, word, "a quote without end") : !read_word(l, word))
             return false;
     return end_source(l);
@@ -422,7 +409,7 @@ read_common_keys(const struct issuers_setup *s, struct issuers *all, const char 
     bool open_quote = false;
     if (!text)
         return false;
-    const char *place = line_next_word(&rest, &open_quote);
+    const char *place = words_next(&rest, &open_quote);
     enum source_kind kind = strcmp(option, "key") == 0 ? SOURCE_KEY : SOURCE_JWKS;
     bool good = !open_quote || bad(&l, place, "a quote without end");
     good = good && begin_source(&l, kind, place ? place : "") && read_words(&l, rest);
@@ -473,7 +460,7 @@ read_issuer(const struct issuers_setup *s, struct issuers *all, size_t i)
     bool open_quote = false;
     if (!text)
         return false;
-    const char *iss = line_next_word(&rest, &open_quote);
+    const char *iss = words_next(&rest, &open_quote);
     bool good = true;
     if (!iss || !*iss)
         good = bad(&l, "", "issuer must not be empty");

@@ -7,24 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-char *
-line_next_word(char **line, bool *ret_bad)
-{
-    char *p = *line + strspn(*line, " \t"), *word = p, *out = p;
-    if (!*p)
-        return NULL;
-    for (bool quoted = false; *p && (quoted || (*p != ' ' && *p != '\t')); p++) {
-        if (*p == '"')
-            quoted = !quoted;
-        else
-            *out++ = *p;
-        *ret_bad = quoted;
-    }
-    *line = *p ? p + 1 : p;
-    *out = 0;
-    return word;
-}
-
 bool
 line_resolve(const char *where, const char *file, char *out, size_t room)
 {

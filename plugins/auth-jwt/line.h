@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright the kaiten authors */
-/* Lines of the configuration that consist of words. */
+/* Lines of the configuration that name files. */
 #ifndef AUTH_JWT_LINE_H
 #define AUTH_JWT_LINE_H
 
@@ -8,10 +8,6 @@
 #include <stddef.h>
 
 enum { LINE_MAX_BYTES = 4096 };
-
-/* The next word of a line; double quotes around it, or around what follows its equals sign, are
- * taken off. Cuts the line. NULL: no more. *ret_bad: a quote stays open. */
-char *line_next_word(char **line, bool *ret_bad);
 
 /* Where a file of the configuration is: as it stands, or beside the configuration file, which where
  * ("file:line") names. False: longer than room. */

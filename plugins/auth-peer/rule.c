@@ -4,6 +4,8 @@
 
 #include "plugins/auth-peer/rule.h"
 
+#include "plugins/words.h"
+
 #include <errno.h>
 #include <grp.h>
 #include <pwd.h>
@@ -160,21 +162,6 @@ take_name(struct rule *rule, char *value, struct rule_why *why)
     return take_text(&rule->name, "name", value, why);
 }
 
-/* The form only: which modules exist is the daemon's configuration. */
-static bool
-looks_like_scope(const char *s)
-{
-    static const char *const actions[] = { "read:", "write:", "delete:" };
-    static const char letters[] =
-        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.*";
-    for (size_t i = 0; i < sizeof(actions) / sizeof(actions[0]); i++) {
-        size_t n = strlen(actions[i]);
-        if (strncmp(s, actions[i], n) == 0)
-            return s[n] && s[n + strspn(s + n, letters)] == 0 && strlen(s) <= RULE_TEXT_MAX;
-    }
-    return false;
-}
-
 static bool
 take_scopes(struct rule *rule, char *value, struct rule_why *why)
 {
@@ -184,7 +171,7 @@ take_scopes(struct rule *rule, char *value, struct rule_why *why)
     for (char *scope; (scope = strsep(&value, ",")) != NULL;) {
         if (rule->nscopes == RULE_SCOPES_MAX)
             return complain(why, "scopes: at most %d are accepted", RULE_SCOPES_MAX);
-        if (!looks_like_scope(scope))
+        if (!words_look_like_scope(scope, RULE_TEXT_MAX))
             return complain(why,
                             "scopes: \"%.64s\": read:MODULE, write:MODULE and delete:MODULE "
                             "with commas between them are accepted, and * for MODULE",
@@ -248,25 +235,6 @@ static const struct word {
 };
 
 enum { WORD_COUNT = sizeof(words) / sizeof(words[0]) };
-
-/* The next word of a line, its double quotes taken off. Cuts the line. NULL: no more. */
-static char *
-next_word(char **line, bool *ret_open_quote)
-{
-    char *p = *line + strspn(*line, " \t"), *word = p, *out = p;
-    if (!*p)
-        return NULL;
-    for (bool quoted = false; *p && (quoted || (*p != ' ' && *p != '\t')); p++) {
-        if (*p == '"')
-            quoted = !quoted;
-        else
-            *out++ = *p;
-        *ret_open_quote = quoted;
-    }
-    *line = *p ? p + 1 : p;
-    *out = 0;
-    return word;
-}
 
 static bool
 parse_bare(struct rule *rule, const char *word, struct rule_why *why)
@@ -333,7 +301,7 @@ rule_parse(const char *line, struct rule *ret_rule, struct rule_why *ret_why)
     char *rest = rule.text = strdup(line);
     if (!rest)
         return complain(ret_why, "no memory");
-    for (char *word; good && (word = next_word(&rest, &open_quote)) != NULL;)
+    for (char *word; good && (word = words_next(&rest, &open_quote)) != NULL;)
         good = open_quote ? complain(ret_why, "\"%.64s\": a quote without end", word)
                           : parse_word(&rule, word, ret_why);
     if (good && check_rule(&rule, ret_why)) {
