@@ -5,6 +5,7 @@
 #include "daemon/conf_file.h"
 
 #include "client/proto/utf8.h"
+#include "daemon/grow.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -29,22 +30,6 @@ bool
 conf_no_memory(struct conf_error *err)
 {
     return conf_refuse(err, "no memory for the configuration");
-}
-
-bool
-conf_grow(void *v, size_t n, size_t *room, size_t size)
-{
-    if (n < *room)
-        return true;
-    size_t more = *room == 0 ? 8 : *room * 2;
-    void *old, *fresh;
-    memcpy(&old, v, sizeof(old));
-    fresh = reallocarray(old, more, size);
-    if (fresh == NULL)
-        return false;
-    memcpy(v, &fresh, sizeof(fresh));
-    *room = more;
-    return true;
 }
 
 const char *
@@ -123,8 +108,7 @@ section_add(struct reader *r, struct kt_str kind, struct kt_str name)
 {
     struct conf *conf = r->conf;
     struct conf_section *s = calloc(1, sizeof(*s));
-    if (s == NULL ||
-        !conf_grow(&conf->sections, conf->n, &conf->room, sizeof(struct conf_section *))) {
+    if (s == NULL || !grow(&conf->sections, conf->n, &conf->room, sizeof(*conf->sections))) {
         free(s);
         return conf_no_memory(r->err);
     }
@@ -220,7 +204,7 @@ read_option(struct reader *r, struct kt_str line)
     struct conf_section *s = r->section;
     if (s == NULL)
         return refuse_line(r, "%.*s: stands before the first section", KT_FMT(key));
-    if (!conf_grow(&s->entries, s->n, &s->room, sizeof(*s->entries)))
+    if (!grow(&s->entries, s->n, &s->room, sizeof(*s->entries)))
         return conf_no_memory(r->err);
     struct conf_entry *e = &s->entries[s->n];
     *e = (struct conf_entry){ .line = r->line };

@@ -36,10 +36,6 @@ bool conf_refuse(struct conf_error *, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 bool conf_no_memory(struct conf_error *);
 
-/* Room for one more element of size bytes in the array at *v, which has n of *room; *v may move.
- * False: there is no memory, and nothing has changed. */
-bool conf_grow(void *v, size_t n, size_t *room, size_t size);
-
 /* "[kind name]" or "[kind]" for messages, shortened where somebody wrote a very long name: buf. */
 const char *conf_title(const struct conf_section *, char buf[CONF_TITLE_MAX]);
 

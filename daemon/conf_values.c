@@ -4,6 +4,7 @@
 
 #include "daemon/conf_file.h"
 #include "daemon/conf_option.h"
+#include "daemon/grow.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -77,7 +78,7 @@ set_value(const struct applying *a, const struct kaiten_option *o, struct value 
           const char *text, const char *where, const char *section)
 {
     char words[CONF_ACCEPTED_MAX];
-    if (!conf_grow(&v->items, v->n, &v->room, sizeof(*v->items)))
+    if (!grow(&v->items, v->n, &v->room, sizeof(*v->items)))
         return conf_no_memory(a->err);
     if (!conf_option_is_text(o->type)) {
         int64_t number = 0;

@@ -5,6 +5,8 @@
 
 #include "daemon/index_private.h"
 
+#include "daemon/grow.h"
+
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,14 +15,8 @@
 static bool
 numbers_add(struct index_numbers *list, uint32_t number)
 {
-    if (list->n == list->room) {
-        size_t room = list->room == 0 ? 64 : 2 * list->room;
-        uint32_t *v = reallocarray(list->v, room, sizeof(*v));
-        if (v == NULL)
-            return false;
-        list->v = v;
-        list->room = room;
-    }
+    if (!grow(&list->v, list->n, &list->room, sizeof(*list->v)))
+        return false;
     list->v[list->n++] = number;
     return true;
 }

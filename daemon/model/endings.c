@@ -5,6 +5,7 @@
 #include "daemon/model/endings.h"
 
 #include "client/proto/bigend.h"
+#include "daemon/grow.h"
 #include "daemon/model/account.h"
 #include "daemon/model/idmap.h"
 #include "daemon/model/token.h"
@@ -123,22 +124,6 @@ endings_risen(const struct endings *e)
     return e->risen;
 }
 
-/* Room for one more of size bytes in a vector. */
-static bool
-have_room(void *vector, size_t n, size_t *room, size_t size)
-{
-    void **v = vector;
-    if (n < *room)
-        return true;
-    size_t more = *room == 0 ? 256 : 2 * *room;
-    void *p = reallocarray(*v, more, size);
-    if (!p)
-        return false;
-    *v = p;
-    *room = more;
-    return true;
-}
-
 static bool
 remember_account(struct endings *e, const struct journal_entry *entry)
 {
@@ -186,7 +171,7 @@ endings_add(void *ctx, const struct journal_entry *entry)
         e->failed = true;
     if (entry->number <= e->above || entry->type == JOURNAL_BEGIN)
         return;
-    if (have_room(&e->entries, e->n, &e->room, sizeof *e->entries))
+    if (grow(&e->entries, e->n, &e->room, sizeof *e->entries))
         e->entries[e->n++] = *entry;
     else
         e->failed = true;
@@ -298,7 +283,7 @@ endings_note_digest(struct endings *e, const unsigned char digest[32])
 {
     if (endings_of_digest(e, digest) < 0)
         return true;
-    if (!have_room(&e->lacking, e->nlacking, &e->lacking_room, sizeof *e->lacking))
+    if (!grow(&e->lacking, e->nlacking, &e->lacking_room, sizeof *e->lacking))
         return false;
     memcpy(e->lacking[e->nlacking++], digest, sizeof *e->lacking);
     return true;

@@ -4,6 +4,7 @@
 
 #include "daemon/model/feed.h"
 
+#include "daemon/grow.h"
 #include "daemon/index.h"
 #include "daemon/journal.h"
 #include "daemon/log.h"
@@ -81,14 +82,8 @@ feed_done(struct feed *f)
 static struct feed_change *
 next_change(struct feed *f)
 {
-    if (f->n == f->room) {
-        size_t room = f->room == 0 ? 16 : 2 * f->room;
-        struct feed_change *v = reallocarray(f->v, room, sizeof *v);
-        if (!v)
-            return NULL;
-        f->v = v;
-        f->room = room;
-    }
+    if (!grow(&f->v, f->n, &f->room, sizeof *f->v))
+        return NULL;
     f->v[f->n] = (struct feed_change){ .type = FEED_ACCOUNT };
     return &f->v[f->n++];
 }
@@ -182,14 +177,8 @@ struct applying {
 static struct feed_news *
 add_news(struct feed *f, const struct journal_entry *entry)
 {
-    if (f->nnews == f->news_room) {
-        size_t room = f->news_room == 0 ? 16 : 2 * f->news_room;
-        struct feed_news *news = reallocarray(f->news, room, sizeof *news);
-        if (!news)
-            return NULL;
-        f->news = news;
-        f->news_room = room;
-    }
+    if (!grow(&f->news, f->nnews, &f->news_room, sizeof *f->news))
+        return NULL;
     f->news[f->nnews] = (struct feed_news){ .entry = *entry };
     return &f->news[f->nnews++];
 }

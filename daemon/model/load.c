@@ -4,6 +4,7 @@
 
 #include "daemon/model/load.h"
 
+#include "daemon/grow.h"
 #include "daemon/model/account.h"
 #include "daemon/model/digest.h"
 #include "daemon/model/endings.h"
@@ -73,14 +74,8 @@ static bool
 add_dead(struct loading *l, const unsigned char *digest, const struct verdict_record *v,
          int64_t said)
 {
-    if (l->ndead == l->dead_room) {
-        size_t room = l->dead_room == 0 ? 1024 : 2 * l->dead_room;
-        struct dead *more = reallocarray(l->dead, room, sizeof *more);
-        if (!more)
-            return false;
-        l->dead = more;
-        l->dead_room = room;
-    }
+    if (!grow(&l->dead, l->ndead, &l->dead_room, sizeof *l->dead))
+        return false;
     struct dead *dead = &l->dead[l->ndead++];
     *dead = (struct dead){ v->org, v->account, v->token, { 0 }, said, v->revoked };
     memcpy(dead->digest, digest, sizeof dead->digest);
@@ -293,14 +288,8 @@ enum { TOGETHER = 64 };
 static bool
 add_stale(struct stale *s, const struct token_record *t)
 {
-    if (s->n == s->room) {
-        size_t room = s->room == 0 ? 64 : 2 * s->room;
-        struct stale_row *more = reallocarray(s->rows, room, sizeof *more);
-        if (!more)
-            return false;
-        s->rows = more;
-        s->room = room;
-    }
+    if (!grow(&s->rows, s->n, &s->room, sizeof *s->rows))
+        return false;
     int64_t *at = idmap_add(&s->by_token, t->id.b, (int64_t)s->n);
     if (!at || *at != (int64_t)s->n)
         return at != NULL;
