@@ -343,16 +343,6 @@ conf_section_where(const struct conf_section *s)
     return s->where;
 }
 
-const char *
-conf_section_peek(const struct conf_section *s, const char *key)
-{
-    for (size_t i = 0; i < s->n; i++) {
-        if (strcmp(s->entries[i].key, key) == 0)
-            return s->entries[i].value;
-    }
-    return NULL;
-}
-
 bool
 conf_unused(const struct conf *conf, struct conf_error *err)
 {

@@ -54,10 +54,6 @@ const char *conf_section_kind(const struct conf_section *);
 const char *conf_section_name(const struct conf_section *);  /* NULL: it has none */
 const char *conf_section_where(const struct conf_section *); /* "file:line" */
 
-/* The raw value of a key before a table is known (such as which plugin a section wants); the first
- * one of several. NULL: not there. Does not count as use. */
-const char *conf_section_peek(const struct conf_section *, const char *key);
-
 /* Checks every key of the section against the table (ended by a NULL name) and fills in defaults.
  * The table must outlive the values. False: err names the first thing that is wrong: an unknown key
  * (with the nearest known one), a wrong type, a number out of range, a required option missing. */

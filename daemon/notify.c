@@ -12,7 +12,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { NOTIFY_MESSAGE_MAX = 1024 };
@@ -141,34 +140,7 @@ notify_stopping(const char *status)
 }
 
 void
-notify_reloading(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    tell("RELOADING=1\nMONOTONIC_USEC=%lld",
-         (long long)now.tv_sec * 1000000 + (long long)now.tv_nsec / 1000);
-}
-
-void
-notify_status(const char *fmt, ...)
-{
-    char line[NOTIFY_MESSAGE_MAX / 2];
-    va_list args;
-    va_start(args, fmt);
-    vsnprintf(line, sizeof line, fmt, args);
-    va_end(args);
-    one_line(line);
-    tell("STATUS=%s", line);
-}
-
-void
 notify_alive(void)
 {
     tell("WATCHDOG=1");
-}
-
-void
-notify_more_time(int64_t us)
-{
-    tell("EXTEND_TIMEOUT_USEC=%lld", (long long)us);
 }

@@ -16,11 +16,8 @@ void notify_close(void);
 
 /* All below: any thread, one datagram, never blocks; a manager that does not listen is no error. */
 void notify_ready(const char *status);     /* READY=1; status may be NULL */
-void notify_reloading(void);               /* RELOADING=1 and the time; then notify_ready() */
 void notify_stopping(const char *status);  /* STOPPING=1 */
-void notify_status(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void notify_alive(void);                   /* WATCHDOG=1 */
-void notify_more_time(int64_t us);         /* EXTEND_TIMEOUT_USEC: to start or to stop */
 
 /* How often notify_alive() has to be called at most, in milliseconds: half of what the manager
  * waits. 0: no watchdog. */

@@ -21,7 +21,6 @@ struct batch;
 struct loop;
 struct op;
 struct request;
-struct request_queue;
 struct store_row;
 
 /* A piece of work to run on a loop; memory is the caller's until run() is called. */

@@ -12,7 +12,6 @@
 
 #include "daemon/call.h"
 
-struct digest_keys;
 struct rotation;
 
 enum { ROTATIONS_MAX = 256 }; /* of one process: keys that were in force are kept to its end */

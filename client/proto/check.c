@@ -339,12 +339,6 @@ kt_is_slug_chars(struct kt_str s)
 }
 
 bool
-kt_is_slug(struct kt_str s)
-{
-    return s.n >= KT_SLUG_MIN && s.n <= KT_SLUG_LEN_MAX && kt_is_slug_chars(s);
-}
-
-bool
 kt_is_uuid(struct kt_str s)
 {
     enum { PLAIN = 32, HYPHENS = 36, BRACES = 38, URN = 45 };

@@ -9,9 +9,7 @@
 
 enum {
     KT_TIME_MAX = 25,     /* 2026-08-10T12:00:00.123Z and a NUL */
-    KT_DURATION_MAX = 24, /* what kt_duration_print needs */
-    KT_SLUG_MIN = 2,
-    KT_SLUG_LEN_MAX = 100
+    KT_DURATION_MAX = 24  /* what kt_duration_print needs */
 };
 
 #define KT_TIME_FIRST INT64_C(-62135596800000) /* 0001-01-01T00:00:00Z */
@@ -40,10 +38,7 @@ bool kt_size_parse(struct kt_str, int64_t *ret_bytes);
 /* Decimal integer with an optional minus, no leading zeros, no "-0", no space. */
 bool kt_int_parse(struct kt_str, int64_t *ret);
 
-/* Whether s is 2 to 100 characters of ^[a-z0-9][a-z0-9-]*[a-z0-9]$ */
-bool kt_is_slug(struct kt_str);
-
-/* The same pattern without the limits of length (two characters follow from the pattern). */
+/* Whether s is ^[a-z0-9][a-z0-9-]*[a-z0-9]$, of whatever length. */
 bool kt_is_slug_chars(struct kt_str);
 
 /* Whether s is the text of a UUID: hexadecimal digits of either case, with hyphens (RFC 9562

@@ -32,8 +32,7 @@ enum kt_fflag {
     KT_NULLABLE = 1 << 2,   /* null is a value of its own (lists)                      */
     KT_OMIT_FALSE = 1 << 3, /* output: a bool that is only said when true              */
     KT_OMIT_EMPTY = 1 << 4, /* output: a string that is only said when not empty       */
-    KT_LOCAL = 1 << 5,      /* on the socket only; unknown to HTTP                     */
-    KT_UUID = 1 << 6        /* a string; another text is told when nothing else is     */
+    KT_UUID = 1 << 5        /* a string; another text is told when nothing else is     */
 };
 
 struct kt_shape;

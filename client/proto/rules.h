@@ -9,6 +9,7 @@
 
 enum {
     KT_NAME_LEN_MAX = 1024, /* code points */
+    KT_SLUG_LEN_MAX = 100,
     KT_SCOPES_MAX = 256     /* of one token */
 };
 
@@ -17,7 +18,7 @@ enum {
 
 #define KT_SLUG_PATTERN "^[a-z0-9][a-z0-9-]*[a-z0-9]$"
 #define KT_SLUG \
-    KT_RANGE(2, 100), .valid = kt_is_slug_chars, .pattern = KT_SLUG_PATTERN, \
+    KT_RANGE(2, KT_SLUG_LEN_MAX), .valid = kt_is_slug_chars, .pattern = KT_SLUG_PATTERN, \
     .expected = "expected string to match pattern " KT_SLUG_PATTERN
 
 #endif

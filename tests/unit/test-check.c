@@ -229,16 +229,14 @@ test_slugs(void **state)
     static const char *const bad[] = { "a", "", "Hello-World", "-hello", "hello-", "--",
                                        "hello_world", "hello.world", "a b", "h\xc3\xa9", "-" };
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
-        assert_true(kt_is_slug(kt_str(good[i])) && kt_is_slug_chars(kt_str(good[i])));
+        assert_true(kt_is_slug_chars(kt_str(good[i])));
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-        assert_false(kt_is_slug(kt_str(bad[i])) || kt_is_slug_chars(kt_str(bad[i])));
+        assert_false(kt_is_slug_chars(kt_str(bad[i])));
 
-    char long_one[KT_SLUG_LEN_MAX + 1];
+    char long_one[1000];
     memset(long_one, 'a', sizeof(long_one));
-    for (size_t n = KT_SLUG_LEN_MAX - 1; n <= KT_SLUG_LEN_MAX + 1; n++)
-        assert_int_equal(kt_is_slug((struct kt_str){ long_one, n }), n <= KT_SLUG_LEN_MAX);
     assert_true(kt_is_slug_chars((struct kt_str){ long_one, sizeof(long_one) }));
-    assert_false(kt_is_slug((struct kt_str){ "ab\0", 3 }));
+    assert_false(kt_is_slug_chars((struct kt_str){ "ab\0", 3 }));
 }
 
 #define DIGITS "0123456789abcdefABCDEF0123456789"

@@ -179,8 +179,6 @@ test_sections(void **state)
     assert_string_equal(conf_section_kind(s), "a");
     assert_string_equal(conf_section_name(s), "x");
     assert_string_equal(conf_section_where(s), "/etc/k/k.conf:2");
-    assert_string_equal(conf_section_peek(s, "k"), "1");
-    assert_null(conf_section_peek(s, "l"));
     assert_null(conf_section_name(conf_section_at(conf, 0)));
     assert_null(conf_section_at(conf, 3));
     assert_ptr_equal(conf_section_find(conf, "a", "x"), s);
