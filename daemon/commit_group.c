@@ -12,6 +12,9 @@
 
 #include <stdlib.h>
 
+_Static_assert((int)COMMIT_GROUP_MAX + 1 <= (int)KAITEN_APPLY_BATCHES_MAX,
+               "a group and the mark of its endings are applied together");
+
 bool
 finished_add(struct finished *done, struct request *rq)
 {
@@ -76,6 +79,7 @@ take(struct commit_group *g)
     g->n = kept;
 }
 
+/* Makes room in the index for all that the batches may tell it. */
 static void
 refuse_unprepared(struct commit_group *g)
 {
@@ -197,8 +201,7 @@ refuse_conflict(struct commit_group *g, struct request *rq, size_t which)
 }
 
 static void
-conclude(struct commit_group *g, size_t i, enum kaiten_status status,
-         const char *why)
+conclude(struct commit_group *g, size_t i, enum kaiten_status status, const char *why)
 {
     struct request *rq = g->requests[i];
     switch (status) {
@@ -229,25 +232,9 @@ conclude(struct commit_group *g, size_t i, enum kaiten_status status,
     finished_add(&g->done, rq);
 }
 
-void
-commit_group_run(struct commit_group *g)
+static void
+conclude_all(struct commit_group *g, enum kaiten_status all, const char *why)
 {
-    char why[512] = "";
-    g->done.last = &g->done.first;
-    g->done.first = NULL;
-    g->nunsent = 0;
-    take(g);
-    refuse_unprepared(g);
-    refuse_unwritable(g);
-    enum kaiten_status all = KAITEN_DONE;
-    struct batch *mark = g->nendings != 0 ? commit_journal_mark(&g->journal) : NULL;
-    g->batches[g->n] = mark;
-    size_t n = g->n + (mark ? 1 : 0);
-    if (n != 0)
-        all = store_apply(g->svc->store, g->batches, n, g->outcomes, why, sizeof why);
-    if (mark && all == KAITEN_DONE && g->outcomes[g->n].status == KAITEN_DONE)
-        commit_journal_marked(&g->journal);
-    write_down(g, all);
     (void)commit_group_take_index(g, 0);
     for (size_t i = 0; i < g->n; i++)
         conclude(g, i, status_of(g, all, i), why);
@@ -255,9 +242,49 @@ commit_group_run(struct commit_group *g)
     commit_group_give_index(g);
     if (g->done.first)
         g->done_with(g->done.first);
+}
+
+/* --- one turn ----------------------------------------------------------------------------- */
+
+static void
+begin(struct commit_group *g)
+{
+    g->done = (struct finished){ NULL, &g->done.first };
+    g->nunsent = 0;
+}
+
+/* The mark of the journal's endings goes along as the last batch. */
+static enum kaiten_status
+apply(struct commit_group *g, char *why, size_t nwhy)
+{
+    struct batch *mark = g->nendings != 0 ? commit_journal_mark(&g->journal) : NULL;
+    size_t n = g->n;
+    if (mark)
+        g->batches[n++] = mark;
+    if (n == 0)
+        return KAITEN_DONE;
+    enum kaiten_status all = store_apply(g->svc->store, g->batches, n, g->outcomes, why, nwhy);
+    if (mark && all == KAITEN_DONE && g->outcomes[g->n].status == KAITEN_DONE)
+        commit_journal_marked(&g->journal);
+    return all;
+}
+
+void
+commit_group_run(struct commit_group *g)
+{
+    char why[512] = "";
+    begin(g);
+    take(g);
+    refuse_unprepared(g);
+    refuse_unwritable(g);
+    enum kaiten_status all = apply(g, why, sizeof why);
+    write_down(g, all);
+    conclude_all(g, all, why);
     commit_journal_withdraw(&g->journal, g->unsent, g->nunsent);
     commit_journal_shrink(&g->journal);
 }
+
+/* --- its life ----------------------------------------------------------------------------- */
 
 struct commit_group *
 commit_group_new(struct service *svc, void (*again)(struct request *),

@@ -11,7 +11,7 @@
 
 #include <pthread.h>
 
-enum { COMMIT_GROUP_MAX = 512 }; /* batches of one sync; below KAITEN_APPLY_BATCHES_MAX */
+enum { COMMIT_GROUP_MAX = 512 }; /* batches of one sync */
 
 /* Finished requests, in order. */
 struct finished {
@@ -40,7 +40,7 @@ struct commit_group {
 
 /* again() and done() as of committer_new(). NULL: no memory. */
 struct commit_group *commit_group_new(struct service *, void (*again)(struct request *),
-                               void (*done)(struct request *list));
+                                      void (*done)(struct request *list));
 void commit_group_free(struct commit_group *); /* NULL allowed */
 
 /* As of committer_take_index(). Any thread. */
