@@ -16,17 +16,19 @@
 struct committer {
     const struct service *svc;
     void (*done)(struct request *list);
+    struct commit_group *group; /* the thread's own, but for the index */
     pthread_t thread;
+    bool joined; /* for whoever stops it */
+
+    /* Written under the lock, read without it. */
+    _Atomic size_t waiting;   /* how many requests are */
+    _Atomic int64_t since_ms; /* monotonic: of this turn; 0: it has nothing to do, or rests */
+
     pthread_mutex_t lock; /* guards what follows; nothing else is locked while it is held */
     pthread_cond_t wake, rested;
-    bool paused, working;
-    _Atomic size_t waiting;
-    _Atomic int64_t since_ms; /* monotonic: of this turn; 0: it has nothing to do, or rests */
     struct request *first, **last; /* waiting, oldest first */
     struct errand *errands, **last_errand;
-    bool stop;
-    bool joined;         /* for the thread that stops it */
-    struct commit_group *group; /* the thread's own */
+    bool paused, working, stop;
 };
 
 /* False: stopped, and nothing is waiting. */

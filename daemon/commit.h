@@ -37,7 +37,7 @@ bool committer_is_full(const struct committer *);
 
 /* Runs something else on the committer's thread, which alone may write the journal: after the group
  * that is at work, before the batches that wait. The memory is the caller's again when run() is
- * called, which may free it. Any thread. */
+ * called, which may free it. Once the committer was stopped nothing is run any more. Any thread. */
 struct errand {
     struct errand *next;
     void (*run)(struct errand *);
