@@ -10,7 +10,7 @@ enum op_flag {
     OP_PUBLIC = 1 << 0,  /* needs no caller */
     OP_INLINE = 1 << 1,  /* run() never blocks: it may be called on an event loop */
     OP_WRITES = 1 << 2,  /* proposes a batch */
-    OP_MAKES = 1 << 3,   /* makes something new each time: an idempotency key is heeded */
+    OP_ONCE = 1 << 3,    /* twice is not the same as once: an idempotency key is heeded */
     OP_JUDGES = 1 << 4,  /* says whether a token is good */
     OP_ADMIN = 1 << 5,   /* for local peers that are root or the daemon's own user */
     OP_METRICS = 1 << 6, /* the listener says whether it is there, and for whom */

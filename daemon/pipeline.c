@@ -255,8 +255,7 @@ authorize(struct request *rq, const struct place *at)
     return authz_check(rq);
 }
 
-/* With an idempotency key, an operation that makes something is not run again once its answer is
- * there. */
+/* With an idempotency key, an operation of OP_ONCE is not run again once its answer is there. */
 static int
 run_once(struct request *rq)
 {
@@ -280,7 +279,7 @@ run_operation(struct request *rq, const struct place *at)
     if (rq->spec->out)
         kt_shape_clear(rq->spec->out, &rq->out);
     rq->call.on_loop = at->on_loop;
-    bool once = rq->idempotency_key.p && (rq->op->flags & OP_MAKES);
+    bool once = rq->idempotency_key.p && (rq->op->flags & OP_ONCE);
     int status = once ? run_once(rq) : rq->op->run(rq);
     if (status == KT_NOT_FOUND)
         limits_missed(rq);

@@ -8,7 +8,8 @@
 
 enum pipe_result {
     PIPE_ANSWERED = 0, /* transport->answer() was called; the request is gone */
-    PIPE_PARKED,       /* a worker or the committer owns it; answer() follows on the home loop */
+    PIPE_PARKED,       /* it waits for its loop, or a worker or the committer owns it; answer()
+                          follows on the home loop */
     PIPE_DECLINED      /* an inline trial would have blocked; nothing happened, start again */
 };
 

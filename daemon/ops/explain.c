@@ -49,7 +49,7 @@ explain_takes_caller(const struct kt_op_spec *spec)
 bool
 explain_takes_key(const struct kt_op_spec *spec)
 {
-    return has_flag(spec, OP_MAKES);
+    return has_flag(spec, OP_ONCE);
 }
 
 bool
