@@ -349,14 +349,6 @@ is_roomy(struct bdb *bdb, const struct group *g)
     return bdb->roomy;
 }
 
-static enum kaiten_status
-refuse_full(struct bdb *bdb, struct kaiten_err *err)
-{
-    bdb->host.error(err, "%s is nearly full: nothing but revocations is written",
-                    bdb->options.path);
-    return KAITEN_FULL;
-}
-
 /* --- the call ----------------------------------------------------------------------------- */
 
 static void
@@ -399,9 +391,9 @@ urgent_only(struct bdb *bdb, const struct group *g, struct kaiten_err *err)
     if (urgent.n == g->n)
         return split_apply(bdb, g, err);
     if (urgent.n == 0)
-        return refuse_full(bdb, err);
+        return bdb_room_refuse(bdb, err);
     enum kaiten_status status = split_apply(bdb, &urgent, err);
-    refuse_full(bdb, err);
+    bdb_room_refuse(bdb, err);
     for (size_t i = 0, u = 0; i < g->n; i++) {
         struct kaiten_outcome *outcome = &g->outcomes[i];
         *outcome = (struct kaiten_outcome){ .status = KAITEN_FULL };

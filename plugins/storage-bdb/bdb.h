@@ -46,10 +46,10 @@ enum {
     BDB_PATH_MAX = BDB_PATH - 64, /* of the store: leaves room for names below it */
     BDB_NAME = 32,                /* of a database or log file */
     BDB_FORMAT = 3,
-    BDB_KNOWN = 4096,      /* rows whose revision apply() keeps in mind */
-    BDB_KNOWN_KEY = 48,    /* bytes of a key at most */
-    BDB_MARK = 16, /* bytes that tell one copy from another */
-    BDB_EXIT = 75  /* EX_TEMPFAIL: a new process recovers what this one could not */
+    BDB_KNOWN = 4096,             /* rows whose revision apply() keeps in mind */
+    BDB_KNOWN_KEY = 48,           /* bytes of a key at most */
+    BDB_MARK = 16,                /* bytes that tell one copy from another */
+    BDB_EXIT = 75                 /* EX_TEMPFAIL: a new process recovers what this one could not */
 };
 
 struct bdb_options {
@@ -91,9 +91,9 @@ struct bdb {
     DB *meta;
     _Atomic(DB *) space[BDB_SPACES]; /* NULL: no row was ever written there */
     atomic_bool written[BDB_SPACES]; /* since the store was opened; set before it happens */
-    int ahead_file;                     /* of the thread that reads ahead */
-    bool ahead;                         /* it was started */
-    atomic_bool is_ahead;               /* so nobody else need do it, once */
+    int ahead_file;                  /* of the thread that reads ahead */
+    bool ahead;                      /* it was started */
+    atomic_bool is_ahead;            /* so nobody else need do it, once */
     pthread_t ahead_thread;
     _Atomic(void *) chunk;           /* a spare buffer of BDB_CHUNK_MAX bytes for the next scan */
     pthread_rwlock_t gate;           /* readers share it; a writer that lost to them closes it */
@@ -258,7 +258,7 @@ bdb_is_deadlock(int error)
 enum kaiten_status bdb_apply(void *instance, const struct kaiten_batch *batches, size_t n,
                              struct kaiten_outcome *outcomes, struct kaiten_err *);
 
-/* Reads what apply() has to remember, or writes it into a new store. During open only. 0 or an
+/* Reads what apply() has to remember, of which a new store has nothing. During open only. 0 or an
  * error of the library. */
 int bdb_apply_open(struct bdb *);
 
@@ -284,6 +284,9 @@ uint64_t bdb_room_free(const char *path);
 
 /* Whether there is more than what is kept for revocations. Any thread. */
 bool bdb_room_is_there(struct bdb *);
+
+/* Refuses what is no revocation, for want of room. KAITEN_FULL. */
+enum kaiten_status bdb_room_refuse(struct bdb *, struct kaiten_err *);
 
 /* Gives up a piece of the ballast; false: there is none left. Any thread. */
 bool bdb_room_give(struct bdb *);

@@ -241,12 +241,7 @@ bdb_health(void *instance, struct kaiten_err *err)
     struct bdb *bdb = instance;
     if (atomic_load(&bdb->voice.damaged))
         return bdb_fail(bdb, err, DB_VERIFY_BAD, "restart to have it repaired");
-    if (!bdb_room_is_there(bdb)) {
-        bdb->host.error(err, "%s is nearly full: nothing but revocations is written",
-                        bdb->options.path);
-        return KAITEN_FULL;
-    }
-    return KAITEN_DONE;
+    return bdb_room_is_there(bdb) ? KAITEN_DONE : bdb_room_refuse(bdb, err);
 }
 
 static const struct kaiten_option options[] = {

@@ -93,6 +93,14 @@ bdb_room_is_there(struct bdb *bdb)
     return have >= bdb->ballast_size + bdb->reserve + bdb_log_unchecked(bdb);
 }
 
+enum kaiten_status
+bdb_room_refuse(struct bdb *bdb, struct kaiten_err *err)
+{
+    bdb->host.error(err, "%s is nearly full: nothing but revocations is written",
+                    bdb->options.path);
+    return KAITEN_FULL;
+}
+
 bool
 bdb_room_give(struct bdb *bdb)
 {

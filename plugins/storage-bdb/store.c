@@ -156,7 +156,7 @@ format_open(struct bdb *bdb, struct bdb_why *why)
         return error;
     if (format > BDB_FORMAT) {
         bdb_why(why, "%s has format %lu, this version knows up to %d; use a newer one",
-                        bdb->options.path, format, BDB_FORMAT);
+                bdb->options.path, format, BDB_FORMAT);
         return EINVAL;
     }
     for (; format < BDB_FORMAT && !error; format++) {
@@ -288,9 +288,8 @@ log_end_check(struct bdb *bdb, uint32_t *ret_last, uint32_t *ret_end, struct bdb
         return log_cut(bdb, *ret_last, *ret_end);
     if (error)
         return error;
-    bdb_why(why, "%s/log.%010u is damaged at byte %u, and what was acknowledged follows; "
-                    "restore a backup", bdb->options.path, (unsigned)*ret_last,
-                    (unsigned)*ret_end);
+    bdb_why(why, "%s/log.%010u is damaged at byte %u, and what was acknowledged follows; restore a "
+            "backup", bdb->options.path, (unsigned)*ret_last, (unsigned)*ret_end);
     return DB_LOG_VERIFY_BAD;
 }
 
