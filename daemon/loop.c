@@ -119,6 +119,8 @@ loop_now_ms(struct loop *loop)
     return loop->now_ms;
 }
 
+/* --- work for the end of the turn --------------------------------------------------------- */
+
 void
 loop_defer(struct loop *loop, struct loop_task *task)
 {
@@ -333,6 +335,8 @@ take_answers(struct loop *loop)
         queue_add(&loop->home, list, last);
 }
 
+/* --- a turn ------------------------------------------------------------------------------- */
+
 static void
 run_answers(struct loop *loop)
 {
@@ -439,6 +443,8 @@ stop_run(struct loop *loop, struct loop_task *task)
     loop->stopping = true;
     wake(loop); /* one more turn finishes what this one has begun */
 }
+
+/* --- all loops ---------------------------------------------------------------------------- */
 
 static struct event_base *
 base_new(void)
@@ -569,6 +575,8 @@ loops_stop(struct loop **loops)
             pthread_join(loops[i]->thread, NULL);
     loops_free(loops);
 }
+
+/* --- barriers ----------------------------------------------------------------------------- */
 
 struct barrier {
     _Atomic size_t left;
