@@ -454,31 +454,33 @@ is_one_thing(const struct parts *p, enum mode mode)
     return false;
 }
 
+enum {
+    DUMP_CONFIG = 256, DUMP_OPTIONS, DUMP_PLUGIN, ACCEPT_ROLLBACK, ACCEPT_CLOCK, ACCEPT_SIGNER,
+    RESTORE, REPLACE, INIT_STORE, EXPORT, IMPORT
+};
+
+static const struct option longs[] = {
+    { "config", required_argument, NULL, 'c' },
+    { "check", no_argument, NULL, 't' },
+    { "accept-rollback", required_argument, NULL, ACCEPT_ROLLBACK },
+    { "restore", required_argument, NULL, RESTORE },
+    { "replace", no_argument, NULL, REPLACE },
+    { "export", required_argument, NULL, EXPORT },
+    { "import", required_argument, NULL, IMPORT },
+    { "init-store", no_argument, NULL, INIT_STORE },
+    { "accept-clock", no_argument, NULL, ACCEPT_CLOCK },
+    { "accept-signing-key", no_argument, NULL, ACCEPT_SIGNER },
+    { "dump-config", no_argument, NULL, DUMP_CONFIG },
+    { "dump-options", no_argument, NULL, DUMP_OPTIONS },
+    { "dump-plugin", required_argument, NULL, DUMP_PLUGIN },
+    { "version", no_argument, NULL, 'V' },
+    { "help", no_argument, NULL, 'h' },
+    { NULL, 0, NULL, 0 },
+};
+
 int
 main(int argc, char **argv)
 {
-    enum {
-        DUMP_CONFIG = 256, DUMP_OPTIONS, DUMP_PLUGIN, ACCEPT_ROLLBACK, ACCEPT_CLOCK, ACCEPT_SIGNER,
-        RESTORE, REPLACE, INIT_STORE, EXPORT, IMPORT
-    };
-    static const struct option longs[] = {
-        { "config", required_argument, NULL, 'c' },
-        { "check", no_argument, NULL, 't' },
-        { "accept-rollback", required_argument, NULL, ACCEPT_ROLLBACK },
-        { "restore", required_argument, NULL, RESTORE },
-        { "replace", no_argument, NULL, REPLACE },
-        { "export", required_argument, NULL, EXPORT },
-        { "import", required_argument, NULL, IMPORT },
-        { "init-store", no_argument, NULL, INIT_STORE },
-        { "accept-clock", no_argument, NULL, ACCEPT_CLOCK },
-        { "accept-signing-key", no_argument, NULL, ACCEPT_SIGNER },
-        { "dump-config", no_argument, NULL, DUMP_CONFIG },
-        { "dump-options", no_argument, NULL, DUMP_OPTIONS },
-        { "dump-plugin", required_argument, NULL, DUMP_PLUGIN },
-        { "version", no_argument, NULL, 'V' },
-        { "help", no_argument, NULL, 'h' },
-        { NULL, 0, NULL, 0 },
-    };
     static struct parts parts = { .index_guard = PTHREAD_RWLOCK_INITIALIZER };
     const char *path = SYSCONFDIR "/kaitend/kaitend.conf";
     enum mode mode = MODE_SERVE;
