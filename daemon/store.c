@@ -23,13 +23,13 @@ struct store {
     const struct digest_keys *_Atomic keys;
     unsigned threads; /* what the plugin can take */
     _Atomic uint64_t gets, scans, applies, batches;
+    _Atomic int64_t closed_until_ms; /* monotonic; 0: it is not closed */
+    _Atomic unsigned failed;         /* look-ups in a row */
     pthread_mutex_t checking;
     pthread_rwlock_t lock; /* below PARALLEL only: reads shared or not, writes alone */
     /* Of the one thread that applies. Not on its stack, which compilers are told to clear. */
     struct kaiten_batch list[KAITEN_APPLY_BATCHES_MAX];
     unsigned char ids[KAITEN_APPLY_BATCHES_MAX][sizeof(((struct kaiten_batch *)0)->id)];
-    _Atomic int64_t closed_until_ms; /* monotonic; 0: it is not closed */
-    _Atomic unsigned failed;         /* look-ups in a row */
 };
 
 struct store *
