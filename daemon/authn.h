@@ -9,6 +9,7 @@
 #include "daemon/principal.h"
 
 struct authn_chain;
+struct kaiten_sink;
 struct peer;
 struct plugin;
 struct request;
@@ -38,7 +39,6 @@ int authn_identify(struct request *, bool may_block);
 
 /* The principal of one of our own tokens. NULL with errno EINVAL: it is not good now, or the sink
  * says why it is not known; ENOMEM: no memory. */
-struct kaiten_sink;
 struct principal *authn_token_caller(struct kaiten_sink *, struct kt_secret_view);
 
 #endif

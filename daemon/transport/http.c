@@ -188,7 +188,7 @@ read_credential(struct request *rq, struct kt_str authorization)
         return;
     struct kt_str rest = { authorization.p + scheme.n, authorization.n - scheme.n };
     while (rest.n > 1 && (*rest.p == ' ' || *rest.p == '\t'))
-        rest.p++, rest.n--;
+        rest = (struct kt_str){ rest.p + 1, rest.n - 1 };
     rq->credential = (struct kt_secret_view){ rest.p, rest.n };
 }
 

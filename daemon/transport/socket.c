@@ -44,8 +44,6 @@ struct message {
     const struct kt_value *params;
 };
 
-static const struct transport socket_transport;
-
 /* Goes on with a message of which a part was there before; each byte is looked at once. */
 static enum kt_frame
 scan_on(struct socket *sock, struct kt_str bytes, const char **ret_why)
