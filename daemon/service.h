@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright the kaiten authors */
 /* What the daemon is made of, for those who do its work: put together by main before the first
- * listener opens, immutable afterwards but for the state. */
+ * listener opens. Afterwards only the atomic members change, and endings, as it says there. */
 #ifndef SERVICE_H
 #define SERVICE_H
 
@@ -90,7 +90,7 @@ struct service {
     size_t queue_max;             /* requests that may wait for a worker, or for the committer;
                                      0: any number (tests) */
     size_t embedded_tokens_max;   /* tokens inside an account's answer */
-    size_t page_default;
+    size_t page_default;          /* items of a list, unless the caller says how many */
     _Atomic int state;            /* enum service_state */
 };
 
