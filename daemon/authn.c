@@ -228,11 +228,29 @@ identify_peer(struct request *rq)
     return KT_OK;
 }
 
-int
-authn_identify(struct request *rq, bool may_block)
+/* *ret_link: which plugin it was. */
+static int
+ask_plugins(struct request *rq, struct authn_chain *chain, bool may_block, struct link **ret_link)
 {
-    if (!rq->credential.p)
-        return rq->transport->door == DOOR_SOCKET ? identify_peer(rq) : refuse_unnamed(rq);
+    struct kaiten_caller caller = rq->peer->caller;
+    caller.credential = (struct kaiten_bytes){ rq->credential.p, rq->credential.n };
+    struct kaiten_sink sink = { .svc = chain->svc, .on_loop = !may_block, .call = &rq->call };
+    struct kaiten_err err = { "" };
+    host_set_deadline(rq->call.deadline_ms);
+    int verdict = ask_chain(chain, &caller, may_block, &sink, &err, ret_link);
+    host_set_deadline(0);
+    if (verdict == WOULD_BLOCK || verdict == ASKS)
+        return verdict == ASKS ? CALL_ASKS : CALL_WOULD_BLOCK;
+    int status = conclude(rq, verdict, &sink, &err);
+    if (status != KT_OK)
+        sink.who = principal_unref(sink.who);
+    rq->call.who = sink.who;
+    return status;
+}
+
+static int
+identify_credential(struct request *rq, bool may_block)
+{
     struct authn_chain *chain = (struct authn_chain *)(uintptr_t)rq->peer->chain;
     /* Read before the plugins are asked: a verdict made while their rules change is filed under the
      * old epoch, where nobody finds it. */
@@ -246,26 +264,19 @@ authn_identify(struct request *rq, bool may_block)
     int too_many = token_text_check(rq->credential) ? KT_OK : limits_stranger(rq);
     if (too_many != KT_OK)
         return too_many;
-    struct kaiten_caller caller = rq->peer->caller;
-    caller.credential = (struct kaiten_bytes){ rq->credential.p, rq->credential.n };
-    struct kaiten_sink sink = { .svc = chain->svc, .on_loop = !may_block,
-                                .call = &rq->call };
-    struct kaiten_err err = { "" };
     struct link *l = NULL;
-    host_set_deadline(rq->call.deadline_ms);
-    int verdict = ask_chain(chain, &caller, may_block, &sink, &err, &l);
-    host_set_deadline(0);
-    if (verdict == WOULD_BLOCK || verdict == ASKS)
-        return verdict == ASKS ? CALL_ASKS : CALL_WOULD_BLOCK;
-    int status = conclude(rq, verdict, &sink, &err);
-    if (status != KT_OK) {
-        principal_unref(sink.who);
-        return status;
-    }
-    rq->call.who = sink.who;
-    if (l->auth->caps & KAITEN_AUTH_CACHE)
-        authn_cache_put(chain->cache, &key, sink.who);
-    return KT_OK;
+    int status = ask_plugins(rq, chain, may_block, &l);
+    if (status == KT_OK && (l->auth->caps & KAITEN_AUTH_CACHE))
+        authn_cache_put(chain->cache, &key, rq->call.who);
+    return status;
+}
+
+int
+authn_identify(struct request *rq, bool may_block)
+{
+    if (rq->credential.p)
+        return identify_credential(rq, may_block);
+    return rq->transport->door == DOOR_SOCKET ? identify_peer(rq) : refuse_unnamed(rq);
 }
 
 /* --- our own tokens as callers ------------------------------------------------------------ */
