@@ -22,7 +22,7 @@ from wire import connect_to as connect
 
 CYCLES = int(os.environ.get("KAITEN_DRAIN_CYCLES", "10"))
 SEED = int(os.environ.get("KAITEN_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
-DRAIN_SECONDS = 3.0
+DRAIN_SECONDS = 30.0  # a busy disk may take seconds for a sync, and then the end is 75
 
 
 class OneLife(Actor):
