@@ -23,13 +23,16 @@ class Stream:
     their ids (socket)."""
 
     def __init__(self, daemon, kind, token):
-        self.kind, self.token = kind, token
-        if kind == "http":
-            self.socket = socket.create_connection(("127.0.0.1", daemon.port), timeout=PATIENCE)
-        else:
-            self.socket = daemon.rpc(token).socket
+        self.daemon, self.kind, self.token = daemon, kind, token
         self.unpacker = msgpack.Unpacker(raw=False)
         self.data, self.out, self.asked, self.answers = b"", b"", [], {}
+
+    def open(self):
+        if self.kind == "http":
+            self.socket = socket.create_connection(("127.0.0.1", self.daemon.port),
+                                                   timeout=PATIENCE)
+        else:
+            self.socket = self.daemon.rpc(self.token).socket
 
     ROUTES = {
         "account.create": ("POST", "/service-accounts"),
@@ -86,6 +89,9 @@ class Stream:
 
 def run(streams):
     """Sends and reads all that was asked, everything at once."""
+    # Those of HTTP come last: they have not said anything yet, and may not be silent for long.
+    for s in sorted(streams, key=lambda s: s.kind, reverse=True):
+        s.open()
     with selectors.DefaultSelector() as selector:
         for s in streams:
             s.socket.setblocking(False)
