@@ -199,7 +199,8 @@ reload_auths(struct parts *p)
 static void
 on_reopen(struct parts *p, int sig)
 {
-    log_reopen();
+    if (!log_reopen())
+        log_line(LOG_LEVEL_WARNING, "log.kept", "message=%s", strerror(errno));
     if (sig != SIGHUP)
         return;
     if (!parts_reload(p))

@@ -3,10 +3,13 @@
 """SIGHUP under load, also with broken files, and a clock that somebody sets. SIGTERM under load is
 tests/system/test_drain.py, which make check-faults runs two hundred times over."""
 
+import contextlib
 import datetime
 import http.client
+import itertools
 import os
 import pathlib
+import resource
 import shutil
 import signal
 import ssl
@@ -16,7 +19,7 @@ import time
 
 import pytest
 
-from conftest import KAITEND, PATIENCE, brief_life, free_port, wait_for
+from conftest import KAITEND, PATIENCE, brief_life, free_port, reads_proc, wait_for
 from faultlib import (ASAN, CLOCK, FULL, TSAN, Shared, accounts_of, actors_of, durable, figures,
                       join, looked_at, no_tsan, preload)
 from journal import LOST, Actor, Journal, Pool
@@ -124,6 +127,62 @@ def test_sighup_under_load(own_daemon, tmp_path):
     assert not found and not newcomer.failed and lost == 0, (found[:3], newcomer.failed[:3], lost)
     assert said(d, "tls.kept") == said(d, "config.kept") == RELOADS // 10
     assert ASAN or TSAN or after[1] - before[1] < 16 << 20
+    assert d.stop() == 0
+
+
+@contextlib.contextmanager
+def no_descriptors(d):
+    """It can open nothing meanwhile; what it has open stays."""
+    pid = d.process.pid
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    looks = [{int(name) for name in os.listdir(f"/proc/{pid}/fd")} for _ in range(5)]
+    free = next(n for n in itertools.count() if not all(n in used for used in looks))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (free, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+
+
+@reads_proc
+def test_sighup_without_descriptors(own_daemon, tmp_path):
+    """Nothing can be read then. All is as it was, no caller is taken for somebody else, and the log
+    says why."""
+    authority, port = Authority(tmp_path), free_port()
+    cert, key = authority.issue("server")
+    d = own_daemon("storage-memory", level="notice", extra=door(port, cert, key),
+                   daemon=f"log_file = {tmp_path}/kaitend.log")
+    d.start()
+    d.log = tmp_path / "kaitend.log"
+    conf, pool = d.conf.read_text(), Pool(d, Journal(), accounts_of(d))
+    actors = actors_of(pool, 2, Reader)
+    inside = d.http()
+    inside.retry = False
+    try:
+        pool.up.set()
+        wait_for(lambda: pool.journal.count("verify") > 100 and inside.call("whoami").ok, "a load")
+        with no_descriptors(d):
+            for i in range(1, RELOADS // 20 + 1):
+                d.conf.write_text(conf.replace("[kaitend]", "[kaitend]\nlast_used_interval = 9s"))
+                d.process.send_signal(signal.SIGHUP)
+                wait_for(lambda: said(d, "config.kept") == i, "the reload to be refused")
+                inside.token = d.jwt(sub=f"caller-{i}")  # whom nobody has verified yet
+                assert inside.call("whoami").ok
+                inside.token = inside.token[:-9] + "AAAAAAAAA"
+                assert inside.call("whoami").status == 401
+        verdicts = pool.journal.count("verify")
+        wait_for(lambda: pool.journal.count("verify") > verdicts, "the load to go on")
+        d.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: said(d, "config.loaded") and said(d, "tls.renewed"), "a reload that works")
+    finally:
+        join(pool, actors)
+    lost = pool.journal.count(line="unknown") + pool.journal.count(line="refused")
+    found = looked_at(d, pool.journal, pool.accounts)
+    figures("SIGHUP without descriptors", reloads=said(d, "config.kept"),
+            requests=pool.journal.count(), failed=lost, violations=len(found))
+    assert not found and lost == 0, (found[:3], lost)
+    assert said(d, "log.kept") == said(d, "config.kept") and said(d, "config.loaded") == 1
+    assert "Too many open files" in d.log.read_text()
     assert d.stop() == 0
 
 
