@@ -15,12 +15,17 @@
 
 #include <errno.h>
 
-enum { ARENA_MAX = 64 * 1024 };
+enum {
+    ARENA_MAX = 64 * 1024,
+    FULL_LOOK_MS = 10 * 60 * 1000 /* how often a full journal is looked at: it takes seconds */
+};
 
 void
 commit_journal_init(struct commit_journal *j, struct service *svc)
 {
-    *j = (struct commit_journal){ .svc = svc };
+    /* The start has just looked at the journal. */
+    *j = (struct commit_journal){ .svc = svc, .shrunk_ms = clock_mono_ms(),
+                                  .shrunk = svc->journal ? journal_entries(svc->journal) : 0 };
     kt_arena_init(&j->arena, ARENA_MAX);
 }
 
@@ -160,18 +165,28 @@ commit_journal_withdraw(struct commit_journal *j, const struct journal_entry ent
              "the store was too slow; nobody was told them, so they are revoked");
 }
 
-/* When the journal has grown to twice of what was left the last time. Not while the next start may
- * need what would go. */
+/* One that is full does not grow, but what is in it may expire. */
+static bool
+may_shrink(const struct commit_journal *j, const struct journal *file)
+{
+    return journal_entries(file) >= journal_next_look(j->shrunk) ||
+           (journal_is_full(file) && clock_mono_ms() - j->shrunk_ms >= FULL_LOOK_MS);
+}
+
+/* Not while the next start may need what would go. */
 void
 commit_journal_shrink(struct commit_journal *j)
 {
     struct journal *file = j->svc->journal;
-    if (!file || j->unsure || journal_entries(file) < JOURNAL_MANY ||
-        journal_entries(file) < 2 * j->shrunk)
+    if (!file || j->unsure || !may_shrink(j, file))
         return;
     if (!journal_compact(file, clock_sure_ms(), j->svc->journal_keep_ms))
         log_line(LOG_LEVEL_WARNING, "journal.compact", "message=%s", strerror(errno));
     j->shrunk = journal_entries(file);
+    j->shrunk_ms = clock_mono_ms();
+    if (j->shrunk >= JOURNAL_HIGH)
+        log_line(LOG_LEVEL_WARNING, "journal.filling", "endings=%zu most=%d message=%s", j->shrunk,
+                 JOURNAL_ENTRIES_MAX, "see Rollback in kaitend(8)");
 }
 
 /* What the journal had synced before this group goes into the store with it, when there is

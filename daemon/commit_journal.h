@@ -13,7 +13,8 @@ struct service;
 
 struct commit_journal {
     struct service *svc;
-    size_t shrunk;   /* records of the journal when it was last made smaller */
+    size_t shrunk;   /* records of the journal when it was last looked at for what may go */
+    int64_t shrunk_ms; /* and when that was, of the monotonic clock */
     uint64_t marked; /* what the store knows of the journal */
     uint64_t marking;
     bool unsure;     /* the journal has an ending of which nobody knows whether the store has it */
@@ -47,7 +48,7 @@ void commit_journal_withdraw(struct commit_journal *, const struct journal_entry
 struct batch *commit_journal_mark(struct commit_journal *);
 void commit_journal_marked(struct commit_journal *);
 
-/* Makes a journal smaller that has grown much. */
+/* Makes a journal smaller that has grown much, or that is full. */
 void commit_journal_shrink(struct commit_journal *);
 
 #endif

@@ -417,6 +417,35 @@ write_kept(struct dropping *d)
     return !d->failed;
 }
 
+static bool
+would_be_full(size_t n)
+{
+    return n + JOURNAL_ROOM > JOURNAL_ENTRIES_MAX;
+}
+
+bool
+journal_is_full(const struct journal *j)
+{
+    return would_be_full(j->seen.entries);
+}
+
+bool
+journal_is_worth(size_t n, size_t kept)
+{
+    size_t gone = n - kept;
+    return gone >= kept || (n >= JOURNAL_HIGH && gone >= JOURNAL_STEP) ||
+           (would_be_full(n) && gone >= JOURNAL_ROOM);
+}
+
+size_t
+journal_next_look(size_t left)
+{
+    size_t next = 2 * left;
+    if (next > JOURNAL_HIGH)
+        next = left + JOURNAL_STEP > JOURNAL_HIGH ? left + JOURNAL_STEP : JOURNAL_HIGH;
+    return next > JOURNAL_MANY ? next : JOURNAL_MANY;
+}
+
 bool
 journal_compact(struct journal *j, int64_t now_ms, int64_t keep_ms)
 {
@@ -427,7 +456,7 @@ journal_compact(struct journal *j, int64_t now_ms, int64_t keep_ms)
     if (!journal_each(j, keep_or_drop, &d))
         return false;
     /* A file under a retired key is written anew while that key is still there. */
-    if (j->seen.key == 0 && d.kept * 2 > j->seen.entries)
+    if (j->seen.key == 0 && !journal_is_worth(j->seen.entries, d.kept))
         return true;
     d.fd = open_new(j->path, hidden);
     if (d.fd >= 0 && write_kept(&d) && take_over(j, d.fd, hidden, &d.seen))

@@ -26,6 +26,8 @@ enum {
     JOURNAL_ENTRIES_MAX = 1 << 24, /* records of a file; the oldest must go before there are more */
     JOURNAL_ROOM = 2048,           /* records whose room is written beforehand */
     JOURNAL_MANY = 8192,           /* with fewer records the file is not made smaller */
+    JOURNAL_HIGH = JOURNAL_ENTRIES_MAX / 4 * 3, /* with more, less than half is worth the work */
+    JOURNAL_STEP = JOURNAL_ENTRIES_MAX / 16,
     JOURNAL_ERROR_MAX = 512
 };
 
@@ -126,9 +128,19 @@ void journal_set_keys(struct journal *, const struct digest_keys *);
 /* Whether the file was made with the current key; else journal_compact() writes it anew. */
 bool journal_is_current(const struct journal *);
 
+/* Whether there is no more room for the endings of a group, however much there is on the disk. */
+bool journal_is_full(const struct journal *);
+
 /* Writes the file anew, without what has expired by now_ms, and without what is older than
- * keep_ms (0: nothing is too old), unless less than half of it would go. False: errno, and the old
- * file stays. */
+ * keep_ms (0: nothing is too old), if that is worth the work. False: errno, and the old file
+ * stays. */
 bool journal_compact(struct journal *, int64_t now_ms, int64_t keep_ms);
+
+/* Whether it is, when kept of n records stay: half of them go, or of a file that may become full
+ * so many that it is not looked at again too soon. Pure. */
+bool journal_is_worth(size_t n, size_t kept);
+
+/* With how many records that is to be asked again, when so many were there the last time. Pure. */
+size_t journal_next_look(size_t left);
 
 #endif

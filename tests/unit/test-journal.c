@@ -425,6 +425,44 @@ what_is_old_moves_the_floor(void **state)
 }
 
 static void
+what_is_worth_the_work(void **state)
+{
+    (void)state;
+    const size_t most = JOURNAL_ENTRIES_MAX, high = JOURNAL_HIGH, step = JOURNAL_STEP;
+    assert_true(journal_is_worth(100, 50));
+    assert_false(journal_is_worth(100, 51));
+    assert_false(journal_is_worth(high - 1, high - 1 - step));
+    assert_true(journal_is_worth(high, high - step));
+    assert_false(journal_is_worth(high, high - step + 1));
+    assert_true(journal_is_worth(most, most - JOURNAL_ROOM));
+    assert_false(journal_is_worth(most, most - JOURNAL_ROOM + 1));
+    assert_int_equal(journal_next_look(0), JOURNAL_MANY);
+    assert_int_equal(journal_next_look(JOURNAL_MANY), 2 * JOURNAL_MANY);
+    assert_int_equal(journal_next_look(high / 2 + 1), high);
+    assert_int_equal(journal_next_look(high), high + step);
+}
+
+/* So many are younger than what is dropped, all the time, and one ends after the other. */
+static void
+the_same_number_all_the_time_has_room(void **state)
+{
+    (void)state;
+    const size_t young = (size_t)JOURNAL_ENTRIES_MAX / 16 * 14 - JOURNAL_ROOM;
+    size_t looks = 0, n = young;
+    for (size_t next = 0, i = 0; i < JOURNAL_ENTRIES_MAX; i += 64) {
+        n += 64;
+        assert_true(n + JOURNAL_ROOM <= JOURNAL_ENTRIES_MAX);
+        if (n < next)
+            continue;
+        if (journal_is_worth(n, young))
+            n = young;
+        next = journal_next_look(n);
+        looks++;
+    }
+    assert_in_range(looks, 1, 2 * 16);
+}
+
+static void
 a_file_made_anew_is_damaged_by_any_loss(void **state)
 {
     (void)state;
@@ -520,6 +558,8 @@ main(void)
         T(others_may_not_write_it),
         T(what_has_expired_may_go),
         T(what_is_old_moves_the_floor),
+        T(what_is_worth_the_work),
+        T(the_same_number_all_the_time_has_room),
         T(a_file_made_anew_is_damaged_by_any_loss),
         T(the_old_one_is_kept_aside),
         T(a_failed_write_ends_the_process),
