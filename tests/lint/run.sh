@@ -43,10 +43,11 @@ product() {
     code ! -path 'tests/*'
 }
 
-# The files of the project, also where there is no git; corpora are data.
+# The files of the project, also where there is no git; corpora are data. What `make dist` unpacks, and
+# what distcheck builds in there, is not the project.
 text() {
     find . \( -name .git -o -name build-aux -o -name autom4te.cache -o -name corpus \
-        -o -name 'build-*' -o -path ./tests/log -o -path ./tests/sdk -o -path ./tests/lint -o -name .deps \
+        -o -name 'build-*' -o -name 'kaitend-[0-9]*' -o -name _build -o -name _inst -o -path ./tests/log -o -path ./tests/sdk -o -path ./tests/lint -o -name .deps \
         -o -name .libs -o -name __pycache__ \) -prune -o -type f \
         \( -name '*.[ch137858]' -o -name '*.py' -o -name '*.sh' -o -name '*.md' -o -name '*.am' \
         -o -name '*.ac' -o -name '*.inc' -o -name '*.in' -o -name '*.conf' -o -name NEWS \
@@ -54,7 +55,8 @@ text() {
 }
 
 scripts() {
-    find . \( -name .git -o -name build-aux -o -name 'build-*' -o -path ./tests/sdk \) -prune \
+    find . \( -name .git -o -name build-aux -o -name 'build-*' -o -name 'kaitend-[0-9]*' -o -name _build \
+        -o -name _inst -o -path ./tests/sdk \) -prune \
         -o -type f \( -name '*.sh' -o -name run \) -print | sort
 }
 
