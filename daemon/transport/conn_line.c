@@ -33,18 +33,26 @@ conn_line_leave(struct conn *conn)
     conn->line_prev = conn->line_next = NULL;
 }
 
-/* No request of it is at work, and none is being read. */
+/* No request of it is at work, and none is being read. One that lingers has all that it gets. */
 static bool
 is_spare(const struct conn *conn)
 {
-    return conn->in_flight == 0 && !conn->arrived && !conn->finishing && conn_unsent(conn) == 0;
+    return conn->in_flight == 0 && !conn->arrived &&
+           (conn->shut || (!conn->finishing && conn_unsent(conn) == 0));
+}
+
+/* The same, but for an answer that it does not read. */
+static bool
+is_unread(const struct conn *conn)
+{
+    return conn->in_flight == 0 && !conn->arrived && conn->blocked;
 }
 
 static struct conn *
-oldest_stranger(const struct conn_line *line)
+oldest_stranger(const struct conn_line *line, bool (*may_go)(const struct conn *))
 {
     struct conn *conn = line->oldest;
-    while (conn && !is_spare(conn))
+    while (conn && !may_go(conn))
         conn = conn->line_next;
     return conn;
 }
@@ -72,9 +80,11 @@ bool
 conn_line_make_room(struct conn_line *line, struct loop *loop, const struct listener *listener)
 {
     struct conn_hub *hub = loop_local(loop);
-    struct conn *conn = oldest_stranger(line);
+    struct conn *conn = oldest_stranger(line, is_spare);
     if (!conn && hub)
         conn = longest_idle(hub, listener);
+    if (!conn)
+        conn = oldest_stranger(line, is_unread);
     if (!conn)
         return false;
     log_line(LOG_LEVEL_DEBUG, "conn.evicted", "door=%s peer=%s", conn->ops->name,

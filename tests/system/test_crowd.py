@@ -185,3 +185,51 @@ def test_without_descriptors_strangers_go_first(own_daemon):
     finally:
         crowd.stop()
     assert d.stop() == 0
+
+
+def strangers(port, many, say):
+    """Connections of strangers who say this and read nothing."""
+    made = []
+    for _ in range(many):
+        made.append(socket.create_connection(("127.0.0.1", port)))
+        made[-1].sendall(say)  # at once: not all of them are read in one turn of a loop
+    return made
+
+
+def gets_in(d, token):
+    client = d.http(token)
+    client.retry = False
+    assert client.call("whoami").status == 200
+    client.close()
+
+
+def test_who_was_refused_and_stays_keeps_nobody_out(own_daemon):
+    places = 100  # more than are accepted in one turn of a loop
+    d = own_daemon("storage-memory", daemon="loops = 1", level="notice",
+                   http=f"max_connections = {places}").start()
+    token, crowd, end = d.jwt(), [], time.monotonic() + 2
+    while time.monotonic() < end:
+        crowd += strangers(d.port, places, b"BAD\r\n\r\n")
+        gets_in(d, token)
+    for s in crowd:
+        s.close()
+    assert d.stop() == 0
+
+
+def test_who_asks_for_much_and_reads_nothing_keeps_nobody_out(own_daemon):
+    d = own_daemon("storage-memory", daemon="loops = 1",
+                   http="max_connections = 4\nwrite_timeout = 1m").start()
+
+    def answered():
+        before = d.log.read_text().count("op=openapi")
+        time.sleep(0.5)  # until the kernel takes no more
+        return before >= 4 and d.log.read_text().count("op=openapi") == before
+
+    crowd = strangers(d.port, 4, b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n" * 1000)
+    wait_for(answered, "the answers to fill all buffers")
+    assert d.log.read_text().count("op=openapi") < 4 * 1000
+    for _ in range(3):
+        gets_in(d, d.jwt())
+    for s in crowd:
+        s.close()
+    assert d.stop() == 0
