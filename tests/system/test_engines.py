@@ -13,14 +13,10 @@ import postgres
 from conftest import BUILD, done, wait_for
 from metrics import scrape
 from postgres import OWNER, ROLE
-from test_postgres import (Proxy, init, kept, make, mint, own_server, refuses_to_start, server,
-                           works)
+from postgres_daemon import (Proxy, init, kept, make, marks, mint, own_server, refuses_to_start,
+                             server, works)
 
-pytestmark = [
-    pytest.mark.skipif(not (BUILD / "plugins/.libs/storage-postgres.so").exists(),
-                       reason="storage-postgres was not built"),
-    pytest.mark.skipif(not postgres.programs(), reason=postgres.MISSING),
-]
+pytestmark = marks
 
 __all__ = ["init", "make", "own_server", "server", "works"]  # fixtures
 

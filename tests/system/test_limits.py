@@ -289,7 +289,7 @@ def short():
     assert code == 0
 
 
-SLOW = {  # what comes at once, what comes byte by byte; test_http_rules.py has the other door
+SLOW = {  # what comes at once, what comes byte by byte; test_http_rules_life.py has the other door
     "nothing": (b"", b""),
     "half a message": (PING[:-3], b""),
     "a message by the byte": (b"", padded(60000)),

@@ -9,16 +9,12 @@ import threading
 import pytest
 
 import postgres
-from conftest import BUILD, done, wait_for
+from conftest import done, wait_for
 from metrics import scrape
 from postgres import ROLE
-from test_postgres import Proxy, connections, make, server, tokens_in, works
+from postgres_daemon import Proxy, connections, make, marks, server, tokens_in, works
 
-pytestmark = [
-    pytest.mark.skipif(not (BUILD / "plugins/.libs/storage-postgres.so").exists(),
-                       reason="storage-postgres was not built"),
-    pytest.mark.skipif(not postgres.programs(), reason=postgres.MISSING),
-]
+pytestmark = marks
 
 __all__ = ["make", "server", "works"]  # fixtures
 

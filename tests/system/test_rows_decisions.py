@@ -130,7 +130,7 @@ def _(w):
 
 @row("T4 scopes lie within the caller's; null is all of them; a switch lifts it")
 def _(w):
-    # The switch: test_contract.py, test_unbounded_scopes_are_an_option.
+    # The switch: test_contract_tokens.py, test_unbounded_scopes_are_an_option.
     slug = w.account()["slug"]
     poor = w.caller(scopes=["write:tokens", "read:licenses"])
     path = f"/api/service-accounts/{slug}/tokens"
@@ -149,7 +149,7 @@ def _(w):
 
 @row("T6 past expiry is 422 at body.expiresAt, offsets are converted")
 def _(w):
-    # A maximum lifetime: test_contract.py, test_maximum_lifetime_refuses_and_names_the_limit.
+    # A maximum lifetime: test_contract_tokens.py, test_maximum_lifetime_refuses_and_names_the_limit.
     slug = w.account()["slug"]
     (error,) = refused(w.try_mint(slug, expiresAt=utc(seconds=-1)), 422, "UNPROCESSABLE")
     assert error["location"] == "body.expiresAt"
