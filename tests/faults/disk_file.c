@@ -2,6 +2,7 @@
 /* Copyright the kaiten authors */
 /* Descriptors of watched files: opened, read, written, resized, synced. */
 #define _GNU_SOURCE
+#undef _FORTIFY_SOURCE /* with which a header has bodies for read() and pread() of its own */
 
 #include "tests/faults/disk_private.h"
 
