@@ -40,9 +40,10 @@ def own_server():
 
 @pytest.fixture
 def make(own_daemon):
-    """A daemon on a connection string."""
-    return lambda connection, storage="timeout = 20s", **more: own_daemon(
-        "storage-postgres", storage=f"connection = {connection}\n{storage}\n", **more)
+    """A daemon on a connection string, whose requests may take as long as its store."""
+    return lambda connection, storage="timeout = 20s", daemon="request_timeout = 1m", **more: \
+        own_daemon("storage-postgres", storage=f"connection = {connection}\n{storage}\n",
+                   daemon=daemon, **more)
 
 
 @pytest.fixture

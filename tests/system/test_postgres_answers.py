@@ -36,7 +36,7 @@ def test_who_looks_something_up_does_not_keep_changes_waiting(server, make, work
     depend on them."""
     proxy = Slow(server)
     d = make(f"host={proxy.dir} dbname={server.database()} user={ROLE}",
-             "timeout = 60s\nreaders = 1", daemon="request_timeout = 1m").start()
+             "timeout = 60s\nreaders = 1").start()
     slug, _ = works(d)
 
     def age():
