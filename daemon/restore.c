@@ -78,14 +78,25 @@ copy_file(int from_dir, int to_dir, const char *name)
     return ok;
 }
 
+/* A folder goes with all that is in it. */
 static bool
 remove_name(int dir, int unused, const char *name)
 {
-    (void)unused;
-    return unlinkat(dir, name, 0) == 0;
+    size_t n;
+    if (unlinkat(dir, name, 0) == 0)
+        return true;
+    if (errno != EISDIR)
+        return false;
+    int inner = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    bool ok = inner >= 0 && each_name(inner, remove_name, unused, &n);
+    int saved = errno;
+    if (inner >= 0)
+        close(inner);
+    errno = saved;
+    return ok && unlinkat(dir, name, AT_REMOVEDIR) == 0;
 }
 
-/* Removes a folder and the files in it. */
+/* Removes a folder and what is in it. */
 static bool
 remove_folder(const char *path)
 {
@@ -131,12 +142,43 @@ is_occupied(const char *path, bool *ret)
     return ok;
 }
 
+/* Where one rename cannot exchange the two, there is no store for an instant. */
 static bool
-make_way(const char *to, const char *old, bool occupied)
+exchange_slowly(const char *fresh, const char *to, const char *old)
 {
-    if (!occupied)
-        return rmdir(to) == 0 || errno == ENOENT;
-    return remove_folder(old) && rename(to, old) == 0;
+    if (rename(to, old) != 0)
+        return false;
+    if (rename(fresh, to) == 0)
+        return true;
+    int saved = errno;
+    (void)rename(old, to);
+    errno = saved;
+    return false;
+}
+
+/* There is a store at every instant, this one or that one: a daemon that found none would begin an
+ * empty one. */
+static bool
+exchange(const char *fresh, const char *to, const char *old)
+{
+    if (!remove_folder(old))
+        return false;
+    if (renameat2(AT_FDCWD, fresh, AT_FDCWD, to, RENAME_EXCHANGE) != 0)
+        return (errno == EINVAL || errno == ENOSYS) && exchange_slowly(fresh, to, old);
+    if (rename(fresh, old) == 0)
+        return true;
+    int saved = errno;
+    (void)renameat2(AT_FDCWD, fresh, AT_FDCWD, to, RENAME_EXCHANGE);
+    errno = saved;
+    return false;
+}
+
+static bool
+put_in_place(const char *fresh, const char *to, const char *old, bool occupied)
+{
+    if (occupied)
+        return exchange(fresh, to, old);
+    return (rmdir(to) == 0 || errno == ENOENT) && rename(fresh, to) == 0;
 }
 
 bool
@@ -159,12 +201,7 @@ restore_folder(const char *from, const char *to, bool replace, char err[RESTORE_
         (void)remove_folder(fresh);
         return refuse(err, from, strerror(saved));
     }
-    if (!make_way(to, old, occupied))
-        return refuse(err, old, strerror(errno));
-    if (rename(fresh, to) == 0 && keyfile_sync_folder(to))
-        return true;
-    refuse(err, to, strerror(errno));
-    if (occupied)
-        (void)rename(old, to);
-    return false;
+    if (!put_in_place(fresh, to, old, occupied))
+        return refuse(err, to, strerror(errno));
+    return keyfile_sync_folder(to) || refuse(err, to, strerror(errno));
 }

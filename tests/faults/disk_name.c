@@ -32,6 +32,20 @@ renameat(int from_dir, const char *from, int to_dir, const char *to)
     return result;
 }
 
+/* Two names that are exchanged: it may fail, and is not recorded. */
+EXPORT int
+renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags)
+{
+    char full[PATH_MAX];
+    if (!disk_resolve(to_dir, to, full))
+        return REAL(renameat2)(from_dir, from, to_dir, to, flags);
+    pthread_mutex_lock(&disk_lock);
+    int result =
+        disk_fails(DISK_ON_NAME) ? -1 : REAL(renameat2)(from_dir, from, to_dir, to, flags);
+    pthread_mutex_unlock(&disk_lock);
+    return result;
+}
+
 EXPORT int
 rename(const char *from, const char *to)
 {

@@ -163,6 +163,52 @@ def test_a_kill_while_a_copy_is_made(own_daemon, tmp_path):
     assert d.stop() == 0
 
 
+@no_tsan
+def test_a_kill_while_a_copy_is_put_back(template, tmp_path):
+    """What was there before or the copy, at every instant: a start that found nothing would begin an
+    empty store. And whatever is left lying about, the next one puts the copy back."""
+    control, every = Shared(tmp_path / "control", DISK), ON_WRITE | ON_SYNC | ON_OPEN | ON_NAME
+    found, killed, copy = [], 0, tmp_path / "copy"
+    first, _ = template.copy(tmp_path / "first")
+    first.start().ctl("backup", copy)
+    assert first.stop() == 0
+    site = template.kept_in(first)
+
+    def put_back(d, **kwargs):
+        return subprocess.run([KAITEND, "-c", d.conf, "--restore", copy, "--replace"], timeout=60,
+                              capture_output=True, text=True, check=False, **kwargs)
+
+    def look(n, d, journal):
+        start_or_end(d)
+        found.extend((n, w) for w in looked_at(d, journal, template.accounts))
+        assert d.stop() == 0
+
+    def kill(n):
+        """At the nth call; 0: never. Returns how many there were."""
+        nonlocal killed
+        d, journal = site.copy(tmp_path / f"p{n}")
+        control.arm(n, False, kinds=every, error=0)
+        ran = put_back(d, env=disk(d, control))
+        count = control.disarm()
+        killed += ran.returncode == -signal.SIGKILL
+        look(n, d, journal)
+        ran = put_back(d)
+        if ran.returncode != 0 or (d.state / "db.new").exists():
+            found.append((n, ran))
+        look(n, d, journal)
+        d.remove()
+        return count
+
+    count = kill(0)
+    numbers = range(1 if FULL else count - 4, count + 1)  # the names change at the end
+    for n in numbers:
+        kill(n)
+    figures("kill -9 while a copy is put back", points=len(numbers), killed=killed,
+            violations=len(found))
+    assert not found, f"seed {SEED}: {len(found)}, the first: {found[:5]}"
+    assert killed == len(numbers)
+
+
 # --- formats --------------------------------------------------------------------------------------
 
 def set_format(d, number):

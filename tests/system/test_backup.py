@@ -2,7 +2,9 @@
 # Copyright the kaiten authors
 """Copies of the store: made while it is in use, fetched through the socket, put back."""
 
+import itertools
 import os
+import shutil
 import stat
 import subprocess
 import threading
@@ -87,6 +89,27 @@ def test_a_copy_under_load_is_put_back_and_revives_nothing(site):
     ran = kaitend(d, "--restore", d.state / "db.old", "--replace")
     assert ran.returncode == 65, ran  # a store that was in use is no copy
     assert says(d.start(), kept) == "valid"
+
+
+def test_what_is_kept_aside_is_replaced_with_its_base_copy(own_daemon):
+    """Once the log has grown the store has a folder in it."""
+    d = own_daemon("storage-bdb", storage="log_file_size = 1M\ncheckpoint_log = 1M\nbase_log = 1M")
+    rpc = d.start().rpc()
+    assert rpc.call("account.create", name="farm", slug="farm").ok
+    token = mint(rpc, "kept")
+    numbers = itertools.count()
+    wait_for(lambda: mint(rpc, f"t{next(numbers)}") and (d.state / "db/base/manifest").exists(),
+             "a base copy")
+    copy = d.dir / "copy"
+    d.ctl("backup", copy)
+    rpc.close()
+    d.stop()
+    for left in ("db.old", "db.new"):  # the latter by somebody who was interrupted
+        shutil.copytree(d.state / "db", d.state / left)
+    ran = kaitend(d, "--restore", copy, "--replace")
+    assert ran.returncode == 0, ran
+    assert (d.state / "db.old/base/manifest").exists() and not (d.state / "db.new").exists()
+    assert says(d.start(), token) == "valid"
 
 
 @pytest.mark.parametrize("how", ["cut", "changed", "missing", "empty"])
