@@ -341,34 +341,25 @@ dump_config(struct parts *p)
     return EX_OK;
 }
 
+/* The one who runs this may have rights that the daemon's user has not: to make a store, or to read
+ * a copy. */
+static bool
+keeps_rights(const struct parts *p)
+{
+    return p->init_store || p->restore_from;
+}
+
 /* Work on the store alone, for which only what stands before that step in the table is needed. */
 static int
 work_before(struct parts *p, int (*step)(struct parts *), int (*work)(struct parts *))
 {
     size_t i = 0;
     int code = EX_OK;
-    while (table[i].start != step && code == EX_OK)
-        code = table[i++].start(p);
-    if (code == EX_OK)
-        code = work(p);
-    while (i-- > 0)
-        if (table[i].stop)
-            table[i].stop(p);
-    return code;
-}
-
-/* The one who runs this may have rights that the daemon's user has not, so the user is not
- * changed. */
-static int
-init_store(struct parts *p)
-{
-    size_t i = 0;
-    int code = EX_OK;
-    for (; table[i].start != parts_load_tls && code == EX_OK; i++)
-        if (table[i].start != parts_become_user)
+    for (; table[i].start != step && code == EX_OK; i++)
+        if (table[i].start != parts_become_user || !keeps_rights(p))
             code = table[i].start(p);
     if (code == EX_OK)
-        code = parts_init_store(p);
+        code = work(p);
     while (i-- > 0)
         if (table[i].stop)
             table[i].stop(p);
@@ -379,7 +370,7 @@ static int
 serve_or_work(struct parts *p)
 {
     if (p->init_store)
-        return init_store(p);
+        return work_before(p, parts_load_tls, parts_init_store);
     if (p->restore_from)
         return work_before(p, parts_open_storage, parts_restore);
     if (p->export_to)

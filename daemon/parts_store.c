@@ -25,8 +25,10 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -342,6 +344,19 @@ place_of_store(const struct parts *p)
     return NULL;
 }
 
+/* For root, whose copy the daemon must be able to open: its user, or whose the store is. */
+static bool
+owner_of_store(const struct parts *p, const char *path, struct stat *ret)
+{
+    const struct passwd *pw = p->settings->user ? getpwnam(p->settings->user) : NULL;
+    if (geteuid() != 0)
+        return false;
+    if (!pw)
+        return stat(path, ret) == 0 || stat(p->settings->state_dir, ret) == 0;
+    *ret = (struct stat){ .st_uid = pw->pw_uid, .st_gid = pw->pw_gid };
+    return true;
+}
+
 /* Only a copy that the plugin knows for a whole one is put in place. What was revoked since it was
  * made is told by the journal when the daemon starts. */
 int
@@ -349,6 +364,8 @@ parts_restore(struct parts *p)
 {
     char err[RESTORE_ERROR_MAX];
     struct kaiten_err why = { "" };
+    struct stat owner;
+    struct restore_how how = { .replace = p->restore_replace };
     const struct kaiten_storage *storage = &p->storage->storage;
     const char *path = place_of_store(p);
     if (!storage->verify || !path)
@@ -357,7 +374,9 @@ parts_restore(struct parts *p)
         return parts_fail_errno(EX_NOINPUT, p->restore_from);
     if (storage->verify(&host_table, p->restore_from, &why) != KAITEN_DONE)
         return parts_fail(EX_DATAERR, why.text);
-    if (!restore_folder(p->restore_from, path, p->restore_replace, err))
+    if (owner_of_store(p, path, &owner))
+        how.owner = &owner;
+    if (!restore_folder(p->restore_from, path, &how, err))
         return parts_fail(EX_CANTCREAT, err);
     log_line(LOG_LEVEL_NOTICE, "restored", "from=%s to=%s", p->restore_from, path);
     return EX_OK;

@@ -45,6 +45,13 @@ each_name(int dir, bool (*each)(int from, int to, const char *name), int to, siz
     return ok;
 }
 
+/* Whoever does this as root is not the one who is to open it. */
+static bool
+give_away(int fd, const struct stat *owner)
+{
+    return !owner || fchown(fd, owner->st_uid, owner->st_gid) == 0;
+}
+
 static bool
 copy_bytes(int from, int to)
 {
@@ -59,11 +66,12 @@ copy_bytes(int from, int to)
 static bool
 copy_file(int from_dir, int to_dir, const char *name)
 {
-    struct stat st;
+    struct stat st, folder;
     int from = openat(from_dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     int to = from < 0 ? -1
                       : openat(to_dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    bool ok = to >= 0 && fstat(from, &st) == 0;
+    bool ok = to >= 0 && fstat(from, &st) == 0 && fstat(to_dir, &folder) == 0 &&
+              give_away(to, geteuid() == 0 ? &folder : NULL);
     if (ok && !S_ISREG(st.st_mode)) {
         errno = EINVAL;
         ok = false;
@@ -110,14 +118,15 @@ remove_folder(const char *path)
 }
 
 static bool
-copy_folder(const char *from, const char *to)
+copy_folder(const char *from, const char *to, const struct stat *owner)
 {
     size_t n;
     int from_dir = open(from, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int to_dir = -1;
     if (from_dir >= 0 && mkdir(to, 0700) == 0)
         to_dir = open(to, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    bool ok = to_dir >= 0 && each_name(from_dir, copy_file, to_dir, &n) && fsync(to_dir) == 0;
+    bool ok = to_dir >= 0 && give_away(to_dir, owner) &&
+              each_name(from_dir, copy_file, to_dir, &n) && fsync(to_dir) == 0;
     int saved = errno;
     if (from_dir >= 0)
         close(from_dir);
@@ -182,7 +191,8 @@ put_in_place(const char *fresh, const char *to, const char *old, bool occupied)
 }
 
 bool
-restore_folder(const char *from, const char *to, bool replace, char err[RESTORE_ERROR_MAX])
+restore_folder(const char *from, const char *to, const struct restore_how *how,
+               char err[RESTORE_ERROR_MAX])
 {
     char fresh[PATH_MAX], old[PATH_MAX];
     bool occupied;
@@ -192,11 +202,11 @@ restore_folder(const char *from, const char *to, bool replace, char err[RESTORE_
         return refuse(err, to, strerror(ENAMETOOLONG));
     if (!is_occupied(to, &occupied))
         return refuse(err, to, strerror(errno));
-    if (occupied && !replace)
+    if (occupied && !how->replace)
         return refuse(err, to, "there is a store already; --replace keeps it aside");
     if (!remove_folder(fresh))
         return refuse(err, fresh, strerror(errno));
-    if (!copy_folder(from, fresh)) {
+    if (!copy_folder(from, fresh, how->owner)) {
         int saved = errno;
         (void)remove_folder(fresh);
         return refuse(err, from, strerror(saved));

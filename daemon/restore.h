@@ -6,12 +6,19 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/stat.h>
 
 enum { RESTORE_ERROR_MAX = 5000 };
 
+struct restore_how {
+    bool replace; /* what is there is kept as TO.old, in place of an older one */
+    const struct stat *owner; /* for root: whose the folder and its files are to be; NULL: ours */
+};
+
 /* Copies the files of the folder from into the place to: beside it first, synced, and then under
- * its name in one step. What is there is kept as TO.old, in place of an older one, if replace;
- * without that a place that is not empty is refused. False: err, and the place is as it was. */
-bool restore_folder(const char *from, const char *to, bool replace, char err[RESTORE_ERROR_MAX]);
+ * its name in one step. Without replace a place that is not empty is refused. False: err, and the
+ * place is as it was. */
+bool restore_folder(const char *from, const char *to, const struct restore_how *,
+                    char err[RESTORE_ERROR_MAX]);
 
 #endif

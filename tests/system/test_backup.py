@@ -230,3 +230,27 @@ def test_the_number_of_all_strangers_is_not_the_daemon_s_own_user(own_daemon):
     assert ran.returncode == 3 and "Auth.AdminOnly" in ran.stderr, ran
     assert d.ctl("key", "list").returncode == 0
     assert d.stop() == 0
+
+
+@ROOT
+@pytest.mark.parametrize("there", [True, False])
+def test_root_puts_a_copy_back_for_the_daemon_s_user(own_daemon, there):
+    """As the unit of systemd has it: the daemon has a user of its own, and the operator is root."""
+    d, daemon_user = own_daemon("storage-bdb"), dict(user=4711, group=4711, extra_groups=[])
+    for path in (d.state, *d.state.iterdir()):
+        os.chown(path, 4711, 4711)
+    d.dir.chmod(0o777)
+    rpc = d.start(**daemon_user).rpc()
+    assert rpc.call("account.create", name="farm", slug="farm").ok
+    token, copy = mint(rpc, "kept"), d.dir / "copy"
+    rpc.close()
+    d.ctl("backup", copy)
+    for owner in (0, 4711):
+        for path in (copy, *copy.iterdir()):
+            os.chown(path, owner, owner)
+        d.stop()
+        if not there:
+            shutil.rmtree(d.state / "db")
+        ran = kaitend(d, "--restore", copy, *["--replace"] * there)
+        assert ran.returncode == 0, ran
+        assert says(d.start(**daemon_user), token) == "valid"
