@@ -435,8 +435,9 @@ look_up(struct pg_group *g, unsigned i)
     memcpy(id, g->pieces[i].id, sizeof id);
     pg_params_reset(&g->params);
     pg_put_uuid(&g->params, id);
-    enum kaiten_status status = pg_read(g->pg, PG_READING, "SELECT kaiten.resolve($1)", &g->params,
-                                        g->end, &result, &g->why);
+    const struct pg_question q = { .sql = "SELECT kaiten.resolve($1)", .params = &g->params,
+                                   .until = g->end };
+    enum kaiten_status status = pg_read(g->pg, PG_READING, &q, &result, &g->why);
     if (status != KAITEN_DONE)
         return false;
     int64_t answer = PQntuples(result) == 1 ? pg_int8(result, 0, 0) : 0;

@@ -27,6 +27,17 @@ struct moment {
     struct pg_view view;
 };
 
+/* One call of changes(). */
+struct inquiry {
+    struct pg *pg;
+    const struct kaiten_position *since; /* NULL: what there is now is all known */
+    struct kaiten_bytes spaces;
+    struct kaiten_emit *emit;
+    int64_t until; /* of its questions */
+    bool stopped;  /* the sink has had enough before the end */
+    struct pg_why *why;
+};
+
 /* "oldest:next:running,running,...". One with too many of them is remembered as less than it was,
  * and what is told twice does no harm. */
 static void
@@ -74,7 +85,8 @@ static enum kaiten_status
 moment_read(struct pg *pg, enum pg_use use, int64_t until, struct moment *m, struct pg_why *why)
 {
     PGresult *result;
-    enum kaiten_status status = pg_read_statement(pg, use, PG_MOMENT, NULL, until, &result, why);
+    const struct pg_question q = { .which = PG_MOMENT, .until = until };
+    enum kaiten_status status = pg_read(pg, use, &q, &result, why);
     if (status != KAITEN_DONE)
         return status;
     status = moment_take(pg, result, m, why);
@@ -108,13 +120,14 @@ is_watched(const struct moment *m, struct kaiten_bytes spaces)
 
 /* From now on whoever writes there leaves a trace. */
 static enum kaiten_status
-watch(struct pg *pg, struct kaiten_bytes spaces, int64_t until, struct pg_why *why)
+watch(const struct inquiry *inq)
 {
     struct pg_params params = { .data = NULL };
     PGresult *result;
-    pg_put_bytes(&params, spaces);
-    enum kaiten_status status =
-        pg_read(pg, PG_FOLLOWING, "SELECT kaiten.watch($1)", &params, until, &result, why);
+    pg_put_bytes(&params, inq->spaces);
+    const struct pg_question q = { .sql = "SELECT kaiten.watch($1)", .params = &params,
+                                   .until = inq->until };
+    enum kaiten_status status = pg_read(inq->pg, PG_FOLLOWING, &q, &result, inq->why);
     pg_params_done(&params);
     if (status == KAITEN_DONE)
         PQclear(result);
@@ -123,14 +136,21 @@ watch(struct pg *pg, struct kaiten_bytes spaces, int64_t until, struct pg_why *w
 
 /* One kind of change on its way, in pages: what has piled up may be too much for one statement. */
 struct feed {
-    struct pg *pg;
-    struct kaiten_emit *emit;
+    struct inquiry *inquiry;
     uint64_t since;
     unsigned char after[KAITEN_KEY_MAX];
     size_t after_n;
     uint64_t seen; /* of the page */
-    bool stopped;
 };
+
+static bool
+emit(struct inquiry *inq, struct kaiten_bytes key, struct kaiten_bytes value, int64_t revision)
+{
+    if (value.p && value.n == 0)
+        value.p = ""; /* no null */
+    inq->stopped = !inq->pg->host.row(inq->emit, key, value, (uint64_t)revision);
+    return !inq->stopped;
+}
 
 static bool
 feed_row(void *ctx, const PGresult *result)
@@ -142,28 +162,25 @@ feed_row(void *ctx, const PGresult *result)
     f->since = (uint64_t)pg_int8(result, 0, 0);
     memcpy(f->after, key.p, f->after_n = key.n);
     f->seen++;
-    if (value.p && value.n == 0)
-        value.p = ""; /* no null */
-    f->stopped = !f->pg->host.row(f->emit, key, value, (uint64_t)pg_int8(result, 0, 3));
-    return !f->stopped;
+    return emit(f->inquiry, key, value, pg_int8(result, 0, 3));
 }
 
 static enum kaiten_status
-feed_page(struct feed *f, const char *sql, struct kaiten_bytes spaces, struct pg_why *why)
+feed_page(struct feed *f, const char *sql)
 {
-    struct pg *pg = f->pg;
+    struct pg *pg = f->inquiry->pg;
+    struct pg_why *why = f->inquiry->why;
     struct pg_params params = { .data = NULL };
-    int64_t until = pg_until(pg);
-    struct pg_slot *slot = pg_take(pg, PG_FOLLOWING, until, why);
+    const struct pg_question q = { .sql = sql, .params = &params, .until = pg_until(pg) };
+    struct pg_slot *slot = pg_take(pg, PG_FOLLOWING, q.until, why);
     if (!slot)
         return KAITEN_RETRY;
     f->seen = 0;
     pg_put_xid8(&params, f->since);
     pg_put_bytes(&params, (struct kaiten_bytes){ f->after, f->after_n });
-    pg_put_bytes(&params, spaces);
+    pg_put_bytes(&params, f->inquiry->spaces);
     pg_put_int8(&params, PG_PAGE_MAX);
-    enum kaiten_status status =
-        pg_stream(slot->pq, sql, &params, until - pg_now(), feed_row, f, why);
+    enum kaiten_status status = pg_stream(slot, &q, feed_row, f, why);
     pg_params_done(&params);
     pg_give(pg, slot, status == KAITEN_UNKNOWN);
     if (why->silent)
@@ -174,19 +191,17 @@ feed_page(struct feed *f, const char *sql, struct kaiten_bytes spaces, struct pg
 /* Rows first: a row that is deleted between the two is told as gone, and one that comes back has a
  * later transaction than the position that the caller goes on from. */
 static enum kaiten_status
-feed_all(struct pg *pg, uint64_t since, struct kaiten_bytes spaces, struct kaiten_emit *emit,
-         bool *ret_taken, struct pg_why *why)
+feed_all(struct inquiry *inq, uint64_t since)
 {
     static const char *const sqls[] = {
         "SELECT c.written, c.key, c.value, c.revision FROM kaiten.changes($1, $2, $3, $4) AS c",
         "SELECT g.written, g.key, g.value, g.revision FROM kaiten.gone($1, $2, $3, $4) AS g",
     };
     for (size_t i = 0; i < sizeof sqls / sizeof *sqls; i++) {
-        struct feed f = { .pg = pg, .emit = emit, .since = since };
+        struct feed f = { .inquiry = inq, .since = since };
         do {
-            enum kaiten_status status = feed_page(&f, sqls[i], spaces, why);
-            *ret_taken = !f.stopped;
-            if (status != KAITEN_DONE || f.stopped)
+            enum kaiten_status status = feed_page(&f, sqls[i]);
+            if (status != KAITEN_DONE || inq->stopped)
                 return status;
         } while (f.seen == PG_PAGE_MAX);
     }
@@ -197,36 +212,38 @@ feed_all(struct pg *pg, uint64_t since, struct kaiten_bytes spaces, struct kaite
 
 /* Whether it is what was answered last. */
 static bool
-is_told(const struct pg *pg, const struct kaiten_position *since, struct kaiten_bytes spaces)
+is_told(const struct inquiry *inq)
 {
-    return pg->told.history == since->history && pg->told.at == since->at &&
-           pg->told_spaces == pg_hash(spaces);
+    const struct pg *pg = inq->pg;
+    return pg->told.history == inq->since->history && pg->told.at == inq->since->at &&
+           pg->told_spaces == pg_hash(inq->spaces);
 }
 
 /* The moment, and what has changed since; *ret_rows is for the caller to clear, with the moment as
  * its first row. */
 static enum kaiten_status
-news_read(struct pg *pg, const struct kaiten_position *since, struct kaiten_bytes spaces,
-          int64_t until, struct moment *m, PGresult **ret_rows, struct pg_why *why)
+news_read(const struct inquiry *inq, struct moment *m, PGresult **ret_rows)
 {
+    struct pg *pg = inq->pg;
     struct pg_params params = { .data = NULL };
+    const struct pg_question q = { .which = PG_NEWS, .params = &params, .until = inq->until };
     PGresult *result;
-    bool told = is_told(pg, since, spaces);
-    const struct pg_view *view = told ? &pg->told_view : &(struct pg_view){ .next = since->at };
+    bool told = is_told(inq);
+    const struct pg_view *view = told ? &pg->told_view
+                                      : &(struct pg_view){ .next = inq->since->at };
     pg_put_xid8(&params, view->next);
     pg_put_xid8_array(&params, view->n);
     for (size_t i = 0; i < view->n; i++)
-        pg_add_xid8(&params, view->running[i]);
+        pg_add_int8(&params, (int64_t)view->running[i]);
     pg_put_int8(&params, told ? (int64_t)pg->told_moved : -1);
-    pg_put_int8(&params, (int64_t)since->history);
-    pg_put_bytes(&params, spaces);
+    pg_put_int8(&params, (int64_t)inq->since->history);
+    pg_put_bytes(&params, inq->spaces);
     pg_put_int8(&params, PG_NEWS_MAX);
-    enum kaiten_status status =
-        pg_read_statement(pg, PG_FOLLOWING, PG_NEWS, &params, until, &result, why);
+    enum kaiten_status status = pg_read(pg, PG_FOLLOWING, &q, &result, inq->why);
     pg_params_done(&params);
     if (status != KAITEN_DONE)
         return status;
-    status = moment_take(pg, result, m, why);
+    status = moment_take(pg, result, m, inq->why);
     if (status == KAITEN_DONE)
         *ret_rows = result;
     else
@@ -237,41 +254,25 @@ news_read(struct pg *pg, const struct kaiten_position *since, struct kaiten_byte
 /* Whether there may be more of one kind than came; *ret_since: from which transaction on everything
  * is to be told then. */
 static bool
-is_cut(struct pg *pg, const PGresult *rows, const struct kaiten_position *since,
-       struct kaiten_bytes spaces, uint64_t *ret_since)
+is_cut(const struct inquiry *inq, const PGresult *rows, uint64_t *ret_since)
 {
     size_t n[KINDS] = { 0 };
     for (int i = 1; i < PQntuples(rows); i++)
         n[pg_int8(rows, i, KIND) % KINDS]++;
     bool old = n[ROW_OF_RUNNING] >= PG_NEWS_MAX || n[GONE_OF_RUNNING] >= PG_NEWS_MAX;
-    *ret_since = is_told(pg, since, spaces) && !old ? pg->told_view.next : since->at;
+    *ret_since = is_told(inq) && !old ? inq->pg->told_view.next : inq->since->at;
     return old || n[ROW_SINCE] >= PG_NEWS_MAX || n[GONE_SINCE] >= PG_NEWS_MAX;
-}
-
-/* False: somebody has had enough before the end. */
-static bool
-emit_news(struct pg *pg, const PGresult *rows, struct kaiten_emit *emit)
-{
-    bool wanted = true;
-    for (int i = 1; i < PQntuples(rows) && wanted; i++) {
-        struct kaiten_bytes value = pg_bytes(rows, i, VALUE);
-        if (value.p && value.n == 0)
-            value.p = ""; /* no null */
-        wanted = pg->host.row(emit, pg_bytes(rows, i, KEY), value,
-                              (uint64_t)pg_int8(rows, i, REVISION));
-    }
-    return wanted;
 }
 
 /* What came with the question, and when that was not all, all from there on. */
 static enum kaiten_status
-tell(struct pg *pg, const PGresult *rows, const struct kaiten_position *since,
-     struct kaiten_bytes spaces, struct kaiten_emit *emit, bool *ret_taken, struct pg_why *why)
+tell(struct inquiry *inq, const PGresult *rows)
 {
     uint64_t from;
-    bool cut = is_cut(pg, rows, since, spaces, &from);
-    *ret_taken = emit_news(pg, rows, emit);
-    return cut && *ret_taken ? feed_all(pg, from, spaces, emit, ret_taken, why) : KAITEN_DONE;
+    bool cut = is_cut(inq, rows, &from);
+    for (int i = 1; i < PQntuples(rows) && !inq->stopped; i++)
+        emit(inq, pg_bytes(rows, i, KEY), pg_bytes(rows, i, VALUE), pg_int8(rows, i, REVISION));
+    return cut && !inq->stopped ? feed_all(inq, from) : KAITEN_DONE;
 }
 
 static bool
@@ -297,43 +298,43 @@ is_remembered(const struct moment *m, const struct pg_view *v)
 
 /* Whether what was told up to since can be gone on from. */
 static bool
-is_continued(const struct pg *pg, const struct moment *m, const struct kaiten_position *since,
-             struct kaiten_bytes spaces)
+is_continued(const struct inquiry *inq, const struct moment *m)
 {
-    bool remembered = is_told(pg, since, spaces) ? is_remembered(m, &pg->told_view)
-                                                 : since->at >= m->gone_until;
+    const struct kaiten_position *since = inq->since;
+    bool remembered = is_told(inq) ? is_remembered(m, &inq->pg->told_view)
+                                   : since->at >= m->gone_until;
     return remembered && since->history == m->history && since->at <= m->next;
 }
 
 static enum kaiten_status
-changes(struct pg *pg, const struct kaiten_position *since, struct kaiten_bytes spaces,
-        struct kaiten_emit *emit, struct kaiten_position *ret_now, struct pg_why *why)
+changes(struct inquiry *inq, struct kaiten_position *ret_now)
 {
-    int64_t until = pg_until(pg);
+    struct pg *pg = inq->pg;
+    const struct kaiten_position *since = inq->since;
     struct moment m;
     PGresult *rows = NULL;
-    bool taken = true;
     /* Where something is expected one question is half of two; where nothing is, the moment alone
      * is a third of it. */
     bool heard = atomic_exchange(&pg->heard, false), expected = since && (heard || pg->moving);
-    enum kaiten_status status = expected ? news_read(pg, since, spaces, until, &m, &rows, why)
-                                         : moment_read(pg, PG_FOLLOWING, until, &m, why);
-    bool same = status == KAITEN_DONE && since && is_told(pg, since, spaces) &&
-                pg->told_moved == m.moved && pg->told.history == m.history;
+    enum kaiten_status status = expected
+                                    ? news_read(inq, &m, &rows)
+                                    : moment_read(pg, PG_FOLLOWING, inq->until, &m, inq->why);
+    bool same = status == KAITEN_DONE && since && is_told(inq) && pg->told_moved == m.moved &&
+                pg->told.history == m.history;
     if (status == KAITEN_DONE && since && !expected && !same)
-        status = news_read(pg, since, spaces, until, &m, &rows, why);
-    bool watched = status == KAITEN_DONE && is_watched(&m, spaces);
+        status = news_read(inq, &m, &rows);
+    bool watched = status == KAITEN_DONE && is_watched(&m, inq->spaces);
     if (status == KAITEN_DONE && !watched) {
-        status = watch(pg, spaces, until, why);
+        status = watch(inq);
         if (status == KAITEN_DONE)
-            status = moment_read(pg, PG_FOLLOWING, until, &m, why);
+            status = moment_read(pg, PG_FOLLOWING, inq->until, &m, inq->why);
     }
-    bool on = watched && since && is_continued(pg, &m, since, spaces);
+    bool on = watched && since && is_continued(inq, &m);
     if (status == KAITEN_DONE && since && !on) {
-        pg_why(why, "the last position was of another history of the store, or too long ago");
+        pg_why(inq->why, "the last position was of another history of the store, or too long ago");
         status = KAITEN_CONFLICT;
     } else if (status == KAITEN_DONE && rows) {
-        status = tell(pg, rows, since, spaces, emit, &taken, why);
+        status = tell(inq, rows);
     }
     PQclear(rows);
     if (status != KAITEN_DONE && status != KAITEN_CONFLICT)
@@ -341,22 +342,24 @@ changes(struct pg *pg, const struct kaiten_position *since, struct kaiten_bytes 
     struct kaiten_position now = { m.history, m.oldest };
     /* What was not taken will be asked for again, from a position that may be the same number: that
      * of a transaction which goes on all the while. */
-    pg->told = taken ? now : (struct kaiten_position){ 0, 0 };
+    pg->told = inq->stopped ? (struct kaiten_position){ 0, 0 } : now;
     pg->moving = since && !same;
     pg->told_view = m.view;
     pg->told_moved = m.moved;
-    pg->told_spaces = pg_hash(spaces);
+    pg->told_spaces = pg_hash(inq->spaces);
     *ret_now = now;
     return status;
 }
 
 enum kaiten_status
 pg_changes(void *instance, const struct kaiten_position *since, struct kaiten_bytes spaces,
-           struct kaiten_emit *emit, struct kaiten_position *ret_now, struct kaiten_err *err)
+           struct kaiten_emit *sink, struct kaiten_position *ret_now, struct kaiten_err *err)
 {
     struct pg *pg = instance;
     struct pg_why why = { .text = "" };
-    enum kaiten_status status = changes(pg, since, spaces, emit, ret_now, &why);
+    struct inquiry inq = { .pg = pg, .since = since, .spaces = spaces, .emit = sink,
+                           .until = pg_until(pg), .why = &why };
+    enum kaiten_status status = changes(&inq, ret_now);
     if (status != KAITEN_DONE)
         pg->host.error(err, "%s", why.text);
     return status;

@@ -34,8 +34,8 @@ pg_get(void *instance, const struct kaiten_bytes *keys, size_t nkeys, struct kai
     pg_put_bytes_array(&params, nkeys);
     for (size_t i = 0; i < nkeys; i++)
         pg_add_bytes(&params, keys[i]);
-    enum kaiten_status status =
-        pg_read_statement(pg, PG_READING, PG_GET, &params, pg_until(pg), &result, &why);
+    const struct pg_question q = { .which = PG_GET, .params = &params, .until = pg_until(pg) };
+    enum kaiten_status status = pg_read(pg, PG_READING, &q, &result, &why);
     pg_params_done(&params);
     if (status != KAITEN_DONE)
         return fail(pg, err, status, &why);
@@ -134,9 +134,9 @@ walk_page(struct walk *w, struct pg_why *why)
     pg_put_bytes(&params, (struct kaiten_bytes){ w->from, w->from_n });
     pg_put_bytes(&params, (struct kaiten_bytes){ w->to, w->to_n });
     pg_put_int8(&params, (int64_t)w->page);
-    enum kaiten_status status =
-        pg_stream(slot->pq, w->backward ? backward : forward, &params,
-                  pg_until(w->pg) - pg_now(), walk_row, w, why);
+    const struct pg_question q = { .sql = w->backward ? backward : forward, .params = &params,
+                                   .until = pg_until(w->pg) };
+    enum kaiten_status status = pg_stream(slot, &q, walk_row, w, why);
     pg_give(w->pg, slot, status == KAITEN_UNKNOWN);
     if (why->silent)
         pg_turn_away(w->pg, PG_SILENT);
@@ -181,9 +181,9 @@ pg_health(void *instance, struct kaiten_err *err)
     struct pg *pg = instance;
     struct pg_why why = { .text = "" };
     PGresult *result;
-    enum kaiten_status status =
-        pg_read(pg, PG_READING, "SELECT NOT pg_is_in_recovery() FROM kaiten.meta", NULL,
-                pg_until(pg), &result, &why);
+    const struct pg_question q = { .sql = "SELECT NOT pg_is_in_recovery() FROM kaiten.meta",
+                                   .until = pg_until(pg) };
+    enum kaiten_status status = pg_read(pg, PG_READING, &q, &result, &why);
     if (status == KAITEN_DONE) {
         bool writable = PQntuples(result) == 1 && pg_bool(result, 0, 0);
         PQclear(result);

@@ -159,13 +159,6 @@ pg_put_xid8_array(struct pg_params *p, size_t n)
 }
 
 void
-pg_add_xid8(struct pg_params *p, uint64_t number)
-{
-    append_number(p, 8, 4);
-    append_number(p, number, 8);
-}
-
-void
 pg_put_int4_array(struct pg_params *p, size_t n)
 {
     begin_array(p, TYPE_INT4_ARRAY, TYPE_INT4, n);

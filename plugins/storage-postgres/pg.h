@@ -203,6 +203,14 @@ bool pg_is_read_only(const PGresult *);
 
 struct pg_params;
 
+/* What is asked: a text, or when that is NULL one of the statements that may be prepared. */
+struct pg_question {
+    const char *sql;
+    enum pg_statement which;
+    const struct pg_params *params; /* NULL: none */
+    int64_t until;                  /* an answer is waited for */
+};
+
 /* Runs one statement and waits for all of it. NULL params: none. KAITEN_DONE: *ret_result is for
  * the caller to clear. KAITEN_UNKNOWN: the connection is lost, or the answer late, which is the
  * same. */
@@ -212,9 +220,9 @@ enum kaiten_status pg_query(PGconn *, const char *sql, const struct pg_params *,
 /* Waits for all that a statement answers which was sent. Returns as pg_query. */
 enum kaiten_status pg_answer(PGconn *, int64_t until, PGresult **ret_result, struct pg_why *);
 
-/* As pg_query, a statement that may be prepared there. */
-enum kaiten_status pg_ask(struct pg_slot *, enum pg_statement, const struct pg_params *,
-                          int64_t until, PGresult **ret_result, struct pg_why *);
+/* As pg_query, over a connection of the pool. */
+enum kaiten_status pg_ask(struct pg_slot *, const struct pg_question *, PGresult **ret_result,
+                          struct pg_why *);
 
 /* Sends it; the answer is still to come. False: the connection is lost or no memory. */
 bool pg_send_statement(struct pg_slot *, enum pg_statement, const struct pg_params *);
@@ -223,9 +231,10 @@ bool pg_send_statement(struct pg_slot *, enum pg_statement, const struct pg_para
  * or KAITEN_UNKNOWN: the connection is of no use. */
 enum kaiten_status pg_prepare(const struct pg *, struct pg_slot *, int64_t until, struct pg_why *);
 
-/* Runs one statement and passes on each row as it comes; within wait ms each. After a false from
- * each() rows are read and thrown away. Returns as pg_query. */
-enum kaiten_status pg_stream(PGconn *, const char *sql, const struct pg_params *, int64_t wait,
+/* Asks and passes on each row as it comes; each may take as long as the first one: what is left
+ * until the question's end. After a false from each() rows are read and thrown away. Returns as
+ * pg_query. */
+enum kaiten_status pg_stream(struct pg_slot *, const struct pg_question *,
                              bool (*each)(void *ctx, const PGresult *), void *ctx,
                              struct pg_why *);
 
@@ -262,9 +271,8 @@ void pg_put_text(struct pg_params *, const char *);
 void pg_put_bytes_array(struct pg_params *, size_t n);
 void pg_add_bytes(struct pg_params *, struct kaiten_bytes);
 void pg_put_int8_array(struct pg_params *, size_t n);
-void pg_add_int8(struct pg_params *, int64_t);
 void pg_put_xid8_array(struct pg_params *, size_t n);
-void pg_add_xid8(struct pg_params *, uint64_t);
+void pg_add_int8(struct pg_params *, int64_t); /* xid8 looks the same */
 void pg_put_int4_array(struct pg_params *, size_t n);
 void pg_add_int4(struct pg_params *, int32_t);
 void pg_put_bool_array(struct pg_params *, size_t n);
@@ -300,13 +308,10 @@ void pg_turn_away(struct pg *, const char *reason);
 /* Has the keeper look. */
 void pg_wake(struct pg *);
 
-/* Runs a statement that may be sent twice, on some connection for this use, not for writing. One
- * that turns out to be lost costs nothing but another attempt. */
-enum kaiten_status pg_read(struct pg *, enum pg_use, const char *sql, const struct pg_params *,
-                           int64_t until, PGresult **ret_result, struct pg_why *);
-enum kaiten_status pg_read_statement(struct pg *, enum pg_use, enum pg_statement,
-                                     const struct pg_params *, int64_t until,
-                                     PGresult **ret_result, struct pg_why *);
+/* Asks what may be asked twice, on some connection for this use, not for writing. One that turns
+ * out to be lost costs nothing but another attempt. */
+enum kaiten_status pg_read(struct pg *, enum pg_use, const struct pg_question *,
+                           PGresult **ret_result, struct pg_why *);
 
 /* --- keeper.c ------------------------------------------------------------------------------- */
 

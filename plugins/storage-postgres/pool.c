@@ -139,21 +139,17 @@ pg_turn_away(struct pg *pg, const char *reason)
     pg_wake(pg);
 }
 
-/* A text, or NULL and one of the statements. */
-static enum kaiten_status
-read_some(struct pg *pg, enum pg_use use, const char *sql, enum pg_statement which,
-          const struct pg_params *params, int64_t until, PGresult **ret_result,
-          struct pg_why *why)
+enum kaiten_status
+pg_read(struct pg *pg, enum pg_use use, const struct pg_question *q, PGresult **ret_result,
+        struct pg_why *why)
 {
     struct pg_why last = { .text = "" };
-    for (int i = 0; i < ATTEMPTS && pg_now() < until; i++) {
+    for (int i = 0; i < ATTEMPTS && pg_now() < q->until; i++) {
         last = (struct pg_why){ .text = "" };
-        struct pg_slot *slot = pg_take(pg, use, until, &last);
+        struct pg_slot *slot = pg_take(pg, use, q->until, &last);
         if (!slot)
             break;
-        enum kaiten_status status =
-            sql ? pg_query(slot->pq, sql, params, until, ret_result, &last)
-                : pg_ask(slot, which, params, until, ret_result, &last);
+        enum kaiten_status status = pg_ask(slot, q, ret_result, &last);
         pg_give(pg, slot, status == KAITEN_UNKNOWN);
         if (last.silent)
             pg_turn_away(pg, PG_SILENT);
@@ -165,19 +161,4 @@ read_some(struct pg *pg, enum pg_use use, const char *sql, enum pg_statement whi
     }
     pg_why(why, "%s", last.text[0] ? last.text : "no time left");
     return KAITEN_RETRY;
-}
-
-enum kaiten_status
-pg_read(struct pg *pg, enum pg_use use, const char *sql, const struct pg_params *params,
-        int64_t until, PGresult **ret_result, struct pg_why *why)
-{
-    return read_some(pg, use, sql, PG_STATEMENTS, params, until, ret_result, why);
-}
-
-enum kaiten_status
-pg_read_statement(struct pg *pg, enum pg_use use, enum pg_statement which,
-                  const struct pg_params *params, int64_t until, PGresult **ret_result,
-                  struct pg_why *why)
-{
-    return read_some(pg, use, NULL, which, params, until, ret_result, why);
 }

@@ -200,20 +200,29 @@ pg_query(PGconn *pq, const char *sql, const struct pg_params *params, int64_t un
     return status == KAITEN_DONE ? pg_answer(pq, until, ret_result, why) : status;
 }
 
-enum kaiten_status
-pg_ask(struct pg_slot *slot, enum pg_statement which, const struct pg_params *params,
-       int64_t until, PGresult **ret_result, struct pg_why *why)
+static enum kaiten_status
+begin(struct pg_slot *slot, const struct pg_question *q, struct pg_why *why)
 {
-    enum kaiten_status status =
-        begun(slot->pq, params, pg_send_statement(slot, which, params), why);
-    return status == KAITEN_DONE ? pg_answer(slot->pq, until, ret_result, why) : status;
+    bool sent = q->sql ? pg_send(slot->pq, q->sql, q->params)
+                       : pg_send_statement(slot, q->which, q->params);
+    return begun(slot->pq, q->params, sent, why);
 }
 
 enum kaiten_status
-pg_stream(PGconn *pq, const char *sql, const struct pg_params *params, int64_t wait,
+pg_ask(struct pg_slot *slot, const struct pg_question *q, PGresult **ret_result,
+       struct pg_why *why)
+{
+    enum kaiten_status status = begin(slot, q, why);
+    return status == KAITEN_DONE ? pg_answer(slot->pq, q->until, ret_result, why) : status;
+}
+
+enum kaiten_status
+pg_stream(struct pg_slot *slot, const struct pg_question *q,
           bool (*each)(void *, const PGresult *), void *ctx, struct pg_why *why)
 {
-    enum kaiten_status status = begun(pq, params, pg_send(pq, sql, params), why);
+    PGconn *pq = slot->pq;
+    const int64_t wait = q->until - pg_now();
+    enum kaiten_status status = begin(slot, q, why);
     bool wanted = true;
     if (status != KAITEN_DONE)
         return status;
