@@ -52,15 +52,35 @@ view_take(struct pg_view *v, const char *snapshot)
         *v = (struct pg_view){ .next = oldest };
 }
 
-/* From the first row. A server that takes no writes any more may have a successor by now, whose
- * changes it knows nothing of. */
+/* The number of its server goes into a history: when there was another one in between nobody knows
+ * what was learnt of whom. So numbers stay odd, and that of the first one is what it says. */
+static uint64_t
+history_on(uint64_t history, uint64_t server)
+{
+    return (history | 1) + 2 * (server - 1);
+}
+
+/* A server that takes no writes any more may have a successor by now, whose changes it knows
+ * nothing of; and what is asked over other connections is to be of the same server. */
+static const char *
+turn_away_of(struct pg *pg, const PGresult *result, uint64_t *ret_server)
+{
+    *ret_server = pg_server_of(pg, (uint64_t)pg_int8(result, 0, HISTORY));
+    if (!pg_bool(result, 0, WRITABLE))
+        return PG_READ_ONLY;
+    return *ret_server == 0 ? PG_ANOTHER : NULL;
+}
+
+/* From the first row. */
 static enum kaiten_status
 moment_take(struct pg *pg, const PGresult *result, struct moment *m, struct pg_why *why)
 {
     bool whole = PQntuples(result) >= 1 && PQgetlength(result, 0, WATCHED) <= 256;
-    if (whole && !pg_bool(result, 0, WRITABLE)) {
-        pg_why(why, "%s", PG_READ_ONLY);
-        pg_turn_away(pg, PG_READ_ONLY);
+    uint64_t server = 0;
+    const char *refused = whole ? turn_away_of(pg, result, &server) : NULL;
+    if (refused) {
+        pg_why(why, "%s", refused);
+        pg_turn_away(pg, refused);
         return KAITEN_RETRY;
     }
     if (whole) {
@@ -70,7 +90,7 @@ moment_take(struct pg *pg, const PGresult *result, struct moment *m, struct pg_w
             .next = (uint64_t)pg_int8(result, 0, NEXT),
             .moved = (uint64_t)pg_int8(result, 0, MOVED),
             .gone_until = (uint64_t)pg_int8(result, 0, GONE_UNTIL),
-            .history = (uint64_t)pg_int8(result, 0, HISTORY) | 1, /* never 0 */
+            .history = history_on((uint64_t)pg_int8(result, 0, HISTORY), server), /* never 0 */
             .nwatched = watched.n,
         };
         view_take(&m->view, PQgetvalue(result, 0, SNAPSHOT));
@@ -236,7 +256,10 @@ news_read(const struct inquiry *inq, struct moment *m, PGresult **ret_rows)
     for (size_t i = 0; i < view->n; i++)
         pg_add_int8(&params, (int64_t)view->running[i]);
     pg_put_int8(&params, told ? (int64_t)pg->told_moved : -1);
-    pg_put_int8(&params, (int64_t)inq->since->history);
+    /* As the server has it: history_on() the other way round. Where that is another number, it tells
+     * nothing, and we find out for the same reason. */
+    pg_put_int8(&params,
+                (int64_t)(inq->since->history - 2 * (atomic_load(&pg->servers) - 1)));
     pg_put_bytes(&params, inq->spaces);
     pg_put_int8(&params, PG_NEWS_MAX);
     enum kaiten_status status = pg_read(pg, PG_FOLLOWING, &q, &result, inq->why);

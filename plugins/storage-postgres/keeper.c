@@ -48,8 +48,28 @@ set_down(struct keeper *k, bool down, const struct pg_why *why)
         pg->host.log(KAITEN_LOG_NOTICE, "storage-postgres: connected again");
 }
 
-/* With what a slot has prepared, unless it is for none. One that is lost meanwhile is only one more
- * to make: the database has answered. */
+static void
+side_close(struct pg *pg)
+{
+    PQfinish(pg->side);
+    pg->side = NULL;
+}
+
+/* With what a slot has prepared, unless it is for none. */
+static enum kaiten_status
+meet(struct pg *pg, PGconn *pq, struct pg_slot *slot, int64_t until, struct pg_why *why)
+{
+    uint64_t servers = atomic_load(&pg->servers);
+    enum kaiten_status status = pg_recognize(pg, pq, until, why);
+    if (atomic_load(&pg->servers) != servers && pg->side)
+        side_close(pg);
+    if (status != KAITEN_DONE || !slot)
+        return status;
+    slot->pq = pq;
+    return pg_prepare(pg, slot, until, why);
+}
+
+/* One that is lost meanwhile is only one more to make: the database has answered. */
 static PGconn *
 keeper_connect(struct keeper *k, struct pg_slot *slot)
 {
@@ -57,9 +77,8 @@ keeper_connect(struct keeper *k, struct pg_slot *slot)
     int64_t until = pg_now() + CONNECT_MS;
     bool lost = false;
     PGconn *pq = pg_connect(&k->pg->target, until, &why);
-    if (pq && slot) {
-        slot->pq = pq;
-        enum kaiten_status status = pg_prepare(k->pg, slot, until, &why);
+    if (pq) {
+        enum kaiten_status status = meet(k->pg, pq, slot, until, &why);
         lost = status == KAITEN_UNKNOWN && !why.silent;
         if (status != KAITEN_DONE) {
             PQfinish(pq);
@@ -110,13 +129,6 @@ fill_slots(struct keeper *k)
         pthread_cond_broadcast(&pg->given);
         pthread_mutex_unlock(&pg->mutex);
     }
-}
-
-static void
-side_close(struct pg *pg)
-{
-    PQfinish(pg->side);
-    pg->side = NULL;
 }
 
 /* Only a notice from another session can tell whether notices arrive: a pooler passes on those of

@@ -185,6 +185,8 @@ open_store(struct pg *pg, struct pg_why *why)
     if (status == KAITEN_DONE)
         status = pg_needs_rights(pq, until, why);
     if (status == KAITEN_DONE)
+        status = pg_recognize(pg, pq, until, why);
+    if (status == KAITEN_DONE)
         status = pg_look(pg, pq, until, why);
     pg->slots[0].pq = pq; /* closed with the others */
     if (status == KAITEN_DONE)

@@ -122,15 +122,51 @@ pg_give(struct pg *pg, struct pg_slot *slot, bool lost)
     pthread_mutex_unlock(&pg->mutex);
 }
 
-void
-pg_turn_away(struct pg *pg, const char *reason)
+/* Those that are in use go when they are given back. */
+static void
+shun_all(struct pg *pg)
 {
-    pthread_mutex_lock(&pg->mutex);
     for (unsigned i = 0; i < pg->nslots; i++) {
         pg->slots[i].shunned = pg->slots[i].state == PG_BUSY;
         if (pg->slots[i].state == PG_IDLE)
             slot_close(pg, &pg->slots[i]);
     }
+}
+
+enum kaiten_status
+pg_recognize(struct pg *pg, PGconn *pq, int64_t until, struct pg_why *why)
+{
+    PGresult *result;
+    enum kaiten_status status = pg_query(pq, "SELECT m.history FROM kaiten.moment() AS m", NULL,
+                                         until, &result, why);
+    if (status != KAITEN_DONE)
+        return status;
+    uint64_t history = PQntuples(result) == 1 ? (uint64_t)pg_int8(result, 0, 0) : 0;
+    PQclear(result);
+    pthread_mutex_lock(&pg->mutex);
+    if (atomic_load(&pg->servers) == 0 || history != pg->history) {
+        shun_all(pg);
+        pg->history = history;
+        atomic_fetch_add(&pg->servers, 1);
+    }
+    pthread_mutex_unlock(&pg->mutex);
+    return KAITEN_DONE;
+}
+
+uint64_t
+pg_server_of(struct pg *pg, uint64_t history)
+{
+    pthread_mutex_lock(&pg->mutex);
+    uint64_t number = history == pg->history ? atomic_load(&pg->servers) : 0;
+    pthread_mutex_unlock(&pg->mutex);
+    return number;
+}
+
+void
+pg_turn_away(struct pg *pg, const char *reason)
+{
+    pthread_mutex_lock(&pg->mutex);
+    shun_all(pg);
     pg->down = true;
     pg->down_why = (struct pg_why){ .text = "" };
     pg_why(&pg->down_why, "%s", reason);

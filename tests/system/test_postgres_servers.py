@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the kaiten authors
+"""storage-postgres and which server is believed."""
+
+import contextlib
+import socket
+import threading
+
+import pytest
+
+import postgres
+from conftest import BUILD, wait_for
+from postgres import ROLE
+from test_postgres import Proxy, connections, make, server, tokens_in, works
+
+pytestmark = [
+    pytest.mark.skipif(not (BUILD / "plugins/.libs/storage-postgres.so").exists(),
+                       reason="storage-postgres was not built"),
+    pytest.mark.skipif(not postgres.programs(), reason=postgres.MISSING),
+]
+
+__all__ = ["make", "server", "works"]  # fixtures
+
+
+class Switch(Proxy):
+    """Passes new connections on to the server that is there now, and leaves the others alone."""
+
+    following = None  # what the daemon asks for changes over
+
+    def serve(self, client):
+        threading.current_thread().client = client
+        super().serve(client)
+
+    def passed_up(self, data):
+        if b"kaiten_news\0SELECT" in data:
+            self.following = threading.current_thread().client
+        return data
+
+    def cut(self):
+        self.following.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def durable():
+    """Makes servers that keep what they have committed."""
+    with contextlib.ExitStack() as made:
+        def make_one(**kwargs):
+            s = postgres.Server(**(kwargs or dict(durable=True)))
+            made.callback(s.remove)
+            return s.start()
+        yield make_one
+
+
+@pytest.fixture
+def switch():
+    made = []
+
+    def to(server):
+        made.append(Switch(server))
+        return made[-1]
+    yield to
+    for proxy in made:
+        proxy.close()
+
+
+def validated(d, token):
+    return d.http(token).call("token.validate").status
+
+
+def forget_tokens(server, name):
+    """As if they had been deleted by a daemon: they are gone, and whoever asks is told so."""
+    server.sql("WITH d AS (DELETE FROM kaiten.row WHERE substr(key, 1, 1) = 'h' RETURNING key)"
+               " INSERT INTO kaiten.gone SELECT pg_current_xact_id(), key FROM d", name)
+
+
+def test_connections_of_one_daemon_do_not_lead_to_two_servers(durable, switch, make, works):
+    """What is in between leads to a standby that took over, and old connections to a server that
+    nobody has stopped. What the new one says has changed is not looked up in the old one."""
+    old = durable()
+    name = old.database()
+    new = durable(copy_of=old)
+    proxy = switch(old)
+    d = make(f"host={proxy.dir} dbname={name} user={ROLE}").start()
+    slug, token = works(d)
+    wait_for(lambda: connections(old, name) == "14", "8 + 4 + 2 connections")
+    at = old.sql("SELECT pg_current_wal_lsn()")
+    wait_for(lambda: new.sql(f"SELECT pg_last_wal_replay_lsn() >= '{at}'") == "t", "the standby")
+    new.run("pg_ctl", "promote", "-w", "-D", new.data)
+    forget_tokens(new, name)
+    assert validated(d, token) == 200
+    proxy.server = new
+    proxy.cut()
+    wait_for(lambda: validated(d, token) == 401, "what the new server says to be believed")
+    minted = d.http().call("token.create", serviceAccountSlug=slug, name="after", scopes=[])
+    assert minted.status == 201 and validated(d, minted.body["token"]) == 200
+    assert tokens_in(new, name) == "2" and tokens_in(old, name) == "1"
+    assert connections(old, name) == "0"
+    assert d.stop() == 0
