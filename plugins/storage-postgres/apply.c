@@ -238,7 +238,7 @@ lane_conclude(struct pg_group *g, const struct lane *lane, unsigned i, bool alon
         again(g, i, lane->failure);
     else if (lane->has_failed && lane->failure != KAITEN_UNKNOWN)
         end(g, i, (struct kaiten_outcome){ .status = lane->failure });
-    else if (lane->has_failed || !lane->has_answer)
+    else if (lane->has_failed || !lane->has_answer || (lane->answer > 0 && lane->slot->warned))
         g->pieces[i].progress = LOST;
     else if (!end_answered(g, i, lane->answer))
         again(g, i, KAITEN_RETRY);
@@ -257,7 +257,7 @@ lane_synced(struct pg_group *g, struct lane *lane)
     else
         for (unsigned i = 0; i < n; i++)
             lane_conclude(g, lane, which[i], n == 1);
-    lane->has_answer = lane->has_failed = false;
+    lane->has_answer = lane->has_failed = lane->slot->warned = false;
 }
 
 static void
@@ -341,6 +341,7 @@ lane_add(struct pg_group *g, struct pg_slot *slot)
         pg_give(g->pg, slot, true);
         return true;
     }
+    slot->warned = false;
     g->lanes[g->nlanes] = (struct lane){ .slot = slot, .queue = g->queues[g->nlanes] };
     g->nlanes++;
     return true;
@@ -436,7 +437,7 @@ look_up(struct pg_group *g, unsigned i)
     pg_params_reset(&g->params);
     pg_put_uuid(&g->params, id);
     const struct pg_question q = { .sql = "SELECT kaiten.resolve($1)", .params = &g->params,
-                                   .until = g->end };
+                                   .until = g->end, .commits = true };
     enum kaiten_status status = pg_read(g->pg, PG_READING, &q, &result, &g->why);
     if (status != KAITEN_DONE)
         return false;

@@ -123,7 +123,7 @@ fill_slots(struct keeper *k)
         if (!pq)
             return;
         pthread_mutex_lock(&pg->mutex);
-        slot->pq = pq;
+        pg_fill(slot, pq);
         slot->prepared = made.prepared;
         slot->state = PG_IDLE;
         pthread_cond_broadcast(&pg->given);

@@ -188,7 +188,7 @@ open_store(struct pg *pg, struct pg_why *why)
         status = pg_recognize(pg, pq, until, why);
     if (status == KAITEN_DONE)
         status = pg_look(pg, pq, until, why);
-    pg->slots[0].pq = pq; /* closed with the others */
+    pg_fill(&pg->slots[0], pq); /* closed with the others */
     if (status == KAITEN_DONE)
         status = pg_prepare(pg, &pg->slots[0], until, why);
     if (status != KAITEN_DONE)

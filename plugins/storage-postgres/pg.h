@@ -89,6 +89,7 @@ struct pg_slot {
     PGconn *pq; /* NULL while EMPTY */
     bool prepared; /* what pg_prepare() does */
     bool shunned;  /* to be closed when it is given back */
+    bool warned;   /* the server has warned of something; whoever wants to know resets it */
     enum pg_state state;
     enum pg_use use;
 };
@@ -211,6 +212,7 @@ struct pg_question {
     enum pg_statement which;
     const struct pg_params *params; /* NULL: none */
     int64_t until;                  /* an answer is waited for */
+    bool commits; /* it writes: a warning says that the commit did not wait for the standbys */
 };
 
 /* Runs one statement and waits for all of it. NULL params: none. KAITEN_DONE: *ret_result is for
@@ -288,6 +290,9 @@ bool pg_send_prepared(PGconn *, const char *name, const struct pg_params *);
 
 /* --- pool.c --------------------------------------------------------------------------------- */
 
+/* The slot has this connection from now on. */
+void pg_fill(struct pg_slot *, PGconn *);
+
 /* A connection for this use. NULL: there is none before until, or none at all now that
  * the database is down, which is known at once. */
 struct pg_slot *pg_take(struct pg *, enum pg_use, int64_t until, struct pg_why *);
@@ -305,6 +310,7 @@ void pg_give(struct pg *, struct pg_slot *, bool lost);
  * they are given back. */
 #define PG_SILENT "the database does not answer"
 #define PG_READ_ONLY "this server takes no writes"
+#define PG_ALONE "the commit has not waited for the standbys"
 #define PG_ANOTHER "another server has taken over"
 void pg_turn_away(struct pg *, const char *reason);
 

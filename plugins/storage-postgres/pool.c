@@ -5,6 +5,7 @@
 #include "plugins/storage-postgres/pg.h"
 
 #include <poll.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -34,6 +35,23 @@ is_stale(PGconn *pq)
             return true;
     }
     return true; /* it does not stop talking */
+}
+
+/* There is one warning that a statement of ours can end with: an administrator has had it not wait
+ * any longer for synchronous standbys, and it is committed here alone. */
+static void
+note_warning(void *ctx, const PGresult *notice)
+{
+    struct pg_slot *slot = ctx;
+    const char *severity = PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
+    slot->warned |= severity && strcmp(severity, "WARNING") == 0;
+}
+
+void
+pg_fill(struct pg_slot *slot, PGconn *pq)
+{
+    slot->pq = pq;
+    PQsetNoticeReceiver(pq, note_warning, slot);
 }
 
 static void
@@ -185,7 +203,13 @@ pg_read(struct pg *pg, enum pg_use use, const struct pg_question *q, PGresult **
         struct pg_slot *slot = pg_take(pg, use, q->until, &last);
         if (!slot)
             break;
+        slot->warned = false;
         enum kaiten_status status = pg_ask(slot, q, ret_result, &last);
+        if (status == KAITEN_DONE && q->commits && slot->warned) {
+            PQclear(*ret_result);
+            pg_why(&last, "%s", PG_ALONE);
+            status = KAITEN_UNKNOWN;
+        }
         pg_give(pg, slot, status == KAITEN_UNKNOWN);
         if (last.silent)
             pg_turn_away(pg, PG_SILENT);

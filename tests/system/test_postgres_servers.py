@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright the kaiten authors
-"""storage-postgres and which server is believed."""
+"""storage-postgres and which server is believed, and what it says it has done."""
 
 import contextlib
 import socket
@@ -11,7 +11,7 @@ import pytest
 import postgres
 from conftest import BUILD, wait_for
 from postgres import ROLE
-from test_postgres import Proxy, connections, make, server, tokens_in, works
+from test_postgres import Proxy, connections, make, server, standbys, tokens_in, works
 
 pytestmark = [
     pytest.mark.skipif(not (BUILD / "plugins/.libs/storage-postgres.so").exists(),
@@ -95,4 +95,27 @@ def test_connections_of_one_daemon_do_not_lead_to_two_servers(durable, switch, m
     assert minted.status == 201 and validated(d, minted.body["token"]) == 200
     assert tokens_in(new, name) == "2" and tokens_in(old, name) == "1"
     assert connections(old, name) == "0"
+    assert d.stop() == 0
+
+
+# --- what was committed, and where ----------------------------------------------------------------
+
+
+def test_a_commit_that_was_made_not_to_wait_is_not_acknowledged(durable, make, works):
+    """By an administrator who cancels what waits for a synchronous standby: the server says that it
+    has committed, and warns that this is so on this machine alone."""
+    alone = durable()
+    name = alone.database()
+    d = make(alone.connection(name), "timeout = 3s\nconnections = 1").start()
+    slug, _ = works(d)
+    standbys(alone, "nobody")
+    with contextlib.closing(d.rpc()) as client:
+        client.send("token.create", dict(serviceAccountSlug=slug, name="lonely", scopes=[]))
+        wait_for(lambda: alone.sql("SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity"
+                                   " WHERE wait_event = 'SyncRep'") != "0", "a commit that waits")
+        assert client.receive()[2]["status"] == 503
+    assert tokens_in(alone, name) == "2"
+    standbys(alone, "")
+    wait_for(lambda: d.http().call("token.create", serviceAccountSlug=slug, name="after",
+                                   scopes=[]).ok, "the standby not to be missed")
     assert d.stop() == 0
