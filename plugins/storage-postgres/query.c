@@ -88,15 +88,17 @@ pg_status_of(const PGresult *result, struct pg_why *why)
         { "25006", KAITEN_RETRY },   /* no longer the primary */
         { "25P", KAITEN_RETRY },     /* idle for too long */
         { "26000", KAITEN_RETRY },   /* prepared in a session that a pooler has given to others */
-        { "08", KAITEN_RETRY },      /* connection */
+        { "08", KAITEN_UNKNOWN },    /* a pooler has lost its own connection */
         { "XX001", KAITEN_CORRUPT }, /* data */
         { "XX002", KAITEN_CORRUPT }, /* an index */
     };
     const char *state = state_of(result);
     const char *text = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
     const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+    if (!severity) /* not the server's own words */
+        severity = PQresultErrorField(result, PG_DIAG_SEVERITY);
     pg_why(why, "%s (%s)", text ? text : PQresultErrorMessage(result), state);
-    /* The server ends the session, perhaps between the commit and its answer. */
+    /* Somebody ends the session, perhaps between the commit and its answer. */
     if (severity && strcmp(severity, "ERROR") != 0)
         return KAITEN_UNKNOWN;
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)

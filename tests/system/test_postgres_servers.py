@@ -4,6 +4,7 @@
 
 import contextlib
 import socket
+import struct
 import threading
 
 import pytest
@@ -119,3 +120,30 @@ def test_a_commit_that_was_made_not_to_wait_is_not_acknowledged(durable, make, w
     wait_for(lambda: d.http().call("token.create", serviceAccountSlug=slug, name="after",
                                    scopes=[]).ok, "the standby not to be missed")
     assert d.stop() == 0
+
+
+class Pooler(Proxy):
+    """Loses the server's answer and says so itself, in fewer words than a server has for it; its own
+    session with the daemon goes on."""
+
+    def spoil(self, how, client, upstream, data):
+        self.armed = None
+        upstream.sendall(data)
+        self.wait_for_answer(upstream)
+        fields = b"S%s\0C08006\0Mserver conn crashed?\0\0" % how.encode()
+        client.sendall(b"E" + struct.pack("!I", 4 + len(fields)) + fields + b"Z\0\0\0\5I")
+        self.spoilt.set()
+
+
+@pytest.mark.parametrize("severity", ["FATAL", "ERROR"])
+def test_what_a_pooler_has_lost_is_looked_up(server, make, works, severity):
+    proxy, name = Pooler(server), server.database()
+    d = make(f"host={proxy.dir} dbname={name} user={ROLE}", "timeout = 20s\nconnections = 1").start()
+    slug, _ = works(d)
+    proxy.armed = severity
+    answer = d.http().call("token.create", serviceAccountSlug=slug, name="once", scopes=[])
+    assert proxy.spoilt.is_set()
+    assert answer.status == 201 and validated(d, answer.body["token"]) == 200
+    assert tokens_in(server, name) == "2"
+    assert d.stop() == 0
+    proxy.close()
