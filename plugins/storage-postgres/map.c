@@ -8,6 +8,9 @@
 
 enum { PAGE_FIRST = 64, ATTEMPTS = 3 };
 
+/* Columns of a row; get() has one for each key, in which the first three may be null. */
+enum { KEY, VALUE, REVISION, WRITABLE };
+
 static enum kaiten_status
 fail(struct pg *pg, struct kaiten_err *err, enum kaiten_status status, const struct pg_why *why)
 {
@@ -19,8 +22,24 @@ fail(struct pg *pg, struct kaiten_err *err, enum kaiten_status status, const str
 static bool
 emit_row(struct pg *pg, struct kaiten_emit *emit, const PGresult *result, int row)
 {
-    return pg->host.row(emit, pg_bytes(result, row, 0), pg_bytes(result, row, 1),
-                        (uint64_t)pg_int8(result, row, 2));
+    return pg->host.row(emit, pg_bytes(result, row, KEY), pg_bytes(result, row, VALUE),
+                        (uint64_t)pg_int8(result, row, REVISION));
+}
+
+/* A server that takes no writes any more may have a successor, which knows better. */
+static enum kaiten_status
+emit_found(struct pg *pg, struct kaiten_emit *emit, const PGresult *result, struct pg_why *why)
+{
+    for (int i = 0; i < PQntuples(result); i++) {
+        if (!pg_bool(result, i, WRITABLE)) {
+            pg_why(why, "%s", PG_READ_ONLY);
+            pg_turn_away(pg, PG_READ_ONLY);
+            return KAITEN_RETRY;
+        }
+        if (!PQgetisnull(result, i, KEY) && !emit_row(pg, emit, result, i))
+            break;
+    }
+    return KAITEN_DONE;
 }
 
 enum kaiten_status
@@ -39,11 +58,9 @@ pg_get(void *instance, const struct kaiten_bytes *keys, size_t nkeys, struct kai
     pg_params_done(&params);
     if (status != KAITEN_DONE)
         return fail(pg, err, status, &why);
-    for (int i = 0; i < PQntuples(result); i++)
-        if (!emit_row(pg, emit, result, i))
-            break;
+    status = emit_found(pg, emit, result, &why);
     PQclear(result);
-    return KAITEN_DONE;
+    return fail(pg, err, status, &why);
 }
 
 /* A scan on its way. It fetches pages, each from where the one before has ended, so that it holds

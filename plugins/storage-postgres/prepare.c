@@ -26,9 +26,10 @@ static const struct {
                   " FROM kaiten.news($1, $2, $3, $4, $5, $6) AS n",
                   { [PG_FOLLOWING] = true } },
     [PG_GET] = { "kaiten_get",
-                 "SELECT r.key, r.value, r.revision"
+                 "SELECT r.key, r.value, r.revision,"
+                 " pg_catalog.current_setting('transaction_read_only') = 'off'"
                  " FROM pg_catalog.unnest($1::bytea[]) WITH ORDINALITY AS k(key, i)"
-                 " JOIN kaiten.row AS r ON r.key = k.key ORDER BY k.i",
+                 " LEFT JOIN kaiten.row AS r ON r.key = k.key ORDER BY k.i",
                  { [PG_READING] = true } },
 };
 

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 
 import pytest
 
@@ -96,6 +97,32 @@ def test_connections_of_one_daemon_do_not_lead_to_two_servers(durable, switch, m
     assert minted.status == 201 and validated(d, minted.body["token"]) == 200
     assert tokens_in(new, name) == "2" and tokens_in(old, name) == "1"
     assert connections(old, name) == "0"
+    assert d.stop() == 0
+
+
+def test_nothing_is_read_from_a_server_that_takes_no_writes_any_more(durable, switch, make, works):
+    """It may have a successor. Nobody can ask it for changes, and the other connections are still
+    there: what memory does not decide any more they do not, either."""
+    old = durable()
+    name = old.database()
+    proxy = switch(old)
+    d = make(f"host={proxy.dir} dbname={name} user={ROLE}",
+             daemon="max_staleness = 1s\nlast_used_interval = 1h").start()
+    _, token = works(d)
+    wait_for(lambda: connections(old, name) == "14", "8 + 4 + 2 connections")
+    old.sql("ALTER SYSTEM SET default_transaction_read_only = on")
+    proxy.refusing = True
+    proxy.cut()
+    old.sql("SELECT pg_reload_conf()")
+    wait_for(lambda: "event=follow.failed" in d.log.read_text(), "it to be missed")
+    began = time.monotonic()
+    while time.monotonic() < began + 3:
+        age = time.monotonic() - began
+        assert validated(d, token) == 503 or age <= 1
+    old.sql("ALTER SYSTEM RESET default_transaction_read_only")
+    old.sql("SELECT pg_reload_conf()")
+    proxy.refusing = False
+    wait_for(lambda: validated(d, token) == 200, "the server to take writes again")
     assert d.stop() == 0
 
 
