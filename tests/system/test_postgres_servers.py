@@ -126,6 +126,23 @@ def test_nothing_is_read_from_a_server_that_takes_no_writes_any_more(durable, sw
     assert d.stop() == 0
 
 
+def test_a_daemon_of_the_format_before_goes_on_and_looks_up(server, make, works):
+    """A newer format may take away what it asks for changes with. It says so, decides nothing from
+    memory any more, and goes on."""
+    name = server.database()
+    d = make(server.connection(name), daemon="max_staleness = 1s").start()
+    slug, token = works(d)
+    server.sql("DROP FUNCTION kaiten.news", name)
+    assert d.http().call("token.create", serviceAccountSlug=slug, name="new", scopes=[]).ok
+    wait_for(lambda: d.http("").request("GET", "/readyz").body["stalenessMs"] > 1000,
+             "its view to be too old")
+    assert "event=follow.failed" in d.log.read_text()
+    assert validated(d, token) == 200
+    forget_tokens(server, name)
+    assert validated(d, token) == 401
+    assert d.stop() == 0
+
+
 # --- what was committed, and where ----------------------------------------------------------------
 
 
