@@ -210,6 +210,15 @@ connect_wait(PGconn *pq, short events, int64_t until)
     }
 }
 
+/* Poolers take no options. */
+static void
+say_refused(PGconn *pq, struct pg_why *why)
+{
+    const char *text = PQerrorMessage(pq);
+    pg_why(why, "%s%s", strstr(text, "startup parameter") ? "through a pooler set pooler = yes: "
+                                                          : "", text);
+}
+
 /* connect_timeout does not count here, so the time is ours to keep. */
 static bool
 connect_finish(PGconn *pq, int64_t until, struct pg_why *why)
@@ -224,7 +233,7 @@ connect_finish(PGconn *pq, int64_t until, struct pg_why *why)
     }
     if (want == PGRES_POLLING_OK)
         return true;
-    pg_why(why, "%s", PQerrorMessage(pq));
+    say_refused(pq, why);
     return false;
 }
 

@@ -29,8 +29,8 @@ static const struct kaiten_option options_table[] = {
       "Longest time that any call may take; the server gives up a statement after half of it, and "
       "a wait for a lock after a quarter." },
     { "pooler", KAITEN_OPT_BOOL, 0, "no", 0, 0,
-      "The connection leads to a pooler in transaction mode: no session settings are sent and no "
-      "notices are listened for." },
+      "The connection leads to a pooler: no session settings are sent and no notices are listened "
+      "for." },
     { NULL, KAITEN_OPT_STRING, 0, NULL, 0, 0, NULL },
 };
 
@@ -104,22 +104,29 @@ format_check(PGconn *pq, int64_t until, struct pg_why *why)
 }
 
 /* Conditions hold under any isolation, but who waited for kaiten.watch() must see what it did. Our
- * sessions set it; those of a pooler are the role's. */
+ * sessions set it, and a pooler may have dropped that; those of a pooler are the role's. */
 static enum kaiten_status
-isolation_check(PGconn *pq, int64_t until, struct pg_why *why)
+session_check(const struct pg *pg, PGconn *pq, int64_t until, struct pg_why *why)
 {
+    static const char sql[] =
+        "SELECT current_setting('transaction_isolation') = 'read committed',"
+        " current_setting('search_path') = ''"
+        "   AND current_setting('plan_cache_mode') = 'force_generic_plan'";
     PGresult *result;
-    enum kaiten_status status = pg_query(
-        pq, "SELECT current_setting('transaction_isolation') = 'read committed'", NULL, until,
-        &result, why);
+    enum kaiten_status status = pg_query(pq, sql, NULL, until, &result, why);
     if (status != KAITEN_DONE)
         return status;
-    bool fine = PQntuples(result) == 1 && pg_bool(result, 0, 0);
+    bool whole = PQntuples(result) == 1, isolated = whole && pg_bool(result, 0, 0);
+    bool ours = pg->options.pooler || (whole && pg_bool(result, 0, 1));
     PQclear(result);
-    if (fine)
+    if (isolated && ours)
         return KAITEN_DONE;
-    pg_why(why, "default_transaction_isolation of role %s is not read committed: set it with"
-                " ALTER ROLE", PQuser(pq));
+    if (!ours)
+        pg_why(why, "the settings of the session were not taken: through a pooler set"
+                    " pooler = yes");
+    else
+        pg_why(why, "default_transaction_isolation of role %s is not read committed: set it with"
+                    " ALTER ROLE", PQuser(pq));
     return KAITEN_FAILED;
 }
 
@@ -177,7 +184,7 @@ open_store(struct pg *pg, struct pg_why *why)
     PGconn *pq = pg_connect(&pg->target, until, why);
     if (!pq)
         return KAITEN_RETRY;
-    enum kaiten_status status = isolation_check(pq, until, why);
+    enum kaiten_status status = session_check(pg, pq, until, why);
     if (status == KAITEN_DONE)
         status = pg_needs_engine(pq, until, why);
     if (status == KAITEN_DONE)
