@@ -51,6 +51,7 @@ struct follower {
     struct errand telling_errand;
     struct feed told; /* the teller's, then the committer's, while telling */
     bool history_changed;
+    bool unread; /* everything was to be read again, and that has failed */
     bool failing; /* and it was said */
     int64_t backoff_ms;
     size_t swept;
@@ -290,17 +291,21 @@ take_change(void *ctx, const struct store_row *row)
 static int
 poll_store(struct follower *f)
 {
-    const struct store_news news = { FEED_SPACES, &f->position };
+    /* A position that goes with what was not read may be the same number as the one before. */
+    static const struct kaiten_position nowhere = { 0, 0 };
+    const struct store_news news = { FEED_SPACES, f->unread ? &nowhere : &f->position };
     struct kaiten_position now = { 0, 0 };
     begin_call(f);
     begin_feed(f);
     const int64_t sent_ms = clock_mono_ms();
     int status = store_changes(&f->call, f->svc->store, &news, take_change, f, &now);
     size_t n = f->feed.n;
-    if (status == KT_CONFLICT)
+    if (status == KT_CONFLICT) {
         status = reread(f, &now);
-    else if (status == KT_OK && n != 0)
+        f->unread = status != KT_OK;
+    } else if (status == KT_OK && n != 0) {
         apply_feed(f);
+    }
     if (status != KT_OK)
         return status;
     f->position = now;

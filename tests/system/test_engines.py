@@ -5,6 +5,7 @@ or a role with too few rights: what is missing is said by name, before anything 
 
 import contextlib
 import subprocess
+import time
 import uuid
 
 import pytest
@@ -271,6 +272,40 @@ def test_deletions_are_forgotten_while_a_transaction_goes_on(server, make, works
     asked()
     assert counted()[1] <= 1  # what it may have deleted itself is not told any more
     assert d.stop() == 0
+
+
+def test_reading_everything_again_is_done_when_it_has_worked(server, make, works):
+    """A transaction that deletes is under way for so long that deletions of its age are not told any
+    more, while another one keeps the position where it is; and what is to be read then cannot be. That
+    the question after it has an answer does not mean that the daemon knows."""
+    name = server.database()
+    d = make(server.connection(name)).start()
+    _, token = works(d)
+    done(d.http(), d.http().call("account.create", name="Damaged"), 201)
+    with transaction(server), server.session(name, postgres.OWNER) as psql:
+        def run(sql):
+            psql.stdin.write(sql + "; SELECT 'ran';\n")
+            psql.stdin.flush()
+            while psql.stdout.readline() != "ran\n":
+                pass
+
+        run("BEGIN; SELECT pg_current_xact_id();"
+            "DELETE FROM kaiten.row WHERE substr(key, 1, 1) = 'h'")
+        works(d)  # so that the position is that of the first one, and both are known of
+        assert verdict(d, token) == 200
+        run("UPDATE kaiten.row SET value = value || 'x' WHERE substr(key, 1, 1) = 'a';"
+            "UPDATE kaiten.meta SET gone_until = (pg_current_xact_id()::text::bigint + 1)::text::xid8;"
+            "COMMIT")
+        wait_for(lambda: "event=follow.reread" in d.log.read_text(), "it to be read again")
+        wait_for(lambda: "event=follow.failed" in d.log.read_text(), "that to fail")
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            assert verdict(d, token) == 401
+    assert d.stop() == 0
+
+
+def verdict(d, token):
+    return d.http(token).call("token.validate").status
 
 
 def told(d):
