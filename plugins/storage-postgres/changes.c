@@ -12,10 +12,10 @@
  * taken before the commit, and commits overtake each other. Of the last one that was given out is
  * known exactly what was visible, so that nothing is told twice. */
 
-/* Whether the server takes writes, the columns of kaiten.moment(), and those that kaiten.news() has
- * behind them. */
-enum { WRITABLE, OLDEST, NEXT, MOVED, GONE_UNTIL, WATCHED, HISTORY, SNAPSHOT, KIND, KEY, VALUE,
-       REVISION };
+/* Whether the server takes writes, and since when it runs; the columns of kaiten.moment(), and those
+ * that kaiten.news() has behind them. */
+enum { WRITABLE, SERVER, OLDEST, NEXT, MOVED, GONE_UNTIL, WATCHED, HISTORY, SNAPSHOT, KIND, KEY,
+       VALUE, REVISION };
 
 /* What kind of row it is. */
 enum { MOMENT, ROW_SINCE, ROW_OF_RUNNING, GONE_SINCE, GONE_OF_RUNNING, KINDS };
@@ -65,7 +65,7 @@ history_on(uint64_t history, uint64_t server)
 static const char *
 turn_away_of(struct pg *pg, const PGresult *result, uint64_t *ret_server)
 {
-    *ret_server = pg_server_of(pg, (uint64_t)pg_int8(result, 0, HISTORY));
+    *ret_server = pg_server_of(pg, pg_int8(result, 0, SERVER));
     if (!pg_bool(result, 0, WRITABLE))
         return PG_READ_ONLY;
     return *ret_server == 0 ? PG_ANOTHER : NULL;

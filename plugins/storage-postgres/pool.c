@@ -155,16 +155,16 @@ enum kaiten_status
 pg_recognize(struct pg *pg, PGconn *pq, int64_t until, struct pg_why *why)
 {
     PGresult *result;
-    enum kaiten_status status = pg_query(pq, "SELECT m.history FROM kaiten.moment() AS m", NULL,
-                                         until, &result, why);
+    enum kaiten_status status =
+        pg_query(pq, "SELECT pg_postmaster_start_time()", NULL, until, &result, why);
     if (status != KAITEN_DONE)
         return status;
-    uint64_t history = PQntuples(result) == 1 ? (uint64_t)pg_int8(result, 0, 0) : 0;
+    int64_t started = PQntuples(result) == 1 ? pg_int8(result, 0, 0) : 0;
     PQclear(result);
     pthread_mutex_lock(&pg->mutex);
-    if (atomic_load(&pg->servers) == 0 || history != pg->history) {
+    if (atomic_load(&pg->servers) == 0 || started != pg->started) {
         shun_all(pg);
-        pg->history = history;
+        pg->started = started;
         atomic_fetch_add(&pg->servers, 1);
     }
     pthread_mutex_unlock(&pg->mutex);
@@ -172,10 +172,10 @@ pg_recognize(struct pg *pg, PGconn *pq, int64_t until, struct pg_why *why)
 }
 
 uint64_t
-pg_server_of(struct pg *pg, uint64_t history)
+pg_server_of(struct pg *pg, int64_t started)
 {
     pthread_mutex_lock(&pg->mutex);
-    uint64_t number = history == pg->history ? atomic_load(&pg->servers) : 0;
+    uint64_t number = started == pg->started ? atomic_load(&pg->servers) : 0;
     pthread_mutex_unlock(&pg->mutex);
     return number;
 }

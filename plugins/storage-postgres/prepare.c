@@ -15,13 +15,15 @@ static const struct {
                    "SELECT kaiten.apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
                    { [PG_WRITING] = true } },
     [PG_MOMENT] = { "kaiten_moment",
-                    "SELECT current_setting('transaction_read_only') = 'off', m.oldest, m.next,"
-                    " m.moved, m.gone_until, m.watched, m.history, pg_current_snapshot()::text"
+                    "SELECT current_setting('transaction_read_only') = 'off',"
+                    " pg_postmaster_start_time(), m.oldest, m.next, m.moved,"
+                    " m.gone_until, m.watched, m.history, pg_current_snapshot()::text"
                     " FROM kaiten.moment() AS m",
                     { [PG_FOLLOWING] = true, [PG_READING] = true } },
     [PG_NEWS] = { "kaiten_news",
-                  "SELECT current_setting('transaction_read_only') = 'off', n.oldest, n.next_now,"
-                  " n.moved, n.gone_until, n.watched, n.history, pg_current_snapshot()::text,"
+                  "SELECT current_setting('transaction_read_only') = 'off',"
+                  " pg_postmaster_start_time(), n.oldest, n.next_now, n.moved,"
+                  " n.gone_until, n.watched, n.history, pg_current_snapshot()::text,"
                   " n.kind, n.key, n.value, n.revision"
                   " FROM kaiten.news($1, $2, $3, $4, $5, $6) AS n",
                   { [PG_FOLLOWING] = true } },
