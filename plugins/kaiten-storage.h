@@ -154,7 +154,8 @@ struct kaiten_storage {
      * order commits happen. *ret_now is what to give next time; with since NULL it is all there is,
      * and nothing is emitted. KAITEN_CONFLICT: since is of another history, or too long ago;
      * nothing was emitted, *ret_now is set, and the daemon reads everything again; until that has
-     * worked it asks with a history of 0, which is nobody's. Not called beside itself. Required with KAITEN_STORAGE_OUTSIDE_WRITERS; NULL without. */
+     * worked it asks with a history of 0, which is nobody's. Not called beside itself. Required
+     * with KAITEN_STORAGE_OUTSIDE_WRITERS; NULL without. */
     enum kaiten_status (*changes)(void *instance, const struct kaiten_position *since,
                                   struct kaiten_bytes spaces, struct kaiten_emit *,
                                   struct kaiten_position *ret_now, struct kaiten_err *);

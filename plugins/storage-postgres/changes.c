@@ -12,8 +12,8 @@
  * taken before the commit, and commits overtake each other. Of the last one that was given out is
  * known exactly what was visible, so that nothing is told twice. */
 
-/* Whether the server takes writes, and since when it runs; the columns of kaiten.moment(), and those
- * that kaiten.news() has behind them. */
+/* Whether the server takes writes, and since when it runs; the columns of kaiten.moment(), and what
+ * kaiten.news() has behind them. */
 enum { WRITABLE, SERVER, OLDEST, NEXT, MOVED, GONE_UNTIL, WATCHED, HISTORY, SNAPSHOT, KIND, KEY,
        VALUE, REVISION };
 
@@ -256,8 +256,8 @@ news_read(const struct inquiry *inq, struct moment *m, PGresult **ret_rows)
     for (size_t i = 0; i < view->n; i++)
         pg_add_int8(&params, (int64_t)view->running[i]);
     pg_put_int8(&params, told ? (int64_t)pg->told_moved : -1);
-    /* As the server has it: history_on() the other way round. Where that is another number, it tells
-     * nothing, and we find out for the same reason. */
+    /* As the server has it: history_on() the other way round. Where that is another number, it
+     * tells nothing, and we find out for the same reason. */
     pg_put_int8(&params,
                 (int64_t)(inq->since->history - 2 * (atomic_load(&pg->servers) - 1)));
     pg_put_bytes(&params, inq->spaces);

@@ -112,7 +112,7 @@ struct pg {
     unsigned nslots;
     bool down;       /* the last attempt to connect has failed, for this reason: */
     struct pg_why down_why;
-    int64_t started; /* when the server began that all connections lead to; pg_recognize() sets it */
+    int64_t started; /* when the server began that all connections lead to */
     _Atomic uint64_t servers; /* and how many there have been; only ever grows */
 
     pthread_t keeper;
@@ -314,10 +314,10 @@ void pg_give(struct pg *, struct pg_slot *, bool lost);
 #define PG_ANOTHER "another server has taken over"
 void pg_turn_away(struct pg *, const char *reason);
 
-/* A connection that has just been made and leads to another server than the others has those closed:
- * what is on the way there may pass on new ones to a standby that took over, while old ones still
- * lead to a server that nobody has stopped. A server is known by when it began, which is cheap to
- * ask. Returns as pg_query. */
+/* A connection that has just been made and leads to another server than the others has those
+ * closed: what is on the way there may pass on new ones to a standby that took over, while old ones
+ * still lead to a server that nobody has stopped. A server is known by when it began, which is
+ * cheap to ask. Returns as pg_query. */
 enum kaiten_status pg_recognize(struct pg *, PGconn *, int64_t until, struct pg_why *);
 
 /* The number of the server that all connections lead to; 0: it did not begin then. */
