@@ -259,8 +259,10 @@ test_values_in_one_place(void **state)
         for (unsigned n = 1; page[PAGE_TYPE] == TYPE_LEAF && n < items; n += 2) {
             unsigned char *place = page + PAGE_HEAD + 2 * n, *item = page + u16_at(place);
             unsigned char own[2];
+            if (item[ITEM_TYPE] != ITEM_PLAIN)
+                continue; /* where a length stands otherwise the library leaves what was there */
             unsigned *other = &size[(ITEM_BYTES + u16_at(item) + ITEM_ALIGN - 1) / ITEM_ALIGN];
-            if (*other != 0 && item[ITEM_TYPE] == ITEM_PLAIN) {
+            if (*other != 0) {
                 memcpy(own, place, sizeof own);
                 memcpy(place, page + *other, sizeof own);
                 bdb_file_page_put_summed(path, i, page);
