@@ -14,19 +14,14 @@ import tempfile
 import pytest
 
 import postgres
-from conftest import BUILD, wait_for
+from conftest import wait_for
 from daemon_cluster import KEYS
 from postgres import ROLE
-from test_postgres import kept, make, refuses_to_start, server, tokens_in, works
+from postgres_daemon import kept, make, marks, refuses_to_start, server, tokens_in, works
 
 PROGRAM = shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
 
-pytestmark = [
-    pytest.mark.skipif(not (BUILD / "plugins/.libs/storage-postgres.so").exists(),
-                       reason="storage-postgres was not built"),
-    pytest.mark.skipif(not postgres.programs(), reason=postgres.MISSING),
-    pytest.mark.skipif(not PROGRAM, reason="pgbouncer is missing"),
-]
+pytestmark = [*marks, pytest.mark.skipif(not PROGRAM, reason="pgbouncer is missing")]
 
 __all__ = ["make", "server", "works"]  # fixtures
 

@@ -11,15 +11,12 @@ import time
 import pytest
 
 import postgres
-from conftest import BUILD, wait_for
+from conftest import wait_for
 from postgres import ROLE
-from test_postgres import Proxy, connections, make, server, standbys, tokens_in, works
+from postgres_daemon import Proxy, connections, make, marks, server, tokens_in, works
+from test_postgres_answers import standbys
 
-pytestmark = [
-    pytest.mark.skipif(not (BUILD / "plugins/.libs/storage-postgres.so").exists(),
-                       reason="storage-postgres was not built"),
-    pytest.mark.skipif(not postgres.programs(), reason=postgres.MISSING),
-]
+pytestmark = marks
 
 __all__ = ["make", "server", "works"]  # fixtures
 
