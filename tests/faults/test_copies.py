@@ -5,6 +5,7 @@ copies that are damaged or half made; and stores of another format, killed while
 to date."""
 
 import os
+import pathlib
 import random
 import shutil
 import signal
@@ -13,7 +14,7 @@ import time
 
 import pytest
 
-from conftest import BUILD, KAITENCTL, KAITEND, Daemon
+from conftest import BUILD, KAITENCTL, KAITEND, Daemon, wait_for
 from faultlib import (DISK, FULL, LIGHT, ON_NAME, ON_OPEN, ON_SYNC, ON_WRITE, SEED, Calm, Ended,
                       Shared, accounts_of, actors_of, disk, durable, figures, fill, join,
                       looked_at, no_tsan, not_valid, start_or_end)
@@ -48,6 +49,7 @@ class Site:
         time.sleep(0.2)  # in which the world goes on
         self.d.process.send_signal(signal.SIGSTOP)
         try:
+            wait_for(self.is_still, "all threads to stop")
             taken = time.monotonic()
             beside = self.folder / f"beside{n}"
             beside.mkdir()
@@ -57,6 +59,12 @@ class Site:
         finally:
             self.d.process.send_signal(signal.SIGCONT)
         return begun, taken, folder, beside
+
+    def is_still(self):
+        """Threads stop one after the other; until then what is asked may yet be done."""
+        tasks = pathlib.Path(f"/proc/{self.d.process.pid}/task")
+        return all((t / "stat").read_text().rpartition(")")[2].split()[0] == "T"
+                   for t in tasks.iterdir())
 
 
 def restored(copy, beside, folder):
