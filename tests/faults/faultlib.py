@@ -8,6 +8,7 @@ KAITEN_FAULTS=full   every point instead of a sample
 KAITEN_SEED=N        another seed; printed with the figures
 """
 
+import contextlib
 import copy
 import ctypes
 import itertools
@@ -20,8 +21,8 @@ import time
 
 import pytest
 
-from conftest import (BUILD, KAITEND, PATIENCE, STORES, Daemon, own_daemon,  # noqa: F401
-                      wait_for)
+from conftest import (BUILD, KAITEND, PATIENCE, STORES, Daemon, free_port,  # noqa: F401
+                      own_daemon, wait_for)
 from journal import LOST, Actor, Journal, Pool, check, read_lists, sweep
 from timelimit import pytest_configure, pytest_runtest_protocol  # noqa: F401 (hooks)
 
@@ -273,15 +274,32 @@ class Ended(Exception):
         self.code, self.words = code, words
 
 
+def is_ready(d):
+    """By its own socket, which nobody else has."""
+    try:
+        with contextlib.closing(d.rpc()) as rpc:
+            return rpc.call("readyz").ok
+    except LOST:
+        return False
+
+
 def start_or_end(d, tries=1, **kwargs):
     """Starts it like a supervisor does: again when it asks for that with 75. Returns how often."""
     for n in range(1, tries + 1):
         try:
             d.start(2 * PATIENCE, **kwargs)
+            # Another run of tests may have taken the port meanwhile, and its daemon has answered.
+            wait_for(lambda: d.process.poll() is not None or is_ready(d), "it to be ready itself")
+            if d.process.poll() is not None:
+                raise AssertionError("somebody else answered")
             return n
         except AssertionError as e:
             if str(e).startswith("timed out"):
                 raise
+            if d.process.returncode == os.EX_UNAVAILABLE and "Address already in use" in d.tail(5):
+                d.port = free_port()
+                d.write_conf()
+                return start_or_end(d, tries, **kwargs)
             if d.process.returncode != os.EX_TEMPFAIL or n == tries:
                 raise Ended(d.process.returncode, d.tail(5)) from None
 
