@@ -243,6 +243,7 @@ def rss_per_token(bench, _):
         kaitend = bench.kaitend(count)
         if count:
             kaitend.restart(cold=False)
+            kaitend.wait_ready()
         return kaiten.rss(kaitend.pid)
 
     empty = memory(0)
@@ -273,6 +274,7 @@ def idle_conn(bench, _):
 
     def ours():
         kaitend.restart(cold=False)  # else the memory of the connections before is used again
+        kaitend.wait_ready()
         return per_connection(kaitend.load("kaiten-verify", *kaitend.tokens, *how))
 
     # redis gives back what it does not need; one repetition is as good as the next.

@@ -166,12 +166,16 @@ class Kaitend:
         with open(f"{self.dir}/stderr", "w", encoding="utf-8") as err:
             child = subprocess.Popen(self.command, stderr=err)
         self.pid = child.pid
+        return self.wait_ready(lambda: child.poll() is not None)
+
+    def wait_ready(self, has_ended=lambda: False):
+        """Its first verdicts come before all tokens are in memory. False: it ended."""
         patience = time.monotonic() + PATIENCE
         while True:
             asked = subprocess.run(self.ctl("health"), capture_output=True, text=True, check=False)
             if asked.returncode == 0:
                 return True
-            if child.poll() is not None:
+            if has_ended():
                 return False
             if time.monotonic() > patience:
                 raise SystemExit(f"bench: kaitend is not ready: {asked.stderr.strip()}")
