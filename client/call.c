@@ -132,7 +132,7 @@ static int
 send_request(struct call *c, int64_t deadline)
 {
     struct kaiten *k = c->k;
-    int error = wire_open(k, deadline);
+    int error = only_reads(c->method) ? wire_connect(k, deadline) : wire_open(k, deadline);
     if (error)
         return error;
     kt_buf_put(&k->out, k->request.p, k->request.n);

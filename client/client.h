@@ -41,6 +41,9 @@ struct kaiten {
     char key[CLIENT_KEY_MAX + 1]; /* of kaiten_set_idempotency_key; "": none */
     bool keyed;                   /* the request being made has it */
 
+    uint32_t greeting; /* its id */
+    bool greeted;      /* it was answered on this connection */
+
     struct kt_buf request; /* of the call being made; kept so that it can be sent once more */
     struct kt_buf out;     /* to be sent */
     size_t sent;           /* of out */
@@ -79,6 +82,11 @@ extern const struct kt_pack_limits wire_reply_limits;
 
 /* When a call that begins now must be over: CLOCK_MONOTONIC in milliseconds, or INT64_MAX. */
 int64_t wire_deadline(const struct kaiten *);
+
+/* Makes sure that there is a connection; on a new one the greeting is in out, and leaves with what
+ * comes behind it. For requests that change nothing: whether they were carried out is not known
+ * when the server refuses the greeting. */
+int wire_connect(struct kaiten *, int64_t deadline);
 
 /* Makes sure that there is a connection and that greetings were exchanged on it. */
 int wire_open(struct kaiten *, int64_t deadline);

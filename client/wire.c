@@ -151,26 +151,30 @@ connect_socket(struct kaiten *k, int64_t deadline)
     return 0;
 }
 
-/* Errors as whole problems from now on (RFC 9457); everything else is the server's default. */
-static int
-greet(struct kaiten *k, int64_t deadline)
+/* Errors as whole problems from now on (RFC 9457); everything else is the server's default. It
+ * leaves with the first request, or alone when its answer is waited for. */
+static void
+greet(struct kaiten *k)
 {
-    uint32_t id = request_begin(k, &k->out, "kaiten.hello", 2);
+    k->greeting = request_begin(k, &k->out, "kaiten.hello", 2);
     request_str(&k->out, "client", KT_LIT("libkaiten/" PACKAGE_VERSION));
     request_str(&k->out, "errors", KT_LIT("problem"));
     request_end(k, &k->out);
-    struct kt_value message;
-    int error = wire_flush(k, deadline);
-    if (!error)
-        error = wire_read(k, deadline, &message);
-    if (error)
-        return error;
+    k->greeted = false;
+}
+
+static int
+greeting_answered(struct kaiten *k, const struct kt_value *message)
+{
     uint32_t answered;
     const struct kt_value *refusal, *result;
-    if (!reply_parse(&message, &answered, &refusal, &result) || answered != id)
+    if (!reply_parse(message, &answered, &refusal, &result) || answered != k->greeting)
         return wire_garbage(k, "not the reply to the greeting");
-    error = refusal->type == KT_V_NULL ? 0 : client_refused(k, refusal);
+    int error = refusal->type == KT_V_NULL ? 0 : client_refused(k, refusal);
     wire_release(k);
+    k->greeted = !error;
+    if (error)
+        wire_close(k, error);
     return error;
 }
 
@@ -184,22 +188,15 @@ is_stale(const struct kaiten *k)
 }
 
 int
-wire_open(struct kaiten *k, int64_t deadline)
+wire_connect(struct kaiten *k, int64_t deadline)
 {
     if (k->fd >= 0 && k->in_flight == 0 && is_stale(k))
         wire_close(k, 0);
     if (k->fd >= 0)
         return 0;
     int error = connect_socket(k, deadline);
-    if (error)
-        return error;
-    error = greet(k, deadline);
     if (!error)
-        return 0;
-    wire_close(k, error);
-    /* Whatever happened to the greeting, the request itself has not been sent. */
-    if (error == KAITEN_ELOST)
-        error = client_fail(k, KAITEN_ECONNECT, "the server closed the connection at once");
+        greet(k);
     return error;
 }
 
@@ -327,8 +324,8 @@ read_frame(struct kaiten *k, struct kt_str bytes, struct kt_value *ret_message, 
                : kt_pack_read(bytes, limits, &k->arena, ret_message, ret_len, ret_why);
 }
 
-int
-wire_read(struct kaiten *k, int64_t deadline, struct kt_value *ret_message)
+static int
+next_message(struct kaiten *k, int64_t deadline, struct kt_value *ret_message)
 {
     wire_release(k);
     for (;;) {
@@ -350,6 +347,38 @@ wire_read(struct kaiten *k, int64_t deadline, struct kt_value *ret_message)
         if (error)
             return error;
     }
+}
+
+/* Until then nothing that was sent has been carried out, or it changes nothing. */
+static int
+hear_greeting(struct kaiten *k, int64_t deadline)
+{
+    struct kt_value message;
+    int error = next_message(k, deadline, &message);
+    if (!error)
+        return greeting_answered(k, &message);
+    if (error == KAITEN_ELOST)
+        return client_fail(k, KAITEN_ECONNECT, "the server closed the connection at once");
+    return error;
+}
+
+int
+wire_read(struct kaiten *k, int64_t deadline, struct kt_value *ret_message)
+{
+    int error = k->greeted ? 0 : hear_greeting(k, deadline);
+    return error ? error : next_message(k, deadline, ret_message);
+}
+
+int
+wire_open(struct kaiten *k, int64_t deadline)
+{
+    int error = wire_connect(k, deadline);
+    if (error || k->greeted)
+        return error;
+    error = hear_greeting(k, deadline);
+    if (error)
+        wire_close(k, error);
+    return error;
 }
 
 void

@@ -134,6 +134,67 @@ test_lost_read_is_repeated_once(void **state)
     stop(&s);
 }
 
+/* Has it read the greeting, it waits for what comes behind it before it answers. */
+static void
+serve_late_greeting(struct conn *c)
+{
+    struct request hello, r;
+    if (!read_any(c, &hello) || !read_request(c, &r))
+        return;
+    reply(c, hello.id, "null", "{\"protocol\":1}");
+    reply(c, r.id, "null", answer_of(r.method));
+}
+
+static void
+test_question_comes_with_the_greeting(void **state)
+{
+    CASE(serve_late_greeting);
+    const struct kaiten_verification *v;
+    assert_int_equal(kaiten_token_verify(k, "x", 1, NULL, &v), 0);
+    assert_int_equal(requests, 1);
+    stop(&s);
+}
+
+/* Refuses the greeting once nothing has come behind it for a while. */
+static void
+serve_refused_greeting(struct conn *c)
+{
+    struct request hello;
+    struct timeval while_ = { .tv_usec = 100 * 1000 };
+    if (!read_any(c, &hello))
+        return;
+    setsockopt(c->fd, SOL_SOCKET, SO_RCVTIMEO, &while_, sizeof while_);
+    struct request r;
+    if (c->n == 0 && !read_request(c, &r))
+        reply(c, hello.id, "{\"status\":401,\"code\":\"Auth.Unknown\"}", "null");
+}
+
+static void
+test_change_waits_for_the_greeting(void **state)
+{
+    CASE(serve_refused_greeting);
+    assert_int_equal(kaiten_account_delete(k, "a"), KAITEN_EUNAUTHORIZED);
+    assert_int_equal(requests, 0);
+    stop(&s);
+}
+
+static void
+serve_closed_greeting(struct conn *c)
+{
+    struct request hello, r;
+    (void)(read_any(c, &hello) && read_request(c, &r));
+}
+
+/* Not the connection of before, so it is not tried again. */
+static void
+test_question_with_no_greeting(void **state)
+{
+    CASE(serve_closed_greeting);
+    assert_int_equal(kaiten_ping(k), KAITEN_ECONNECT);
+    assert_int_equal(requests, 1);
+    stop(&s);
+}
+
 static void
 serve_silence(struct conn *c)
 {
@@ -411,6 +472,9 @@ main(void)
         cmocka_unit_test(test_lost_work_of_an_operator_is_not_repeated),
         cmocka_unit_test(test_lost_read_is_repeated),
         cmocka_unit_test(test_lost_read_is_repeated_once),
+        cmocka_unit_test(test_question_comes_with_the_greeting),
+        cmocka_unit_test(test_change_waits_for_the_greeting),
+        cmocka_unit_test(test_question_with_no_greeting),
         cmocka_unit_test(test_timeout),
         cmocka_unit_test(test_timeout_of_greeting),
         cmocka_unit_test(test_no_server),
