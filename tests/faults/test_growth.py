@@ -21,6 +21,7 @@ SETTLED = 3                        # rounds after which nothing is new
 EACH_ROUND = 1000 if FULL else 300
 LIVING = 1                         # tokens; a page goes when nothing on it lives
 PAGE, PAGES_EACH = 4096, 4         # that such a token may hold: of itself, its secret, two claims
+SWING = 16                         # a part of all pages: keys in no order fill them differently
 PURGE = "retention = 1s\naudit_retention = 1s\nlast_used_interval = 1s"
 
 
@@ -152,5 +153,6 @@ def test_the_space_of_what_was_purged_is_used_again(own_daemon):
     figures("rounds of mint, end and purge", rounds=ROUNDS, tokens_each=EACH_ROUND,
             first_size=sizes[0], size_once_settled=max(sizes[:SETTLED]), last_size=sizes[-1],
             largest_journal=max(journal), s=round(time.monotonic() - begun))
-    assert max(sizes[SETTLED:]) <= max(sizes[:SETTLED]) + LIVING * PAGES_EACH * PAGE, sizes
+    settled = max(sizes[:SETTLED])
+    assert max(sizes[SETTLED:]) <= settled + settled // SWING + LIVING * PAGES_EACH * PAGE, sizes
     assert d.stop() == 0
