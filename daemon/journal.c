@@ -24,6 +24,7 @@ struct journal {
     int fd;
     char *path;
     const struct digest_keys *keys;
+    unsigned char id[JOURNAL_ID_BYTES]; /* that of seen, which is written while others ask */
     struct journal_seen seen;
     uint64_t added;   /* the number of the last record of the group */
     size_t room_end;  /* zeros are written up to here */
@@ -69,7 +70,7 @@ journal_close(struct journal *j)
 const unsigned char *
 journal_id(const struct journal *j)
 {
-    return j->seen.id;
+    return j->id;
 }
 
 uint64_t
@@ -195,6 +196,7 @@ parse_file(struct journal *j, size_t size, void (*each)(void *, const struct jou
     enum journal_found found = journal_parse(j->keys, bytes, size, each, ctx, &j->seen);
     if (bytes)
         munmap(bytes, size);
+    memcpy(j->id, j->seen.id, sizeof j->id);
     if (found == JOURNAL_DAMAGED)
         refuse(err, j->path, j->seen.why);
     return found;
@@ -302,7 +304,8 @@ journal_create(const char *path, const struct digest_keys *keys, char err[JOURNA
         return NULL;
     }
     struct journal_seen seen = { .floor = 1, .good_bytes = sizeof header };
-    randombytes_buf(seen.id, sizeof seen.id);
+    randombytes_buf(j->id, sizeof j->id);
+    memcpy(seen.id, j->id, sizeof seen.id);
     journal_put_header(keys, &seen, header);
     int fd = open_new(path, hidden);
     if (fd >= 0 && write_at(fd, header, sizeof header, 0) && fsync(fd) == 0 && keep_aside(path) &&

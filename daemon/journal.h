@@ -80,7 +80,8 @@ enum journal_found journal_parse(const struct digest_keys *, const void *bytes, 
                                  void (*each)(void *ctx, const struct journal_entry *), void *ctx,
                                  struct journal_seen *ret);
 
-/* An open journal. One thread at a time: whoever starts the daemon, then the committer. */
+/* An open journal. One thread at a time: whoever starts the daemon, then the committer; any other
+ * may ask for its id. */
 struct journal;
 
 /* Reads the file. WHOLE and TORN: *ret is the journal, with what was torn cut off and room behind

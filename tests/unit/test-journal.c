@@ -8,6 +8,7 @@
 #include "daemon/model/digest.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <sodium.h>
 #include <stdarg.h>
@@ -372,6 +373,45 @@ others_may_not_write_it(void **state)
     assert_int_equal(reopen(&j), JOURNAL_DAMAGED);
 }
 
+/* --- who may ask -------------------------------------------------------------------------- */
+
+enum { ASKED = 2000 };
+
+static void *
+ask_for_id(void *arg)
+{
+    const struct journal *j = arg;
+    unsigned char first[JOURNAL_ID_BYTES];
+    memcpy(first, journal_id(j), sizeof first);
+    size_t same = 0;
+    for (unsigned i = 0; i < ASKED; i++)
+        same += memcmp(journal_id(j), first, sizeof first) == 0;
+    return same == ASKED ? arg : NULL;
+}
+
+/* Of worth under a tool that sees races: the id stays what it was in any case. */
+static void
+any_thread_may_ask_for_the_id(void **state)
+{
+    (void)state;
+    pthread_t asking;
+    void *same;
+    struct journal *j = journal_create(path, keys, err);
+    add(j, 1, 1);
+    assert_int_equal(pthread_create(&asking, NULL, ask_for_id, j), 0);
+    for (unsigned i = 0; i < 20; i++)
+        add(j, 2 + i, 1);
+    assert_true(journal_compact(j, 1010 + 50, 50));
+    assert_int_equal(pthread_join(asking, &same), 0);
+    assert_non_null(same);
+    unsigned char id[JOURNAL_ID_BYTES];
+    memcpy(id, journal_id(j), sizeof id);
+    journal_close(j);
+    assert_int_equal(reopen(&j), JOURNAL_WHOLE);
+    assert_memory_equal(journal_id(j), id, sizeof id);
+    journal_close(j);
+}
+
 /* --- dropping ----------------------------------------------------------------------------- */
 
 static void
@@ -556,6 +596,7 @@ main(void)
         T(records_of_another_journal_are_none),
         T(another_digest_key_reads_nothing),
         T(others_may_not_write_it),
+        T(any_thread_may_ask_for_the_id),
         T(what_has_expired_may_go),
         T(what_is_old_moves_the_floor),
         T(what_is_worth_the_work),
