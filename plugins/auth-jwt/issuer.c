@@ -273,7 +273,7 @@ word_alg(struct line *l, const char *value)
     l->source.alg = key_alg_find(value, strlen(value));
     return l->source.alg || bad(l, l->word,
                                 "unknown algorithm; RS256 RS384 RS512 PS256 PS384 PS512 ES256 "
-                                "ES384 ES512 EdDSA HS256 HS384 HS512 are known");
+                                "ES384 ES512 EdDSA Ed25519 Ed448 HS256 HS384 HS512 are known");
 }
 
 static bool

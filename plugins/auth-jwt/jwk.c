@@ -93,8 +93,8 @@ alg_fits(const struct key_alg *alg, const char *kty, const char *crv)
 {
     if (strcmp(family_kty(alg->family), kty) != 0)
         return false;
-    if (alg->family == KEY_EDDSA)
-        return okp_type(crv) != EVP_PKEY_NONE;
+    if (alg->family == KEY_EDDSA && okp_type(crv) == EVP_PKEY_NONE)
+        return false;
     return !alg->crv || (crv && strcmp(alg->crv, crv) == 0);
 }
 

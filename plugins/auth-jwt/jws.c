@@ -256,7 +256,7 @@ try_keys(const struct claim *c, const struct key_set *keys, const char *kid, int
 {
     for (size_t i = 0; i < keys->n && *tried < JWS_TRIES_MAX; i++) {
         const struct key *key = &keys->v[i];
-        if (key->alg != c->jws->alg)
+        if (!key_serves(key, c->jws->alg))
             continue;
         if (kid ? !key->kid || strcmp(key->kid, kid) != 0 : key->kid && c->jws->has_kid)
             continue;

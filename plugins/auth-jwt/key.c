@@ -44,6 +44,8 @@ static const struct key_alg algs[] = {
       .group = "secp521r1",
       .field = 66 },
     { .name = "EdDSA", .family = KEY_EDDSA },
+    { .name = "Ed25519", .family = KEY_EDDSA, .crv = "Ed25519", .pkey = EVP_PKEY_ED25519 },
+    { .name = "Ed448", .family = KEY_EDDSA, .crv = "Ed448", .pkey = EVP_PKEY_ED448 },
     { .name = "HS256", .family = KEY_HMAC, .digest = "SHA2-256", .secret_min = 32 },
     { .name = "HS384", .family = KEY_HMAC, .digest = "SHA2-384", .secret_min = 48 },
     { .name = "HS512", .family = KEY_HMAC, .digest = "SHA2-512", .secret_min = 64 },
@@ -66,6 +68,16 @@ key_alg_next(const struct key_alg *alg)
     if (!alg)
         return algs;
     return alg + 1 < algs + ALG_COUNT ? alg + 1 : NULL;
+}
+
+bool
+key_serves(const struct key *key, const struct key_alg *alg)
+{
+    if (key->alg == alg)
+        return true;
+    if (key->alg->family != KEY_EDDSA || alg->family != KEY_EDDSA)
+        return false;
+    return alg->pkey == 0 || EVP_PKEY_get_base_id(key->pkey) == alg->pkey;
 }
 
 void
@@ -221,6 +233,8 @@ key_check_pkey(EVP_PKEY *pkey, const struct key_alg *alg, struct key_why *ret_wh
     case KEY_EC:
         return check_ec(pkey, alg, ret_why);
     case KEY_EDDSA:
+        if (alg->pkey)
+            return id == alg->pkey || key_refuse(ret_why, "not an %s key", alg->name);
         return id == EVP_PKEY_ED25519 || id == EVP_PKEY_ED448 ||
                key_refuse(ret_why, "not an Ed25519 or Ed448 key");
     case KEY_HMAC:

@@ -26,14 +26,15 @@ enum {
 
 enum key_family { KEY_HMAC = 1, KEY_RSA, KEY_PSS, KEY_EC, KEY_EDDSA };
 
-/* One algorithm of RFC 7518 section 3.1 or RFC 8037 section 3.1. */
+/* One algorithm of RFC 7518 section 3.1, RFC 8037 section 3.1 or RFC 9864 section 2.2. */
 struct key_alg {
     const char *name;   /* as it stands in a header */
     enum key_family family;
     const char *digest; /* NULL: the algorithm has its own */
-    const char *crv;    /* of a JWK, for KEY_EC */
+    const char *crv;    /* of a JWK; NULL: it has none, or either one of KEY_EDDSA */
     const char *group;  /* OpenSSL's name of the curve, for KEY_EC */
     size_t field;       /* bytes of one coordinate, for KEY_EC */
+    int pkey;           /* OpenSSL's id of such keys, where crv is one of KEY_EDDSA */
     size_t secret_min;  /* bytes of a secret, for KEY_HMAC */
 };
 
@@ -61,6 +62,11 @@ const struct key_alg *key_alg_find(const char *name, size_t n);
 
 /* The algorithm after that one; NULL: the first, and after the last one NULL. */
 const struct key_alg *key_alg_next(const struct key_alg *);
+
+/* Whether a token of that algorithm is for this key: the algorithm is the key's. EdDSA and the name
+ * of the key's curve are the same one (RFC 9864 section 2.2), so that an issuer may change from
+ * one name to the other. */
+bool key_serves(const struct key *, const struct key_alg *);
 
 /* Puts one key for one algorithm into the set: PEM (SubjectPublicKeyInfo, PKCS #1 public key or
  * X.509 certificate), or for HS* the secret itself, which nobody but the owner of the file may read

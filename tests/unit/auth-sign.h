@@ -170,7 +170,7 @@ signer_of(const char *alg)
 static inline const EVP_MD *
 digest_of(const char *alg)
 {
-    if (strcmp(alg, "EdDSA") == 0)
+    if (strncmp(alg, "Ed", 2) == 0)
         return NULL;
     return strstr(alg, "512") ? EVP_sha512() : strstr(alg, "384") ? EVP_sha384() : EVP_sha256();
 }

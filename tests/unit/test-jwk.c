@@ -50,6 +50,11 @@ pem_keys_are_judged_when_read(void **state)
     expect_file(write_public("ec", keys.k1), "ES256", "P-256");
     expect_file(write_public("ed", keys.ed25519), "EdDSA", NULL);
     expect_file(write_public("ed", keys.ed448), "EdDSA", NULL);
+    expect_file(write_public("ed", keys.ed448), "Ed448", NULL);
+    expect_file(write_public("ed", keys.ed448), "Ed25519", "not an Ed25519 key");
+    expect_file(write_public("ed", keys.ed25519), "Ed25519", NULL);
+    expect_file(write_public("ed", keys.ed25519), "Ed448", "not an Ed448 key");
+    expect_file(write_public("rsa", keys.rsa), "Ed25519", "not an Ed25519 key");
     expect_file(
         write_text("x", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", 0644),
         "RS256", "no public key");
@@ -285,6 +290,10 @@ jwk_sets_are_judged_when_read(void **state)
     }
     expect_jwks(jwk_of(keys.ed448, ""), NULL, 0644, 1, NULL);
     expect_jwks(jwk_of(keys.ed448, ",\"alg\":\"EdDSA\""), NULL, 0644, 1, NULL);
+    expect_jwks(jwk_of(keys.ed448, ",\"alg\":\"Ed448\""), NULL, 0644, 1, NULL);
+    expect_jwks(jwk_of(keys.ed25519, ",\"alg\":\"Ed25519\""), NULL, 0644, 1, NULL);
+    expect_jwks(jwk_of(keys.ed25519, ",\"alg\":\"Ed448\""), NULL, 0644, 0, "do not fit");
+    expect_jwks(jwk_of(keys.rsa, ",\"alg\":\"Ed25519\""), NULL, 0644, 0, "do not fit");
     expect_jwks(strdup("{\"kty\":\"AKP\"}"), jwk_of(keys.rsa, ""), 0644, 1, NULL);
     expect_jwks(strdup("{\"kty\":\"EC\",\"crv\":\"P-1024\"}"), jwk_of(keys.rsa, ""), 0644, 1, NULL);
     expect_jwks(strdup("{\"kty\":7}"), jwk_of(keys.rsa, ""), 0644, 1, NULL);

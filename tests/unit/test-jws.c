@@ -86,6 +86,41 @@ every_algorithm_verifies_its_own_and_no_other(void **state)
     }
 }
 
+static bool
+is_good_under(const char *of_key, const char *of_token, EVP_PKEY *pkey)
+{
+    char header[64];
+    struct key_set set = { 0 };
+    const struct signer s = { of_key, pkey, NULL, 0 };
+    add(&set, &s, NULL);
+    (void)snprintf(header, sizeof(header), "{\"alg\":\"%s\"}", of_token);
+    char *token = mint(&s, header, "{\"any\":\"payload\"}");
+    enum jws_outcome outcome = judge(&set, token);
+    free(token);
+    key_set_done(&set);
+    return outcome == JWS_GOOD;
+}
+
+/* RFC 9864: the name of the curve, and the older one for both of them. */
+static void
+eddsa_has_two_names(void **state)
+{
+    (void)state;
+    EVP_PKEY *const pkeys[] = { keys.ed25519, keys.ed448 };
+    static const char *const curves[] = { "Ed25519", "Ed448" };
+    for (size_t i = 0; i < 2; i++) {
+        const char *own = curves[i], *other = curves[1 - i];
+        assert_true(is_good_under("EdDSA", own, pkeys[i]));
+        assert_true(is_good_under(own, "EdDSA", pkeys[i]));
+        assert_true(is_good_under(own, own, pkeys[i]));
+        assert_false(is_good_under("EdDSA", other, pkeys[i]));
+        assert_false(is_good_under(own, other, pkeys[i]));
+        assert_false(is_good_under(own, "ed25519", pkeys[i]));
+        assert_false(is_good_under(own, "ES256", pkeys[i]));
+    }
+    assert_false(is_good_under("RS256", "Ed25519", keys.rsa));
+}
+
 /* Each changed byte and each cut of a good token. */
 static void
 no_changed_token_passes(void **state)
@@ -326,6 +361,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(published_vectors_verify),
         cmocka_unit_test(every_algorithm_verifies_its_own_and_no_other),
+        cmocka_unit_test(eddsa_has_two_names),
         cmocka_unit_test(no_changed_token_passes),
         cmocka_unit_test(headers_are_judged),
         cmocka_unit_test(texts_are_judged),
