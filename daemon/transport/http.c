@@ -385,20 +385,22 @@ take_head(struct conn *conn, struct kt_str bytes)
     struct http *http = conn_state(conn);
     struct http_head head;
     size_t n = 0;
-    enum http_parse parsed =
-        head_is_awaited(http, bytes) ? HTTP_MORE : http_head_read(bytes, &head, &n);
+    enum http_parse parsed = HTTP_MORE;
+    if (!head_is_awaited(http, bytes)) {
+        parsed = http_head_read(bytes, &head, &n);
+        http->framing = (struct http_framing){ .close = true,
+                                               .head_only = kt_str_is(head.method, "HEAD") };
+    }
     http->seen = parsed == HTTP_MORE ? bytes.n : 0;
     if (parsed == HTTP_MORE) {
         conn_enter(conn, CONN_HEAD);
         return 0;
     }
-    http->framing = (struct http_framing){ .close = true };
     http->verified = http->dropped = false;
     if (parsed == HTTP_BAD) {
         refuse(conn, loop_request_init(conn), kind_of(head.status), head.why);
         return 0;
     }
-    http->framing.head_only = kt_str_is(head.method, "HEAD");
     http->framing.close = !head.keep_alive;
     http->framing.keep_alive = head.keep_alive && head.minor == 0;
     if (is_too_long(&head)) {

@@ -446,6 +446,7 @@ static void
 head_clear(struct http_head *head)
 {
     const struct kt_str absent = { NULL, 0 };
+    head->method = absent;
     head->nheaders = 0;
     head->content_length = -1;
     head->chunked = head->keep_alive = head->expect_continue = false;

@@ -51,7 +51,7 @@ struct http_head {
  * HTTP_HEAD_MAX of them are looked at.
  * DONE fills *ret_head and sets *ret_len to the bytes the head takes, the empty line included. BAD
  * sets status and why of *ret_head; the rest of it may hold anything. MORE may have overwritten
- * *ret_head. */
+ * *ret_head. In both the method is there if it was read, else absent. */
 enum http_parse http_head_read(struct kt_str bytes, struct http_head *ret_head, size_t *ret_len);
 
 /* The value of the first header of that name (any case), or absent. */

@@ -11,8 +11,8 @@ import pytest
 
 from conftest import PATIENCE, Daemon, prompt, wait_for
 from http_door import bearer, door  # noqa: F401
-from wire import (CHUNKED, LENGTH, NEXT, answers, ask, chunk, connect, head, problem, read_all,
-                  refusal, smuggle, statuses)
+from wire import (CHUNKED, HOST, LENGTH, NEXT, answers, ask, bare_problem, chunk, connect, head,
+                  problem, read_all, refusal, smuggle, statuses)
 
 
 # --- time and memory ----------------------------------------------------------------------------
@@ -82,6 +82,17 @@ def test_rule_19_no_byte_moves_a_deadline(hasty, phase):
     assert 0.2 < took < PATIENCE
     if expected == [408]:
         assert problem(found[0]) and found[0][1]["Connection"] == "close"
+
+
+def test_rule_19_what_is_late_after_a_head_has_its_own_answer(hasty):
+    """One HEAD is answered; the beginning of a GET behind it, and of another HEAD, is too late."""
+    for method in (b"GET", b"HEAD"):
+        with connect(hasty) as s:
+            s.sendall(head(method=b"HEAD") + method + b" /healthz HTTP/1.1\r\nHo")
+            heads = (0, 1) if method == b"HEAD" else (0,)
+            first, late = answers(hear_out(s, b""), heads)
+        assert (first[0], first[2], late[0]) == (200, b"", 408)
+        (bare_problem if method == b"HEAD" else problem)(late)
 
 
 def test_rule_19_who_does_not_read_is_closed(hasty):
@@ -270,6 +281,18 @@ def test_rule_24_head_is_get_without_a_body(door):
         for headers in (bare[1], get[1]):
             del headers["Date"]
         assert bare[1] == get[1]
+
+
+def test_rule_24_a_refused_head_has_no_body(door):
+    for line in (b"HEAD * HTTP/1.1", b"HEAD /healthz HTTP/2.0", b"HEAD /healthz HTTP/1.1\r\nA : b",
+                 b"HEAD /" + b"a" * 5000 + b" HTTP/1.1"):
+        message = line + b"\r\n" + HOST + b"\r\n" + NEXT
+        refusal(door, message, 400, 414, 505)
+        for at in range(1, min(len(line), 40)):
+            (bare,) = ask(door, message[:at], message[at:], half_close=False, heads=(0,))
+            bare_problem(bare)
+    (whole,) = ask(door, b"HEAD/ HTTP/1.1\r\n\r\n", half_close=False)  # no method was read
+    problem(whole)
 
 
 def test_rule_24_secrets_are_not_stored(door):
