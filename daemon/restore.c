@@ -4,6 +4,7 @@
 
 #include "daemon/restore.h"
 
+#include "client/proto/file.h"
 #include "daemon/model/keyfile.h"
 
 #include <dirent.h>
@@ -22,8 +23,20 @@ refuse(char err[RESTORE_ERROR_MAX], const char *path, const char *what)
     return false;
 }
 
+/* NULL: no more names, or errno. */
+static struct dirent *
+next_name(DIR *d)
+{
+    struct dirent *entry;
+    do {
+        errno = 0;
+        entry = readdir(d);
+    } while (entry && (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0));
+    return entry;
+}
+
 /* Calls each() with the names of a folder, of which both descriptors are open; stops when it says
- * false. *ret_n: how many there were. */
+ * false. *ret_n: how many there were. False: errno, and there may be names that it did not see. */
 static bool
 each_name(int dir, bool (*each)(int from, int to, const char *name), int to, size_t *ret_n)
 {
@@ -32,12 +45,11 @@ each_name(int dir, bool (*each)(int from, int to, const char *name), int to, siz
     bool ok = d != NULL;
     struct dirent *entry;
     *ret_n = 0;
-    while (ok && (entry = readdir(d))) {
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-            continue;
+    while (ok && (entry = next_name(d))) {
         (*ret_n)++;
         ok = !each || each(dir, to, entry->d_name);
     }
+    ok = ok && errno == 0;
     int saved = errno;
     if (d)
         closedir(d);
@@ -57,8 +69,8 @@ copy_bytes(int from, int to)
 {
     char piece[64 * 1024];
     ssize_t n;
-    while ((n = read(from, piece, sizeof piece)) > 0)
-        if (write(to, piece, (size_t)n) != n)
+    while ((n = read(from, piece, sizeof piece)) > 0 || (n < 0 && errno == EINTR))
+        if (n > 0 && !kt_write_all(to, piece, (size_t)n))
             return false;
     return n == 0 && fsync(to) == 0;
 }

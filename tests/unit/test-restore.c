@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copyright the kaiten authors */
+#include "config.h"
+
+#include "daemon/restore.h"
+
+#include "client/proto/file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum {
+    FILES = 3,
+    BYTES = 100 * 1000 /* of each; no multiple of what is read at once */
+};
+
+static int names_left; /* before reading a folder fails, once; < 0: never */
+
+struct dirent *__wrap_readdir(DIR *);
+struct dirent *__real_readdir(DIR *);
+
+struct dirent *
+__wrap_readdir(DIR *d)
+{
+    if (names_left == 0) {
+        names_left = -1;
+        errno = EIO;
+        return NULL;
+    }
+    struct dirent *entry = __real_readdir(d);
+    if (names_left > 0 && entry && entry->d_name[0] != '.')
+        names_left--;
+    return entry;
+}
+
+static void
+fill(unsigned char bytes[BYTES], int file)
+{
+    for (size_t i = 0; i < BYTES; i++)
+        bytes[i] = (unsigned char)(i * 7 + i / 251 + (size_t)file);
+}
+
+static void
+make_files(const char *folder)
+{
+    unsigned char bytes[BYTES];
+    char path[64];
+    assert_int_equal(mkdir(folder, 0700), 0);
+    for (int i = 0; i < FILES; i++) {
+        snprintf(path, sizeof path, "%s/%d", folder, i);
+        int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        assert_true(fd >= 0);
+        fill(bytes, i);
+        assert_true(kt_write_all(fd, bytes, sizeof bytes));
+        close(fd);
+    }
+}
+
+static void
+assert_same_files(const char *folder)
+{
+    unsigned char bytes[BYTES], got[BYTES + 1];
+    char path[64];
+    for (int i = 0; i < FILES; i++) {
+        snprintf(path, sizeof path, "%s/%d", folder, i);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        assert_true(fd >= 0);
+        fill(bytes, i);
+        assert_int_equal(read(fd, got, sizeof got), BYTES);
+        assert_memory_equal(got, bytes, BYTES);
+        close(fd);
+    }
+}
+
+/* The tests run in a folder of their own: from/ with files, to/ not there. */
+static int
+begin(void **state)
+{
+    char *folder = strdup("/tmp/test-restore.XXXXXX");
+    names_left = -1;
+    *state = folder;
+    if (!folder || !mkdtemp(folder) || chdir(folder) != 0)
+        return -1;
+    make_files("from");
+    return 0;
+}
+
+static void
+empty(const char *folder)
+{
+    char path[64];
+    for (int i = 0; i < FILES; i++) {
+        snprintf(path, sizeof path, "%s/%d", folder, i);
+        unlink(path);
+    }
+    rmdir(folder);
+}
+
+static int
+end(void **state)
+{
+    char *folder = *state;
+    empty("from");
+    empty("to");
+    empty("to.old");
+    int rc = chdir("/") == 0 ? rmdir(folder) : -1; /* fails if to.new was left behind */
+    free(folder);
+    return rc;
+}
+
+static void
+all_files_are_copied(void **state)
+{
+    (void)state;
+    char err[RESTORE_ERROR_MAX];
+    assert_true(restore_folder("from", "to", &(struct restore_how){ 0 }, err));
+    assert_same_files("to");
+    assert_same_files("from");
+}
+
+static void
+what_is_there_is_kept(void **state)
+{
+    (void)state;
+    char err[RESTORE_ERROR_MAX];
+    make_files("to");
+    assert_false(restore_folder("from", "to", &(struct restore_how){ 0 }, err));
+    assert_string_equal(err, "to: there is a store already; --replace keeps it aside");
+    assert_int_equal(access("to.old", F_OK), -1);
+    assert_true(restore_folder("from", "to", &(struct restore_how){ .replace = true }, err));
+    assert_same_files("to");
+    assert_same_files("to.old");
+}
+
+static void
+a_part_of_a_folder_is_no_copy(void **state)
+{
+    (void)state;
+    for (int n = 0; n <= FILES; n++) {
+        char err[RESTORE_ERROR_MAX];
+        names_left = n;
+        assert_false(restore_folder("from", "to", &(struct restore_how){ 0 }, err));
+        assert_string_equal(err, "from: Input/output error");
+        assert_int_equal(names_left, -1);
+        assert_int_equal(access("to", F_OK), -1);
+    }
+}
+
+/* Of the last write the kernel takes a part before it says why. */
+static void
+a_full_disk_is_named(void **state)
+{
+    (void)state;
+    char err[RESTORE_ERROR_MAX];
+    struct rlimit before, less;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    less = before;
+    less.rlim_cur = BYTES - 1;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &less), 0);
+    bool done = restore_folder("from", "to", &(struct restore_how){ 0 }, err);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    assert_false(done);
+    assert_string_equal(err, "from: File too large");
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(all_files_are_copied, begin, end),
+        cmocka_unit_test_setup_teardown(what_is_there_is_kept, begin, end),
+        cmocka_unit_test_setup_teardown(a_part_of_a_folder_is_no_copy, begin, end),
+        cmocka_unit_test_setup_teardown(a_full_disk_is_named, begin, end),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
