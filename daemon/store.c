@@ -553,3 +553,18 @@ store_apply(struct store *s, struct batch *const batches[], size_t n,
     snprintf(why, nwhy, "%s", err.text);
     return status;
 }
+
+int
+store_apply_one(struct call *call, struct store *s, struct batch *b)
+{
+    char why[256] = "";
+    struct kaiten_outcome outcome;
+    if (!b || b->failed)
+        return fail_memory(call);
+    enum kaiten_status status = store_apply(s, &b, 1, &outcome, why, sizeof why);
+    if (status == KAITEN_DONE && outcome.status == KAITEN_DONE)
+        return KT_OK;
+    if (status == KAITEN_DONE && outcome.status == KAITEN_CONFLICT)
+        return KT_CONFLICT;
+    return fail_cause(call, KT_UNAVAILABLE, NULL, "the store cannot be written: %s", why);
+}

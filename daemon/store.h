@@ -116,10 +116,14 @@ void store_count(const struct store *, struct store_counts *ret);
  * used. */
 bool store_seal(struct store *, struct batch *) __attribute__((warn_unused_result));
 
-/* Applies n batches in one go, after sealing what is not sealed yet; outcomes[i] for each. Blocks
- * for a sync. Any other status than KAITEN_DONE: nothing was written; why is filled. Called by one
- * thread. */
+/* Applies n batches, at most KAITEN_APPLY_BATCHES_MAX, in one go, after sealing what is not sealed
+ * yet; outcomes[i] for each. Blocks for a sync. Any other status than KAITEN_DONE: nothing was
+ * written; why is filled. Called by one thread. */
 enum kaiten_status store_apply(struct store *, struct batch *const batches[], size_t n,
                                struct kaiten_outcome outcomes[], char *why, size_t nwhy);
+
+/* Applies one batch, on the thread that calls store_apply. NULL or failed: there was no memory for
+ * it. 0, or a kind; KT_CONFLICT without more: a condition did not hold. */
+int store_apply_one(struct call *, struct store *, struct batch *);
 
 #endif

@@ -47,21 +47,11 @@ read_signer(struct call *call, struct store_row *row, struct kt_str *ret)
 static int
 write_signer(struct call *call, const struct store_row *row, const char *kid)
 {
-    char why[256] = "";
     struct kt_buf value;
-    struct kaiten_outcome outcome;
     kt_buf_init(&value, ROW_MAX);
     record_put_u8(&value, FORMAT);
     record_put_str(&value, kt_str(kid));
-    struct batch *b = write_row(call->arena, row, &value);
-    if (!b)
-        return fail_memory(call);
-    enum kaiten_status status = store_apply(call->svc->store, &b, 1, &outcome, why, sizeof why);
-    if (status == KAITEN_DONE && outcome.status == KAITEN_CONFLICT)
-        return KT_CONFLICT;
-    if (status == KAITEN_DONE && outcome.status == KAITEN_DONE)
-        return KT_OK;
-    return fail_cause(call, KT_UNAVAILABLE, NULL, "the store cannot be written: %s", why);
+    return store_apply_one(call, call->svc->store, write_row(call->arena, row, &value));
 }
 
 int

@@ -38,7 +38,6 @@ static int
 write_format(struct call *call, const struct store_row *old)
 {
     struct kt_buf value;
-    char why[256];
     kt_buf_init(&value, 64);
     record_put_u32(&value, STORE_FORMAT);
     record_put_i64(&value, call->now_ms);
@@ -49,16 +48,8 @@ write_format(struct call *call, const struct store_row *old)
         batch_if_at(b, old);
     else
         batch_if_absent(b, format_key, (struct refusal){ .kind = KT_OK });
-    batch_set(b, format_key, kt_arena_str(call->arena, kt_buf_str(&value)));
-    kt_buf_done(&value);
-    struct kaiten_outcome outcome;
-    enum kaiten_status status =
-        store_apply(call->svc->store, &b, 1, &outcome, why, sizeof why);
-    if (status == KAITEN_DONE && outcome.status == KAITEN_DONE)
-        return KT_OK;
-    if (status == KAITEN_DONE && outcome.status == KAITEN_CONFLICT)
-        return KT_CONFLICT;
-    return fail_cause(call, KT_UNAVAILABLE, NULL, "the store cannot be written: %s", why);
+    batch_set(b, format_key, record_finish(call->arena, &value));
+    return store_apply_one(call, call->svc->store, b);
 }
 
 /* The number is written last: until then an interrupted change of the rows begins again. */

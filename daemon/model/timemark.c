@@ -66,16 +66,9 @@ timemark_put(struct batch *b, const struct timeguard_mark *mark)
 int
 timemark_write(struct call *call, const struct timeguard_mark *mark)
 {
-    char why[256] = "";
-    struct kaiten_outcome outcome;
     struct batch *b = batch_new(call->arena);
     if (!b)
         return fail_memory(call);
     timemark_put(b, mark);
-    if (b->failed)
-        return fail_memory(call);
-    enum kaiten_status status = store_apply(call->svc->store, &b, 1, &outcome, why, sizeof why);
-    if (status == KAITEN_DONE && outcome.status == KAITEN_DONE)
-        return KT_OK;
-    return fail_cause(call, KT_UNAVAILABLE, NULL, "the store cannot be written: %s", why);
+    return store_apply_one(call, call->svc->store, b);
 }

@@ -352,6 +352,27 @@ what_is_new_is_left_alone(void **state)
     teardown(NULL);
 }
 
+/* Without memory the start fails; it never goes on without the number. */
+static void
+no_store_goes_without_its_number(void **state)
+{
+    (void)state;
+    int status = KT_INTERNAL;
+    begin();
+    const size_t cap = arena.cap;
+    for (size_t room = 0; status != KT_OK; room += 8) {
+        struct store_row row;
+        kt_arena_reset(&arena);
+        arena.cap = room;
+        status = format_check(&call, "key");
+        arena.cap = cap;
+        assert_true(status == KT_OK || status == KT_UNAVAILABLE);
+        assert_int_equal(store_get(&call, call.svc->store, &format_key, 1, &row), KT_OK);
+        assert_int_equal(row.value.p != NULL, status == KT_OK);
+    }
+    teardown(NULL);
+}
+
 /* Once the number says that there are none, a row of format 1 was put there by somebody. */
 static void
 an_old_row_in_a_new_store_is_refused(void **state)
@@ -480,6 +501,7 @@ main(void)
         cmocka_unit_test(what_version_2_had_begun_is_finished),
         cmocka_unit_test(claims_of_a_token_stand_together),
         cmocka_unit_test(what_is_new_is_left_alone),
+        cmocka_unit_test(no_store_goes_without_its_number),
         cmocka_unit_test(an_old_row_in_a_new_store_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
