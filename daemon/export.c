@@ -18,6 +18,8 @@ enum {
     BYTES = 4 * 1024 * 1024     /* and about so many bytes */
 };
 
+_Static_assert((int)TOGETHER <= (int)KAITEN_APPLY_BATCHES_MAX, "of one call");
+
 static const struct kt_str begun = KT_LIT(FORMAT_IMPORT_KEY); /* there while records are written */
 
 /* --- out ---------------------------------------------------------------------------------- */
@@ -63,8 +65,9 @@ struct filling {
     struct call *call;
     struct batch *batches[TOGETHER];
     size_t n, bytes;
-    size_t marks; /* of revocation journals */
-    bool newer;   /* it is of a format that nobody here knows */
+    size_t marks;   /* of revocation journals */
+    size_t deleted; /* rows */
+    bool newer;     /* it is of a format that nobody here knows */
     int status;
 };
 
@@ -74,6 +77,9 @@ apply(struct filling *f)
     struct kaiten_outcome outcomes[TOGETHER];
     char why[256] = "";
     enum kaiten_status status = KAITEN_DONE;
+    for (size_t i = 0; i < f->n; i++)
+        if (f->batches[i]->failed)
+            return fail_memory(f->call);
     if (f->n != 0)
         status = store_apply(f->call->svc->store, f->batches, f->n, outcomes, why, sizeof why);
     for (size_t i = 0; i < f->n && status == KAITEN_DONE; i++)
@@ -94,7 +100,9 @@ batch_for(struct filling *f, bool sealed)
         return last;
     if (f->n == TOGETHER || f->bytes > BYTES)
         f->status = apply(f);
-    struct batch *b = f->status == KT_OK ? batch_new(f->call->arena) : NULL;
+    if (f->status != KT_OK)
+        return NULL;
+    struct batch *b = batch_new(f->call->arena);
     if (!b) {
         f->status = fail_memory(f->call);
         return NULL;
@@ -108,13 +116,10 @@ static bool
 set_row(struct filling *f, bool sealed, struct kt_str key, struct kt_str value)
 {
     struct batch *b = batch_for(f, sealed);
-    struct kt_str k = b ? kt_arena_str(b->arena, key) : key;
-    struct kt_str v = b && k.p ? kt_arena_str(b->arena, value) : value;
     if (!b)
         return false;
-    if (k.p && v.p)
-        batch_set(b, k, v);
-    if (!k.p || !v.p || b->failed)
+    batch_set(b, kt_arena_str(b->arena, key), kt_arena_str(b->arena, value));
+    if (b->failed)
         f->status = fail_memory(f->call);
     f->bytes += key.n + value.n;
     return f->status == KT_OK;
@@ -152,10 +157,12 @@ fill_mark(struct filling *f, struct kt_str key, struct kt_str value)
         return set_row(f, false, name, payload);
     /* With several marks none is ours: the operator decides when the daemon starts. */
     struct batch *b = batch_for(f, false);
-    name = b ? kt_arena_str(b->arena, name) : name;
-    if (b && name.p)
-        batch_delete(b, name);
-    return b && name.p && !b->failed;
+    if (!b)
+        return false;
+    batch_delete(b, kt_arena_str(b->arena, name));
+    if (b->failed)
+        f->status = fail_memory(f->call);
+    return f->status == KT_OK;
 }
 
 static bool
@@ -196,14 +203,11 @@ static int
 delete_row(void *ctx, const struct store_row *row)
 {
     struct filling *f = ctx;
-    struct batch *b = kt_str_eq(row->key, begun) ? NULL : f->batches[f->n - 1];
-    struct kt_str key = b ? kt_arena_str(b->arena, row->key) : row->key;
-    if (!b)
+    struct batch *b = f->batches[f->n - 1];
+    if (kt_str_eq(row->key, begun))
         return KT_OK;
-    if (!key.p)
-        return fail_memory(f->call);
-    batch_delete(b, key);
-    f->marks++;
+    batch_delete(b, kt_arena_str(b->arena, row->key));
+    f->deleted++;
     if (b->nwrites < BATCH_WRITES_MAX)
         return KT_OK;
     f->batches[f->n] = batch_new(f->call->arena);
@@ -225,10 +229,9 @@ empty(struct call *call)
         if (!f.batches[0])
             return fail_memory(call);
         status = store_scan(call, call->svc->store, &range, delete_row, &f);
-        bool more = f.marks != 0;
         if (status == KT_OK)
             status = apply(&f);
-        space += !more;
+        space += f.deleted == 0;
     }
     return status;
 }
