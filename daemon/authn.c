@@ -285,10 +285,10 @@ static struct principal *
 token_principal(const struct service *svc, const struct index_hit *hit)
 {
     const struct kt_strlist *list = &hit->scopes->list;
-    const char *scopes[PRINCIPAL_SCOPES_MAX];
-    if (list->n > PRINCIPAL_SCOPES_MAX)
+    const char *scopes[KAITEN_SCOPES_MAX];
+    if (list->n > KAITEN_SCOPES_MAX)
         return NULL;
-    char texts[PRINCIPAL_SCOPES_MAX * (PRINCIPAL_SCOPE_MAX + 1)];
+    char texts[KAITEN_SCOPES_MAX * (KAITEN_SCOPE_MAX + 1)];
     size_t used = 0;
     for (size_t i = 0; i < list->n; i++) {
         if (used + list->v[i].n + 1 > sizeof texts)

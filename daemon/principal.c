@@ -37,10 +37,10 @@ check(const struct kaiten_principal *p)
 {
     if (!text_ok(p->subject, TEXT_MAX, true) || !text_ok(p->organization, TEXT_MAX, true) ||
         !text_ok(p->name, NAME_MAX_BYTES, false) || !text_ok(p->email, TEXT_MAX, false) ||
-        p->nscopes > PRINCIPAL_SCOPES_MAX)
+        !text_ok(p->proof, TEXT_MAX, false) || p->nscopes > KAITEN_SCOPES_MAX)
         return false;
     for (size_t i = 0; i < p->nscopes; i++)
-        if (!text_ok(p->scopes[i], PRINCIPAL_SCOPE_MAX, true))
+        if (!text_ok(p->scopes[i], KAITEN_SCOPE_MAX, true))
             return false;
     return true;
 }
@@ -78,8 +78,9 @@ principal_new(const struct kaiten_principal *theirs)
         return NULL;
     errno = ENOMEM;
     const char *name = is_empty(p->name) ? p->subject : p->name;
+    const char *proof = p->proof ? p->proof : "plugin";
     size_t size = text_size(p->subject) + text_size(p->organization) + text_size(name) +
-                  text_size(p->email);
+                  text_size(p->email) + text_size(proof);
     for (size_t i = 0; i < p->nscopes; i++)
         size += text_size(p->scopes[i]);
     struct principal *who = calloc(1, sizeof *who + p->nscopes * sizeof(struct kt_str) + size);
@@ -92,6 +93,7 @@ principal_new(const struct kaiten_principal *theirs)
     who->org_ext = copy(&at, p->organization);
     who->name = copy(&at, name);
     who->email = copy(&at, p->email);
+    who->proof = copy(&at, proof).p;
     for (size_t i = 0; i < p->nscopes; i++)
         scopes[i] = copy(&at, p->scopes[i]);
     who->scopes = scopes;
@@ -106,7 +108,6 @@ principal_new(const struct kaiten_principal *theirs)
     who->verify = p->verify == KAITEN_VERIFY_OWN || p->verify == KAITEN_VERIFY_ANY
                       ? (enum kaiten_verify)p->verify
                       : KAITEN_VERIFY_NO;
-    who->proof = p->proof ? p->proof : "plugin";
     who->asked_rate = p->rate;
     return who;
 }

@@ -12,11 +12,6 @@
 
 #include <stdatomic.h>
 
-enum {
-    PRINCIPAL_SCOPES_MAX = 256,
-    PRINCIPAL_SCOPE_MAX = 128 /* bytes of one */
-};
-
 struct principal {
     _Atomic uint32_t refs;
     struct uuid id;           /* user, or service account for a token caller */
@@ -27,7 +22,7 @@ struct principal {
     int64_t expires_ms;       /* 0: with its connection */
     int64_t max_lifetime_ms;  /* 0: as configured */
     enum kaiten_verify verify;
-    const char *proof;        /* "peer", "jwt", "token" */
+    const char *proof;        /* "peer", "jwt", "token"; inside this allocation, too */
     struct kaiten_rate asked_rate; /* of the plugin */
     struct limiter_rate rate; /* the one in force, set by limits_adopt(); zeros: no limit */
 };

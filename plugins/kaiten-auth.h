@@ -23,7 +23,11 @@ enum kaiten_listener {
     KAITEN_LISTENER_HTTP = 2
 };
 
-enum { KAITEN_GROUPS_MAX = 64 }; /* more supplementary groups than this: the peer is refused */
+enum {
+    KAITEN_GROUPS_MAX = 64,  /* more supplementary groups than this: the peer is refused */
+    KAITEN_SCOPES_MAX = 256, /* of a principal */
+    KAITEN_SCOPE_MAX = 128   /* bytes of one */
+};
 
 /* What the daemon knows about the caller; borrowed for the call. */
 struct kaiten_caller {
@@ -54,19 +58,21 @@ struct kaiten_rate {
     uint32_t burst;     /* at once, after a silence; 0: as many as in a period */
 };
 
-/* Who the caller is. Strings are UTF-8, NUL-terminated, and copied by host->principal(). */
+/* Who the caller is. Strings are UTF-8, NUL-terminated, and copied by host->principal(), which
+ * refuses what is longer than is said here. */
 struct kaiten_principal {
     uint32_t size;
     const char *subject;      /* required, 1..255 bytes */
     const char *organization; /* external id, required, 1..255 bytes */
-    const char *name;         /* display name; NULL: the subject */
-    const char *email;        /* NULL: unknown */
-    const char *const *scopes;
-    size_t nscopes;           /* at most 256 */
+    const char *name;         /* display name, 0..4096 bytes; NULL: the subject */
+    const char *email;        /* 0..255 bytes; NULL: unknown */
+    const char *const *scopes; /* 1..KAITEN_SCOPE_MAX bytes each */
+    size_t nscopes;           /* at most KAITEN_SCOPES_MAX */
     int64_t expires_at_ms;    /* the principal ends here; 0: with the connection */
     int64_t max_lifetime_ms;  /* the longest token that it may mint; 0: as configured */
     int verify;               /* enum kaiten_verify: whose tokens it may verify on the socket */
-    const char *proof;        /* how it was proved: "peer", "jwt", "token"; for the log */
+    const char *proof;        /* how it was proved: "peer", "jwt", "token"; for the log; 0..255
+                                 bytes; NULL: "plugin" */
     struct kaiten_rate rate;  /* an older daemon does not read it, and limits nobody */
     /* New members go here, never above. */
 };

@@ -197,7 +197,7 @@ add_scope(struct claims *c, const char *scope)
     for (size_t i = 0; i < c->nscopes; i++)
         if (strcmp(c->scopes[i], scope) == 0)
             return true;
-    if (c->nscopes == CLAIMS_SCOPES_MAX || strlen(scope) > CLAIMS_TEXT_MAX)
+    if (c->nscopes == KAITEN_SCOPES_MAX || strlen(scope) > KAITEN_SCOPE_MAX)
         return false;
     c->scopes[c->nscopes++] = scope;
     return true;
@@ -213,11 +213,15 @@ static bool
 read_scope_array(const cJSON *array, struct claims *c, struct claims_defect *ret_defect)
 {
     const cJSON *item;
-    cJSON_ArrayForEach(item, array) if (!cJSON_IsString(item)) return defect(
-        ret_defect, BAD_SCOPES, "Scopes must be an array of strings",
-        "scopes holds something else than strings");
-    cJSON_ArrayForEach(item, array) if (!add_scope(c, item->valuestring)) return too_many_scopes(
-        ret_defect);
+    cJSON_ArrayForEach(item, array) {
+        if (!cJSON_IsString(item))
+            return defect(ret_defect, BAD_SCOPES, "Scopes must be an array of strings",
+                          "scopes holds something else than strings");
+    }
+    cJSON_ArrayForEach(item, array) {
+        if (!add_scope(c, item->valuestring))
+            return too_many_scopes(ret_defect);
+    }
     return true;
 }
 
@@ -276,7 +280,7 @@ static bool
 apply_ceiling(const struct claims_policy *policy, struct claims *c)
 {
     const struct claims_list *top = &policy->ceiling;
-    const char *held[CLAIMS_SCOPES_MAX];
+    const char *held[KAITEN_SCOPES_MAX];
     size_t nheld = c->nscopes;
     memcpy(held, c->scopes, nheld * sizeof(held[0]));
     c->nscopes = 0;

@@ -5,6 +5,8 @@
 #ifndef AUTH_JWT_CLAIMS_H
 #define AUTH_JWT_CLAIMS_H
 
+#include "plugins/kaiten-auth.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -12,8 +14,7 @@
 #include <cjson/cJSON.h>
 
 enum {
-    CLAIMS_SCOPES_MAX = 256,
-    CLAIMS_TEXT_MAX = 255,  /* bytes of subject, organization and each scope */
+    CLAIMS_TEXT_MAX = 255,  /* bytes of subject and organization */
     CLAIMS_ISS_MAX = 1024,
     CLAIMS_DETAIL_MAX = 128
 };
@@ -42,7 +43,7 @@ struct claims {
     cJSON *json;
     const char *subject, *organization;
     const char *name, *email; /* NULL: unknown */
-    const char *scopes[CLAIMS_SCOPES_MAX];
+    const char *scopes[KAITEN_SCOPES_MAX];
     size_t nscopes;
     int64_t expires_at_ms;
 };

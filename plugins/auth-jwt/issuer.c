@@ -101,12 +101,12 @@ static bool
 check_scope(const struct issuers_setup *s, const char *option, size_t i, const char *scope,
             size_t before)
 {
-    if (words_look_like_scope(scope, CLAIMS_TEXT_MAX) && before < CLAIMS_SCOPES_MAX)
+    if (words_look_like_scope(scope, KAITEN_SCOPE_MAX) && before < KAITEN_SCOPES_MAX)
         return true;
     s->host->error(s->err,
                    "%s: %s \"%.64s\": at most %d scopes of the form read:MODULE, write:MODULE, "
                    "delete:MODULE, where MODULE may be *",
-                   s->host->where(s->config, option, i), option, scope, CLAIMS_SCOPES_MAX);
+                   s->host->where(s->config, option, i), option, scope, KAITEN_SCOPES_MAX);
     return false;
 }
 

@@ -165,13 +165,13 @@ take_name(struct rule *rule, char *value, struct rule_why *why)
 static bool
 take_scopes(struct rule *rule, char *value, struct rule_why *why)
 {
-    rule->scopes = calloc(RULE_SCOPES_MAX, sizeof(*rule->scopes));
+    rule->scopes = calloc(KAITEN_SCOPES_MAX, sizeof(*rule->scopes));
     if (!rule->scopes)
         return complain(why, "no memory");
     for (char *scope; (scope = strsep(&value, ",")) != NULL;) {
-        if (rule->nscopes == RULE_SCOPES_MAX)
-            return complain(why, "scopes: at most %d are accepted", RULE_SCOPES_MAX);
-        if (!words_look_like_scope(scope, RULE_TEXT_MAX))
+        if (rule->nscopes == KAITEN_SCOPES_MAX)
+            return complain(why, "scopes: at most %d are accepted", KAITEN_SCOPES_MAX);
+        if (!words_look_like_scope(scope, KAITEN_SCOPE_MAX))
             return complain(why,
                             "scopes: \"%.64s\": read:MODULE, write:MODULE and delete:MODULE "
                             "with commas between them are accepted, and * for MODULE",

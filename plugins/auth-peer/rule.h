@@ -9,8 +9,7 @@
 enum {
     RULE_COUNT_MAX = 1024,
     RULE_LINE_MAX = 4096,     /* bytes of one rule */
-    RULE_TEXT_MAX = 255,      /* bytes of organization, subject, name and each scope */
-    RULE_SCOPES_MAX = 256,
+    RULE_TEXT_MAX = 255,      /* bytes of organization, subject and name */
     RULE_SELECTORS_MAX = 4,
     RULE_OVERFLOW_ID = 65534, /* what the kernel says for ids without a number in this namespace */
     RULE_WHY_MAX = 320

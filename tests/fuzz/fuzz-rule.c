@@ -32,10 +32,10 @@ check_rule(const struct rule *rule)
 {
     if (rule->any == (rule->nselectors > 0) || rule->deny == (rule->organization != NULL))
         abort();
-    if (rule->nselectors > RULE_SELECTORS_MAX || rule->nscopes > RULE_SCOPES_MAX)
+    if (rule->nselectors > RULE_SELECTORS_MAX || rule->nscopes > KAITEN_SCOPES_MAX)
         abort();
     for (size_t i = 0; i < rule->nscopes; i++)
-        if (!rule->scopes[i][0] || strlen(rule->scopes[i]) > RULE_TEXT_MAX)
+        if (!rule->scopes[i][0] || strlen(rule->scopes[i]) > KAITEN_SCOPE_MAX)
             abort();
     check_strangers(rule);
 }

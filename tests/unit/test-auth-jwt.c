@@ -165,15 +165,18 @@ claim_limits_are_exact(void **state)
         (void)snprintf(claims, sizeof(claims),
                        "{" EXP ",\"sub\":\"u\",\"org_id\":\"%.*s\",\"scopes\":[]}", n, text);
         assert_int_equal(identify_claims(instance, H, claims), want);
-        (void)snprintf(claims, sizeof(claims),
-                       "{" EXP ",\"sub\":\"u\",\"org_id\":\"o\",\"scopes\":[\"%.*s\"]}", n, text);
-        assert_int_equal(identify_claims(instance, H, claims), want);
         size_t used = (size_t)snprintf(claims, sizeof(claims),
                                        "{" EXP ",\"sub\":\"u\",\"org_id\":\"o\",\"scope\":\"");
         for (int i = 0; i < n + 1; i++)
             used += (size_t)snprintf(claims + used, sizeof(claims) - used, "read:%d ", i);
         (void)snprintf(claims + used, sizeof(claims) - used, "\"}");
         assert_int_equal(identify_claims(instance, H, claims), want);
+    }
+    for (int n = KAITEN_SCOPE_MAX - 1; n <= KAITEN_SCOPE_MAX + 1; n++) {
+        (void)snprintf(claims, sizeof(claims),
+                       "{" EXP ",\"sub\":\"u\",\"org_id\":\"o\",\"scopes\":[\"%.*s\"]}", n, text);
+        assert_int_equal(identify_claims(instance, H, claims),
+                         n <= KAITEN_SCOPE_MAX ? KAITEN_KNOWN : KAITEN_REFUSED);
     }
     plugin->close(instance);
 }

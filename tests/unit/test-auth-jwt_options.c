@@ -118,6 +118,28 @@ wrong_options_stop_the_start_and_are_named(void **state)
     assert_non_null(strstr(fake.err.text, "at least one key"));
 }
 
+/* What the daemon would take from no caller is no ceiling either. */
+static void
+a_ceiling_is_as_long_as_a_scope(void **state)
+{
+    (void)state;
+    for (int n = KAITEN_SCOPE_MAX - 1; n <= KAITEN_SCOPE_MAX + 1; n++) {
+        char scope[KAITEN_SCOPE_MAX + 2];
+        void *instance = NULL;
+        (void)snprintf(scope, sizeof(scope), "read:%0*d", n - 5, 0);
+        settings();
+        char *one = jwk_of(keys.ed25519, ",\"kid\":\"k\"");
+        (void)write_text("one", one, 0644);
+        free(one);
+        fake_set("jwks", "one", 0);
+        fake_set("scope_ceiling", scope, 0);
+        enum kaiten_status status = plugin->open(&fake_host, &fake.config, &instance, &fake.err);
+        assert_int_equal(status, n <= KAITEN_SCOPE_MAX ? KAITEN_DONE : KAITEN_FAILED);
+        assert_true(instance || strstr(fake.err.text, "scope_ceiling"));
+        plugin->close(instance);
+    }
+}
+
 /* Its issuer's, or that of all issuers, or none. */
 static void
 a_caller_has_the_rate_of_its_issuer(void **state)
@@ -347,6 +369,7 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_ceiling_is_as_long_as_a_scope),
         cmocka_unit_test(a_caller_has_the_rate_of_its_issuer),
         cmocka_unit_test(lifetimes_follow_the_options),
         cmocka_unit_test(wrong_options_stop_the_start_and_are_named),

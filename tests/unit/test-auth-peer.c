@@ -278,19 +278,19 @@ lines_and_lists_have_exact_limits(void **state)
         assert_true(instance || strstr(fake.err.text, "a rule has at most 4096 bytes"));
         plugin->close(instance);
     }
-    for (size_t n = RULE_SCOPES_MAX - 1; n <= RULE_SCOPES_MAX + 1; n++) {
+    for (size_t n = KAITEN_SCOPES_MAX - 1; n <= KAITEN_SCOPES_MAX + 1; n++) {
         int at = snprintf(rule, sizeof rule, "any org=a scopes=read:*");
         for (size_t i = 1; i < n; i++)
             at += snprintf(rule + at, sizeof rule - (size_t)at, ",read:*");
         void *instance = open_rules(rules);
-        assert_int_equal(instance != NULL, n <= RULE_SCOPES_MAX);
+        assert_int_equal(instance != NULL, n <= KAITEN_SCOPES_MAX);
         assert_true(instance || strstr(fake.err.text, "at most 256 are accepted"));
         plugin->close(instance);
     }
-    for (int n = RULE_TEXT_MAX - 1; n <= RULE_TEXT_MAX + 1; n++) { /* read: is a part of it */
+    for (int n = KAITEN_SCOPE_MAX - 1; n <= KAITEN_SCOPE_MAX + 1; n++) { /* read: is a part of it */
         snprintf(rule, sizeof rule, "any org=a scopes=read:%0*d", n - 5, 0);
         void *instance = open_rules(rules);
-        assert_int_equal(instance != NULL, n <= RULE_TEXT_MAX);
+        assert_int_equal(instance != NULL, n <= KAITEN_SCOPE_MAX);
         plugin->close(instance);
     }
 }

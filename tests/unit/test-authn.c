@@ -274,6 +274,37 @@ a_peer_ends_when_its_time_is_over(void **state)
     principal_unref(who);
 }
 
+/* What a plugin names is copied, and bounded. */
+static void
+a_principal_is_all_its_own(void **state)
+{
+    (void)state;
+    char scope[KAITEN_SCOPE_MAX + 2], proof[257], subject[] = "ann";
+    const char *const scopes[] = { scope };
+    struct kaiten_principal p = { .size = sizeof p, .subject = subject, .organization = "acme",
+                                  .proof = proof, .scopes = scopes, .nscopes = 1 };
+    strcpy(scope, "read:*");
+    strcpy(proof, "script");
+    struct principal *who = principal_new(&p);
+    memset(subject, 'x', 3);
+    memset(scope, 's', sizeof scope - 1);
+    memset(proof, 'p', sizeof proof - 1);
+    scope[sizeof scope - 1] = proof[sizeof proof - 1] = '\0';
+    assert_true(kt_str_is(who->subject, "ann"));
+    assert_true(kt_str_is(who->scopes[0], "read:*"));
+    assert_string_equal(who->proof, "script");
+    principal_unref(who);
+
+    assert_null(principal_new(&p)); /* both are too long by one byte */
+    proof[255] = '\0';
+    assert_null(principal_new(&p));
+    scope[KAITEN_SCOPE_MAX] = '\0';
+    principal_unref(who = principal_new(&p));
+    assert_non_null(who);
+    proof[255] = 'p';
+    assert_null(principal_new(&p));
+}
+
 /* --- on the loop -------------------------------------------------------------------------- */
 
 static void
@@ -619,6 +650,7 @@ main(void)
         TEST(a_chain_is_bounded),
         TEST(without_a_credential),
         TEST(a_peer_ends_when_its_time_is_over),
+        TEST(a_principal_is_all_its_own),
         TEST(who_may_block_is_not_asked_on_the_loop),
         TEST(at_accept_only_those_who_need_no_credential_are_asked),
         TEST(who_was_verified_at_some_cost_is_remembered),
