@@ -142,7 +142,7 @@ result_token(const struct kt_token *take_secret)
 {
     struct token_box *box = calloc(1, sizeof *box);
     if (!box) {
-        kt_secret_unref(take_secret->token);
+        kt_secret_free(take_secret->token);
         return NULL;
     }
     struct copy c = copy_begin(&box->arena);
@@ -247,7 +247,7 @@ kaiten_token_free(struct kaiten_token *token)
     if (!token)
         return;
     struct token_box *box = (struct token_box *)token;
-    kt_secret_unref(box->secret);
+    kt_secret_free(box->secret);
     kt_arena_done(&box->arena);
     free(box);
 }

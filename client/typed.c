@@ -18,7 +18,7 @@ run_token(struct call *c, bool reveals, struct kaiten_token **ret_token)
         error = call_bad_answer(c->k);
     struct kaiten_token *token = error ? NULL : result_token(&out.token);
     if (error)
-        kt_secret_unref(out.token.token);
+        kt_secret_free(out.token.token);
     else if (!token)
         error = call_no_memory(c->k);
     if (token)

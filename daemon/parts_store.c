@@ -4,6 +4,7 @@
 
 #include "daemon/parts.h"
 
+#include "client/proto/secret.h"
 #include "daemon/backup.h"
 #include "daemon/commit.h"
 #include "daemon/follow.h"
@@ -113,9 +114,9 @@ int
 parts_check_keys(struct parts *p)
 {
     store_set_keys(p->svc.store, p->svc.keys);
-    if (!digest_keys_locked(p->svc.keys))
+    if (!digest_keys_locked(p->svc.keys) || !kt_secret_locked())
         log_line(LOG_LEVEL_WARNING, "key.unlocked", "message=%s",
-                 "the limit on locked memory is too low; keys may be swapped out");
+                 "the limit on locked memory is too low; keys and new tokens may be swapped out");
     struct kt_arena arena;
     struct call call;
     parts_begin_call(p, &call, &arena);

@@ -534,7 +534,7 @@ void
 pipeline_again(struct request *rq)
 {
     rq->batch = NULL;
-    rq->secret = kt_secret_unref(rq->secret);
+    rq->secret = kt_secret_free(rq->secret);
     rq->step = STEP_RUN;
     if (++rq->attempts <= CONFLICTS_MAX && workers_push_always(rq->call.svc->workers, rq))
         return;

@@ -125,7 +125,7 @@ request_done(struct request *rq)
 {
     idempotency_end(rq);
     rq->call.who = principal_unref(rq->call.who);
-    rq->secret = kt_secret_unref(rq->secret);
+    rq->secret = kt_secret_free(rq->secret);
     if (rq->payload.p)
         kt_buf_done(&rq->payload);
     if (!rq->own)

@@ -6,16 +6,13 @@
 
 #include "client/proto/wipe.h"
 
-#include <assert.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <sys/mman.h>
 
 enum { GROWTH = 16 * 1024 };
 
 struct kt_secret {
     struct kt_secret *next_free;
-    _Atomic uint32_t refs;
     uint32_t n;
     char bytes[KT_SECRET_MAX + 8]; /* 8: room for the NUL, and the next slot stays aligned */
 };
@@ -84,7 +81,6 @@ kt_secret_alloc(size_t n, char **ret_p)
         return NULL;
     s->next_free = NULL;
     s->n = (uint32_t)n;
-    atomic_store_explicit(&s->refs, 1, memory_order_relaxed);
     *ret_p = s->bytes;
     return s;
 }
@@ -100,27 +96,13 @@ kt_secret_new(const void *bytes, size_t n)
 }
 
 struct kt_secret *
-kt_secret_ref(struct kt_secret *s)
-{
-    if (s != NULL) {
-        uint32_t before = atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
-        assert(before > 0 && before < UINT32_MAX);
-    }
-    return s;
-}
-
-struct kt_secret *
-kt_secret_unref(struct kt_secret *s)
+kt_secret_free(struct kt_secret *s)
 {
     if (s == NULL)
         return NULL;
-    uint32_t before = atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel);
-    assert(before > 0);
-    if (before == 1) {
-        kt_wipe(s->bytes, sizeof(s->bytes));
-        s->n = 0;
-        pool_put(s);
-    }
+    kt_wipe(s->bytes, sizeof(s->bytes));
+    s->n = 0;
+    pool_put(s);
     return NULL;
 }
 
@@ -130,20 +112,6 @@ kt_secret_view(const struct kt_secret *s)
     if (s == NULL)
         return (struct kt_secret_view){ NULL, 0 };
     return (struct kt_secret_view){ s->bytes, s->n };
-}
-
-bool
-kt_secret_eq(struct kt_secret_view a, struct kt_secret_view b)
-{
-    if (a.p == NULL || b.p == NULL || a.n != b.n)
-        return false;
-    /* volatile: or the compiler may see that one difference decides and stop early. */
-    const volatile unsigned char *x = (const volatile unsigned char *)a.p;
-    const volatile unsigned char *y = (const volatile unsigned char *)b.p;
-    unsigned difference = 0;
-    for (size_t i = 0; i < a.n; i++)
-        difference |= (unsigned)(x[i] ^ y[i]);
-    return difference == 0;
 }
 
 bool

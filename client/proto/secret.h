@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright the kaiten authors */
-/* Secrets in memory: small counted blobs in a page-locked pool that core dumps leave out, wiped on
- * the last unref. They are never printed, never logged, never copied into an arena. */
+/* Secrets in memory: small blobs in a page-locked pool that core dumps leave out, each with one
+ * owner, who wipes it. They are never printed, never logged, never copied into an arena. */
 #ifndef KT_SECRET_H
 #define KT_SECRET_H
 
@@ -16,7 +16,7 @@ struct kt_secret;
 
 /* All of these may be called from any thread. */
 
-/* Copies n bytes (0..KT_SECRET_MAX); the caller owns one reference and still has to wipe its own
+/* Copies n bytes (0..KT_SECRET_MAX); the caller owns the secret and still has to wipe its own
  * bytes. NULL: too long, too many alive, or no memory. */
 struct kt_secret *kt_secret_new(const void *bytes, size_t n);
 
@@ -24,17 +24,11 @@ struct kt_secret *kt_secret_new(const void *bytes, size_t n);
  * is not counted follows. NULL as above. */
 struct kt_secret *kt_secret_alloc(size_t n, char **ret_p);
 
-/* One more reference; NULL gives NULL. */
-struct kt_secret *kt_secret_ref(struct kt_secret *);
+/* Wipes it. Returns NULL, also for NULL. */
+struct kt_secret *kt_secret_free(struct kt_secret *);
 
-/* One less; the last one wipes. Returns NULL, also for NULL. */
-struct kt_secret *kt_secret_unref(struct kt_secret *);
-
-/* The bytes, borrowed as long as the caller holds its reference. NULL gives an absent view. */
+/* The bytes, borrowed as long as the secret lives. NULL gives an absent view. */
 struct kt_secret_view kt_secret_view(const struct kt_secret *);
-
-/* Whether both are there and equal; the time depends on the lengths only. */
-bool kt_secret_eq(struct kt_secret_view a, struct kt_secret_view b);
 
 /* Whether every page of the pool is locked in memory; false once the limit on locked memory was
  * reached (the pool goes on unlocked). Maps the first pages when there are none yet. */

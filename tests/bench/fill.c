@@ -105,7 +105,7 @@ make_token(struct fill *f, struct group *g, uint64_t number)
         die("token", "was refused");
     g->batches[g->n] = made.batch;
     memcpy(g->tokens + g->n * TOKEN_CHARS, kt_secret_view(made.secret).p, TOKEN_CHARS);
-    kt_secret_unref(made.secret);
+    kt_secret_free(made.secret);
     g->n++;
 }
 

@@ -322,7 +322,7 @@ answers_have_every_type(void **state)
                                     "\"secret\":\"s\",\"secrets\":[\"a\"],\"who\":{\"id\":\"1\"},"
                                     "\"list\":[{\"id\":\"2\"}],\"any\":[]}"), &arena, &e));
     assert_true(e.flag && e.count == 3 && kt_str_is(e.who->id, "1") && e.list.n == 1 && e.any);
-    kt_secret_unref(e.shown);
+    kt_secret_free(e.shown);
     static const char *const wrong[] = { "{\"flag\":0}", "{\"count\":\"x\"}", "{\"shown\":3}",
                                          "{\"secret\":3}", "{\"secrets\":[3]}", "{\"who\":3}",
                                          "{\"who\":{\"id\":3}}", "{\"list\":{}}",

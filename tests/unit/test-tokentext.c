@@ -68,11 +68,11 @@ test_made_ones_are_good_and_differ(void **state)
         struct kt_secret *s = token_text_make(NULL);
         assert_true(token_text_check(kt_secret_view(s)));
         assert_int_equal(kt_secret_view(s).n, 36);
-        assert_false(kt_secret_eq(kt_secret_view(s), kt_secret_view(last)));
-        kt_secret_unref(last);
+        assert_memory_not_equal(kt_secret_view(s).p, kt_secret_view(last).p, 36);
+        kt_secret_free(last);
         last = s;
     }
-    kt_secret_unref(last);
+    kt_secret_free(last);
     assert_int_equal(kt_secret_count(), 0);
 }
 
@@ -102,7 +102,7 @@ test_unbiased(void **state)
         struct kt_secret_view v = kt_secret_view(s);
         for (size_t k = 4; k < 30; k++)
             count[(unsigned char)v.p[k]]++;
-        kt_secret_unref(s);
+        kt_secret_free(s);
     }
     unsigned least = count['0'], most = count['0'];
     for (unsigned c = 0; c < 256; c++) {
@@ -129,8 +129,8 @@ test_high_bytes_are_thrown_away(void **state)
     (void)state;
     next_word = 0;
     struct kt_secret *s = token_text_make(mostly_high);
-    assert_true(kt_secret_eq(kt_secret_view(s), view(good[1])));
-    kt_secret_unref(s);
+    assert_string_equal(kt_secret_view(s).p, good[1]);
+    kt_secret_free(s);
 }
 
 static void
@@ -142,7 +142,7 @@ test_full_pool(void **state)
         all[i] = kt_secret_new("", 0);
     assert_null(token_text_make(NULL));
     for (size_t i = 0; i < KT_SECRET_COUNT_MAX; i++)
-        kt_secret_unref(all[i]);
+        kt_secret_free(all[i]);
     free(all);
 }
 
