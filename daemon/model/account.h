@@ -88,7 +88,7 @@ int account_bad_record(struct call *, char space);
 
 bool account_decode(struct kt_str value, struct account_record *ret);
 
-/* The account as it is answered, without its tokens. NULL: no memory. */
+/* The account as it is answered, without its tokens. False: no memory. */
 bool account_view(struct kt_arena *, const struct account_record *, struct kt_account *ret);
 const struct kt_user *actor_view(struct kt_arena *, const struct actor *);
 

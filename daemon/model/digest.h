@@ -93,8 +93,7 @@ void digest_record_macs(const struct digest_keys *, size_t i,
                         unsigned char ret[DIGEST_TOGETHER][DIGEST_BYTES]);
 
 /* Further keys derived from key i, one per use. */
-enum digest_use { DIGEST_USE_JOURNAL = 3, DIGEST_USE_IDEMPOTENCY = 4, DIGEST_USE_AUDIT = 5,
-                  DIGEST_USE_EXPORT = 6 };
+enum digest_use { DIGEST_USE_JOURNAL = 3, DIGEST_USE_IDEMPOTENCY = 4, DIGEST_USE_EXPORT = 6 };
 void digest_subkey(const struct digest_keys *, size_t i, enum digest_use,
                    unsigned char ret[DIGEST_BYTES]);
 

@@ -22,7 +22,8 @@ void reseal_begin(struct reseal *);
 
 /* The next step: *ret_n batches in the call's arena; each is conditional on what it seals anew.
  * *ret_done: the pass is over after these; when it has found nothing there is nothing left, but for
- * kept answers, which are not sealed anew: they are gone after a day. 0 or a kind. Keeper. */
+ * kept answers, which are not sealed anew: the purge removes them minutes later. 0 or a kind.
+ * Keeper. */
 int reseal_step(struct call *, struct reseal *, struct batch *ret_batches[RESEAL_BATCHES_MAX],
                 size_t *ret_n, bool *ret_done);
 

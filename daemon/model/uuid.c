@@ -84,13 +84,6 @@ uuid_compare(const struct uuid *a, const struct uuid *b)
     return memcmp(a->b, b->b, sizeof(a->b));
 }
 
-bool
-uuid_is_zero(const struct uuid *id)
-{
-    static const struct uuid zero;
-    return uuid_compare(id, &zero) == 0;
-}
-
 static void
 set_version(struct uuid *id, unsigned version)
 {

@@ -24,7 +24,6 @@ void uuid_print(const struct uuid *, char buf[UUID_TEXT_MAX]);
 
 /* memcmp order: < 0, 0, > 0. */
 int uuid_compare(const struct uuid *, const struct uuid *);
-bool uuid_is_zero(const struct uuid *);
 
 /* Version 5 of name in the space ns (RFC 9562 section 5.5). False: no memory. */
 bool uuid_v5(const struct uuid *ns, struct kt_str name, struct uuid *ret);
