@@ -206,10 +206,12 @@ kaiten_verify_send(struct kaiten *k, uint64_t tag, const char *token, size_t n, 
         return error;
     skip_zero(k);
     queue_request(k, slot, sendable(token, n), scope);
-    if (k->request.failed)
-        return client_fail(k, KAITEN_EUSAGE, "the scope is not UTF-8, or too long");
-    kt_buf_put(&k->out, k->request.p, k->request.n);
+    bool failed = k->request.failed;
+    if (!failed)
+        kt_buf_put(&k->out, k->request.p, k->request.n);
     kt_buf_wipe(&k->request);
+    if (failed)
+        return client_fail(k, KAITEN_EUSAGE, "the scope is not UTF-8, or too long");
     slot->state = SLOT_WAITING;
     slot->tag = tag;
     k->in_flight++;
@@ -248,7 +250,9 @@ recv_failed(struct kaiten *k, struct client_slot *slot, uint64_t *ret_tag)
     int error = slot->error;
     *ret_tag = slot->tag;
     free_slot(k, slot);
-    return client_fail(k, error, "the connection broke before the answer came");
+    return client_fail(k, error, error == KAITEN_EMEMORY
+                                     ? "no memory for the answer"
+                                     : "the connection broke before the answer came");
 }
 
 static int

@@ -3,6 +3,7 @@
 /* libkaiten and its connection: what is cut, lost, late, out of order or hostile. */
 #include "config.h"
 
+#include "client/client.h"
 #include "tests/unit/client-server.h"
 
 #include <poll.h>
@@ -390,6 +391,16 @@ test_pipeline_refusal(void **state)
     stop(&s);
 }
 
+static void
+test_pipeline_forgets_what_it_does_not_send(void **state)
+{
+    CASE(serve_refusal);
+    assert_int_equal(kaiten_verify_send(k, 4, SECRET, strlen(SECRET), "\xff"), KAITEN_EUSAGE);
+    assert_int_equal(kaiten_in_flight(k), 0);
+    assert_null(memmem(k->request.p, k->request.size, SECRET, strlen(SECRET)));
+    stop(&s);
+}
+
 /* --- a hostile server --------------------------------------------------------------------- */
 
 static struct kt_str garbage;
@@ -483,6 +494,7 @@ main(void)
         cmocka_unit_test(test_pipeline_full),
         cmocka_unit_test(test_pipeline_timeout_and_loss),
         cmocka_unit_test(test_pipeline_refusal),
+        cmocka_unit_test(test_pipeline_forgets_what_it_does_not_send),
         cmocka_unit_test(test_hostile),
         cmocka_unit_test(test_hostile_pipeline),
     };
