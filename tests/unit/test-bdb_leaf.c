@@ -277,13 +277,6 @@ test_ahead(void **state)
     bdb_ahead_end(&store);
 }
 
-static int
-remove_all(void **state)
-{
-    (void)state;
-    return bdb_directory_remove(dir);
-}
-
 int
 main(void)
 {
@@ -297,5 +290,6 @@ main(void)
     bdb_space_name(name, SPACE);
     if (!mkdtemp(dir) || !bdb_path(path, dir, name))
         return 1;
-    return cmocka_run_group_tests(tests, NULL, remove_all);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    return bdb_directory_remove(dir) == 0 ? failed : EXIT_FAILURE;
 }

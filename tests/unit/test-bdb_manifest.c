@@ -252,13 +252,6 @@ test_memory(void **state)
     assert_int_equal(failures, 4);
 }
 
-static int
-remove_all(void **state)
-{
-    (void)state;
-    return bdb_directory_remove(dir);
-}
-
 int
 main(void)
 {
@@ -274,5 +267,6 @@ main(void)
     };
     if (sodium_init() < 0 || !mkdtemp(dir))
         return 1;
-    return cmocka_run_group_tests(tests, NULL, remove_all);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    return bdb_directory_remove(dir) == 0 ? failed : EXIT_FAILURE;
 }

@@ -260,13 +260,6 @@ test_no_folder(void **state)
     assert_int_equal(bdb_directory_new(dir), 0);
 }
 
-static int
-remove_all(void **state)
-{
-    (void)state;
-    return bdb_directory_remove(dir);
-}
-
 int
 main(void)
 {
@@ -282,5 +275,6 @@ main(void)
     };
     if (!mkdtemp(dir))
         return 1;
-    return cmocka_run_group_tests(tests, NULL, remove_all);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    return bdb_directory_remove(dir) == 0 ? failed : EXIT_FAILURE;
 }
