@@ -46,24 +46,22 @@ static int authorize(struct request *, const struct place *);
 static int run_operation(struct request *, const struct place *);
 static int commit_batch(struct request *, const struct place *);
 
+/* In this order; STEP_BIND is the first that looks at the body. */
+enum { STEP_ROUTE, STEP_AUTHENTICATE, STEP_BIND, STEP_CHECK, STEP_AUTHORIZE, STEP_RUN, STEP_COMMIT,
+       STEPS };
+
 /* Read this array and you know the daemon. */
-static const struct step {
-    const char *name;
-    int (*run)(struct request *, const struct place *);
-} steps[] = {
-    { "route", find_operation },
-    { "authenticate", authenticate },
-    { "bind", bind_params },
-    { "check", check_early },
-    { "authorize", authorize },
-    { "run", run_operation },
-    { "commit", commit_batch },
+static int (*const steps[STEPS])(struct request *, const struct place *) = {
+    [STEP_ROUTE] = find_operation,
+    [STEP_AUTHENTICATE] = authenticate,
+    [STEP_BIND] = bind_params,
+    [STEP_CHECK] = check_early,
+    [STEP_AUTHORIZE] = authorize,
+    [STEP_RUN] = run_operation,
+    [STEP_COMMIT] = commit_batch,
 };
 
 enum {
-    STEPS = sizeof steps / sizeof steps[0],
-    STEP_BIND = 2, /* the first that looks at the body */
-    STEP_RUN = 5,
     CONFLICTS_MAX = 5,
     TRY_BODY_MAX = 4096, /* a longer body is not decoded on the loop */
     ASKS_WAITING_MAX = 256 /* requests that wait for a worker: who asks for more than memory knows
@@ -351,7 +349,7 @@ static int
 go_to(struct request *rq, const struct place *at, unsigned end)
 {
     for (; rq->step < end; rq->step++) {
-        int status = steps[rq->step].run(rq, at);
+        int status = steps[rq->step](rq, at);
         if (status != KT_OK)
             return status;
     }
