@@ -131,6 +131,8 @@ refuse_unwritable(struct commit_group *g)
     if (!g->svc->journal)
         return;
     take_endings(g);
+    if (g->nendings != 0 && journal_is_full(g->svc->journal))
+        commit_journal_make_space(&g->journal);
     if (g->nendings == 0 || journal_reserve(g->svc->journal, g->nendings))
         return;
     g->nendings = 0;

@@ -17,7 +17,8 @@
 
 enum {
     ARENA_MAX = 64 * 1024,
-    FULL_LOOK_MS = 10 * 60 * 1000 /* how often a full journal is looked at: it takes seconds */
+    FULL_LOOK_MS = 10 * 60 * 1000, /* how often a full journal is looked at: it takes seconds */
+    AGAIN_MS = 60 * 1000           /* after making space has failed */
 };
 
 void
@@ -171,6 +172,33 @@ may_shrink(const struct commit_journal *j, const struct journal *file)
 {
     return journal_entries(file) >= journal_next_look(j->shrunk) ||
            (journal_is_full(file) && clock_mono_ms() - j->shrunk_ms >= FULL_LOOK_MS);
+}
+
+/* Nothing that the next start may need: what is above the mark stays. The store is not told of more
+ * once an ending may be missing from it. */
+static void
+drop_oldest(struct commit_journal *j, struct journal *file)
+{
+    const int64_t now_ms = clock_now_ms(clock_mono_ms());
+    kt_arena_reset(&j->arena);
+    if (!j->unsure && endings_store_mark(&j->arena, j->svc->store, file, now_ms))
+        j->marked = journal_last(file);
+    if (journal_drop_oldest(file, j->marked))
+        return;
+    log_line(LOG_LEVEL_ERROR, "journal.full", "endings=%zu message=%s: %s", journal_entries(file),
+             "nothing can be ended", strerror(errno));
+}
+
+void
+commit_journal_make_space(struct commit_journal *j)
+{
+    struct journal *file = j->svc->journal;
+    commit_journal_shrink(j);
+    if (!journal_is_full(file) || clock_mono_ms() < j->again_ms)
+        return;
+    drop_oldest(j, file);
+    j->shrunk = journal_entries(file);
+    j->again_ms = journal_is_full(file) ? clock_mono_ms() + AGAIN_MS : 0;
 }
 
 /* Not while the next start may need what would go. */

@@ -15,6 +15,7 @@ struct commit_journal {
     struct service *svc;
     size_t shrunk;   /* records of the journal when it was last looked at for what may go */
     int64_t shrunk_ms; /* and when that was, of the monotonic clock */
+    int64_t again_ms; /* not before is space made in it again, which failed */
     uint64_t marked; /* what the store knows of the journal */
     uint64_t marking;
     bool unsure;     /* the journal has an ending of which nobody knows whether the store has it */
@@ -47,6 +48,9 @@ void commit_journal_withdraw(struct commit_journal *, const struct journal_entry
  * marked(): it has. NULL: not now. */
 struct batch *commit_journal_mark(struct commit_journal *);
 void commit_journal_marked(struct commit_journal *);
+
+/* One that is full gets room for endings again: its oldest go. */
+void commit_journal_make_space(struct commit_journal *);
 
 /* Makes a journal smaller that has grown much, or that is full. */
 void commit_journal_shrink(struct commit_journal *);

@@ -28,6 +28,7 @@ struct journal {
     struct journal_seen seen;
     uint64_t added;   /* the number of the last record of the group */
     size_t room_end;  /* zeros are written up to here */
+    size_t most;      /* records */
     unsigned char *group; /* JOURNAL_ROOM records */
     size_t ngroup;
 };
@@ -47,6 +48,7 @@ journal_new(const char *path, const struct digest_keys *keys)
         return NULL;
     j->fd = -1;
     j->keys = keys;
+    j->most = JOURNAL_ENTRIES_MAX;
     j->path = strdup(path);
     j->group = malloc((size_t)JOURNAL_ROOM * JOURNAL_RECORD_BYTES);
     if (j->path && j->group)
@@ -105,6 +107,12 @@ journal_set_keys(struct journal *j, const struct digest_keys *keys)
     j->keys = keys;
 }
 
+void
+journal_set_most(struct journal *j, size_t most)
+{
+    j->most = most;
+}
+
 bool
 journal_is_current(const struct journal *j)
 {
@@ -150,7 +158,7 @@ bool
 journal_reserve(struct journal *j, size_t n)
 {
     size_t end = j->seen.good_bytes + n * JOURNAL_RECORD_BYTES;
-    if (n > JOURNAL_ROOM || j->seen.entries + n > JOURNAL_ENTRIES_MAX)
+    if (n > JOURNAL_ROOM || j->seen.entries + n > j->most)
         return false;
     /* Half of the room is kept back, so that a disk that is full leaves time to see it. */
     size_t wanted = end + JOURNAL_ROOM / 2 * JOURNAL_RECORD_BYTES;
@@ -351,6 +359,8 @@ journal_sync(struct journal *j)
 struct dropping {
     struct journal *j;
     int64_t now_ms, keep_ms;
+    size_t oldest;      /* so many of the oldest go in any case, */
+    uint64_t number;    /* but none with a higher number */
     int fd;             /* -1: only count */
     struct journal_seen seen; /* of the new file */
     size_t kept;
@@ -376,6 +386,10 @@ keep_or_drop(void *ctx, const struct journal_entry *e)
     struct dropping *d = ctx;
     bool expired = e->until_ms != 0 && e->until_ms <= d->now_ms;
     bool old = d->keep_ms != 0 && e->at_ms + d->keep_ms <= d->now_ms && e->type != JOURNAL_BEGIN;
+    if (d->oldest != 0 && e->number <= d->number && e->type != JOURNAL_BEGIN) {
+        d->oldest--;
+        old = true;
+    }
     if (expired || old) {
         /* A copy of the store from before this number may say that it is alive. */
         if (!expired && e->number >= d->seen.floor)
@@ -420,16 +434,10 @@ write_kept(struct dropping *d)
     return !d->failed;
 }
 
-static bool
-would_be_full(size_t n)
-{
-    return n + JOURNAL_ROOM > JOURNAL_ENTRIES_MAX;
-}
-
 bool
 journal_is_full(const struct journal *j)
 {
-    return would_be_full(j->seen.entries);
+    return j->seen.entries + JOURNAL_ROOM > j->most;
 }
 
 bool
@@ -437,7 +445,7 @@ journal_is_worth(size_t n, size_t kept)
 {
     size_t gone = n - kept;
     return gone >= kept || (n >= JOURNAL_HIGH && gone >= JOURNAL_STEP) ||
-           (would_be_full(n) && gone >= JOURNAL_ROOM);
+           (n + JOURNAL_ROOM > JOURNAL_ENTRIES_MAX && gone >= JOURNAL_ROOM);
 }
 
 size_t
@@ -449,28 +457,54 @@ journal_next_look(size_t left)
     return next > JOURNAL_MANY ? next : JOURNAL_MANY;
 }
 
+/* The counting has found what is kept, and the floor. */
+static bool
+write_anew(struct dropping *d)
+{
+    char hidden[PATH_MAX];
+    d->fd = open_new(d->j->path, hidden);
+    if (d->fd >= 0 && write_kept(d) && take_over(d->j, d->fd, hidden, &d->seen))
+        return true;
+    int saved = errno;
+    if (d->fd >= 0) {
+        close(d->fd);
+        (void)unlink(hidden);
+    }
+    errno = saved;
+    return false;
+}
+
 bool
 journal_compact(struct journal *j, int64_t now_ms, int64_t keep_ms)
 {
-    char hidden[PATH_MAX];
+    journal_sync(j);
     struct dropping d = { .j = j, .now_ms = now_ms, .keep_ms = keep_ms, .fd = -1,
                           .seen = j->seen };
-    journal_sync(j);
     if (!journal_each(j, keep_or_drop, &d))
         return false;
     /* A file under a retired key is written anew while that key is still there. */
     if (j->seen.key == 0 && !journal_is_worth(j->seen.entries, d.kept))
         return true;
-    d.fd = open_new(j->path, hidden);
-    if (d.fd >= 0 && write_kept(&d) && take_over(j, d.fd, hidden, &d.seen))
-        return true;
-    int saved = errno;
-    if (d.fd >= 0) {
-        close(d.fd);
-        (void)unlink(hidden);
+    return write_anew(&d);
+}
+
+bool
+journal_drop_oldest(struct journal *j, uint64_t number)
+{
+    const size_t oldest = j->most / 4;
+    journal_sync(j);
+    struct dropping d = { .j = j, .oldest = oldest, .number = number, .fd = -1, .seen = j->seen };
+    if (!journal_each(j, keep_or_drop, &d))
+        return false;
+    /* Little would be gained, and soon be asked for again. */
+    if (d.oldest > oldest / 2) {
+        errno = EBUSY;
+        return false;
     }
-    errno = saved;
-    return false;
+    log_line(LOG_LEVEL_WARNING, "journal.dropped", "endings=%zu message=%s", oldest - d.oldest,
+             "it was full; copies of the store that lack them are quarantined from now on");
+    d.oldest = oldest;
+    return write_anew(&d);
 }
 
 void

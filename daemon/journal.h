@@ -91,6 +91,9 @@ enum journal_found journal_open(const char *path, const struct digest_keys *, st
                                 void (*each)(void *ctx, const struct journal_entry *), void *ctx,
                                 char err[JOURNAL_ERROR_MAX]);
 
+/* How many records it may have, at most JOURNAL_ENTRIES_MAX, which it is otherwise: for tests. */
+void journal_set_most(struct journal *, size_t most);
+
 /* A new one without records, under a fresh id (0600, synced with its folder). An old file of this
  * name is kept aside as PATH.old, where it replaces an older one. NULL: err. */
 struct journal *journal_create(const char *path, const struct digest_keys *,
@@ -131,6 +134,12 @@ bool journal_is_current(const struct journal *);
 
 /* Whether there is no more room for the endings of a group, however much there is on the disk. */
 bool journal_is_full(const struct journal *);
+
+/* Writes a full one anew without its oldest quarter, though that may not have expired: it must be
+ * in the store, which knows of all up to number. Copies of the store that lack something of it are
+ * older than the floor from then on. True: there is room again. False: errno, and the old file
+ * stays; EBUSY: too little of it is known. */
+bool journal_drop_oldest(struct journal *, uint64_t number);
 
 /* Writes the file anew, without what has expired by now_ms, and without what is older than
  * keep_ms (0: nothing is too old), if that is worth the work. False: errno, and the old file

@@ -289,6 +289,15 @@ endings_note_digest(struct endings *e, const unsigned char digest[32])
     return true;
 }
 
+/* Of what is synced the store has all. */
+static bool
+reserve(struct call *call, struct journal *j, size_t n)
+{
+    struct store *store = call->svc->store;
+    return (!journal_is_full(j) || endings_make_space(call->arena, store, j, call->now_ms)) &&
+           journal_reserve(j, n);
+}
+
 struct healing {
     struct call *call;
     struct endings *endings;
@@ -303,7 +312,7 @@ write_down(struct healing *h, const struct journal_entry *entry)
     /* A full group is synced before it is added to. */
     if (h->n % JOURNAL_ROOM == 0) {
         journal_sync(h->journal);
-        if (!journal_reserve(h->journal, JOURNAL_ROOM))
+        if (!reserve(h->call, h->journal, JOURNAL_ROOM))
             return false;
     }
     journal_add(h->journal, entry);
@@ -427,7 +436,7 @@ endings_revoke_all(struct call *call, struct journal *j, size_t *ret_revoked)
                                            TOGETHER };
         s.n = 0;
         int status = store_scan(call, call->svc->store, &range, take_secret, &s);
-        if (status == KT_OK && !journal_reserve(j, TOGETHER))
+        if (status == KT_OK && !reserve(call, j, TOGETHER))
             status = fail_cause(call, KT_UNAVAILABLE, NULL, "there is no room for the journal");
         if (status == KT_OK)
             status = revoke_some(call, j, &s, ret_revoked);

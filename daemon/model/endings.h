@@ -116,6 +116,13 @@ int endings_explain(struct call *, struct journal *, const char **ret_why, size_
  * endings_heal(). Nothing happens when it is there. False: no memory. */
 bool endings_note_digest(struct endings *, const unsigned char digest[32]);
 
+/* Drops the oldest endings of a journal that is full; the store has all that is synced, and is told
+ * so first. On the journal's thread. False: errno, and there is no room. */
+bool endings_make_space(struct kt_arena *, struct store *, struct journal *, int64_t now_ms);
+
+/* Tells the store of all that is synced; false: it was not told. */
+bool endings_store_mark(struct kt_arena *, struct store *, const struct journal *, int64_t now_ms);
+
 /* Writes into the journal what was noted, and deleted accounts that it lacks. 0 or a kind.
  * *ret_healed: how many. sure_ms: the time that has surely passed; what had expired by then is left
  * out, as the journal drops it, too. */

@@ -7,6 +7,9 @@
 #include "daemon/model/endings.h"
 #include "daemon/model/record.h"
 #include "daemon/service.h"
+#include "daemon/store.h"
+
+#include <errno.h>
 
 static const int64_t DAY_MS = INT64_C(24) * 3600 * 1000;
 
@@ -106,6 +109,30 @@ endings_put_mark(struct batch *b, const struct store *store, const struct journa
     struct endings_mark mark = { .number = journal_last(j), .at_ms = now_ms };
     memcpy(mark.journal, journal_id(j), JOURNAL_ID_BYTES);
     mark_set(b, store, mark_key(b->arena, store, j), &mark);
+}
+
+bool
+endings_store_mark(struct kt_arena *arena, struct store *store, const struct journal *j,
+                   int64_t now_ms)
+{
+    char why[256];
+    struct kaiten_outcome outcome;
+    struct batch *b = batch_new(arena);
+    if (!b)
+        return false;
+    endings_put_mark(b, store, j, now_ms);
+    return !b->failed && store_apply(store, &b, 1, &outcome, why, sizeof why) == KAITEN_DONE &&
+           outcome.status == KAITEN_DONE;
+}
+
+/* First the mark: a store that is behind the floor would be taken for an old one. */
+bool
+endings_make_space(struct kt_arena *arena, struct store *store, struct journal *j, int64_t now_ms)
+{
+    if (endings_store_mark(arena, store, j, now_ms))
+        return journal_drop_oldest(j, journal_last(j));
+    errno = EAGAIN;
+    return false;
 }
 
 /* --- marks of several --------------------------------------------------------------------- */

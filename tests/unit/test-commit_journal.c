@@ -247,6 +247,87 @@ a_group_ends_no_more_than_there_is_room_for(void **state)
     assert_int_equal(works[2].again, 1);
 }
 
+/* --- a full journal ----------------------------------------------------------------------- */
+
+enum { MOST = 4 * JOURNAL_ROOM };
+
+static struct endings_mark
+read_mark(void)
+{
+    struct call call;
+    struct kt_arena memory;
+    struct endings_mark mark;
+    core_call(&core, &memory, &call);
+    assert_int_equal(endings_read_mark(&call, core.svc.journal, &mark), KT_OK);
+    kt_arena_done(&memory);
+    return mark;
+}
+
+/* However many are alive in it, what ends something is done; the oldest go, and the floor says that
+ * copies of the store from before are not explained any more. The store itself is not such a copy. */
+static void
+a_full_journal_loses_its_oldest(void **state)
+{
+    (void)state;
+    mint(100, 12);
+    journal_set_most(journal, MOST);
+    for (size_t i = 0; i < 12; i++) {
+        propose_long_end(&works[i], &works[100 + i], JOURNAL_ROOM);
+        commit(&works[i]);
+        assert_int_equal(works[i].rq.call.err.kind, KT_OK);
+        assert_int_equal(works[i].when_done, INDEX_REVOKED);
+        assert_in_range(journal_entries(journal), 1, MOST);
+        assert_in_range(journal_floor(journal), 1, read_mark().number + 1);
+    }
+    assert_int_equal(journal_last(journal), 12 * JOURNAL_ROOM);
+    assert_int_equal(journal_floor(journal), 8 * JOURNAL_ROOM + 1);
+}
+
+/* What may be missing from the store is not given up for room: that is refused which would need it. */
+static void
+what_the_store_may_lack_stays_in_a_full_journal(void **state)
+{
+    (void)state;
+    mint(100, 12);
+    journal_set_most(journal, MOST);
+    for (size_t i = 0; i < 12; i++) {
+        propose_long_end(&works[i], &works[100 + i], JOURNAL_ROOM);
+        if (i == 1)
+            disk_fail(core.disk, KAITEN_UNKNOWN, KAITEN_DONE, 0, 1);
+        commit(&works[i]);
+    }
+    assert_string_equal(works[11].rq.call.err.code, "Storage.Full");
+    assert_int_equal(works[11].when_done, INDEX_LIVE);
+    assert_in_range(journal_floor(journal), 1, JOURNAL_ROOM + 1);
+    assert_in_range(journal_floor(journal), 1, read_mark().number + 1);
+}
+
+/* The store knows more endings than the journal takes. */
+static void
+a_start_makes_room_in_a_full_journal(void **state)
+{
+    (void)state;
+    struct call call;
+    struct kt_arena memory;
+    size_t healed;
+    struct endings *e = endings_new(0);
+    assert_non_null(e);
+    journal_set_most(journal, MOST);
+    for (uint32_t i = 0; i < 2 * MOST; i++) {
+        unsigned char digest[DIGEST_BYTES] = { 0 };
+        memcpy(digest, &i, sizeof i);
+        assert_true(endings_note_digest(e, digest));
+    }
+    core_call(&core, &memory, &call);
+    assert_int_equal(endings_heal(&call, e, journal, call.now_ms, &healed), KT_OK);
+    kt_arena_done(&memory);
+    endings_free(e);
+    assert_int_equal(healed, 2 * MOST);
+    assert_int_equal(journal_last(journal), 2 * MOST);
+    assert_in_range(journal_entries(journal), 1, MOST);
+    assert_in_range(journal_floor(journal), 2, read_mark().number + 1);
+}
+
 /* --- secrets that nobody was told --------------------------------------------------------- */
 
 static void
@@ -357,6 +438,9 @@ main(void)
         WITH_JOURNAL(a_full_disk_leaves_room_for_endings),
         WITH_JOURNAL(who_needs_no_room_is_not_refused_with_the_others),
         WITH_JOURNAL(a_group_ends_no_more_than_there_is_room_for),
+        WITH_JOURNAL(a_full_journal_loses_its_oldest),
+        WITH_JOURNAL(what_the_store_may_lack_stays_in_a_full_journal),
+        WITH_JOURNAL(a_start_makes_room_in_a_full_journal),
         WITH_JOURNAL(a_secret_that_was_never_sent_is_revoked),
         WITH_JOURNAL(with_a_key_it_can_be_had_again),
         WITH_JOURNAL(of_a_rotation_only_the_secret_is_revoked),

@@ -7,6 +7,7 @@
 #include "daemon/log.h"
 #include "daemon/model/digest.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -465,6 +466,32 @@ what_is_old_moves_the_floor(void **state)
 }
 
 static void
+of_a_full_one_the_oldest_quarter_goes(void **state)
+{
+    (void)state;
+    struct journal *j = journal_create(path, keys, err);
+    journal_set_most(j, 4000);
+    add(j, 1, 3000);
+    assert_true(journal_is_full(j));
+    assert_false(journal_drop_oldest(j, 499)); /* no higher number may go */
+    assert_int_equal(errno, EBUSY);
+    assert_int_equal(journal_floor(j), 1);
+    assert_true(journal_drop_oldest(j, 600));
+    assert_int_equal(journal_floor(j), 601);
+    assert_true(journal_drop_oldest(j, 3000));
+    assert_int_equal(journal_floor(j), 1601);
+    assert_int_equal(journal_entries(j), 1400);
+    add(j, 1, 1);
+    journal_close(j);
+    assert_int_equal(reopen(&j), JOURNAL_WHOLE);
+    assert_int_equal(journal_floor(j), 1601);
+    assert_int_equal(ngot, 1401);
+    assert_int_equal(got[0].number, 1601);
+    assert_int_equal(journal_last(j), 3001);
+    journal_close(j);
+}
+
+static void
 what_is_worth_the_work(void **state)
 {
     (void)state;
@@ -599,6 +626,7 @@ main(void)
         T(any_thread_may_ask_for_the_id),
         T(what_has_expired_may_go),
         T(what_is_old_moves_the_floor),
+        T(of_a_full_one_the_oldest_quarter_goes),
         T(what_is_worth_the_work),
         T(the_same_number_all_the_time_has_room),
         T(a_file_made_anew_is_damaged_by_any_loss),
