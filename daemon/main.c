@@ -162,6 +162,7 @@ static const struct part {
     { parts_block_signals, NULL, false },
     { parts_open_log, NULL, false },
     { parts_open_notify, parts_close_notify, false },
+    { parts_make_routes, NULL, false },
     { parts_raise_descriptors, NULL, false },
     { parts_become_user, NULL, false },
     { parts_load_plugins, parts_free_options, false },

@@ -91,8 +91,10 @@ parts_raise_descriptors(struct parts *p)
         return parts_fail_errno(EX_OSERR, "the limit of descriptors");
     if (limit.rlim_cur >= wanted)
         return EX_OK;
+    rlim_t before = limit.rlim_cur;
     limit.rlim_cur = wanted < limit.rlim_max ? wanted : limit.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &limit);
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+        limit.rlim_cur = before;
     if (limit.rlim_cur < wanted)
         log_line(LOG_LEVEL_WARNING, "descriptors.few", "wanted=%lu allowed=%lu",
                  (unsigned long)wanted, (unsigned long)limit.rlim_cur);
@@ -126,7 +128,17 @@ int
 parts_open_notify(struct parts *p)
 {
     (void)p;
-    notify_open();
+    if (!notify_open())
+        log_line(LOG_LEVEL_WARNING, "notify.failed", "message=%s",
+                 "NOTIFY_SOCKET names no socket that can be used; the service manager hears "
+                 "nothing");
+    return EX_OK;
+}
+
+int
+parts_make_routes(struct parts *p)
+{
+    (void)p;
     route_init();
     return EX_OK;
 }

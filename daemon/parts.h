@@ -76,6 +76,7 @@ int parts_block_signals(struct parts *);
 int parts_open_log(struct parts *);
 int parts_open_notify(struct parts *);
 void parts_close_notify(struct parts *);
+int parts_make_routes(struct parts *);
 int parts_raise_descriptors(struct parts *);
 int parts_become_user(struct parts *);
 int parts_make_state_dir(struct parts *); /* locks it: one process at a time */

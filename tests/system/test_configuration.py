@@ -80,6 +80,13 @@ def test_check_says_nothing_and_touches_nothing(own_daemon):
     assert not os.path.exists(daemon.socket_path)
 
 
+def test_a_service_manager_that_cannot_be_told_is_named(own_daemon):
+    daemon = own_daemon("storage-memory")
+    daemon.start(env=dict(os.environ, NOTIFY_SOCKET=str(daemon.dir / "nobody")))
+    assert "notify.failed" in daemon.log.read_text()
+    daemon.stop()
+
+
 def test_check_refuses_what_the_start_refuses(made):
     line = spoil(made, "log_level = debug", "loops = 1000")
     message = (f"{made.conf}:{line}: [kaitend] loops: 1000 is out of range; accepted: a whole "
