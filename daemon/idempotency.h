@@ -24,7 +24,7 @@ void inflight_free(struct inflight *); /* NULL allowed */
  * same key (422), the first request is still at work (409), the key is malformed (422). Blocks. */
 int idempotency_begin(struct request *rq, bool *ret_replayed) __attribute__((warn_unused_result));
 
-/* After run(): adds the sealed answer to the batch. */
+/* After run(): adds the sealed answer to the batch, which is there. 0 or a kind. */
 int idempotency_record(struct request *rq) __attribute__((warn_unused_result));
 
 /* With the end of the request; does nothing for one that holds no key. */

@@ -333,7 +333,7 @@ parts_fill_late(struct parts *p)
     return store_has_outsiders(p->svc.store) ? EX_OK : fill(p);
 }
 
-/* --- closing ------------------------------------------------------------------------------ */
+/* --- a store made, restored, and backed up ------------------------------------------------ */
 
 /* Where the store is, of a plugin that keeps it in a folder; NULL else. */
 static const char *
@@ -410,6 +410,8 @@ parts_close_backup(struct parts *p)
 {
     backup_free(p->svc.backup);
 }
+
+/* --- closing ------------------------------------------------------------------------------ */
 
 void
 parts_close_index(struct parts *p)

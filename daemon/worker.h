@@ -24,7 +24,7 @@ void workers_stop(struct workers *);
 /* The same, then frees: nobody may push any more. NULL allowed. */
 void workers_free(struct workers *);
 
-size_t workers_waiting(struct workers *);
+size_t workers_waiting(struct workers *); /* requests in the queue; any thread */
 
 /* How long the one that has been at its request for longest has been so, those that may last not
  * counted; 0: all are idle. Any thread. */

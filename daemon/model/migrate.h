@@ -13,8 +13,7 @@
  * they are now, token by token. Later rows are left alone. */
 int migrate_tokens(struct call *) __attribute__((warn_unused_result));
 
-/* Puts the claims of format 2 where they stand now. No row of a token may be of format 1 any more.
- */
+/* Puts the claims of format 2 where they stand now. No row of a token is of format 1 any more. */
 int migrate_claims(struct call *) __attribute__((warn_unused_result));
 
 #endif

@@ -286,7 +286,6 @@ token_row_load(struct call *call, const struct account_record *a, const struct u
     return KT_OK;
 }
 
-/* The row of a claim, and the token that has it. KT_NOT_FOUND without a refusal: it is free. */
 int
 token_row_holder(struct call *call, struct kt_str key, struct store_row *ret_row,
                  struct uuid *ret_id)

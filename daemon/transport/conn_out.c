@@ -13,7 +13,6 @@ enum { SPARE_BYTES = 16 * 1024 }; /* larger buffers are freed */
 
 static void on_writable(evutil_socket_t fd, short what, void *arg);
 
-/* Gives the memory of an empty output back to the loop. */
 void
 conn_out_release(struct conn *conn)
 {
@@ -163,7 +162,6 @@ on_writable(evutil_socket_t fd, short what, void *arg)
         conn_settle(conn);
 }
 
-/* False: the last word waits until the kernel takes it, or the connection is dead. */
 bool
 conn_part(struct conn *conn)
 {
