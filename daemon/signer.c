@@ -169,8 +169,12 @@ signer_open(const struct signer_options *options, struct signer **ret, char *err
     snprintf(err, SIGNER_ERROR_MAX, "out of memory");
     if (!s)
         return false;
+    if (pthread_key_create(&s->slots, free_slots) != 0) {
+        snprintf(err, SIGNER_ERROR_MAX, "no key is left for what each thread keeps");
+        free(s);
+        return false;
+    }
     pthread_mutex_init(&s->lock, NULL);
-    pthread_key_create(&s->slots, free_slots);
     s->path = strdup(options->path);
     s->issuer = strdup(options->issuer);
     s->audience = strdup(options->audience);

@@ -32,11 +32,33 @@ signed_forms_of_many_tokens_are_used_again(void **state)
     assert_true(again > TOKENS_MANY * 98 / 100);
 }
 
+/* The key that it did not get would be one of somebody else. */
+static void
+each_thread_has_a_place_for_them_or_there_is_no_signer(void **state)
+{
+    (void)state;
+    enum { MANY = 100000 };
+    static pthread_key_t all[MANY];
+    const struct signer_options options = { .path = "/nonexistent/signing.key", .issuer = "i",
+                                            .audience = "a", .lifetime_ms = 1000 };
+    struct signer *s = NULL;
+    char err[SIGNER_ERROR_MAX];
+    size_t n = 0;
+    while (n < MANY && pthread_key_create(&all[n], NULL) == 0)
+        n++;
+    bool opened = signer_open(&options, &s, err);
+    while (n > 0)
+        pthread_key_delete(all[--n]);
+    assert_false(opened);
+    assert_non_null(strstr(err, "no key is left"));
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(signed_forms_of_many_tokens_are_used_again),
+        TEST(each_thread_has_a_place_for_them_or_there_is_no_signer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
