@@ -177,6 +177,18 @@ refuse_errno(char err[JOURNAL_ERROR_MAX], const char *path)
     return passing ? JOURNAL_UNREADABLE : JOURNAL_DAMAGED;
 }
 
+/* Nothing in it may be lost, so nobody should accept a rollback for this. */
+static bool
+refuse_owner(char err[JOURNAL_ERROR_MAX], const char *path, const struct stat *st)
+{
+    snprintf(err, JOURNAL_ERROR_MAX,
+             "%s: it belongs to user %u and has mode %04o; accepted: a regular file of user %u or "
+             "root that only its owner may read and write; it was not read: chown and chmod 600 "
+             "it, then start again",
+             path, (unsigned)st->st_uid, (unsigned)(st->st_mode & 07777), (unsigned)geteuid());
+    return false;
+}
+
 static bool
 is_ours(int fd, const char *path, size_t *ret_size, char err[JOURNAL_ERROR_MAX])
 {
@@ -185,8 +197,7 @@ is_ours(int fd, const char *path, size_t *ret_size, char err[JOURNAL_ERROR_MAX])
         return refuse(err, path, strerror(errno));
     if (!S_ISREG(st.st_mode) || (st.st_uid != geteuid() && st.st_uid != 0) ||
         (st.st_mode & 077) != 0)
-        return refuse(err, path, "it must be a regular file of ours or root's that only its owner "
-                                 "may read and write: chmod 600");
+        return refuse_owner(err, path, &st);
     if ((uint64_t)st.st_size > (uint64_t)(JOURNAL_ENTRIES_MAX + 1 + JOURNAL_ROOM) *
                                    JOURNAL_RECORD_BYTES)
         return refuse(err, path, "it is larger than a journal can be");

@@ -369,6 +369,12 @@ others_may_not_write_it(void **state)
     assert_int_equal(chmod(path, 0640), 0);
     assert_int_equal(reopen(&j), JOURNAL_DAMAGED);
     assert_non_null(strstr(err, "chmod 600"));
+    if (geteuid() == 0) {
+        assert_int_equal(chown(path, 12345, 0), 0);
+        assert_int_equal(reopen(&j), JOURNAL_DAMAGED);
+        assert_non_null(strstr(err, "it belongs to user 12345"));
+        assert_non_null(strstr(err, "chown"));
+    }
     assert_int_equal(unlink(path), 0);
     assert_int_equal(symlink(key_path, path), 0);
     assert_int_equal(reopen(&j), JOURNAL_DAMAGED);
