@@ -95,8 +95,11 @@ agree(struct call *call, struct parts *p)
     if (done != 0)
         log_line(LOG_LEVEL_WARNING, "journal.replayed", "endings=%zu message=%s", done,
                  "the store was older than the journal; what was revoked since is revoked again");
-    tidy(p);
-    return introduce(call, p->svc.journal);
+    status = introduce(call, p->svc.journal);
+    /* Not before: a store that is behind the floor would be taken for an old one. */
+    if (status == KT_OK)
+        tidy(p);
+    return status;
 }
 
 /* Whatever the old journal still says is heeded, then a new one begins. The store comes to know
