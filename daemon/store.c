@@ -478,6 +478,16 @@ refuse_unable(struct call *call, const char *what)
     return fail(call, KT_METHOD, "Store.Unable", "this storage plugin cannot %s", what);
 }
 
+/* To who runs the daemon, and may know what is wrong with it. */
+static int
+refuse_operator(struct call *call, enum kaiten_status status, const char *what, const char *why)
+{
+    if (status != KAITEN_CORRUPT)
+        return refuse(call, status, what, why);
+    log_line(LOG_LEVEL_ERROR, "store.damaged", "asked=%s message=%s", what, why);
+    return fail(call, KT_INTERNAL, "Store.Damaged", "%s", why);
+}
+
 int
 store_backup(struct call *call, struct store *s, const char *dir)
 {
@@ -487,7 +497,7 @@ store_backup(struct call *call, struct store *s, const char *dir)
     lock_read(s);
     enum kaiten_status status = s->plugin.backup(s->instance, dir, &err);
     unlock(s);
-    return status == KAITEN_DONE ? KT_OK : refuse(call, status, "backup", err.text);
+    return status == KAITEN_DONE ? KT_OK : refuse_operator(call, status, "backup", err.text);
 }
 
 int
@@ -502,7 +512,7 @@ store_check(struct call *call, struct store *s)
     enum kaiten_status status = s->plugin.check(s->instance, &err);
     unlock(s);
     pthread_mutex_unlock(&s->checking);
-    return status == KAITEN_DONE ? KT_OK : refuse(call, status, "check", err.text);
+    return status == KAITEN_DONE ? KT_OK : refuse_operator(call, status, "check", err.text);
 }
 
 /* --- writing ------------------------------------------------------------------------------ */

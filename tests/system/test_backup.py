@@ -186,6 +186,26 @@ def test_the_store_is_checked_while_it_serves(site):
     assert "event=index" in d.log.read_text()
 
 
+def test_who_runs_the_daemon_is_told_what_is_damaged(site):
+    """And that the next start puts it right, which it does."""
+    d, rpc = site
+    kept = mint(rpc, "kept")
+    d.stop()  # all pages are in the files
+    d.start()
+    space = max((d.state / "db").glob("*.db"), key=lambda f: f.stat().st_size)
+    with space.open("r+b") as f:
+        f.seek(-2048, os.SEEK_END)
+        f.write(os.urandom(512))
+    ran = d.ctl("storage", "check", check=False)
+    assert ran.returncode != 0 and "damaged" in ran.stderr and "Store.Damaged" in ran.stderr, ran
+    assert "unexpected error" not in ran.stderr
+    copy = d.ctl("backup", d.dir / "copy", check=False)
+    assert copy.returncode != 0 and "Store.Damaged" in copy.stderr, copy
+    d.kill()
+    d.start()
+    assert d.ctl("storage", "check").stdout.strip() and says(d, kept) == "valid"
+
+
 def test_storage_memory_has_no_copies(own_daemon):
     d = own_daemon("storage-memory").start()
     ran = d.ctl("backup", d.dir / "copy", check=False)
