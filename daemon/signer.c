@@ -24,7 +24,8 @@ enum {
     JWT_MAX = 64 * 1024,
     REUSE_MS = 60 * 1000,     /* how long the signed form of a token may be used again */
     SETS = 4096,              /* of one thread; with WAYS signed forms each */
-    WAYS = 8                  /* slots that a token may have its form in */
+    WAYS = 8,                 /* slots that a token may have its form in */
+    KEPT_MAX = 2048           /* bytes of a form that is kept: a token with some forty scopes */
 };
 
 /* One signed form. Only its bytes are kept: whether the token is good is checked anew every
@@ -42,6 +43,12 @@ struct slot {
 struct set {
     uint32_t tags[WAYS];
     struct slot slots[WAYS];
+};
+
+/* Of one thread. What is too long to be kept lives until the next one that is. */
+struct kept {
+    struct set sets[SETS];
+    struct slot large;
 };
 
 /* Immutable once in force. */
@@ -141,10 +148,11 @@ slot_clear(struct slot *slot)
 static void
 free_slots(void *memory)
 {
-    struct set *sets = memory;
+    struct kept *kept = memory;
     for (size_t i = 0; i < SETS * WAYS; i++)
-        slot_clear(&sets[i / WAYS].slots[i % WAYS]);
-    free(sets);
+        slot_clear(&kept->sets[i / WAYS].slots[i % WAYS]);
+    slot_clear(&kept->large);
+    free(kept);
 }
 
 static struct signing *
@@ -429,54 +437,80 @@ make_jwt(const struct signer *s, const struct index_hit *hit, int64_t token_expi
     return !out->failed;
 }
 
-/* The slot of the token, or else the oldest of the slots that it may have, which gets the token's
- * tag. */
-static struct slot *
-slot_of(struct signer *s, const struct index_record *record)
+static struct kept *
+kept_here(struct signer *s)
 {
-    struct set *sets = pthread_getspecific(s->slots);
-    if (!sets) {
-        sets = calloc(SETS, sizeof *sets);
-        if (!sets)
-            return NULL;
-        pthread_setspecific(s->slots, sets);
-    }
-    uint32_t n[2];
-    memcpy(n, record->digest, sizeof n);
-    struct set *set = &sets[n[0] % SETS];
-    size_t oldest = 0;
+    struct kept *kept = pthread_getspecific(s->slots);
+    if (kept)
+        return kept;
+    kept = calloc(1, sizeof *kept);
+    if (kept)
+        pthread_setspecific(s->slots, kept);
+    return kept;
+}
+
+static uint32_t
+tag_of(const struct index_record *record)
+{
+    uint32_t tag;
+    memcpy(&tag, record->digest + sizeof tag, sizeof tag);
+    return tag;
+}
+
+static struct set *
+set_of(struct kept *kept, const struct index_record *record)
+{
+    uint32_t n;
+    memcpy(&n, record->digest, sizeof n);
+    return &kept->sets[n % SETS];
+}
+
+/* The slot of the token; NULL: it has none. */
+static struct slot *
+slot_find(struct set *set, const struct index_record *record)
+{
+    const uint32_t tag = tag_of(record);
     for (size_t i = 0; i < WAYS; i++)
-        if (set->tags[i] == n[1] && set->slots[i].jwt &&
+        if (set->tags[i] == tag && set->slots[i].jwt &&
             memcmp(set->slots[i].digest, record->digest, sizeof record->digest) == 0)
             return &set->slots[i];
+    return NULL;
+}
+
+/* The oldest of the slots that the token may have, which gets its tag. */
+static struct slot *
+slot_take(struct set *set, const struct index_record *record)
+{
+    size_t oldest = 0;
     for (size_t i = 1; i < WAYS; i++)
         if (set->slots[i].made_ms < set->slots[oldest].made_ms)
             oldest = i;
-    set->tags[oldest] = n[1];
+    set->tags[oldest] = tag_of(record);
     return &set->slots[oldest];
 }
 
 /* Half of the lifetime at the most, so that what is handed out is good for a while; and never after
  * the clock was set back, which would make an old form look young. */
 static bool
-is_reusable(const struct signer *s, const struct slot *slot, const struct index_record *record,
-            int64_t token_expires_ms, int64_t now_ms)
+is_reusable(const struct signer *s, const struct slot *slot, int64_t token_expires_ms,
+            int64_t now_ms)
 {
     int64_t half = s->lifetime_ms / 2, most = half < REUSE_MS ? half : REUSE_MS;
-    return slot->jwt && slot->token_expires_ms == token_expires_ms && now_ms >= slot->made_ms &&
-           now_ms - slot->made_ms < most &&
-           memcmp(slot->digest, record->digest, sizeof slot->digest) == 0;
+    return slot->token_expires_ms == token_expires_ms && now_ms >= slot->made_ms &&
+           now_ms - slot->made_ms < most;
 }
 
 struct kt_str
 signer_jwt(struct signer *s, const struct index_hit *hit, int64_t now_ms)
 {
     const struct kt_str none = { NULL, 0 };
-    struct slot *slot = slot_of(s, hit->record);
-    if (!slot)
+    struct kept *kept = kept_here(s);
+    if (!kept)
         return none;
+    struct set *set = set_of(kept, hit->record);
+    struct slot *slot = slot_find(set, hit->record);
     int64_t expires = atomic_load_explicit(&hit->record->expires_ms, memory_order_relaxed);
-    if (is_reusable(s, slot, hit->record, expires, now_ms))
+    if (slot && is_reusable(s, slot, expires, now_ms))
         return (struct kt_str){ slot->jwt, slot->n };
     struct kt_buf jwt;
     kt_buf_init(&jwt, JWT_MAX);
@@ -484,6 +518,10 @@ signer_jwt(struct signer *s, const struct index_hit *hit, int64_t now_ms)
         kt_buf_done(&jwt);
         return none;
     }
+    if (jwt.n > KEPT_MAX)
+        slot = &kept->large;
+    else if (!slot)
+        slot = slot_take(set, hit->record);
     slot_clear(slot);
     *slot = (struct slot){ .token_expires_ms = expires,
                            .made_ms = now_ms,
