@@ -149,6 +149,8 @@ static void
 free_slots(void *memory)
 {
     struct kept *kept = memory;
+    if (!kept)
+        return;
     for (size_t i = 0; i < SETS * WAYS; i++)
         slot_clear(&kept->sets[i / WAYS].slots[i % WAYS]);
     slot_clear(&kept->large);
@@ -206,6 +208,7 @@ signer_free(struct signer *s)
     free(s->path);
     free(s->issuer);
     free(s->audience);
+    free_slots(pthread_getspecific(s->slots)); /* what other threads kept has gone with them */
     pthread_key_delete(s->slots);
     pthread_mutex_destroy(&s->lock);
     free(s);

@@ -38,12 +38,12 @@ static int
 write_format(struct call *call, const struct store_row *old)
 {
     struct kt_buf value;
-    kt_buf_init(&value, 64);
-    record_put_u32(&value, STORE_FORMAT);
-    record_put_i64(&value, call->now_ms);
     struct batch *b = batch_new(call->arena);
     if (!b)
         return fail_memory(call);
+    kt_buf_init(&value, 64);
+    record_put_u32(&value, STORE_FORMAT);
+    record_put_i64(&value, call->now_ms);
     if (old)
         batch_if_at(b, old);
     else
