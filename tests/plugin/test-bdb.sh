@@ -230,7 +230,7 @@ for file in "$work/backup"/*; do
     report "a backup whose $name was cut is refused" $?
     rm -rf "$store"
     cp -a "$work/backup" "$store"
-    printf x | dd of="$store/$name" bs=1 seek=60 conv=notrunc 2>"$work/out"
+    printf scribble | dd of="$store/$name" bs=1 seek=60 conv=notrunc 2>"$work/out"
     tool
     grep -q 'open: 4: .*the copy is damaged' "$work/out"
     report "a backup whose $name was changed is refused" $?
