@@ -63,12 +63,12 @@ AC_DEFUN([KT_BDB], [
 
 # KT_PYTHON: the first Python 3 that has what the black-box suite imports.
 AC_DEFUN([KT_PYTHON], [
-  AC_ARG_VAR([PYTHON], [Python 3 with msgpack and pytest, for the tests])
-  AC_MSG_CHECKING([for a Python with msgpack and pytest])
+  AC_ARG_VAR([PYTHON], [Python 3 with msgpack, pytest and xdist, for the tests])
+  AC_MSG_CHECKING([for a Python with msgpack, pytest and xdist])
   kt_python=no
   for kt_candidate in "$PYTHON" /usr/bin/python3 python3; do
     test -n "$kt_candidate" || continue
-    AS_IF(["$kt_candidate" -c 'import msgpack, pytest' >/dev/null 2>&1],
+    AS_IF(["$kt_candidate" -c 'import msgpack, pytest, xdist' >/dev/null 2>&1],
       [kt_python=$kt_candidate; break])
   done
   AC_MSG_RESULT([$kt_python])

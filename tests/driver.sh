@@ -9,6 +9,9 @@
 # What does not apply to a test's subject is a skip. So is a tool that is missing, and the reason
 # then says "missing"; with CI=1 a missing tool is a failure.
 #
+# KAITEN_JOBS at a time, as many as there are processors if it says nothing; but one after the other
+# where all points are tried (KAITEN_FAULTS=full), since what is measured there takes the machine.
+#
 # Nothing hangs for ever: a program has KAITEN_PROGRAM_SECONDS, each test of pytest its own time limit
 # (tests/system/timelimit.py) and all of them together KAITEN_PYTEST_SECONDS. Whoever has to be over
 # at a certain time says so with KAITEN_CHECK_END, in seconds since 1970. PARTS: the kinds that are
@@ -33,6 +36,8 @@ export UBSAN_OPTIONS=${UBSAN_OPTIONS-print_stacktrace=1}
 skip_line='^(not )?ok .*# [Ss][Kk][Ii][Pp]'
 pytest_progress='^[.sxXFE]+ +\[ *[0-9]+%\]$'
 culprits= # what failed, a line each, said once more at the end
+most=${KAITEN_JOBS:-$(nproc)}
+[ "${KAITEN_FAULTS:-}" != full ] || most=1
 
 count() { # pattern, file
     grep -cE "$1" "$2" || true
@@ -90,12 +95,32 @@ limited() { # signal, seconds, log file, command...
     return $status
 }
 
+# Called twice for each program: by those who run them, which takes what there is of them in order,
+# and by those who judge, who wait for the one whose turn it is.
 run() { # name, command...
-    local name=$1 file=$log/${1//\//-}.log good bad skips absent status
+    local name=$1 file=$log/${1//\//-}.log
     shift
-    limited TERM "${KAITEN_PROGRAM_SECONDS:-900}" "$file" "$@"
-    status=$?
-    if [ $status -eq 77 ]; then
+    if [ $phase = judge ]; then
+        until [ -e "$file.status" ]; do
+            kill -0 "$runner" 2>/dev/null || [ -e "$file.status" ] || echo 125 >"$file.status"
+            sleep 0.05
+        done
+        judge "$name" "$file" "$(<"$file.status")"
+        return
+    fi
+    while [ "$(jobs -rp | wc -l)" -ge "$most" ]; do
+        wait -n
+    done
+    {
+        limited TERM "${KAITEN_PROGRAM_SECONDS:-900}" "$file" "$@"
+        echo $? >"$file.ended"
+        mv "$file.ended" "$file.status"
+    } &
+}
+
+judge() { # name, log file, status
+    local name=$1 file=$2 status=$3 good bad skips absent
+    if [ "$status" -eq 77 ]; then
         skip "$name" "$(tail -n 1 "$file")"
         return
     fi
@@ -103,10 +128,10 @@ run() { # name, command...
     skips=$(count "$skip_line" "$file")
     good=$(($(count '^ok ' "$file") - $(count '^ok .*# [Ss][Kk][Ii][Pp]' "$file")))
     bad=$(($(count '^not ok ' "$file") - $(count '^not ok .*# SKIP' "$file")))
-    if [ $((good + skips)) -eq 0 ] && [ $status -eq 0 ]; then
+    if [ $((good + skips)) -eq 0 ] && [ "$status" -eq 0 ]; then
         good=1
     fi
-    if [ "$bad" -eq 0 ] && [ $status -ne 0 ]; then
+    if [ "$bad" -eq 0 ] && [ "$status" -ne 0 ]; then
         bad=1
         echo "exit status $status" >>"$file"
     fi
@@ -127,13 +152,15 @@ number() { # word, line of pytest's summary
 run_pytest() { # name, options and directory...
     local name=$1 file=$log/pytest-$1.log status line good bad skips absent
     shift
+    [ $phase = judge ] || return 0
     if [ -z "${PYTHON:-}" ]; then
-        skip "$name" "a Python with msgpack and pytest"
+        skip "$name" "a Python with msgpack, pytest and xdist"
         return
     fi
     export PYTHONDONTWRITEBYTECODE=1
     limited INT "${KAITEN_PYTEST_SECONDS:-2400}" "$file" \
-        "$PYTHON" -m pytest -p no:cacheprovider -q -rfEs --tb=short "$@"
+        "$PYTHON" -m pytest -p no:cacheprovider -q -rfEs --tb=short -n $((most > 1 ? most : 0)) \
+        --dist loadfile "$@"
     status=$?
     line=$(grep -E '^(=+ )?([0-9]+ (passed|failed|skipped|error)|no tests ran)' "$file" | tail -n 1)
     good=$(number passed "$line")
@@ -195,7 +222,7 @@ run_plugin_check() { # plugin
     if [ "$1" != storage-postgres ]; then
         run "plugin/$1" "${check[@]}"
     elif [ -z "${PYTHON:-}" ]; then
-        skip "plugin/$1" "a Python with msgpack and pytest"
+        [ $phase = run ] || skip "plugin/$1" "a Python with msgpack, pytest and xdist"
     else # the store has to be made first, and its server
         PYTHONDONTWRITEBYTECODE=1 run "plugin/$1" "$PYTHON" \
             "$abs_top_srcdir/tests/system/postgres.py" "${check[@]}"
@@ -219,14 +246,25 @@ run_one() { # kind, name
     esac
 }
 
-kind=
-for word; do
-    case $word in
-    missing:*) skip "$kind" "${word#missing:}" ;;
-    *:) kind=${word%:} ;;
-    *) case " ${PARTS:-$kind} " in *" $kind "*) run_one "$kind" "$word" ;; esac ;;
-    esac
-done
+each() {
+    local kind='' word
+    for word; do
+        case $word in
+        missing:*) [ $phase = run ] || skip "$kind" "${word#missing:}" ;;
+        *:) kind=${word%:} ;;
+        *) case " ${PARTS:-$kind} " in *" $kind "*) run_one "$kind" "$word" ;; esac ;;
+        esac
+    done
+}
+
+rm -f "$log"/*.status
+phase=run
+{ each "$@"; wait; } &
+runner=$!
+trap 'kill "$runner" 2>/dev/null' EXIT
+phase=judge
+each "$@"
+wait
 
 printf %s "$culprits"
 [ $skipped -eq 0 ] || echo "$skipped skipped"

@@ -22,7 +22,7 @@ import time
 import pytest
 
 from conftest import (BUILD, KAITEND, PATIENCE, STORES, Daemon, free_port,  # noqa: F401
-                      own_daemon, wait_for)
+                      own_daemon, pytest_sessionfinish, wait_for)
 from journal import LOST, Actor, Journal, Pool, check, read_lists, sweep
 from timelimit import pytest_configure, pytest_runtest_protocol  # noqa: F401 (hooks)
 
@@ -45,13 +45,12 @@ names = itertools.count(1)
 
 
 def figures(what, **numbers):
-    """One line at the end of the run."""
+    """One line at the end of the run; of what a test prints, since it may be another process."""
     facts = ", ".join(f"{v:g} {k.replace('_', ' ')}" for k, v in numbers.items())
-    said.append(f"{what}: {facts}; seed {SEED}")
+    print(f"figures  {what}: {facts}; seed {SEED}")
 
 
 def pytest_runtest_logreport(report):
-    """A test that belongs to another suite prints its line."""
     if report.when == "call":
         said.extend(line[len("figures  "):] for line in report.capstdout.splitlines()
                     if line.startswith("figures  "))

@@ -112,6 +112,11 @@ def end_all():
             p.wait()
 
 
+def pytest_sessionfinish():
+    end_all()
+    postgres.remove_shared()
+
+
 class Daemon:
     """One kaitend with its own folder; port and paths stay the same over restarts."""
 

@@ -191,12 +191,22 @@ auth = auth-token
             return done.stderr
 
 
+made = []
+
+
 @functools.lru_cache(maxsize=None)
 def shared():
     """The server of this run, for tests that leave it alone."""
     server = Server().start().make_role()
     atexit.register(server.remove)
+    made.append(server)
     return server
+
+
+def remove_shared():
+    """At the end of a run: a process of xdist is ended before it comes to what atexit would do."""
+    while made:
+        made.pop().remove()
 
 
 @functools.lru_cache(maxsize=None)
