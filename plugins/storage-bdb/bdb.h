@@ -386,6 +386,11 @@ bdb_lsn_below(struct bdb_lsn a, struct bdb_lsn b)
 int bdb_pages_check(const struct kaiten_host *, const char *dir, const char *name,
                     uint64_t *ret_pages, uint64_t *ret_bad, struct bdb_lsn *ret_newest);
 
+/* The newest change among the last pages of a database file, where what is added goes: of all pages
+ * only a store that is small has them here, and a start does not wait for a large one. Nobody may
+ * write meanwhile. Raises *newest; 0 or an errno. */
+int bdb_pages_newest(const char *dir, const char *name, struct bdb_lsn *newest);
+
 /* Reads the log file. *ret_end: where its good records end; *ret_torn: what follows was written
  * after them and never finished, or nothing follows; false: records that were once whole. 0 or an
  * errno. */

@@ -19,8 +19,8 @@ enum {
 
 /* What the library says, and not always returns, when a file is not what it was. */
 static const char *const damages[] = {
-    "checksum error", "past end of log", "illegal page type", "unexpected file type",
-    "unexpected page type", "log record: checksum", "bad magic number",
+    "checksum error", "past end of log", "past current end-of-log", "illegal page type",
+    "unexpected file type", "unexpected page type", "log record: checksum", "bad magic number",
 };
 
 void

@@ -16,6 +16,7 @@
 enum {
     LOOKS = 5,          /* a page that is being written looks damaged for a moment */
     LOOK_PAUSE_NS = 2000000,
+    NEWEST_LOOKS = 64,  /* pages at the end of a file, for the newest change */
     TOLD_MAX = 20       /* damaged pages of one file that are told one by one */
 };
 
@@ -43,6 +44,14 @@ bdb_page_is_good(unsigned char page[BDB_PAGE], uint32_t number)
            u32_at(page + PAGE_NUMBER) == number;
 }
 
+static void
+lsn_raise(struct bdb_lsn *newest, const unsigned char page[BDB_PAGE])
+{
+    struct bdb_lsn lsn = { u32_at(page), u32_at(page + 4) };
+    if (bdb_lsn_below(*newest, lsn))
+        *newest = lsn;
+}
+
 static bool
 page_look(int fd, uint32_t number, struct bdb_lsn *newest)
 {
@@ -51,9 +60,7 @@ page_look(int fd, uint32_t number, struct bdb_lsn *newest)
         if (pread(fd, page, BDB_PAGE, (off_t)number * BDB_PAGE) != BDB_PAGE)
             return false;
         if (bdb_page_is_good(page, number)) {
-            struct bdb_lsn lsn = { u32_at(page), u32_at(page + 4) };
-            if (bdb_lsn_below(*newest, lsn))
-                *newest = lsn;
+            lsn_raise(newest, page);
             return true;
         }
         nanosleep(&(struct timespec){ 0, LOOK_PAUSE_NS }, NULL);
@@ -88,6 +95,27 @@ bdb_pages_check(const struct kaiten_host *host, const char *dir, const char *nam
     close(fd);
     *ret_pages += pages;
     *ret_bad += bad;
+    return 0;
+}
+
+/* Nobody writes now: a page that is not good once will not be good later, and says nothing. */
+int
+bdb_pages_newest(const char *dir, const char *name, struct bdb_lsn *newest)
+{
+    char path[BDB_PATH];
+    unsigned char page[BDB_PAGE];
+    if (!bdb_path(path, dir, name))
+        return ENAMETOOLONG;
+    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return errno;
+    uint64_t pages = bdb_size(dir, name) / BDB_PAGE;
+    for (uint64_t i = pages > NEWEST_LOOKS ? pages - NEWEST_LOOKS : 0; i < pages; i++) {
+        bool there = pread(fd, page, BDB_PAGE, (off_t)(i * BDB_PAGE)) == BDB_PAGE;
+        if (there && bdb_page_is_good(page, (uint32_t)i))
+            lsn_raise(newest, page);
+    }
+    close(fd);
     return 0;
 }
 

@@ -293,6 +293,33 @@ log_end_check(struct bdb *bdb, uint32_t *ret_last, uint32_t *ret_end, struct bdb
     return DB_LOG_VERIFY_BAD;
 }
 
+struct log_reach {
+    const char *home;
+    struct bdb_lsn newest; /* change of the pages that were looked at */
+};
+
+static int
+newest_look(void *arg, const char *name)
+{
+    struct log_reach *r = arg;
+    return bdb_is_database(name) ? bdb_pages_newest(r->home, name, &r->newest) : 0;
+}
+
+/* Without its end the log still looks whole. The library would write on, and what was acknowledged
+ * would be lost; it refuses only when it comes upon a page that is newer. */
+static int
+log_reach_check(struct bdb *bdb, struct bdb_lsn end, struct bdb_why *why)
+{
+    struct log_reach r = { .home = bdb->options.path };
+    int error = bdb_each_file(r.home, newest_look, &r);
+    if (error || r.newest.file == 0 || bdb_lsn_below(r.newest, end))
+        return error;
+    bdb_why(why, "the log ends at %u/%u, and a page was changed at %u/%u: it was cut, or files of it "
+            "are missing", (unsigned)end.file, (unsigned)end.offset, (unsigned)r.newest.file,
+            (unsigned)r.newest.offset);
+    return DB_VERIFY_BAD;
+}
+
 int
 bdb_store_open(struct bdb *bdb, struct bdb_why *why)
 {
@@ -300,6 +327,8 @@ bdb_store_open(struct bdb *bdb, struct bdb_why *why)
     uint32_t last = 0, end = 0;
     bdb_ahead_start(bdb);
     int error = log_end_check(bdb, &last, &end, why);
+    if (!error)
+        error = log_reach_check(bdb, (struct bdb_lsn){ last, end }, why);
     if (!error)
         error = bdb_env_open(&bdb->voice, o, o->path, o->cache_size, DB_RECOVER, &bdb->env);
     if (error)

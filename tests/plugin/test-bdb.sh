@@ -131,6 +131,11 @@ stays_down() { # what, text
     fi
 }
 
+# Of what is not zero in a log, up to 15 bytes more.
+end_of() { # file
+    echo $((16 * $(od -An -v -tx1 -w16 "$1" | grep -n '[1-9a-f]' | tail -n 1 | cut -d : -f 1)))
+}
+
 rm -rf "$store"
 tool fill=6000 base=1 fill=3000 count=$rows
 report 'a base copy is made while rows are written' $?
@@ -197,13 +202,23 @@ fresh
 rm "$store"/log.*
 stays_down 'missing logs are reported' 'could not be repaired (.*restore a backup'
 fresh
+rm "$(find "$store" -name 'log.*' | sort | tail -n 1)"
+stays_down 'without its last file the log is not taken for whole' \
+    'the log ends at .*restore a backup'
+fresh
+last=$(find "$store" -name 'log.*' | sort | tail -n 1)
+end=$(end_of "$last")
+tool row=7401:01
+truncate -s "$end" "$last"
+stays_down 'nor is one that was cut before changes that went into pages which were there' \
+    'the log ends at .* and a page was changed at .*restore a backup'
+fresh
 last=$(find "$store" -name 'log.*' | sort | tail -n 1)
 printf scribble | dd of="$last" bs=1 seek=30000 conv=notrunc 2>"$work/out"
 stays_down 'damage in the middle of the log is not taken for its end' \
     "$(basename "$last") is damaged at byte .*what was acknowledged follows"
 fresh
-end=$(od -An -v -tx1 -w16 "$last" | grep -n '[1-9a-f]' | tail -n 1 | cut -d : -f 1)
-end=$((end * 16)) # of what is not zero
+end=$(end_of "$last")
 printf scribble | dd of="$last" bs=1 seek=$((end - 200)) conv=notrunc 2>"$work/out"
 tool check=1
 report 'a write that was cut short is the end of the log' $?
