@@ -314,8 +314,8 @@ log_reach_check(struct bdb *bdb, struct bdb_lsn end, struct bdb_why *why)
     int error = bdb_each_file(r.home, newest_look, &r);
     if (error || r.newest.file == 0 || bdb_lsn_below(r.newest, end))
         return error;
-    bdb_why(why, "the log ends at %u/%u, and a page was changed at %u/%u: it was cut, or files of it "
-            "are missing", (unsigned)end.file, (unsigned)end.offset, (unsigned)r.newest.file,
+    bdb_why(why, "the log ends at %u/%u, and a page was changed at %u/%u: it was cut, or files of "
+            "it are missing", (unsigned)end.file, (unsigned)end.offset, (unsigned)r.newest.file,
             (unsigned)r.newest.offset);
     return DB_VERIFY_BAD;
 }
