@@ -3,10 +3,9 @@
 #include "config.h"
 
 #include "client/client.h"
+#include "client/proto/ops.h"
 
 #include <stdlib.h>
-
-enum { PAGE_ITEMS = 200 };
 
 struct kaiten_account_iter {
     struct kaiten *k;
@@ -35,7 +34,7 @@ next_account_page(struct kaiten_account_iter *it)
 {
     struct kaiten_account_page *page;
     const char *cursor = it->page ? it->page->next_cursor : NULL;
-    int error = kaiten_account_list(it->k, cursor, PAGE_ITEMS, &page);
+    int error = kaiten_account_list(it->k, cursor, KT_PAGE_MAX, &page);
     if (error)
         return error;
     kaiten_account_page_free(it->page);
@@ -85,7 +84,7 @@ next_token_page(struct kaiten_token_iter *it)
 {
     struct kaiten_token_page *page;
     const char *cursor = it->page ? it->page->next_cursor : NULL;
-    int error = kaiten_token_list(it->k, it->account, cursor, PAGE_ITEMS, &page);
+    int error = kaiten_token_list(it->k, it->account, cursor, KT_PAGE_MAX, &page);
     if (error)
         return error;
     kaiten_token_page_free(it->page);

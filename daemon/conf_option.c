@@ -5,30 +5,11 @@
 #include "daemon/conf_option.h"
 
 #include "client/proto/check.h"
+#include "client/proto/near.h"
 
 #include <string.h>
 
 enum { SUGGEST_MAX = 3 }; /* edits between what was written and what is suggested */
-
-/* The Levenshtein distance of a and b; at most CONF_NAME_MAX characters of each are looked at. */
-static size_t
-distance(const char *a, const char *b)
-{
-    size_t row[CONF_NAME_MAX + 1], n = strnlen(b, CONF_NAME_MAX);
-    for (size_t k = 0; k <= n; k++)
-        row[k] = k;
-    for (size_t i = 0; a[i] != '\0' && i < CONF_NAME_MAX; i++) {
-        size_t diagonal = row[0];
-        row[0] = i + 1;
-        for (size_t k = 0; k < n; k++) {
-            size_t change = diagonal + (a[i] != b[k]);
-            diagonal = row[k + 1];
-            size_t other = (row[k] < diagonal ? row[k] : diagonal) + 1;
-            row[k + 1] = change < other ? change : other;
-        }
-    }
-    return row[n];
-}
 
 const char *
 conf_option_nearest(const struct kaiten_option *table, const char *key)
@@ -36,7 +17,7 @@ conf_option_nearest(const struct kaiten_option *table, const char *key)
     const char *best = NULL;
     size_t least = SUGGEST_MAX + 1;
     for (size_t i = 0; table[i].name != NULL; i++) {
-        size_t d = distance(key, table[i].name);
+        size_t d = kt_near(key, table[i].name);
         if (d < least && d < strlen(table[i].name)) {
             least = d;
             best = table[i].name;

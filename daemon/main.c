@@ -48,7 +48,6 @@ set_service(struct parts *p)
     svc->queue_max = s->queue_max;
     svc->scopes_unbounded = s->scopes_unbounded;
     svc->embedded_tokens_max = s->embedded_tokens_max;
-    svc->page_default = 50;
 }
 
 static int

@@ -90,7 +90,6 @@ struct service {
     size_t queue_max;             /* requests that may wait for a worker, or for the committer;
                                      0: any number (tests) */
     size_t embedded_tokens_max;   /* tokens inside an account's answer */
-    size_t page_default;          /* items of a list, unless the caller says how many */
     _Atomic int state;            /* enum service_state */
 };
 

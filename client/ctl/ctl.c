@@ -5,6 +5,7 @@
 #include "client/ctl/ctl.h"
 
 #include "client/ctl/print.h"
+#include "client/proto/file.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -54,15 +55,8 @@ ctl_note(const char *fmt, ...)
 bool
 ctl_emit(int fd, const struct kt_buf *buf)
 {
-    size_t done = 0;
-    while (done < buf->n) {
-        ssize_t n = write(fd, buf->p + done, buf->n - done);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return false;
-        done += (size_t)n;
-    }
+    if (!kt_write_all(fd, buf->p, buf->n))
+        return false;
     if (buf->failed)
         errno = ENOMEM;
     return !buf->failed;

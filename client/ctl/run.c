@@ -399,7 +399,7 @@ next_input(struct command *c, struct kt_str cursor, struct kt_value *ret)
         v[kept++] = (struct kt_member){ KT_LIT("cursor"), { .type = KT_V_STR, .s = copy } };
     }
     if (!has(c->args, ARG_LIMIT))
-        v[kept++] = (struct kt_member){ KT_LIT("limit"), { .type = KT_V_INT, .i = 200 } };
+        v[kept++] = (struct kt_member){ KT_LIT("limit"), { .type = KT_V_INT, .i = KT_PAGE_MAX } };
     *ret = (struct kt_value){ .type = KT_V_MAP, .map = { v, kept } };
     return 0;
 }

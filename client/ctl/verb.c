@@ -4,6 +4,8 @@
 
 #include "client/ctl/verb.h"
 
+#include "client/proto/near.h"
+
 #include <string.h>
 
 #define ACCOUNT "serviceAccountSlug"
@@ -133,29 +135,6 @@ verb_find(char *const *words, size_t n, size_t *ret_used, const char **ret_group
     return n > at ? find_row(group, name_of(group, words[at])) : NULL;
 }
 
-/* Letters to put in, leave out or exchange until one word is the other. */
-static size_t
-distance(const char *a, const char *b)
-{
-    enum { LONGEST = 32 };
-    size_t row[LONGEST + 1], n = strlen(a), m = strlen(b);
-    if (n > LONGEST || m > LONGEST)
-        return LONGEST;
-    for (size_t j = 0; j <= m; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= n; i++) {
-        size_t above = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= m; j++) {
-            size_t exchanged = above + (a[i - 1] != b[j - 1]);
-            size_t other = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
-            above = row[j];
-            row[j] = exchanged < other ? exchanged : other;
-        }
-    }
-    return row[m];
-}
-
 const char *
 verb_nearest(const char *group, const char *word)
 {
@@ -168,7 +147,7 @@ verb_nearest(const char *group, const char *word)
         if (group && !same)
             continue;
         const char *name = !group && v->group ? v->group : v->name;
-        size_t n = distance(word, name);
+        size_t n = kt_near(word, name);
         if (n < least) {
             least = n;
             nearest = name;

@@ -33,11 +33,14 @@ is_key_kind(struct kt_str s)
     KT_FIELD(s, token, "tokenSlug", .place = KT_PATH, .flags = KT_REQUIRED, \
              .doc = "Slug of the token, unique within its service account.", \
              .example = "nightly")
+#define TEXT_OF(number) #number
+#define TEXT(number) TEXT_OF(number)
 #define PAGE_QUERY(s) \
     KT_FIELD(s, cursor, "cursor", .place = KT_QUERY, \
              .doc = "Where to go on: nextCursor of the page before."), \
-    KT_FIELD(s, limit, "limit", .place = KT_QUERY, KT_RANGE(1, 200), \
-             .doc = "Items on a page; 50 when not given.", .preset = "50")
+    KT_FIELD(s, limit, "limit", .place = KT_QUERY, KT_RANGE(1, KT_PAGE_MAX), \
+             .doc = "Items on a page; " TEXT(KT_PAGE_DEFAULT) " when not given.", \
+             .preset = TEXT(KT_PAGE_DEFAULT))
 
 /* --- what goes in ------------------------------------------------------------------------- */
 

@@ -8,6 +8,10 @@
 #include "client/proto/error.h"
 #include "client/proto/field.h"
 
+/* Items on a page of a list; plain numbers, since the documents have them in their texts. */
+#define KT_PAGE_MAX 200
+#define KT_PAGE_DEFAULT 50
+
 struct kt_user {
     struct kt_str id, name;
 };

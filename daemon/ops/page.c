@@ -10,7 +10,7 @@ int
 page_begin(struct request *rq, const char *invalid_code, struct page *ret)
 {
     const struct kt_in_page *in = &rq->in.page;
-    ret->limit = in->limit == KT_NO_INT ? rq->call.svc->page_default : (size_t)in->limit;
+    ret->limit = in->limit == KT_NO_INT ? KT_PAGE_DEFAULT : (size_t)in->limit;
     ret->below = NULL;
     if (!in->cursor.p || in->cursor.n == 0)
         return KT_OK;

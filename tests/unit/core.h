@@ -227,7 +227,6 @@ core_open(struct core *c, const struct core_options *options)
     svc->documents = c->documents = documents_new(&svc->modules);
     svc->request_ms = 120 * 1000;
     svc->embedded_tokens_max = 100;
-    svc->page_default = 50;
     svc->store = core_store_new(c);
     svc->index = index_new(core_retire, c);
     svc->inflight = inflight_new();
