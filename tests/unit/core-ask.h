@@ -34,6 +34,7 @@ struct ask {
     bool bad_scheme;
     bool stranger;        /* socket: nobody knows the peer */
     int64_t late_ms;      /* the deadline is that much earlier */
+    int64_t now_ms;       /* when it comes; 0: now */
     bool impatient;       /* given up at its deadline; core_wait_dropped() has to follow then */
     void (*ahead)(struct request *); /* trial: looks ahead first, and then calls this on the loop */
     enum ask_way way;
@@ -196,6 +197,8 @@ ask_fill(struct ask *a, struct request *rq)
     rq->idempotency_key = kt_str(a->key);
     rq->bad_scheme = a->bad_scheme;
     rq->call.deadline_ms -= a->late_ms;
+    if (a->now_ms)
+        rq->call.now_ms = a->now_ms;
 }
 
 static inline struct peer *
