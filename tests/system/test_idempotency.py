@@ -224,3 +224,43 @@ def test_kept_over_kill_and_sealed(own_daemon):
     secret = first.body["token"].encode()
     files = files_below(d.state / "db")
     assert files and not any(secret in data for data in files.values())
+
+
+def needed(d):
+    """What still depends on the retired digest key."""
+    rpc = d.rpc()
+    (key,) = [k for k in rpc.call("key.list").body["items"]
+              if k["kind"] == "digest" and k["state"] == "retired"]
+    rpc.close()
+    return key["records"], key["tokens"]
+
+
+def test_without_its_key_a_kept_answer_is_neither_given_nor_made_anew(own_daemon):
+    """An operator takes the retired digest key out of the file by hand, too early."""
+    d = own_daemon("storage-bdb", daemon="last_used_interval = 1s").start()
+    http = d.http()
+    assert http.call("account.create", name="A", slug="farm").ok
+    first = mint(http, "farm", "the-key")
+    assert first.ok
+    secret = first.body["token"]
+    d.ctl("key", "rotate", "digest")
+    assert mint(http, "farm", "the-key").body == first.body
+    assert d.rpc().call("token.verify", token=secret).body["valid"]  # it moves to the new key
+    wait_for(lambda: needed(d) == (1, 0), "all but the kept answer to move", 60)
+    d.stop()
+    path = d.state / "digest.key"
+    both = path.read_text()
+    path.write_text(both.splitlines(keepends=True)[0])
+    d.start()
+    for door in (d.http(), d.rpc(d.jwt()), d.http()):
+        answer = mint(door, "farm", "the-key")
+        assert (answer.status, answer.code) == (500, "INTERNAL") and "token" not in answer.body
+    assert "space 'i' does not authenticate" in d.log.read_text()
+    items = d.http().call("token.list", serviceAccountSlug="farm").body["items"]
+    assert [t["id"] for t in items] == [first.body["id"]]
+    assert mint(d.http(), "farm", "another-key", "another").ok
+    assert d.rpc().call("token.verify", token=secret).body["valid"]
+    d.stop()
+    path.write_text(both)
+    d.start()
+    assert mint(d.http(), "farm", "the-key").body == first.body

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copyright the kaiten authors */
-/* Answers that are kept for an idempotency key: for how long. */
+/* Answers that are kept for an idempotency key: for how long, and who can open them. */
 #include "config.h"
 
 #include "tests/unit/pipeline-core.h"
@@ -79,12 +79,68 @@ nor_is_a_secret_had_any_longer(void **state)
     ask_done(&first);
 }
 
+static void
+put_in_force(struct digest_keys *keys)
+{
+    store_set_keys(core.svc.store, keys);
+    core.svc.keys = keys;
+}
+
+/* Neither an answer that is not the first, nor a second token. */
+static void
+is_refused(void)
+{
+    struct ask a;
+    assert_int_equal(ask_at(&a, TOKENS, token, 0), 0);
+    assert_int_equal(a.status, 500);
+    assert_string_equal(a.code, "INTERNAL");
+    assert_string_equal(a.secret, "");
+    assert_int_equal(strlen(a.id), 36);
+    ask_done(&a);
+}
+
+static void
+is_given(const char *secret)
+{
+    struct ask a;
+    assert_int_equal(ask_at(&a, TOKENS, token, 0), 0);
+    assert_int_equal(a.status, 201);
+    assert_string_equal(a.secret, secret);
+    ask_done(&a);
+}
+
+static void
+without_its_key_an_answer_is_neither_given_nor_made_anew(void **state)
+{
+    (void)state;
+    struct digest_keys *old = core.svc.keys, *both, *fresh;
+    struct digest_error why;
+    struct ask first;
+    assert_int_equal(core_make_account(&core, CORE_ANN, "sa-1"), 201);
+    assert_int_equal(ask_at(&first, TOKENS, token, 0), 1);
+    assert_true(digest_keys_rotate(core.key_path, old, &both, &why));
+    put_in_force(both);
+    is_given(first.secret);
+    assert_true(digest_keys_retire(core.key_path, both, 1, &fresh, &why));
+    put_in_force(fresh);
+    is_refused();
+    /* The row can be read, and what is sealed inside it cannot be opened. */
+    store_set_keys(core.svc.store, both);
+    is_refused();
+    put_in_force(both);
+    is_given(first.secret);
+    ask_done(&first);
+    digest_keys_free(old);
+    digest_keys_free(fresh);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(an_answer_is_kept_for_ten_minutes),
         TEST(nor_is_a_secret_had_any_longer),
+        TEST(without_its_key_an_answer_is_neither_given_nor_made_anew),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
