@@ -13,8 +13,8 @@
 #define INVALID    "Auth.InvalidToken"
 #define BAD_SCOPES "Auth.InvalidScopes"
 
-/* Beyond this, doubles and with them JSON numbers are no exact integers any more. */
-static const double TIME_MAX = 9007199254740992.0;
+/* 2^53 - 1: of a larger one a double does not say which integer was written. */
+static const double TIME_MAX = 9007199254740991.0;
 
 static bool
 defect(struct claims_defect *ret, const char *code, const char *detail, const char *why)
@@ -46,7 +46,7 @@ member(const cJSON *json, const char *name)
     return cJSON_GetObjectItemCaseSensitive(json, name);
 }
 
-/* A time in seconds since 1970, as an integer of 0 to 2^53. */
+/* A time in seconds since 1970, as an integer of 0 to TIME_MAX. */
 static bool
 read_time(const cJSON *item, int64_t *ret_ms)
 {

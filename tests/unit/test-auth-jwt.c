@@ -118,6 +118,88 @@ claims_are_judged(void **state)
     plugin->close(instance);
 }
 
+/* Instants as JSON can write numbers, where a token may live for ever: times are the integers from
+ * 0 to 2^53 - 1, however they are written. What exp and nbf and iat say to them; NULL: known. */
+static const char no_time[] = "exp is no integer of seconds", over[] = "expired";
+static const char no_past[] = "is ahead of the clock, or malformed";
+static const struct {
+    const char *value, *exp, *past;
+} time_rows[] = {
+    { "1800000060", NULL, NULL },
+    { "1800000060.0", NULL, NULL },
+    { "1.80000006e9", NULL, NULL },
+    { "180000006E+1", NULL, NULL },
+    { "18000000600e-1", NULL, NULL },
+    { "1.5e9", over, NULL },
+    { "1799999999", over, NULL },
+    { "1", over, NULL },
+    { "0", over, NULL },
+    { "-0", over, NULL },
+    { "-0.0", over, NULL },
+    { "0e400", over, NULL },
+    { "1700000000.5", no_time, no_past },
+    { "1800000060.5", no_time, no_past },
+    { "1800000060.0000005", no_time, no_past },
+    { "0.5", no_time, no_past },
+    { "1e-300", no_time, no_past },
+    { "-1", no_time, no_past },
+    { "-1800000060", no_time, no_past },
+    { "-0.5", no_time, no_past },
+    { "4294967296", NULL, no_past },
+    { "253402300800", NULL, no_past }, /* the year 10000 */
+    { "9007199254740991", NULL, no_past },
+    { "9007199254740992", no_time, no_past },
+    { "9007199254740993", no_time, no_past }, /* which a double cannot tell from the one before */
+    { "9223372036854775807", no_time, no_past },
+    { "9223372036854775808", no_time, no_past },
+    { "18446744073709551616", no_time, no_past },
+    { "1e300", no_time, no_past },
+    { "-1e300", no_time, no_past },
+    { "1e400", no_time, no_past },
+    { "-1e400", no_time, no_past },
+    { "null", no_time, no_past },
+    { "true", no_time, no_past },
+    { "false", no_time, no_past },
+    { "\"\"", no_time, no_past },
+    { "\"0\"", no_time, no_past },
+    { "\"1800000060\"", no_time, no_past },
+    { "\"2027-01-15T08:01:00Z\"", no_time, no_past },
+    { "[]", no_time, no_past },
+    { "[1800000060]", no_time, no_past },
+    { "{}", no_time, no_past },
+};
+
+static void
+judge_time(void *instance, const char *name, const char *value, const char *why)
+{
+    char claims[256];
+    (void)snprintf(claims, sizeof(claims), "{%s\"%s\":%s," WHO "}",
+                   strcmp(name, "exp") == 0 ? "" : EXP ",", name, value);
+    enum kaiten_verdict verdict = identify_claims(instance, H, claims);
+    if (verdict != (why ? KAITEN_REFUSED : KAITEN_KNOWN) || (why && !strstr(fake.err.text, why)))
+        fail_msg("%s: %x (%s)", claims, verdict, fake.err.text);
+    if (why)
+        assert_string_equal(fake.detail, invalid);
+    else if (strcmp(name, "exp") == 0)
+        assert_int_equal(fake.principal.expires_at_ms, (int64_t)strtod(value, NULL) * 1000);
+}
+
+static void
+times_are_integers_that_doubles_can_tell_apart(void **state)
+{
+    (void)state;
+    settings();
+    fake.config.v[1].number = 0; /* max_token_lifetime */
+    void *instance = open_plugin();
+    assert_non_null(instance);
+    for (size_t i = 0; i < COUNT(time_rows); i++) {
+        judge_time(instance, "exp", time_rows[i].value, time_rows[i].exp);
+        judge_time(instance, "nbf", time_rows[i].value, time_rows[i].past);
+        judge_time(instance, "iat", time_rows[i].value, time_rows[i].past);
+    }
+    plugin->close(instance);
+}
+
 static void
 the_principal_is_what_the_claims_say(void **state)
 {
@@ -398,6 +480,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(claims_are_judged),
+        cmocka_unit_test(times_are_integers_that_doubles_can_tell_apart),
         cmocka_unit_test(the_principal_is_what_the_claims_say),
         cmocka_unit_test(claim_limits_are_exact),
         cmocka_unit_test(issuer_audience_and_organization_are_exact),
