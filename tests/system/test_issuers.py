@@ -5,6 +5,7 @@ files and at addresses while kaitend runs."""
 
 import base64
 import contextlib
+import gzip
 import http.server
 import ipaddress
 import json
@@ -233,12 +234,21 @@ def test_mistakes_stop_the_start(own_daemon, line, why):
 # --- addresses ------------------------------------------------------------------------------------
 
 
+STATUSES = {"failing": 500, "missing": 404, "partial": 206, "no content": 204, "not modified": 304,
+            "moved": 301, "redirect": 302, "see other": 303, "to a name": 307, "to a file": 308}
+ENDLESS = {"endless": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+                       b"1000\r\n" + b" " * 4096 + b"\r\n"),
+           "headers": (b"HTTP/1.1 200 OK\r\n", b"X: " + b"x" * 4096 + b"\r\n"),
+           "interim": (b"", b"HTTP/1.1 103 Early Hints\r\nX: " + b"x" * 4096 + b"\r\n\r\n")}
+
+
 class Source:
     """A server of key sets that does as it is told."""
 
     def __init__(self, tls=None, port=0):
         source = self
         self.text, self.mode, self.asked, self.let_go = "", "good", 0, threading.Event()
+        self.moved = "/moved"  # where redirects lead
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def log_message(self, *args):
@@ -258,22 +268,39 @@ class Source:
         self.thread.start()
 
     def answer(self, request):
-        if self.mode == "redirect" and request.path != "/moved":
-            request.send_response(302)
-            request.send_header("Location", self.url.replace("keys.json", "moved"))
+        code = 200 if request.path == "/moved" else STATUSES.get(self.mode, 200)
+        if self.mode in ENDLESS:
+            self.answer_for_ever(request, *ENDLESS[self.mode])
+        elif 300 < code < 400 and code != 304:
+            request.send_response(code)
+            request.send_header("Location", self.moved)
             request.send_header("Content-Length", "0")
             request.end_headers()
-            return
-        body = self.text.encode()
+        else:
+            self.answer_with(request, code, self.text.encode())
+
+    def answer_with(self, request, code, body):
         if self.mode == "large":
             body = b" " * (256 * 1024 + 1 - len(body)) + body
-        request.send_response({"failing": 500, "missing": 404, "partial": 206}.get(self.mode, 200))
+        request.send_response(code)
+        if self.mode == "packed":
+            body = gzip.compress(body)
+            request.send_header("Content-Encoding", "gzip")
         if self.mode != "large":
-            request.send_header("Content-Length", str(len(body) + (self.mode == "cut")))
+            length = {"cut": len(body) + 1, "short": len(body) - 1, "negative": -1}
+            request.send_header("Content-Length", str(length.get(self.mode, len(body))))
         request.end_headers()
         if self.mode == "slow":
             self.let_go.wait(PATIENCE)
-        request.wfile.write(body)
+        if code not in (204, 304):
+            request.wfile.write(body)
+
+    def answer_for_ever(self, request, head, piece):
+        """Until the other side has had enough."""
+        body = self.text.encode()
+        request.wfile.write(head + b"%x\r\n%s\r\n" % (len(body), body) * (b"chunked" in head))
+        while not self.let_go.is_set():
+            request.wfile.write(piece)
 
     def close(self):
         self.let_go.set()
@@ -367,6 +394,10 @@ BAD_ANSWERS = {
     "failing": "status 500", "missing": "status 404", "partial": "status 206",
     "redirect": "status 302", "large": "more than 262144 bytes", "slow": "imed out",
     "cut": "", "empty": "an empty answer", "no JSON": "no JSON object",
+    "moved": "status 301", "see other": "status 303", "to a name": "status 307",
+    "to a file": "status 308", "no content": "status 204", "not modified": "status 304",
+    "short": "no JSON object", "negative": "", "packed": "no JSON object",
+    "endless": "more than 262144 bytes", "headers": "", "interim": "",
     "secret": "no place in a published set", "private": "no place in a published set",
 }
 
@@ -386,6 +417,10 @@ def test_a_bad_answer_changes_nothing(own_daemon, source):
                                           serialization.NoEncryption())
         bad = {"empty": "", "no JSON": "<html>", "private": json.dumps(dict(other.jwk, d=b64(raw))),
                "secret": json.dumps({"kty": "oct", "alg": "HS256", "k": b64(raw)})}
+        (daemon.state / "moved.jwks").write_text(jwks(other))
+        source.moved = {"to a name": source.url.replace("127.0.0.1", "localhost")
+                        .replace("keys.json", "moved"),
+                        "to a file": f"file://{daemon.state}/moved.jwks"}.get(mode, "/moved")
         before = len(daemon.log.read_text())
         source.mode, source.text = mode, bad.get(mode, jwks(other))
         wait_for(lambda: f"keys stay as they are: {source.url}: " in (
@@ -466,4 +501,13 @@ issuer = name jwks={wrong_name} ca={daemon.state}/ca.pem org=*
     becomes(daemon, key.sign("good"), 200)
     for iss in ("system", "other", "name"):
         assert status(daemon, key.sign(iss)) == 503
+    # Nor is it given up for an address without.
+    plain, other = Source(), Key("k")
+    plain.text = jwks(other)
+    source.moved, source.mode = plain.url, "redirect"
+    wait_for(lambda: f"keys stay as they are: {source.url}: status 302" in daemon.log.read_text(),
+             "the log to say it")
+    assert status(daemon, other.sign("good")) == 401 and status(daemon, key.sign("good")) == 200
+    assert plain.asked == 0
+    plain.close()
     source.close()
