@@ -95,6 +95,7 @@ struct request {
     struct kt_str body;    /* HTTP: whole, dechunked */
     size_t body_refused;   /* HTTP: the limit that its body reaches, which was not read; 0: none */
     struct kt_str content_type;
+    struct kt_str content_encoding; /* HTTP: what was done to the body; p NULL: nothing */
     struct kt_secret_view credential; /* after "Bearer ", or meta.token; p NULL: none */
     struct kt_str idempotency_key;    /* p NULL: none */
     struct kt_str if_none_match;      /* HTTP: tags of what the caller has already */

@@ -72,6 +72,15 @@ refuse_type(struct request *rq)
                                   KT_FMT(rq->content_type)), false);
 }
 
+/* RFC 9110 section 8.4: whatever such a body looks like, it is not what its sender means. */
+static int
+refuse_encoding(struct request *rq)
+{
+    return refuse(rq, KT_MEDIA_TYPE,
+                  kt_arena_printf(rq->call.arena, "unknown content encoding: %.*s",
+                                  KT_FMT(rq->content_encoding)), false);
+}
+
 static int
 refuse_text(struct request *rq, const struct kt_json_error *why)
 {
@@ -133,6 +142,8 @@ body_decode(struct request *rq)
     if (rq->body.n == 0)
         return spec->body == KT_BODY_OPTIONAL
             ? 0 : fail(&rq->call, KT_VALIDATION, NULL, "request body is required");
+    if (rq->content_encoding.n)
+        return refuse_encoding(rq);
     if (!is_json(rq->content_type))
         return refuse_type(rq);
     struct kt_value *value = KT_ARENA_NEW(rq->call.arena, struct kt_value);

@@ -215,6 +215,7 @@ fill(struct request *rq, const struct http_head *head)
     rq->path = head->path;
     rq->query = head->query;
     rq->content_type = head->content_type;
+    rq->content_encoding = head->content_encoding;
     rq->idempotency_key = read_key(head->idempotency_key);
     rq->if_none_match = http_head_get(head, "If-None-Match");
     read_credential(rq, head->authorization);
@@ -236,8 +237,9 @@ copy_head(struct request *rq)
     struct kt_arena *arena = rq->call.arena;
     struct kt_str credential = { rq->credential.p, rq->credential.n };
     bool ok = keep(arena, &rq->method) && keep(arena, &rq->path) && keep(arena, &rq->query) &&
-              keep(arena, &rq->content_type) && keep(arena, &rq->idempotency_key) &&
-              keep(arena, &rq->if_none_match) && keep(arena, &credential);
+              keep(arena, &rq->content_type) && keep(arena, &rq->content_encoding) &&
+              keep(arena, &rq->idempotency_key) && keep(arena, &rq->if_none_match) &&
+              keep(arena, &credential);
     rq->credential = (struct kt_secret_view){ ok ? credential.p : NULL, ok ? credential.n : 0 };
     return ok;
 }

@@ -43,6 +43,7 @@ enum header {
     H_IDEMPOTENCY_KEY,
     H_REPEATABLE,
     H_CONNECTION = H_REPEATABLE,
+    H_CONTENT_ENCODING,
     H_ACCEPT,
     H_OTHER
 };
@@ -202,6 +203,8 @@ header_known(struct kt_str name)
         return SAME(name, "content-length") ? H_CONTENT_LENGTH : H_OTHER;
     case 15:
         return SAME(name, "idempotency-key") ? H_IDEMPOTENCY_KEY : H_OTHER;
+    case 16:
+        return SAME(name, "content-encoding") ? H_CONTENT_ENCODING : H_OTHER;
     case 17:
         return SAME(name, "transfer-encoding") ? H_TRANSFER_ENCODING : H_OTHER;
     default:
@@ -347,6 +350,10 @@ header_take(struct reader *reader, struct kt_str name, struct kt_str value)
     case H_CONNECTION:
         connection_take(reader, value);
         return HTTP_DONE;
+    case H_CONTENT_ENCODING:
+        if (value.n && !SAME(value, "identity"))
+            head->content_encoding = value;
+        return HTTP_DONE;
     case H_ACCEPT:
         head->accept = first ? value : head->accept;
         return HTTP_DONE;
@@ -450,7 +457,7 @@ head_clear(struct http_head *head)
     head->nheaders = 0;
     head->content_length = -1;
     head->chunked = head->keep_alive = head->expect_continue = false;
-    head->host = head->authorization = head->content_type = absent;
+    head->host = head->authorization = head->content_type = head->content_encoding = absent;
     head->idempotency_key = head->accept = absent;
     head->status = 0;
     head->why = NULL;

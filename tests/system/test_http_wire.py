@@ -2,6 +2,7 @@
 # Copyright the kaiten authors
 """The HTTP door to its clients: challenges, content types, bodies, queries; gateways; time."""
 
+import gzip
 import re
 import shutil
 import socket
@@ -73,6 +74,24 @@ def test_content_types(http, kind, status):
         assert answer.body["detail"] == "validation failed"
         assert answer.body["errors"] == [{"message": "unknown content type: " + kind,
                                           "location": "body"}]
+
+
+@pytest.mark.parametrize("coding,status", [
+    ("", 201), ("identity", 201), ("Identity", 201), ("gzip", 415), ("br", 415), ("aes128gcm", 415),
+    ("identity, gzip", 415), ("gzip, identity", 415), ("*", 415)])
+def test_content_encodings(http, coding, status):
+    """What is said to be packed is not read as if it were not: a gateway would see another body."""
+    plain = b'{"name":"a"}'
+    for raw in [plain] if status == 201 else [plain, gzip.compress(plain)]:
+        answer = http.request("POST", "/service-accounts", raw=raw,
+                              headers={"Content-Encoding": coding})
+        assert answer.status == status
+    if status == 415:
+        assert answer.body["detail"] == "validation failed"
+        assert answer.body["errors"] == [{"message": "unknown content encoding: " + coding,
+                                          "location": "body"}]
+    # Where no body is read, nobody minds how it is packed.
+    assert http.request("GET", "/whoami", headers={"Content-Encoding": coding}).status == 200
 
 
 def test_bodies(http):

@@ -234,7 +234,8 @@ test_views(void **state)
         "POST /a/b%20c?x=1&y HTTP/1.1\r\nhOST: h:1\r\nAUTHORIZATION:  Bearer k \t\r\n"
         "content-type:application/json\r\nIdempotency-Key: i\r\n"
         "Accept: application/json\r\nAccept: text/plain\r\n"
-        "X-Other:\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello";
+        "X-Other:\r\nContent-Length: 5\r\nExpect: 100-continue\r\n"
+        "Content-Encoding: gzip\r\ncontent-encoding: Identity\r\nContent-Encoding:\r\n\r\nhello";
     static struct http_head head;
     size_t len;
     assert_int_equal(http_head_read(kt_str(text), &head, &len), HTTP_DONE);
@@ -253,7 +254,8 @@ test_views(void **state)
     assert_true(head.expect_continue);
     assert_true(head.keep_alive);
     assert_false(head.chunked);
-    assert_int_equal(head.nheaders, 9);
+    assert_true(kt_str_is(head.content_encoding, "gzip"));
+    assert_int_equal(head.nheaders, 12);
     assert_true(kt_str_is(head.headers[7].name, "Content-Length"));
     assert_non_null(http_head_get(&head, "x-other").p);
     assert_int_equal(http_head_get(&head, "x-other").n, 0);
@@ -274,6 +276,7 @@ test_nothing_is_left_from_before(void **state)
     assert_null(head.host.p);
     assert_null(head.authorization.p);
     assert_null(head.content_type.p);
+    assert_null(head.content_encoding.p);
     assert_null(head.idempotency_key.p);
     assert_null(head.accept.p);
     assert_int_equal(head.content_length, -1);
