@@ -420,17 +420,18 @@ put_object(struct kt_buf *buf, const struct kt_shape *shape)
     kt_buf_puts(buf, "</article>\n");
 }
 
+/* Each %s: the way up to the folder that the other documents are in. */
 static const char head[] =
     "<!DOCTYPE html>\n"
     "<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
     "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
     "<meta name=\"color-scheme\" content=\"light dark\">\n"
     "<title>kaitend " PACKAGE_VERSION "</title>\n"
-    "<link rel=\"stylesheet\" href=\"docs/style.css\">\n</head>\n<body>\n"
+    "<link rel=\"stylesheet\" href=\"%sdocs/style.css\">\n</head>\n<body>\n"
     "<a class=\"skip\" href=\"#start\">Skip the contents</a>\n"
     "<header>\n<h1>kaitend <small>" PACKAGE_VERSION "</small></h1>\n"
     "<p>Service accounts and their API tokens: mint, rotate, revoke, verify. "
-    "For programs there is the same as <a href=\"openapi.json\">OpenAPI 3.1</a>.</p>\n"
+    "For programs there is the same as <a href=\"%sopenapi.json\">OpenAPI 3.1</a>.</p>\n"
     "</header>\n";
 
 static const char introduction[] =
@@ -456,11 +457,11 @@ static const char introduction[] =
     "</ul>\n</section>\n";
 
 void
-docs_print(struct kt_buf *buf)
+docs_print(struct kt_buf *buf, const char *up)
 {
     const struct kt_shape *shapes[EXPLAIN_SHAPES_MAX];
     size_t n = explain_shapes(shapes, true);
-    kt_buf_puts(buf, head);
+    kt_buf_printf(buf, head, up, up);
     put_nav(buf, shapes, n);
     kt_buf_puts(buf, "<main>\n");
     kt_buf_puts(buf, introduction);

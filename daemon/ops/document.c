@@ -19,7 +19,7 @@ struct document {
 };
 
 struct documents {
-    struct document openapi, docs, style;
+    struct document openapi, docs, docs_slash, style;
 };
 
 /* The same text has the same tag on every node. */
@@ -57,11 +57,13 @@ documents_new(const struct scope_modules *modules)
         return NULL;
     kt_buf_init(&d->openapi.text, DOCUMENT_MAX);
     kt_buf_init(&d->docs.text, DOCUMENT_MAX);
+    kt_buf_init(&d->docs_slash.text, DOCUMENT_MAX);
     kt_buf_init(&d->style.text, DOCUMENT_MAX);
     print_openapi(&d->openapi, modules);
-    docs_print(&d->docs.text);
+    docs_print(&d->docs.text, "");
+    docs_print(&d->docs_slash.text, "../");
     kt_buf_puts(&d->style.text, docs_style);
-    if (seal(&d->openapi) && seal(&d->docs) && seal(&d->style))
+    if (seal(&d->openapi) && seal(&d->docs) && seal(&d->docs_slash) && seal(&d->style))
         return d;
     documents_free(d);
     return NULL;
@@ -74,6 +76,7 @@ documents_free(struct documents *d)
         return;
     kt_buf_done(&d->openapi.text);
     kt_buf_done(&d->docs.text);
+    kt_buf_done(&d->docs_slash.text);
     kt_buf_done(&d->style.text);
     free(d);
 }
@@ -91,10 +94,13 @@ document_openapi(struct request *rq)
     return answer(rq, &rq->call.svc->documents->openapi);
 }
 
+/* With a slash at its end the path is a folder to whoever follows a link of the page. */
 int
 document_docs(struct request *rq)
 {
-    return answer(rq, &rq->call.svc->documents->docs);
+    const struct documents *d = rq->call.svc->documents;
+    bool slash = rq->path.n && rq->path.p[rq->path.n - 1] == '/';
+    return answer(rq, slash ? &d->docs_slash : &d->docs);
 }
 
 int

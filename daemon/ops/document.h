@@ -21,8 +21,8 @@ void documents_free(struct documents *); /* NULL allowed */
 /* OpenAPI 3.1 (daemon/ops/openapi.c). scopes: those that people may choose from. */
 void openapi_print(struct kt_buf *, const struct kt_strlist *scopes);
 
-/* HTML, and its style sheet (daemon/ops/docs.c). */
-void docs_print(struct kt_buf *);
+/* HTML, and its style sheet (daemon/ops/docs.c). up: what links begin with, "" or "../". */
+void docs_print(struct kt_buf *, const char *up);
 extern const char docs_style[];
 
 #endif

@@ -7,6 +7,7 @@ import http.client
 import json
 import re
 import subprocess
+import urllib.parse
 
 import pytest
 
@@ -451,6 +452,14 @@ def test_anybody_may_read_it(daemon, path, kind):
     head = fetch(daemon, path, "HEAD")
     assert (head[0], head[1]["ETag"], head[2]) == (200, headers["ETag"], b"")
     assert head[1]["Content-Length"] == headers["Content-Length"]
+
+
+@pytest.mark.parametrize("path", ["/docs", "/docs/", "/api/docs", "/api/docs/"])
+def test_links_of_the_page_lead_somewhere(daemon, path):
+    body = fetch(daemon, path)[2].decode()
+    links = set(re.findall(r'href="([^#"]+)"', body))
+    assert len(links) == 2
+    assert {fetch(daemon, urllib.parse.urljoin(path, link))[0] for link in links} == {200}
 
 
 @pytest.mark.parametrize("path, kind", PUBLISHED)
