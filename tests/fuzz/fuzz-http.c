@@ -191,6 +191,7 @@ pipeline_run(struct request *rq)
     note("path", rq->path);
     note("query", rq->query);
     note("type", rq->content_type);
+    note("encoding", rq->content_encoding);
     note("credential", (struct kt_str){ rq->credential.p, rq->credential.n });
     /* The body of who is refused for the head is there only when it came with it. */
     bool refused = pipeline_head(rq) == PIPE_HEAD_REFUSED;

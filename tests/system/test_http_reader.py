@@ -42,6 +42,7 @@ HEADS = [
     b"Authorization: Bearer abc\r\nIdempotency-Key: k\r\nConnection: close, x\r\n\r\n0\r\n\r\n",
     b"OPTIONS * HTTP/1.1\r\nHost: a\r\nAccept: */*\r\nAccept: b\r\nX-A:\tb \xc3\xa9 \t\r\n\r\n",
     b"DELETE /a HTTP/1.1\r\nHost:a\r\nA:\r\nB: \r\nContent-Length:0\r\n\r\nGET / HTTP/1.1\r\n",
+    b"PUT /a HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\ncontent-encoding: Identity\r\n\r\n",
 ]
 HEAD_PIECES = [
     b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b"\v", b"\x7f", b"\x80", b":", b" :", b",", b";",
@@ -56,6 +57,7 @@ HEAD_PIECES = [
     b"Host: a b\r\n", b"Host: [::1\r\n", b"Host: a@b\r\n", b"Host: a:b\r\n", b"Host: []\r\n",
     b"Expect: 100-Continue\r\n", b"Expect: x\r\n", b"Connection: close\r\n", b": x\r\n",
     b"Connection: keep-alive , Close\r\n", b"Connection:,,\r\n", b"Authorization: Basic x\r\n",
+    b"Content-Encoding: br\r\n", b"content-encoding:\r\n", b"Content-Encoding: identity\r\n",
     b"X: " + b"y" * 3000 + b"\r\n", b"/" + b"z" * 2700, b"A: b\r\n" * 21, b"M" * 9,
 ]
 CHUNKS = [
