@@ -9,8 +9,9 @@
 # What does not apply to a test's subject is a skip. So is a tool that is missing, and the reason
 # then says "missing"; with CI=1 a missing tool is a failure.
 #
-# KAITEN_JOBS at a time, as many as there are processors if it says nothing; but one after the other
-# where all points are tried (KAITEN_FAULTS=full), since what is measured there takes the machine.
+# KAITEN_JOBS at a time, one more than there are processors if it says nothing, since tests wait now
+# and then; but one after the other where all points are tried (KAITEN_FAULTS=full), since what is
+# measured there takes the machine.
 #
 # Nothing hangs for ever: a program has KAITEN_PROGRAM_SECONDS, each test of pytest its own time limit
 # (tests/system/timelimit.py) and all of them together KAITEN_PYTEST_SECONDS. Whoever has to be over
@@ -36,7 +37,7 @@ export UBSAN_OPTIONS=${UBSAN_OPTIONS-print_stacktrace=1}
 skip_line='^(not )?ok .*# [Ss][Kk][Ii][Pp]'
 pytest_progress='^[.sxXFE]+ +\[ *[0-9]+%\]$'
 culprits= # what failed, a line each, said once more at the end
-most=${KAITEN_JOBS:-$(nproc)}
+most=${KAITEN_JOBS:-$(($(nproc) + 1))}
 [ "${KAITEN_FAULTS:-}" != full ] || most=1
 
 count() { # pattern, file
