@@ -44,7 +44,6 @@ enum header {
     H_REPEATABLE,
     H_CONNECTION = H_REPEATABLE,
     H_CONTENT_ENCODING,
-    H_ACCEPT,
     H_OTHER
 };
 
@@ -192,7 +191,7 @@ header_known(struct kt_str name)
     case 4:
         return SAME(name, "host") ? H_HOST : H_OTHER;
     case 6:
-        return SAME(name, "accept") ? H_ACCEPT : SAME(name, "expect") ? H_EXPECT : H_OTHER;
+        return SAME(name, "expect") ? H_EXPECT : H_OTHER;
     case 10:
         return SAME(name, "connection") ? H_CONNECTION : H_OTHER;
     case 12:
@@ -327,7 +326,6 @@ header_take(struct reader *reader, struct kt_str name, struct kt_str value)
     unsigned bit = 1U << header;
     if (header < H_REPEATABLE && (reader->seen & bit))
         return bad(reader, 400, "a header that may occur once occurs twice");
-    bool first = !(reader->seen & bit);
     reader->seen |= bit;
     switch (header) {
     case H_HOST:
@@ -353,9 +351,6 @@ header_take(struct reader *reader, struct kt_str name, struct kt_str value)
     case H_CONTENT_ENCODING:
         if (value.n && !SAME(value, "identity"))
             head->content_encoding = value;
-        return HTTP_DONE;
-    case H_ACCEPT:
-        head->accept = first ? value : head->accept;
         return HTTP_DONE;
     case H_OTHER:
         return HTTP_DONE;
@@ -457,8 +452,8 @@ head_clear(struct http_head *head)
     head->nheaders = 0;
     head->content_length = -1;
     head->chunked = head->keep_alive = head->expect_continue = false;
-    head->host = head->authorization = head->content_type = head->content_encoding = absent;
-    head->idempotency_key = head->accept = absent;
+    head->host = head->authorization = head->content_type = absent;
+    head->content_encoding = head->idempotency_key = absent;
     head->status = 0;
     head->why = NULL;
 }

@@ -42,7 +42,6 @@ struct http_head {
     bool expect_continue;
     struct kt_str host, authorization, content_type, idempotency_key;
     struct kt_str content_encoding; /* the last one that is not identity */
-    struct kt_str accept; /* the first one */
     int status;           /* BAD: 400, 414, 417, 431, 501 or 505 */
     const char *why;      /* BAD: a phrase that lives forever */
 };

@@ -145,7 +145,7 @@ def read_whole_head(r):
     packed = [v for n, v in headers if n.lower() == b"content-encoding"
               and v.lower() not in (b"", b"identity")]
     known = [*map(seen.get, (b"host", b"authorization", b"content-type")),
-             packed[-1] if packed else None, *map(seen.get, (b"idempotency-key", b"accept"))]
+             packed[-1] if packed else None, seen.get(b"idempotency-key")]
     texts = [method, path, query if mark else None, *known, *(t for h in headers for t in h)]
     flags = f"{chunked:d}{stays:d}{b'expect' in seen and minor == 1:d}"
     return " ".join([f"done {r.at} 1.{minor} {-1 if length is None else int(length)} {flags}",

@@ -46,7 +46,6 @@ put_head(struct kt_buf *out, const struct http_head *head, size_t len)
     put_text(out, head->content_type);
     put_text(out, head->content_encoding);
     put_text(out, head->idempotency_key);
-    put_text(out, head->accept);
     for (size_t i = 0; i < head->nheaders; i++) {
         put_text(out, head->headers[i].name);
         put_text(out, head->headers[i].value);

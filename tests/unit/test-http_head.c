@@ -249,7 +249,6 @@ test_views(void **state)
     assert_true(kt_str_is(head.authorization, "Bearer k"));
     assert_true(kt_str_is(head.content_type, "application/json"));
     assert_true(kt_str_is(head.idempotency_key, "i"));
-    assert_true(kt_str_is(head.accept, "application/json"));
     assert_int_equal(head.content_length, 5);
     assert_true(head.expect_continue);
     assert_true(head.keep_alive);
@@ -278,7 +277,6 @@ test_nothing_is_left_from_before(void **state)
     assert_null(head.content_type.p);
     assert_null(head.content_encoding.p);
     assert_null(head.idempotency_key.p);
-    assert_null(head.accept.p);
     assert_int_equal(head.content_length, -1);
     assert_int_equal(head.nheaders, 0);
     assert_false(head.chunked || head.keep_alive || head.expect_continue);
