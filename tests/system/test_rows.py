@@ -77,6 +77,24 @@ def _(w):
     other.close()
 
 
+@row("1.2 what get and list answer can be sent to make another one")
+def _(w):
+    slug = w.account(slug="first")["slug"]
+    for name in ("live", "gone"):
+        w.mint(slug, name=name, slug=name, expiresAt="2099-01-01T00:00:00Z")
+    path = "/api/service-accounts/first"
+    done(w.http, w.get(path + "/tokens/gone", method="DELETE"), 204)
+    whole = done(w.http, w.get(path))
+    copy = w.account(**dict(whole, slug="second"))
+    assert copy["tokens"] is None and copy["name"] == whole["name"]
+    assert not {copy["id"], copy["externalId"]} & {whole["id"], whole["externalId"]}
+    assert done(w.http, w.get("/api/service-accounts/second"))["tokens"] == []
+    gone = whole["tokens"][0]
+    again = w.mint("second", **gone)
+    assert again["serviceAccountId"] == copy["id"] and again["id"] != gone["id"]
+    assert again["slug"] == "gone" and "revokedAt" in gone and "revokedAt" not in again
+
+
 @row("1.3 list: newest first, tokens embedded, bad cursor 400")
 def _(w):
     slugs = [w.account()["slug"] for _ in range(3)]
@@ -144,6 +162,50 @@ def _(w):
             f"Token with slug self not found for service account {slug} or already revoked")
 
 
+def expired(w, slug, name):
+    """A token of that name and slug whose time is over."""
+    token = short_life(lambda end: w.try_mint(slug, name=name, slug=name, expiresAt=end)).body
+    wait_for(lambda: w.get("/api/tokens/validate", token["token"]).status == 401, "its expiry")
+
+
+@row("1.8 what has expired keeps its name, is not rotated, and can be revoked")
+def _(w):
+    slug = w.account()["slug"]
+    expired(w, slug, "over")
+    path = f"/api/service-accounts/{slug}/tokens/over"
+    refused(w.try_mint(slug, name="over"), 409, "CreateToken.Conflict")
+    refused(w.post(path + "/rotate"), 409, "RotateToken.Expired",
+            "the token has expired; rotation does not extend it, create a new one")
+    assert "revokedAt" not in done(w.http, w.get(path))
+    done(w.http, w.get(path, method="DELETE"), 204)
+    assert done(w.http, w.get(path))["revokedBy"]["name"] == "alice"
+    refused(w.post(path + "/rotate"), 404, "Token.NotFound")
+    w.mint(slug, name="over")
+    refused(w.try_mint(slug, name="x", slug="over"), 409, "CreateToken.SlugConflict")
+
+
+@row("1.8 revokedBy of a token that revoked itself is its account")
+def _(w):
+    robot = w.account(name="Robot")
+    token = w.mint(robot["slug"], slug="self", scopes=["write:tokens"])["token"]
+    path = f"/api/service-accounts/{robot['slug']}/tokens/self"
+    assert w.with_token(token).request("DELETE", path).status == 204
+    assert done(w.http, w.get(path))["revokedBy"] == {"id": robot["id"], "name": "Robot"}
+
+
+@row("1.8 tokens of a deleted account are not found")
+def _(w):
+    slug = w.account()["slug"]
+    w.mint(slug, slug="kept")
+    path = f"/api/service-accounts/{slug}"
+    done(w.http, w.get(path, method="DELETE"), 204)
+    detail = f"Token with slug kept not found for service account {slug} or already revoked"
+    for method in ("GET", "DELETE"):
+        refused(w.get(path + "/tokens/kept", method=method), 404, "Token.NotFound", detail)
+    refused(w.try_mint(slug), 404, "CreateToken.ServiceAccountNotFound")
+    assert done(w.http, w.get(path + "/tokens"))["items"] == []
+
+
 @row("1.9 validate: any method, body ignored, nothing below it")
 def _(w):
     token = w.mint(w.account()["slug"])["token"]
@@ -176,6 +238,14 @@ def _(w):
 # what is sent: (bytes, headers), and what it is answered with
 STATUSES = {
     "empty body": (b"", {}, 400, "request body is required", "VALIDATION", None),
+    "empty body of an unknown type": (b"", {"Content-Type": "text/csv"}, 400,
+                                      "request body is required", "VALIDATION", None),
+    "blank body": (b" \n", {}, 400, "validation failed", "VALIDATION",
+                   ("body", "unexpected end of JSON input", " \n")),
+    "two values": (b"{} {}", {}, 400, "validation failed", "VALIDATION",
+                   ("body", "invalid character '{' after top-level value", "{} {}")),
+    "null": (b"null", {}, 422, "validation failed", "UNPROCESSABLE",
+             ("body", "expected object", None)),
     "no JSON": (b'{"name":x', {}, 400, "validation failed", "VALIDATION",
                 ("body", "invalid character 'x' looking for beginning of value", '{"name":x')),
     "JSON that ends": (b"{", {}, 400, "validation failed", "VALIDATION",
@@ -266,6 +336,39 @@ def _(w):
     assert error == {"message": "invalid UUID length: 4", "location": "body"}
 
 
+@row("2.3 inside of read-only members, too, each where it stands")
+def _(w):
+    user = {"id": "x", "y": 1}
+    answer = w.post("/api/service-accounts", {"NAME": "n", "createdBy": user, "tokens": [
+        {"Name": 5, "createdBy": {}}, 1, {"name": "t", "scopes": None, "expiresAt": ""}]})
+    errors = refused(answer, 422, "UNPROCESSABLE", "validation failed")
+    assert places(errors) == [
+        ("body.createdBy.y", "unexpected property"),
+        ("body.tokens[0].createdBy", "expected required property id to be present"),
+        ("body.tokens[0].name", "expected string"),
+        ("body.tokens[0]", "expected required property scopes to be present"),
+        ("body.tokens[1]", "expected object"),
+        ("body.tokens[2].expiresAt", "expected string to be RFC 3339 date-time")]
+    assert errors[0]["value"] == user
+
+
+@row("2.3 parameters come once, in the case of their letters, and may be percent-encoded")
+def _(w):
+    for query in ("limit=1&limit=0", "limit=0&limit=1", "limit=5&limit=5"):
+        answer = w.get("/api/service-accounts?" + query)
+        assert refused(answer, 422, "UNPROCESSABLE", "validation failed") == [
+            {"message": "expected it only once", "location": "query.limit"}]
+    for query in ("Limit=0", "LIMIT=abc&CURSOR=x", "limit=%31", "&&limit", "limit=&cursor="):
+        done(w.http, w.get("/api/service-accounts?" + query))
+    for query in ("%6cimit=0", "limit=&limit=0", "x=%26&limit=0", "cursor=x&limit=0"):
+        answer = w.get("/api/service-accounts?" + query)
+        assert places(refused(answer, 422, "UNPROCESSABLE")) == [("query.limit",
+                                                                  "expected number >= 1")]
+    for query in ("limit=%zz", "x=%", "limit=1%00"):
+        refused(w.get("/api/service-accounts?" + query), 400, "VALIDATION",
+                "malformed query string")
+
+
 @row("2.3 a query's violations, with what stood there")
 def _(w):
     for limit, message, value in (("abc", "invalid integer", "abc"),
@@ -280,6 +383,18 @@ def _(w):
     (error,) = refused(w.post("/api/service-accounts/x/tokens", raw=b'{"token":"ksh_x'), 400,
                        "VALIDATION", "validation failed")
     assert error == {"message": "unexpected end of JSON input", "location": "body"}
+
+
+@row("2.4 a body that nobody asked for is not looked at")
+def _(w):
+    slug = w.account()["slug"]
+    path = "/api/service-accounts/" + slug
+    for headers in ({}, {"Content-Type": "text/csv"}):
+        for p in ("/api/service-accounts", path, path + "/tokens", "/api/whoami", "/api/scopes"):
+            done(w.http, w.get(p, raw=b"{no json", headers=headers))
+    w.mint(slug, slug="one")
+    done(w.http, w.get(path + "/tokens/one", method="DELETE", raw=b"[", headers=headers), 204)
+    done(w.http, w.get(path, method="DELETE", raw=b"["), 204)
 
 
 @row("2.4 content types: none, with parameters, +json, any case; Accept is not looked at")
