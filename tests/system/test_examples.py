@@ -12,6 +12,8 @@ import pytest
 
 from conftest import BUILD, KAITENCTL, PATIENCE, PLUGIN_DIR, SANITIZED, SOURCE
 from refusals import kaitend, messages
+from schema import operations
+from test_document import Page
 
 CC = os.environ.get("CC", "cc").split()
 compiled = pytest.mark.skipif(SANITIZED or not shutil.which(CC[-1]),
@@ -34,10 +36,9 @@ def having(page, *words):
 
 
 def shell(daemon, folder, script, **env):
-    env = dict(os.environ, PATH=f"{KAITENCTL.parent}:{os.environ['PATH']}",
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("KAITEN_")}
+    env = dict(clean, PATH=f"{KAITENCTL.parent}:{os.environ['PATH']}",
                KAITEN_SOCKET=daemon.socket_path, **env)
-    for name in ("KAITEN_TOKEN", "KAITEN_TOKEN_FILE"):
-        env.pop(name, None)
     ran = subprocess.run(["sh", "-euc", script], cwd=folder, env=env, capture_output=True,
                          text=True, timeout=PATIENCE)
     assert ran.returncode == 0, (script, ran)
@@ -96,6 +97,46 @@ def test_examples_of_kaitend(one, tmp_path):
     (life,) = having("kaitend.8", "account create", "token revoke")
     shell(one, tmp_path, life)
     assert (tmp_path / "deploy.token").read_text().startswith("ksh_")
+
+
+# --- /docs ----------------------------------------------------------------------------------------
+
+LIFE = ("create-service-account get-service-accounts get-service-account update-service-account "
+        "create-service-account-token get-service-account-tokens get-service-account-token "
+        "rotate-service-account-token delete-service-account-token revoke-service-account-tokens "
+        "delete-service-account").split()
+
+
+def commands(text):
+    """The command for each door that an operation's part of the page shows; None: not there."""
+    curl = re.search(r"^curl (?:.*\\\n)*.*$", text, re.M)
+    ctl = re.search(r"^kaitenctl call .*$", text, re.M)
+    return [found and found[0] for found in (curl, ctl)]
+
+
+def test_commands_of_the_page(one, tmp_path):
+    """All of them, pasted: the life of an account and its token at each door, then what is left."""
+    needs("curl")
+    http = one.http()
+    document, text = http.request("GET", "/openapi.json").body, Page(
+        http.request("GET", "/docs").body.decode()).text
+    slug = http.call("account.create", name="n").body["slug"]
+    secret = http.call("token.create", serviceAccountSlug=slug, name="n", scopes=[]).body["token"]
+    http.close()
+    told = "curl() { command curl -sS -o /dev/null -w '%{http_code}' \"$@\"; }\n"
+    everything = operations(document)
+    assert set(LIFE) <= set(everything)
+    for door in (0, 1):
+        for ident in LIFE + sorted(set(everything) - set(LIFE)):
+            command = commands(text[ident])[door]
+            if not command:
+                assert door == 1 and ident not in LIFE, ident
+                continue
+            token = secret if ident == "validate-token" else one.jwt(org="page")
+            out = shell(one, tmp_path, told + command, KAITEN_URL=f"http://127.0.0.1:{one.port}",
+                        KAITEN_TOKEN=token)
+            good = [s for s in everything[ident][2]["responses"] if s[0] == "2"]
+            assert door == 1 or [out] == good, (command, out)
 
 
 # --- programs -------------------------------------------------------------------------------------
