@@ -28,10 +28,10 @@ length_fits(struct kt_buf *buf, size_t n)
     return n <= UINT32_MAX;
 }
 
-/* Nearly all that an answer consists of has a header of one byte; for these the packer's call of a
- * callback per header would cost more than the rest. */
+/* Nearly all that an answer consists of has a header of one byte, or is a UUID or the like, with
+ * two; for these the packer's call of a callback per header would cost more than the rest. */
 
-enum { SHORT_STR = 31, SHORT_ARRAY = 15, SHORT_MAP = 15 };
+enum { SHORT_STR = 31, STR_8 = 255, SHORT_ARRAY = 15, SHORT_MAP = 15 };
 
 static void
 put_head(struct kt_buf *buf, unsigned head)
@@ -72,16 +72,26 @@ kt_pack_put_double(struct kt_buf *buf, double d)
     msgpack_pack_double(&pk, d);
 }
 
+/* Apart, so that only these make a packer. */
+static void
+put_long_str(struct kt_buf *buf, struct kt_str s)
+{
+    msgpack_packer pk = packer(buf);
+    if (length_fits(buf, s.n) && msgpack_pack_str(&pk, s.n) == 0)
+        kt_buf_put(buf, s.p, s.n);
+}
+
 void
 kt_pack_put_str(struct kt_buf *buf, struct kt_str s)
 {
-    msgpack_packer pk = packer(buf);
     if (!s.p) {
         kt_pack_put_nil(buf);
-    } else if (s.n <= SHORT_STR) {
-        put_head(buf, 0xA0 | (unsigned)s.n);
-        kt_buf_put(buf, s.p, s.n);
-    } else if (length_fits(buf, s.n) && msgpack_pack_str(&pk, s.n) == 0) {
+    } else if (s.n > STR_8) {
+        put_long_str(buf, s);
+    } else {
+        if (s.n > SHORT_STR)
+            put_head(buf, 0xD9);
+        put_head(buf, s.n > SHORT_STR ? (unsigned)s.n : 0xA0 | (unsigned)s.n);
         kt_buf_put(buf, s.p, s.n);
     }
 }
