@@ -9,8 +9,9 @@ import uuid
 
 import pytest
 
-from conftest import done, places, refused, short_life, wait_for
+from conftest import REASONS, done, places, refused, short_life, wait_for
 from rows import Rows, World, world  # noqa: F401
+from wire import HOST, ask, head, problem
 
 row = Rows()
 
@@ -233,6 +234,46 @@ def _(w):
         "errors": [{"message": "expected string", "location": "body.name", "value": 7}]}
     assert list(answer.body["errors"][0]) == ["message", "location", "value"]
     assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+OTHERWISE = "https://tools.ietf.org/html/rfc7231#section-6.6.1"
+# what the door refuses before anything is known of it: status, title, code
+AT_THE_DOOR = {
+    "no Host": (b"GET /healthz HTTP/1.1\r\n\r\n", 400, "Bad Request", "VALIDATION"),
+    "long target": (b"GET /" + b"x" * 5000 + b" HTTP/1.1\r\n" + HOST + b"\r\n", 414,
+                    "Request URI Too Long", "UNKNOWN"),
+    "expectation": (head(b"Expect: x", b"Content-Length: 1"), 417, "Expectation Failed", "UNKNOWN"),
+    "long head": (head(b"X: " + b"x" * 20000), 431, "Request Header Fields Too Large", "UNKNOWN"),
+    "long method": (head(method=b"M" * 17), 501, "Not Implemented", "UNKNOWN"),
+    "version": (head(version=b"2.0"), 505, "HTTP Version Not Supported", "UNKNOWN"),
+}
+
+
+def door_row(data, status, title, code):
+    def check(w):
+        (answer,) = ask(w.daemon, data, half_close=False)
+        found = problem(answer)
+        assert list(found) == ["type", "title", "status", "detail", "code"]
+        kind = REASONS[400][1] if status == 400 else OTHERWISE
+        assert [found[m] for m in ("type", "title", "status", "code")] == [kind, title, status,
+                                                                            code]
+    return check
+
+
+for case, expected in AT_THE_DOOR.items():
+    row("2.1 at the door: " + case)(door_row(*expected))
+
+
+@row("2.1 405 and 415 are of the kind of all the rest; 204 has nothing but its head")
+def _(w):
+    refused(w.get("/api/whoami", method="PUT"), 405, "UNKNOWN",
+            "method PUT is not allowed here; allowed: GET, HEAD", "/api/whoami")
+    refused(w.post("/api/service-accounts", raw=b"{}", headers={"Content-Type": "a/b"}), 415,
+            "UNKNOWN", "validation failed", "/api/service-accounts")
+    slug = w.account()["slug"]
+    answer = w.get("/api/service-accounts/" + slug, method="PUT", body={"name": "n"})
+    assert answer.status == 204
+    assert not {"Content-Type", "Content-Length", "Transfer-Encoding"} & set(answer.headers)
 
 
 # what is sent: (bytes, headers), and what it is answered with
