@@ -191,9 +191,12 @@ read_organization(const struct claims_policy *policy, struct claims *c,
     return true;
 }
 
+/* An empty one is a string like the others, and grants nothing; the daemon takes none. */
 static bool
 add_scope(struct claims *c, const char *scope)
 {
+    if (scope[0] == '\0')
+        return true;
     for (size_t i = 0; i < c->nscopes; i++)
         if (strcmp(c->scopes[i], scope) == 0)
             return true;

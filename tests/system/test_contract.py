@@ -76,6 +76,9 @@ def test_auth_row_claims(doors, sign, row):
 @pytest.mark.parametrize("changes,organization,scopes", [
     ({"scopes": []}, "acme", []),
     ({"scopes": ["read:*", "write:tokens"]}, "acme", ["read:*", "write:tokens"]),
+    ({"scopes": ["", "read:tokens", " ", "read:nothing"]}, "acme",
+     ["read:tokens", " ", "read:nothing"]),
+    ({"sub": " alice ", "kaiten_external_org_id": "\tacme\n"}, "acme", []),
     ({"kaiten_external_org_id": None, "org_id": "second"}, "second", []),
     ({"kaiten_external_org_id": None, "organization_id": "third"}, "third", []),
     ({"org_id": "second"}, "acme", []),
