@@ -188,6 +188,21 @@ def _(w):
     assert (error["location"], error["message"]) == ("body.expires", "unexpected property")
 
 
+@row("T10 lastUsedAt is there once a token was used, at every door, and not before")
+def _(w):
+    # What of it outlives a crash: test_filling.py; several daemons: test_coherence.py.
+    slug = w.account()["slug"]
+    path = f"/api/service-accounts/{slug}/tokens/"
+    tokens = {name: w.mint(slug, name=name, slug=name)["token"] for name in ("gate", "me", "idle")}
+    assert w.get("/api/tokens/validate", tokens["gate"]).status == 200
+    done(w.http, w.get("/api/whoami", tokens["me"]))
+    for name in tokens:
+        seen = done(w.http, w.get(path + name))
+        assert ("lastUsedAt" in seen) == (name != "idle")
+        if name != "idle":
+            assert seen["createdAt"][:19] <= seen["lastUsedAt"][:19] <= utc(seconds=1)[:19]
+
+
 # --- decisions: callers ---------------------------------------------------------------------------
 
 
@@ -280,6 +295,5 @@ def test_row(world, name):
 
 
 def test_no_row_is_left_out():
-    """T10 is not served yet."""
-    assert row.sections() == ({f"S{n}" for n in range(1, 7)} | {f"T{n}" for n in range(1, 10)}
+    assert row.sections() == ({f"S{n}" for n in range(1, 7)} | {f"T{n}" for n in range(1, 11)}
                               | {f"C{n}" for n in range(1, 9)})
