@@ -25,6 +25,7 @@ enum {
     RECORD_HEAD = 12,
     RECORD_MAX = 1 << 20, /* none is near that: a page, a row, and a little */
     RECORD_MIN = RECORD_HEAD + 4,
+    TYPE_OPENED = 2, /* a database has a number in the log */
     TYPE_COMMIT = 10
 };
 
@@ -140,15 +141,30 @@ record_at(const struct log_text *log, size_t at)
     return (sum ^ before ^ length) == u32_at(p + 8) ? length : 0;
 }
 
-/* Follows the records from here; how many of them commit a transaction. */
+/* After its type a record has its transaction and the place of the one before in that. The
+ * transaction that this record begins by opening a database; 0: it does not. */
+static uint32_t
+opening_at(const unsigned char *body, size_t n)
+{
+    static const unsigned char first[8];
+    bool opens = n >= 8 + sizeof first && u32_at(body) == TYPE_OPENED &&
+                 memcmp(body + 8, first, sizeof first) == 0;
+    return opens ? u32_at(body + 4) : 0;
+}
+
+/* Follows the records from here; how many of them commit a transaction. One that did no more than
+ * open a database is not counted: a start commits one for each, and syncs them together. */
 static unsigned
 chain_follow(const struct log_text *log, size_t *at)
 {
     unsigned commits = 0;
-    uint32_t length;
+    uint32_t length, opening = 0;
     while ((length = record_at(log, *at)) != 0) {
-        if (u32_at(log->p + *at + RECORD_HEAD) == TYPE_COMMIT)
+        const unsigned char *body = log->p + *at + RECORD_HEAD;
+        bool commit = u32_at(body) == TYPE_COMMIT;
+        if (commit && !(opening != 0 && length >= RECORD_HEAD + 8 && u32_at(body + 4) == opening))
             commits++;
+        opening = opening_at(body, length - RECORD_HEAD);
         *at += length;
     }
     return commits;

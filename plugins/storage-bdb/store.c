@@ -320,6 +320,15 @@ log_reach_check(struct bdb *bdb, struct bdb_lsn end, struct bdb_why *why)
     return DB_VERIFY_BAD;
 }
 
+/* So that no later write holds more than one commit that says something. Without space for it they
+ * go with the first change that there is space for. */
+static int
+openings_flush(struct bdb *bdb)
+{
+    int error = bdb->env->log_flush(bdb->env, NULL);
+    return bdb_status(bdb, error) == KAITEN_FULL ? 0 : error;
+}
+
 int
 bdb_store_open(struct bdb *bdb, struct bdb_why *why)
 {
@@ -342,6 +351,8 @@ bdb_store_open(struct bdb *bdb, struct bdb_why *why)
         return DB_VERIFY_BAD;
     }
     error = bdb_database_open(bdb->env, "meta.db", true, &bdb->meta);
+    if (!error)
+        error = openings_flush(bdb);
     if (!error)
         error = format_open(bdb, why);
     if (!error)

@@ -216,6 +216,57 @@ test_where_a_log_ends(void **state)
     assert_int_equal(bdb_log_check(dir, 9, &end, &torn), ENOENT);
 }
 
+/* Record i of a log begins a transaction by opening a database, and the next one commits it. */
+static void
+log_opens(unsigned char *log, uint32_t i, uint32_t txn)
+{
+    enum { OPENED = 2 };
+    const uint32_t type[] = { OPENED, BDB_LOG_COMMIT }, no_other[2] = { 0, 0 };
+    for (uint32_t k = 0; k < 2; k++) {
+        unsigned char *record = log + (size_t)(i + k) * BDB_LOG_RECORD;
+        memcpy(record + BDB_LOG_BODY, &type[k], sizeof type[k]);
+        memcpy(record + BDB_LOG_BODY + 4, &txn, sizeof txn);
+        if (k == 0)
+            memcpy(record + BDB_LOG_BODY + 8, no_other, sizeof no_other);
+        bdb_file_record_sum(record, BDB_LOG_RECORD);
+    }
+}
+
+/* What follows a start's openings, of which the first was lost, is what was written with them. */
+static bool
+openings_are_torn(size_t change, uint32_t by)
+{
+    enum { PAIRS = 3, ALL = 2 + 2 * PAIRS };
+    unsigned char log[ALL * BDB_LOG_RECORD];
+    uint32_t end;
+    bool torn = false;
+    bdb_file_log(log, ALL);
+    log[BDB_LOG_RECORD - 1] ^= 1;
+    for (uint32_t i = 0; i < PAIRS; i++)
+        log_opens(log, 2 + 2 * i, 0x80000001 + i);
+    unsigned char *opening = log + 2 * BDB_LOG_RECORD;
+    opening[change] = (unsigned char)(opening[change] + by);
+    bdb_file_record_sum(opening, BDB_LOG_RECORD);
+    int fd = open_file("log.0000000001", O_WRONLY | O_CREAT | O_TRUNC);
+    assert_int_equal(write(fd, log, sizeof log), sizeof log);
+    close(fd);
+    assert_int_equal(bdb_log_check(dir, 1, &end, &torn), 0);
+    assert_int_equal(end, 0);
+    return torn;
+}
+
+/* The commit of a transaction that only opened a database says nothing of what was synced. */
+static void
+test_openings_behind_a_hole(void **state)
+{
+    (void)state;
+    folder_made();
+    assert_true(openings_are_torn(BDB_LOG_RECORD - 1, 1));
+    assert_false(openings_are_torn(BDB_LOG_BODY, 1));     /* it did something else */
+    assert_false(openings_are_torn(BDB_LOG_BODY + 4, 9)); /* in another transaction */
+    assert_false(openings_are_torn(BDB_LOG_BODY + 8, 1)); /* and something before that */
+}
+
 /* It is not damaged, as far as anybody knows. */
 static void
 test_a_log_that_cannot_be_read(void **state)
@@ -270,6 +321,7 @@ main(void)
         cmocka_unit_test(test_many_damaged_pages),
         cmocka_unit_test(test_logs),
         cmocka_unit_test(test_where_a_log_ends),
+        cmocka_unit_test(test_openings_behind_a_hole),
         cmocka_unit_test(test_a_log_that_cannot_be_read),
         cmocka_unit_test(test_no_folder),
     };
