@@ -13,6 +13,7 @@
 #include "daemon/plugin.h"
 #include "daemon/service.h"
 #include "daemon/slice.h"
+#include "daemon/store_walk.h"
 #include "daemon/timedwait.h"
 #include "daemon/timeguard.h"
 
@@ -25,8 +26,7 @@ enum {
     PIECE = 1024,          /* rows that are read, and told to the index, at a time */
     CALL_MS = 5000,        /* how long the store may take for one answer */
     BACKOFF_MAX_MS = 500,  /* between questions to a store that does not answer */
-    ARENA_MAX = 64 * 1024 * 1024,
-    KEY_MAX = 96
+    ARENA_MAX = 64 * 1024 * 1024
 };
 
 /* Work for the committer that the follower waits for. */
@@ -200,23 +200,11 @@ write_down(struct follower *f)
     pthread_mutex_unlock(&f->lock);
 }
 
-struct reading {
-    struct follower *follower;
-    unsigned char next[KEY_MAX];
-    size_t nnext;
-};
-
 static int
 take_row(void *ctx, const struct store_row *row)
 {
-    struct reading *r = ctx;
-    if (row->key.n + 1 > sizeof r->next)
-        return fail(&r->follower->call, KT_INTERNAL, NULL, "a key of space '%c' is too long",
-                    row->key.p[0]);
-    memcpy(r->next, row->key.p, row->key.n);
-    r->next[row->key.n] = 0; /* from its next neighbour on */
-    r->nnext = row->key.n + 1;
-    return feed_add(&r->follower->call, &r->follower->feed, row);
+    struct follower *f = ctx;
+    return feed_add(&f->call, &f->feed, row);
 }
 
 static bool
@@ -232,26 +220,19 @@ is_stopping(struct follower *f)
 static int
 reread_space(struct follower *f, char space)
 {
-    const char to = (char)(space + 1);
-    struct reading r = { .follower = f, .next = { (unsigned char)space }, .nnext = 1 };
-    size_t n = 0;
-    do {
-        const struct store_range range = { { (const char *)r.next, r.nnext }, { &to, 1 }, false,
-                                           PIECE };
-        unsigned char from[KEY_MAX];
-        memcpy(from, r.next, r.nnext);
-        struct store_range copy = range;
-        copy.from.p = (const char *)from;
+    struct store_walk walk;
+    bool last = false;
+    store_walk_begin(&walk, space);
+    while (!last) {
         begin_call(f);
         begin_feed(f);
         int status = is_stopping(f) ? KT_UNAVAILABLE
-                                    : store_scan(&f->call, f->svc->store, &copy, take_row, &r);
+                                    : store_walk_piece(&f->call, &walk, PIECE, take_row, f, &last);
         if (status != KT_OK)
             return status;
         apply_feed(f);
-        n = f->feed.n;
         write_down(f);
-    } while (n == PIECE);
+    }
     return KT_OK;
 }
 
@@ -282,13 +263,6 @@ reread(struct follower *f, const struct kaiten_position *now)
 /* --- asking what has changed -------------------------------------------------------------- */
 
 static int
-take_change(void *ctx, const struct store_row *row)
-{
-    struct follower *f = ctx;
-    return feed_add(&f->call, &f->feed, row);
-}
-
-static int
 poll_store(struct follower *f)
 {
     /* A position that goes with what was not read may be the same number as the one before. */
@@ -298,7 +272,7 @@ poll_store(struct follower *f)
     begin_call(f);
     begin_feed(f);
     const int64_t sent_ms = clock_mono_ms();
-    int status = store_changes(&f->call, f->svc->store, &news, take_change, f, &now);
+    int status = store_changes(&f->call, f->svc->store, &news, take_row, f, &now);
     size_t n = f->feed.n;
     if (status == KT_CONFLICT) {
         status = reread(f, &now);
@@ -442,7 +416,7 @@ follower_mark(struct call *call, struct follower *f)
 {
     const int64_t sent_ms = clock_mono_ms();
     const struct store_news none = { FEED_SPACES, NULL };
-    int status = store_changes(call, f->svc->store, &none, take_change, f, &f->position);
+    int status = store_changes(call, f->svc->store, &none, take_row, f, &f->position);
     if (status == KT_OK)
         atomic_store(&f->fresh.as_of_ms, sent_ms);
     else

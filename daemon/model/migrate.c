@@ -9,11 +9,11 @@
 #include "daemon/model/token_row.h"
 #include "daemon/model/verdict.h"
 #include "daemon/service.h"
+#include "daemon/store_walk.h"
 
 enum {
     FORMAT_KEYED = 2, /* like format 1, and with what is known of the key; rows of the same store */
     PIECE = KAITEN_BATCH_WRITES_MAX, /* rows that are looked at together, and their claims */
-    KEY_MAX = 96,
     ARENA_MAX = 64 << 20 /* the largest rows that a piece can have, read and written */
 };
 
@@ -116,9 +116,8 @@ old_claim(struct kt_arena *arena, const struct uuid *org, const struct token_rec
 
 struct piece {
     struct call *call;
-    unsigned char next[KEY_MAX]; /* the next look begins here */
-    size_t nnext, seen, n;
     struct store_row rows[PIECE]; /* copies of what is to be rewritten */
+    size_t n;
     struct batch *batches[PIECE];
     size_t nbatches, done;
 };
@@ -127,12 +126,6 @@ struct piece {
 static int
 keep(struct piece *p, const struct store_row *row, bool old)
 {
-    if (row->key.n + 1 > sizeof p->next)
-        return account_bad_record(p->call, row->key.p[0]);
-    memcpy(p->next, row->key.p, row->key.n);
-    p->next[row->key.n] = 0;
-    p->nnext = row->key.n + 1;
-    p->seen++;
     if (old && (row->value.n == 0 || (row->value.p[0] != 1 && row->value.p[0] != FORMAT_KEYED)))
         return KT_OK;
     struct store_row *copy = &p->rows[p->n++];
@@ -193,18 +186,15 @@ static int
 each_piece(struct call *call, char space, int (*keep_row)(void *, const struct store_row *),
            int (*rewrite)(struct piece *), char changed)
 {
-    const char to = (char)(space + 1);
-    struct piece p = { .call = call, .next = { (unsigned char)space }, .nnext = 1 };
+    struct piece p = { .call = call };
+    struct store_walk walk;
+    bool last = false;
     int status = KT_OK;
-    for (bool more = true; more && status == KT_OK; more = p.seen == PIECE) {
+    store_walk_begin(&walk, space);
+    while (!last && status == KT_OK) {
         kt_arena_reset(call->arena);
-        p.seen = p.n = p.nbatches = 0;
-        const struct store_range range = { kt_arena_str(call->arena, (struct kt_str){
-                                               (const char *)p.next, p.nnext }),
-                                           { &to, 1 }, false, PIECE };
-        if (!range.from.p)
-            return fail_memory(call);
-        status = store_scan(call, call->svc->store, &range, keep_row, &p);
+        p.n = p.nbatches = 0;
+        status = store_walk_piece(call, &walk, PIECE, keep_row, &p, &last);
         if (status == KT_OK && p.n != 0)
             status = rewrite(&p);
         if (status == KT_OK)

@@ -9,6 +9,7 @@
 #include "daemon/model/token.h"
 #include "daemon/model/verdict.h"
 #include "daemon/service.h"
+#include "daemon/store_walk.h"
 
 #include <stdlib.h>
 
@@ -30,16 +31,25 @@ struct end {
 
 enum phase { ENDS = 0, TOKENS, ENDS_DONE, ANSWERS, AUDIT, OVER };
 
+/* What is walked through in a phase. */
+static const char spaces[] = { [TOKENS] = 'h', [ANSWERS] = 'i', [AUDIT] = 'e', [OVER] = '\0' };
+
 struct purge {
     struct purge_options options;
     int64_t now_ms;
     enum phase phase;
-    unsigned char next[KEY_MAX]; /* where the phase goes on; nnext 0: at its beginning */
-    size_t nnext;
+    struct store_walk walk; /* of the phase's space */
     struct end *ends; /* sorted by account */
     size_t nends, next_end;
     bool missed;
 };
+
+static void
+enter(struct purge *p, enum phase phase)
+{
+    p->phase = phase;
+    store_walk_begin(&p->walk, spaces[phase]);
+}
 
 struct purge *
 purge_new(const struct purge_options *options, int64_t now_ms)
@@ -49,7 +59,7 @@ purge_new(const struct purge_options *options, int64_t now_ms)
         return NULL;
     p->options = *options;
     p->now_ms = now_ms;
-    p->phase = options->retention_ms != 0 ? ENDS : ANSWERS;
+    enter(p, options->retention_ms != 0 ? ENDS : ANSWERS);
     return p;
 }
 
@@ -80,52 +90,10 @@ struct piece {
     struct call *call;
     struct purge *purge;
     struct batch **batches;
-    size_t n, seen;
-    int (*look)(struct piece *, const struct store_row *); /* at one row, within the scan */
-    void *found;
-    size_t nfound;
+    size_t n;
+    struct secret *secrets; /* of this piece, that may go */
+    size_t nsecrets;
 };
-
-static int
-look_at(void *ctx, const struct store_row *row)
-{
-    struct piece *piece = ctx;
-    struct purge *p = piece->purge;
-    piece->seen++;
-    /* From the next neighbour of this key on. */
-    if (row->key.n + 1 > sizeof p->next)
-        return fail_cause(piece->call, KT_INTERNAL, NULL, "a key of space '%c' is too long",
-                          row->key.p[0]);
-    memcpy(p->next, row->key.p, row->key.n);
-    p->next[row->key.n] = 0;
-    p->nnext = row->key.n + 1;
-    return piece->look(piece, row);
-}
-
-/* Looks at the next piece; *ret_last: there is none behind it. */
-static int
-scan_piece(struct piece *piece, char space, size_t rows, bool *ret_last)
-{
-    struct purge *p = piece->purge;
-    const char to = (char)(space + 1);
-    struct kt_str from = { (const char *)p->next, p->nnext };
-    if (p->nnext == 0)
-        from = (struct kt_str){ &space, 1 };
-    const struct store_range range = { kt_arena_str(piece->call->arena, from), { &to, 1 }, false,
-                                       rows };
-    if (!range.from.p)
-        return fail_memory(piece->call);
-    int status = store_scan(piece->call, piece->call->svc->store, &range, look_at, piece);
-    *ret_last = piece->seen < rows;
-    return status;
-}
-
-static void
-next_phase(struct purge *p)
-{
-    p->phase++;
-    p->nnext = 0;
-}
 
 static struct batch *
 add_batch(struct piece *piece)
@@ -179,7 +147,7 @@ find_ends(struct piece *piece)
     if (status == KT_OK)
         status = store_scan(piece->call, piece->call->svc->store, &epochs, keep_end, piece);
     qsort(p->ends, p->nends, sizeof *p->ends, compare_ends);
-    next_phase(p);
+    enter(p, p->phase + 1);
     return status;
 }
 
@@ -217,7 +185,7 @@ delete_ends(struct piece *piece)
         batch_delete(b, row.key);
     }
     if (p->next_end == p->nends)
-        next_phase(p);
+        enter(p, p->phase + 1);
 }
 
 /* --- tokens ------------------------------------------------------------------------------- */
@@ -229,10 +197,10 @@ struct secret {
 };
 
 static int
-look_at_secret(struct piece *piece, const struct store_row *row)
+look_at_secret(void *ctx, const struct store_row *row)
 {
+    struct piece *piece = ctx;
     struct purge *p = piece->purge;
-    struct secret *found = piece->found;
     struct verdict_record v;
     struct kt_str value = kt_arena_str(piece->call->arena, row->value);
     if (!value.p)
@@ -243,11 +211,11 @@ look_at_secret(struct piece *piece, const struct store_row *row)
     bool dead = v.expires_ms != 0 && is_due(p, v.expires_ms, p->options.retention_ms);
     /* Of secrets that were revoked before their rows said when, the token's row knows it. */
     bool unsure = v.revoked && (v.expires_ms == 0 || v.expires_ms > p->now_ms);
-    if ((!ended && !dead && !unsure) || piece->nfound == PURGE_BATCHES_MAX) {
+    if ((!ended && !dead && !unsure) || piece->nsecrets == PURGE_BATCHES_MAX) {
         (void)ended_by(p, &v.account, v.epoch, true);
         return KT_OK;
     }
-    struct secret *s = &found[piece->nfound++];
+    struct secret *s = &piece->secrets[piece->nsecrets++];
     *s = (struct secret){ .ended = ended };
     s->secret = (struct token_secret){ .org = v.org, .account = v.account, .token = v.token,
                                        .epoch = v.epoch, .expires_ms = v.expires_ms,
@@ -263,11 +231,11 @@ purge_tokens(struct piece *piece)
     struct purge *p = piece->purge;
     struct secret found[PURGE_BATCHES_MAX];
     bool last;
-    piece->look = look_at_secret;
-    piece->found = found;
+    piece->secrets = found;
     /* Every row that is looked at may be one that goes. */
-    int status = scan_piece(piece, 'h', PURGE_BATCHES_MAX, &last);
-    for (size_t i = 0; i < piece->nfound && status == KT_OK; i++) {
+    int status = store_walk_piece(piece->call, &p->walk, PURGE_BATCHES_MAX, look_at_secret, piece,
+                                  &last);
+    for (size_t i = 0; i < piece->nsecrets && status == KT_OK; i++) {
         struct batch *b = NULL;
         status = token_purge(piece->call, &found[i].secret, found[i].ended, p->now_ms,
                              p->options.retention_ms, &b);
@@ -277,15 +245,16 @@ purge_tokens(struct piece *piece)
             (void)ended_by(p, &found[i].secret.account, found[i].secret.epoch, true);
     }
     if (last && status == KT_OK)
-        next_phase(p);
+        enter(p, p->phase + 1);
     return status;
 }
 
 /* --- kept answers and audit records ------------------------------------------------------- */
 
 static int
-look_at_answer(struct piece *piece, const struct store_row *row)
+look_at_answer(void *ctx, const struct store_row *row)
 {
+    struct piece *piece = ctx;
     struct record_in in;
     record_open(&in, row->value);
     (void)record_u8(&in);
@@ -304,8 +273,9 @@ look_at_answer(struct piece *piece, const struct store_row *row)
 
 /* Records are never written over, and those of one organization stand in the order of time. */
 static int
-look_at_audit(struct piece *piece, const struct store_row *row)
+look_at_audit(void *ctx, const struct store_row *row)
 {
+    struct piece *piece = ctx;
     struct purge *p = piece->purge;
     struct uuid id;
     const size_t head = 1 + sizeof id.b;
@@ -313,8 +283,7 @@ look_at_audit(struct piece *piece, const struct store_row *row)
         return account_bad_record(piece->call, 'e');
     memcpy(id.b, row->key.p + head, sizeof id.b);
     if (!is_due(p, uuid_time_ms(&id), p->options.audit_ms)) {
-        memset(p->next + head, 0xff, sizeof id.b); /* on to the next organization */
-        p->nnext = head + sizeof id.b;
+        store_walk_skip(&p->walk, head); /* on to the next organization */
         return KT_NOT_FOUND;
     }
     struct batch *b = piece->n == 0 ? NULL : piece->batches[piece->n - 1];
@@ -328,16 +297,14 @@ look_at_audit(struct piece *piece, const struct store_row *row)
 }
 
 static int
-purge_rows(struct piece *piece, char space, size_t rows,
-           int (*look)(struct piece *, const struct store_row *))
+purge_rows(struct piece *piece, size_t rows, int (*look)(void *, const struct store_row *))
 {
     bool last;
-    piece->look = look;
-    int status = scan_piece(piece, space, rows, &last);
+    int status = store_walk_piece(piece->call, &piece->purge->walk, rows, look, piece, &last);
     if (status == KT_NOT_FOUND) /* a look ended the piece early */
         return KT_OK;
     if (last && status == KT_OK)
-        next_phase(piece->purge);
+        enter(piece->purge, piece->purge->phase + 1);
     return status;
 }
 
@@ -353,12 +320,12 @@ purge_step(struct call *call, struct purge *p, struct batch *ret_batches[PURGE_B
     case ENDS: status = find_ends(&piece); break;
     case TOKENS: status = purge_tokens(&piece); break;
     case ENDS_DONE: delete_ends(&piece); break;
-    case ANSWERS: status = purge_rows(&piece, 'i', PURGE_BATCHES_MAX, look_at_answer); break;
+    case ANSWERS: status = purge_rows(&piece, PURGE_BATCHES_MAX, look_at_answer); break;
     case AUDIT:
         if (p->options.audit_ms != 0)
-            status = purge_rows(&piece, 'e', PURGE_BATCHES_MAX * BATCH_WRITES_MAX, look_at_audit);
+            status = purge_rows(&piece, PURGE_BATCHES_MAX * BATCH_WRITES_MAX, look_at_audit);
         else
-            next_phase(p);
+            enter(p, p->phase + 1);
         break;
     case OVER: break;
     }

@@ -23,13 +23,14 @@ void
 reseal_begin(struct reseal *r)
 {
     *r = (struct reseal){ .space = spaces };
+    store_walk_begin(&r->walk, *r->space);
 }
 
 struct piece {
     struct call *call;
     struct reseal *reseal;
     struct batch **batches;
-    size_t n, seen;
+    size_t n;
 };
 
 static int
@@ -53,13 +54,6 @@ look_at(void *ctx, const struct store_row *row)
 {
     struct piece *piece = ctx;
     struct reseal *r = piece->reseal;
-    if (row->key.n + 1 > sizeof r->next)
-        return fail_cause(piece->call, KT_INTERNAL, NULL, "a key of space '%c' is too long",
-                          row->key.p[0]);
-    piece->seen++;
-    memcpy(r->next, row->key.p, row->key.n);
-    r->next[row->key.n] = 0; /* its next neighbour */
-    r->nnext = row->key.n + 1;
     if (row->sealed_by == 0)
         return KT_OK;
     r->found++;
@@ -71,19 +65,11 @@ reseal_step(struct call *call, struct reseal *r, struct batch *ret_batches[RESEA
             size_t *ret_n, bool *ret_done)
 {
     struct piece piece = { .call = call, .reseal = r, .batches = ret_batches };
-    const char to = (char)(*r->space + 1);
-    struct kt_str from = { (const char *)r->next, r->nnext };
-    if (r->nnext == 0)
-        from = (struct kt_str){ r->space, 1 };
-    const struct store_range range = { kt_arena_str(call->arena, from), { &to, 1 }, false, ROWS };
-    if (!range.from.p)
-        return fail_memory(call);
-    int status = store_scan(call, call->svc->store, &range, look_at, &piece);
+    bool last;
+    int status = store_walk_piece(call, &r->walk, ROWS, look_at, &piece, &last);
     *ret_n = piece.n;
-    if (status == KT_OK && piece.seen < ROWS) {
-        r->space++;
-        r->nnext = 0;
-    }
+    if (status == KT_OK && last)
+        store_walk_begin(&r->walk, *++r->space);
     *ret_done = *r->space == '\0';
     return status;
 }

@@ -6,15 +6,14 @@
 #define RESEAL_H
 
 #include "daemon/call.h"
-#include "daemon/store.h"
+#include "daemon/store_walk.h"
 
 enum { RESEAL_BATCHES_MAX = 64 };
 
 struct reseal {
-    const char *space;      /* the one that is being looked at */
-    unsigned char next[KAITEN_KEY_MAX + 1]; /* where it goes on; nnext 0: at its beginning */
-    size_t nnext;
-    size_t found;           /* rows of this pass that a retired key had sealed */
+    const char *space; /* the one that is being looked at */
+    struct store_walk walk;
+    size_t found;      /* rows of this pass that a retired key had sealed */
 };
 
 /* Begins a pass. */

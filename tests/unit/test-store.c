@@ -3,6 +3,7 @@
 /* The store: seals, statuses, scans, batches. */
 #include "config.h"
 
+#include "daemon/store_walk.h"
 #include "tests/unit/store-core.h"
 
 /* --- behind the store's back -------------------------------------------------------------- */
@@ -394,6 +395,58 @@ scans_keep_order_limit_and_patience(void **state)
     }
 }
 
+static const char *
+walk_piece(struct store_walk *w, size_t limit, int says, bool *ret_last)
+{
+    static struct seen seen;
+    seen = (struct seen){ .stop_after = says == KT_OK ? 0 : 1, .says = says };
+    assert_int_equal(store_walk_piece(&call, w, limit, see_row, &seen, ret_last), says);
+    return seen.keys;
+}
+
+static void
+a_walk_goes_on_behind_what_was_seen(void **state)
+{
+    (void)state;
+    static const char *const keys[] = { "a1", "a1\xff", "a2", "a3", "a30", "a4", "b1" };
+    struct store_walk w;
+    bool last;
+    for (size_t i = 0; i < CORE_COUNT(keys); i++)
+        assert_int_equal(set(core.svc.store, keys[i], kt_str(keys[i])), KAITEN_DONE);
+    store_walk_begin(&w, 'a');
+    assert_string_equal(walk_piece(&w, 3, KT_OK, &last), "a1 a1\xff a2 ");
+    assert_false(last);
+    /* Written in between: behind the last row, and before it. */
+    assert_int_equal(set(core.svc.store, "a2+", KT_LIT("a2+")), KAITEN_DONE);
+    assert_int_equal(set(core.svc.store, "a0", KT_LIT("a0")), KAITEN_DONE);
+    assert_string_equal(walk_piece(&w, 9, KT_CONFLICT, &last), "a2+ ");
+    assert_string_equal(walk_piece(&w, 3, KT_OK, &last), "a3 a30 a4 ");
+    assert_false(last); /* nobody has looked */
+    assert_string_equal(walk_piece(&w, 3, KT_OK, &last), "");
+    assert_true(last);
+
+    store_walk_begin(&w, 'a');
+    assert_string_equal(walk_piece(&w, 5, KT_OK, &last), "a0 a1 a1\xff a2 a2+ ");
+    store_walk_skip(&w, 2); /* what begins with a2 */
+    assert_string_equal(walk_piece(&w, 1, KT_OK, &last), "a3 ");
+    store_walk_skip(&w, 2);
+    assert_string_equal(walk_piece(&w, 9, KT_OK, &last), "a4 ");
+    assert_true(last);
+
+    /* The last byte that a key can have leads to the next prefix. */
+    store_walk_begin(&w, 'a');
+    assert_string_equal(walk_piece(&w, 3, KT_OK, &last), "a0 a1 a1\xff ");
+    store_walk_skip(&w, 3);
+    assert_string_equal(walk_piece(&w, 1, KT_OK, &last), "a2 ");
+
+    store_walk_begin(&w, 'b');
+    assert_string_equal(walk_piece(&w, 2, KT_OK, &last), "b1 ");
+    assert_true(last);
+    store_walk_skip(&w, 1);
+    assert_string_equal(walk_piece(&w, 2, KT_OK, &last), "");
+    assert_true(last);
+}
+
 /* Seals of short rows are looked at several at a time: what was changed is found wherever it is, and
  * whatever stands before it comes first. */
 static void
@@ -544,6 +597,7 @@ main(void)
         TEST(health_is_the_plugins),
         TEST(emptiness_looks_into_every_space),
         TEST(scans_keep_order_limit_and_patience),
+        TEST(a_walk_goes_on_behind_what_was_seen),
         TEST(a_scan_finds_what_was_changed),
         TEST(a_batch_that_is_too_large_has_failed),
         TEST(conditions_are_named_by_their_number),
