@@ -169,7 +169,7 @@ build_base(struct build *b, struct bdb_why *why)
 }
 
 static int
-newest_look(void *arg, const char *name)
+all_pages_look(void *arg, const char *name)
 {
     struct build *b = arg;
     uint64_t pages = 0, bad = 0;
@@ -183,10 +183,10 @@ static enum kaiten_status
 build_reaches(struct build *b, struct bdb_lsn end, struct bdb_why *why)
 {
     b->dir = b->bdb->options.path;
-    int error = bdb_each_file(b->dir, newest_look, b);
+    int error = bdb_each_file(b->dir, all_pages_look, b);
     b->dir = b->built;
     if (!error)
-        error = bdb_each_file(b->dir, newest_look, b);
+        error = bdb_each_file(b->dir, all_pages_look, b);
     if (error)
         return build_failed(b, error, "cannot read the pages", why);
     if (bdb_lsn_below(b->newest, end))

@@ -299,7 +299,7 @@ struct log_reach {
 };
 
 static int
-newest_look(void *arg, const char *name)
+last_pages_look(void *arg, const char *name)
 {
     struct log_reach *r = arg;
     return bdb_is_database(name) ? bdb_pages_newest(r->home, name, &r->newest) : 0;
@@ -311,7 +311,7 @@ static int
 log_reach_check(struct bdb *bdb, struct bdb_lsn end, struct bdb_why *why)
 {
     struct log_reach r = { .home = bdb->options.path };
-    int error = bdb_each_file(r.home, newest_look, &r);
+    int error = bdb_each_file(r.home, last_pages_look, &r);
     if (error || r.newest.file == 0 || bdb_lsn_below(r.newest, end))
         return error;
     bdb_why(why, "the log ends at %u/%u, and a page was changed at %u/%u: it was cut, or files of "

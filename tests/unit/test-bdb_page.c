@@ -17,7 +17,7 @@
 
 /* What a check of the store finds, without the store: a folder with a database and some logs. */
 
-enum { ROWS = 2000, RECORDS = 6, LOG = 16 * 1024, TOLD_MAX = 20 };
+enum { ROWS = 4000, RECORDS = 6, LOG = 16 * 1024, TOLD_MAX = 20 };
 
 struct kaiten_err {
     char text[600];
@@ -267,6 +267,52 @@ test_openings_behind_a_hole(void **state)
     assert_false(openings_are_torn(BDB_LOG_BODY + 8, 1)); /* and something before that */
 }
 
+static void
+page_changed_at(uint32_t number, struct bdb_lsn at, bool is_good)
+{
+    unsigned char page[BDB_PAGE];
+    char path[BDB_PATH];
+    assert_true(bdb_path(path, dir, name));
+    bdb_file_page_get(path, number, page);
+    memcpy(page, &at, sizeof at);
+    bdb_file_sum(page);
+    page[PAGE_SUM] ^= !is_good;
+    bdb_file_page_put(path, number, page);
+}
+
+static void
+expect_newest(uint32_t file, uint32_t offset)
+{
+    struct bdb_lsn newest = { 2, 500 };
+    assert_int_equal(bdb_pages_newest(dir, name, &newest), 0);
+    assert_int_equal(newest.file, file);
+    assert_int_equal(newest.offset, offset);
+}
+
+/* Of the last pages, those that are good. */
+static void
+test_newest_change(void **state)
+{
+    (void)state;
+    enum { LOOKED_AT = 64 };
+    unsigned pages = folder_made();
+    assert_true(pages > LOOKED_AT + 2);
+    expect_newest(2, 500); /* none is newer */
+    page_changed_at(pages - LOOKED_AT - 1, (struct bdb_lsn){ 9, 1 }, true);
+    expect_newest(2, 500);
+    page_changed_at(pages - LOOKED_AT, (struct bdb_lsn){ 2, 501 }, true);
+    expect_newest(2, 501);
+    page_changed_at(pages - 1, (struct bdb_lsn){ 3, 7 }, true);
+    expect_newest(3, 7);
+    page_changed_at(pages - 2, (struct bdb_lsn){ 8, 1 }, false);
+    expect_newest(3, 7);
+    int fd = open_file(name, O_RDWR);
+    assert_int_equal(ftruncate(fd, 3 * BDB_PAGE), 0); /* fewer than are looked at */
+    close(fd);
+    page_changed_at(1, (struct bdb_lsn){ 2, 777 }, true);
+    expect_newest(2, 777);
+}
+
 /* It is not damaged, as far as anybody knows. */
 static void
 test_a_log_that_cannot_be_read(void **state)
@@ -305,6 +351,8 @@ test_no_folder(void **state)
     path[sizeof path - 1] = '\0';
     assert_int_equal(bdb_pages_check(&store.host, path, name, &pages, &bad, &newest),
                      ENAMETOOLONG);
+    assert_int_equal(bdb_pages_newest(path, name, &newest), ENAMETOOLONG);
+    assert_int_equal(bdb_pages_newest(dir, "space-00.db", &newest), ENOENT);
     assert_int_equal(bdb_log_check(path, 1, &end, &torn), ENAMETOOLONG);
     assert_int_equal(bdb_directory_remove(dir), 0);
     expect(KAITEN_FAILED, "cannot read the pages");
@@ -322,6 +370,7 @@ main(void)
         cmocka_unit_test(test_logs),
         cmocka_unit_test(test_where_a_log_ends),
         cmocka_unit_test(test_openings_behind_a_hole),
+        cmocka_unit_test(test_newest_change),
         cmocka_unit_test(test_a_log_that_cannot_be_read),
         cmocka_unit_test(test_no_folder),
     };
