@@ -166,6 +166,15 @@ commit_journal_withdraw(struct commit_journal *j, const struct journal_entry ent
              "the store was too slow; nobody was told them, so they are revoked");
 }
 
+/* Whether the journal may have an ending that is missing from the store. */
+static bool
+is_unsure(struct commit_journal *j)
+{
+    if (j->unsure && j->svc->unsettled && unsettled_is_over(j->svc->unsettled))
+        j->unsure = false;
+    return j->unsure;
+}
+
 /* One that is full does not grow, but what is in it may expire. */
 static bool
 may_shrink(const struct commit_journal *j, const struct journal *file)
@@ -181,7 +190,7 @@ drop_oldest(struct commit_journal *j, struct journal *file)
 {
     const int64_t now_ms = clock_now_ms(clock_mono_ms());
     kt_arena_reset(&j->arena);
-    if (!j->unsure && endings_store_mark(&j->arena, j->svc->store, file, now_ms))
+    if (!is_unsure(j) && endings_store_mark(&j->arena, j->svc->store, file, now_ms))
         j->marked = journal_last(file);
     if (journal_drop_oldest(file, j->marked))
         return;
@@ -206,7 +215,7 @@ void
 commit_journal_shrink(struct commit_journal *j)
 {
     struct journal *file = j->svc->journal;
-    if (!file || j->unsure || !may_shrink(j, file))
+    if (!file || !may_shrink(j, file) || is_unsure(j))
         return;
     if (!journal_compact(file, clock_sure_ms(), j->svc->journal_keep_ms))
         log_line(LOG_LEVEL_WARNING, "journal.compact", "message=%s", strerror(errno));
@@ -223,7 +232,7 @@ commit_journal_shrink(struct commit_journal *j)
 struct batch *
 commit_journal_mark(struct commit_journal *j)
 {
-    if (j->unsure || journal_last(j->svc->journal) == j->marked)
+    if (journal_last(j->svc->journal) == j->marked || is_unsure(j))
         return NULL;
     kt_arena_reset(&j->arena);
     struct batch *b = batch_new(&j->arena);

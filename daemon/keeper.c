@@ -218,7 +218,8 @@ settle(struct keeper *k)
 {
     struct journal_entry entries[SETTLE_MAX];
     struct batch *batches[SETTLE_MAX];
-    size_t found = 0, due = unsettled_due(k->svc->unsettled, clock_mono_ms(), entries, SETTLE_MAX);
+    const int64_t now_ms = clock_mono_ms();
+    size_t found = 0, due = unsettled_due(k->svc->unsettled, now_ms, entries, SETTLE_MAX);
     if (due == 0)
         return;
     keeper_begin(k);
@@ -226,8 +227,10 @@ settle(struct keeper *k)
         struct batch *b = NULL;
         if (propose_end(k, &entries[i], &b) != KT_OK)
             return; /* the log says why */
-        if (!b)
+        if (!b) {
+            unsettled_found(k->svc->unsettled, &entries[i], now_ms);
             continue;
+        }
         end_in_index(&entries[i], b);
         batches[found++] = b;
     }

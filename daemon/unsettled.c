@@ -7,7 +7,10 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-enum { FIRST_MS = 500 };
+enum {
+    FIRST_MS = 500,
+    LATE_MS = 60 * 1000 /* between looks of what is still not found when it should be */
+};
 
 struct item {
     struct journal_entry entry;
@@ -18,6 +21,7 @@ struct unsettled {
     pthread_mutex_t lock; /* of the rest */
     struct item v[UNSETTLED_MAX];
     size_t n;
+    bool overflowed;
 };
 
 struct unsettled *
@@ -38,42 +42,72 @@ unsettled_free(struct unsettled *u)
     free(u);
 }
 
-/* The place of what is about the same, or a free one; NULL: there is none. */
+/* What is about the same; NULL: nothing is. */
 static struct item *
-place_of(struct unsettled *u, const struct journal_entry *entry)
+find(struct unsettled *u, const struct journal_entry *entry)
 {
     for (size_t i = 0; i < u->n; i++)
         if (u->v[i].entry.type == entry->type &&
             memcmp(u->v[i].entry.id, entry->id, sizeof entry->id) == 0)
             return &u->v[i];
-    return u->n < UNSETTLED_MAX ? &u->v[u->n++] : NULL;
+    return NULL;
 }
 
 void
 unsettled_add(struct unsettled *u, const struct journal_entry *entry, int64_t mono_ms)
 {
     pthread_mutex_lock(&u->lock);
-    struct item *at = place_of(u, entry);
+    struct item *at = find(u, entry);
+    if (!at && u->n < UNSETTLED_MAX)
+        at = &u->v[u->n++];
     if (at) /* of two ends of one thing the later one says more */
         *at = (struct item){ *entry, mono_ms, mono_ms + FIRST_MS };
+    else
+        u->overflowed = true;
     pthread_mutex_unlock(&u->lock);
+}
+
+/* One look is made as soon as a commit cannot turn up any more. */
+static int64_t
+next_look(const struct item *at, int64_t mono_ms)
+{
+    const int64_t age = mono_ms - at->since_ms;
+    if (age >= UNSETTLED_MS)
+        return mono_ms + LATE_MS;
+    return mono_ms + (2 * age < UNSETTLED_MS ? age : UNSETTLED_MS - age);
 }
 
 size_t
 unsettled_due(struct unsettled *u, int64_t mono_ms, struct journal_entry ret[], size_t max)
 {
-    size_t n = 0, kept = 0;
+    size_t n = 0;
     pthread_mutex_lock(&u->lock);
-    for (size_t i = 0; i < u->n; i++) {
+    for (size_t i = 0; i < u->n && n < max; i++) {
         struct item *at = &u->v[i];
-        if (at->next_ms <= mono_ms && n < max) {
-            ret[n++] = at->entry;
-            at->next_ms = mono_ms + (mono_ms - at->since_ms);
-        }
-        if (mono_ms - at->since_ms < UNSETTLED_MS)
-            u->v[kept++] = *at;
+        if (at->next_ms > mono_ms)
+            continue;
+        ret[n++] = at->entry;
+        at->next_ms = next_look(at, mono_ms);
     }
-    u->n = kept;
     pthread_mutex_unlock(&u->lock);
     return n;
+}
+
+void
+unsettled_found(struct unsettled *u, const struct journal_entry *entry, int64_t mono_ms)
+{
+    pthread_mutex_lock(&u->lock);
+    struct item *at = find(u, entry);
+    if (at && mono_ms - at->since_ms >= UNSETTLED_MS)
+        *at = u->v[--u->n];
+    pthread_mutex_unlock(&u->lock);
+}
+
+bool
+unsettled_is_over(struct unsettled *u)
+{
+    pthread_mutex_lock(&u->lock);
+    bool over = u->n == 0 && !u->overflowed;
+    pthread_mutex_unlock(&u->lock);
+    return over;
 }

@@ -98,6 +98,18 @@ what_begins_is_not_written_down(void **state)
     assert_int_equal(journal_last(journal), 0);
 }
 
+static struct endings_mark
+read_mark(void)
+{
+    struct call call;
+    struct kt_arena memory;
+    struct endings_mark mark;
+    core_call(&core, &memory, &call);
+    assert_int_equal(endings_read_mark(&call, core.svc.journal, &mark), KT_OK);
+    kt_arena_done(&memory);
+    return mark;
+}
+
 /* What may be missing from the store is done again from the journal, at the next start. */
 static void
 the_mark_stays_below_an_unknown_outcome(void **state)
@@ -105,12 +117,9 @@ the_mark_stays_below_an_unknown_outcome(void **state)
     (void)state;
     static const int says[][2] = { { KAITEN_UNKNOWN, KAITEN_DONE },
                                    { KAITEN_DONE, KAITEN_UNKNOWN } };
-    struct call call;
-    struct kt_arena memory;
     for (size_t i = 0; i < CORE_COUNT(says); i++) {
         close_journal(state);
         assert_int_equal(open_journal(state), 0);
-        struct endings_mark mark;
         for (size_t k = 0; k < 6; k++) {
             propose_token(&works[2 * k]);
             commit(&works[2 * k]);
@@ -119,13 +128,48 @@ the_mark_stays_below_an_unknown_outcome(void **state)
                 disk_fail(core.disk, says[i][0], says[i][1], 0, 1);
             commit(&works[2 * k + 1]);
         }
-        core_call(&core, &memory, &call);
-        assert_int_equal(endings_read_mark(&call, core.svc.journal, &mark), KT_OK);
-        kt_arena_done(&memory);
+        const struct endings_mark mark = read_mark();
         assert_true(mark.is_there);
         assert_in_range(mark.number, 1, 2); /* the third is the unknown one */
         assert_int_equal(journal_last(journal), 6);
     }
+}
+
+/* Later, somebody has looked at the store. */
+static void
+look_at_the_store(int64_t later_ms)
+{
+    struct journal_entry entries[4];
+    const int64_t now_ms = clock_mono_ms() + later_ms;
+    const size_t n = unsettled_due(core.svc.unsettled, now_ms, entries, CORE_COUNT(entries));
+    assert_int_equal(n, 1);
+    unsettled_found(core.svc.unsettled, &entries[0], now_ms);
+}
+
+static uint64_t
+mark_after_another_end(struct work pair[2])
+{
+    propose_token(&pair[0]);
+    commit(&pair[0]);
+    propose_end(&pair[1], EFFECT_REVOKE, &pair[0], 0);
+    commit(&pair[1]);
+    return read_mark().number;
+}
+
+static void
+the_mark_goes_on_once_the_store_is_known_to_have_it(void **state)
+{
+    (void)state;
+    propose_token(&works[0]);
+    commit(&works[0]);
+    propose_end(&works[1], EFFECT_REVOKE, &works[0], 0);
+    disk_fail(core.disk, KAITEN_UNKNOWN, KAITEN_DONE, 0, 1);
+    commit(&works[1]);
+    assert_int_equal(mark_after_another_end(&works[2]), 0);
+    look_at_the_store(UNSETTLED_MS / 2); /* a commit may still turn up */
+    assert_int_equal(mark_after_another_end(&works[4]), 0);
+    look_at_the_store(UNSETTLED_MS);
+    assert_in_range(mark_after_another_end(&works[6]), 3, 4);
 }
 
 /* --- a full disk -------------------------------------------------------------------------- */
@@ -250,18 +294,6 @@ a_group_ends_no_more_than_there_is_room_for(void **state)
 /* --- a full journal ----------------------------------------------------------------------- */
 
 enum { MOST = 4 * JOURNAL_ROOM };
-
-static struct endings_mark
-read_mark(void)
-{
-    struct call call;
-    struct kt_arena memory;
-    struct endings_mark mark;
-    core_call(&core, &memory, &call);
-    assert_int_equal(endings_read_mark(&call, core.svc.journal, &mark), KT_OK);
-    kt_arena_done(&memory);
-    return mark;
-}
 
 /* However many are alive in it, what ends something is done; the oldest go, and the floor says that
  * copies of the store from before are not explained any more. The store itself is not such a copy. */
@@ -435,6 +467,7 @@ main(void)
         WITH_JOURNAL(each_learns_of_it_in_its_turn),
         WITH_JOURNAL(what_begins_is_not_written_down),
         WITH_JOURNAL(the_mark_stays_below_an_unknown_outcome),
+        WITH_JOURNAL(the_mark_goes_on_once_the_store_is_known_to_have_it),
         WITH_JOURNAL(a_full_disk_leaves_room_for_endings),
         WITH_JOURNAL(who_needs_no_room_is_not_refused_with_the_others),
         WITH_JOURNAL(a_group_ends_no_more_than_there_is_room_for),

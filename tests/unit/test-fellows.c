@@ -136,24 +136,73 @@ what_is_unsettled_is_looked_at_less_and_less(void **state)
     assert_int_equal(unsettled_due(u, 1000, due, 4), 0);
     assert_int_equal(unsettled_due(u, 2000, due, 4), 1);
     assert_int_equal(due[0].epoch, 3);
-    int64_t now = 2000, last = 1000;
+    int64_t now = 2000, last = 1000, end = 1000 + UNSETTLED_MS;
     size_t looks = 0;
-    for (; now < 1000 + 2 * UNSETTLED_MS; now += 1000) {
+    for (; now < end; now += 1000) {
         if (unsettled_due(u, now, due, 4) == 0)
             continue;
+        unsettled_found(u, due, now); /* a commit may still turn up */
         looks++;
         assert_true(now - last >= (last - 1000) / 2);
         last = now;
     }
     assert_in_range(looks, 3, 16);
-    assert_true(last <= 1000 + 2 * UNSETTLED_MS);
-    for (size_t i = 0; i < 2 * UNSETTLED_MAX; i++) {
-        memcpy(entry.id, &i, sizeof i);
-        unsettled_add(u, &entry, now);
-    }
-    assert_int_equal(unsettled_due(u, now + MINUTE, due, 4), 4);
+    assert_int_equal(unsettled_due(u, end, due, 4), 1);
+    for (now = end; now < end + 10 * MINUTE; now += 1000) /* not found: it is looked for on */
+        looks += unsettled_due(u, now, due, 4);
+    assert_in_range(looks, 13, 26);
+    assert_false(unsettled_is_over(u));
+    unsettled_found(u, due, end);
+    assert_true(unsettled_is_over(u));
+    assert_int_equal(unsettled_due(u, now + 10 * MINUTE, due, 4), 0);
     unsettled_free(u);
     unsettled_free(NULL);
+}
+
+/* What there is no room for is nothing that anybody has looked for. */
+static void
+too_much_that_is_unsettled_is_never_over(void **state)
+{
+    (void)state;
+    static struct journal_entry due[UNSETTLED_MAX + 1];
+    struct unsettled *u = unsettled_new();
+    struct journal_entry entry = { .type = JOURNAL_DIGEST };
+    assert_non_null(u);
+    assert_true(unsettled_is_over(u));
+    for (size_t i = 0; i <= UNSETTLED_MAX; i++) {
+        memcpy(entry.id, &i, sizeof i);
+        unsettled_add(u, &entry, 1000);
+    }
+    assert_int_equal(unsettled_due(u, 1000 + MINUTE, due, 4), 4);
+    size_t n = unsettled_due(u, 1000 + UNSETTLED_MS, due, UNSETTLED_MAX + 1);
+    assert_int_equal(n, UNSETTLED_MAX);
+    for (size_t i = 0; i < n; i++)
+        unsettled_found(u, &due[i], 1000 + UNSETTLED_MS);
+    assert_int_equal(unsettled_due(u, 1000 + 2 * UNSETTLED_MS, due, 1), 0);
+    assert_false(unsettled_is_over(u));
+    unsettled_free(u);
+}
+
+/* Which is looked for last is the one that was added last. */
+static void
+an_end_that_is_added_anew_is_looked_for_anew(void **state)
+{
+    (void)state;
+    struct unsettled *u = unsettled_new();
+    struct journal_entry one = { .type = JOURNAL_DIGEST, .id = { 1 } },
+                         other = { .type = JOURNAL_DIGEST, .id = { 2 } };
+    assert_non_null(u);
+    unsettled_add(u, &one, 1000);
+    unsettled_add(u, &other, 1000);
+    unsettled_add(u, &one, 1001);
+    unsettled_found(u, &one, 1000 + UNSETTLED_MS);
+    unsettled_found(u, &other, 1000 + UNSETTLED_MS);
+    assert_false(unsettled_is_over(u));
+    unsettled_found(u, &other, 1001 + UNSETTLED_MS); /* which is not there any more */
+    assert_false(unsettled_is_over(u));
+    unsettled_found(u, &one, 1001 + UNSETTLED_MS);
+    assert_true(unsettled_is_over(u));
+    unsettled_free(u);
 }
 
 int
@@ -165,6 +214,8 @@ main(void)
         TEST(the_latest_use_stays),
         TEST(time_goes_on),
         cmocka_unit_test(what_is_unsettled_is_looked_at_less_and_less),
+        cmocka_unit_test(too_much_that_is_unsettled_is_never_over),
+        cmocka_unit_test(an_end_that_is_added_anew_is_looked_for_anew),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
