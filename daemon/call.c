@@ -70,6 +70,12 @@ fail_memory(struct call *call)
     return fail_cause(call, KT_UNAVAILABLE, NULL, "out of memory for this request");
 }
 
+int
+fail_record(struct call *call, char space)
+{
+    return fail_cause(call, KT_INTERNAL, NULL, "a record of space '%c' has another form", space);
+}
+
 static int64_t
 clock_ms(clockid_t id)
 {

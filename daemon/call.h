@@ -41,6 +41,10 @@ int fail_cause(struct call *, enum kt_kind, const char *code, const char *fmt, .
  * KT_UNAVAILABLE. */
 int fail_memory(struct call *);
 
+/* A record of the store that authenticates but has another form: our own fault, or a newer
+ * version's. KT_INTERNAL. */
+int fail_record(struct call *, char space);
+
 int64_t clock_wall_ms(void); /* since 1970 UTC */
 int64_t clock_mono_ms(void); /* CLOCK_BOOTTIME */
 

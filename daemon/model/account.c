@@ -122,12 +122,6 @@ account_decode(struct kt_str value, struct account_record *ret)
     return true;
 }
 
-int
-account_bad_record(struct call *call, char space)
-{
-    return fail_cause(call, KT_INTERNAL, NULL, "a record of space '%c' has another form", space);
-}
-
 /* --- reading ------------------------------------------------------------------------------ */
 
 /* KT_NOT_FOUND without a refusal: nobody has the slug. */
@@ -142,7 +136,7 @@ find(struct call *call, const struct uuid *org, struct kt_str slug, struct uuid 
     record_open(&in, row.value);
     struct uuid id = record_uuid(&in);
     if (!record_done(&in))
-        return account_bad_record(call, 's');
+        return fail_record(call, 's');
     *ret_id = id;
     return KT_OK;
 }
@@ -156,7 +150,7 @@ account_load_id(struct call *call, const struct uuid *org, const struct uuid *id
     if (status != KT_OK)
         return status;
     if (!account_decode(row.value, ret))
-        return account_bad_record(call, 'a');
+        return fail_record(call, 'a');
     *ret_row = row;
     return KT_OK;
 }
@@ -206,7 +200,7 @@ account_epoch_end(struct call *call, const struct account_record *a, uint32_t ep
     ret->at_ms = record_i64(&in);
     ret->by.id = record_uuid(&in);
     ret->by.name = record_str(&in);
-    return record_done(&in) && format == END_FORMAT ? KT_OK : account_bad_record(call, 'r');
+    return record_done(&in) && format == END_FORMAT ? KT_OK : fail_record(call, 'r');
 }
 
 struct scan {
@@ -221,7 +215,7 @@ scan_row(void *ctx, const struct store_row *row)
     struct scan *s = ctx;
     struct account_record a;
     if (!account_decode(row->value, &a))
-        return account_bad_record(s->call, 'a');
+        return fail_record(s->call, 'a');
     return s->each(s->ctx, &a);
 }
 

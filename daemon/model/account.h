@@ -83,9 +83,6 @@ struct cursor;
 int account_scan(struct call *, const struct uuid *org, const struct cursor *below, uint64_t limit,
                  int (*each)(void *ctx, const struct account_record *), void *ctx);
 
-/* A record that authenticates but has another form: our own fault, or a newer version's. */
-int account_bad_record(struct call *, char space);
-
 bool account_decode(struct kt_str value, struct account_record *ret);
 
 /* The account as it is answered, without its tokens. False: no memory. */

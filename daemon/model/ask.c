@@ -108,14 +108,14 @@ read_rows(struct call *call, const unsigned char digest[DIGEST_BYTES], struct fo
     if (status != KT_OK || !f->token.value.p)
         return status;
     if (!verdict_decode(call->arena, f->token.value, &f->verdict))
-        return account_bad_record(call, 'h');
+        return fail_record(call, 'h');
     key = token_row_key_of(call->arena, 'a', &f->verdict.org, &f->verdict.account, NULL, 0);
     if (!key.p)
         return fail_memory(call);
     status = store_get(call, call->svc->store, &key, 1, &f->account);
     if (status != KT_OK || !f->account.value.p)
         return status;
-    return account_decode(f->account.value, &f->record) ? KT_OK : account_bad_record(call, 'a');
+    return account_decode(f->account.value, &f->record) ? KT_OK : fail_record(call, 'a');
 }
 
 static enum token_judgement

@@ -338,7 +338,7 @@ heal_account(void *ctx, const struct store_row *row)
     struct journal_entry entry = { .type = JOURNAL_ACCOUNT, .epoch = UINT32_MAX,
                                    .at_ms = h->call->now_ms };
     if (row->key.n != 1 + 2 * sizeof entry.org.b)
-        return account_bad_record(h->call, 'x');
+        return fail_record(h->call, 'x');
     struct uuid account = account_in(row->key, &entry);
     if (endings_of_account(h->endings, &account) == UINT32_MAX || write_down(h, &entry))
         return KT_OK;
@@ -351,7 +351,7 @@ heal_epoch(void *ctx, const struct store_row *row)
     struct healing *h = ctx;
     struct journal_entry entry = { .type = JOURNAL_EPOCH, .at_ms = h->call->now_ms };
     if (row->key.n != 1 + 2 * sizeof entry.org.b + sizeof entry.epoch)
-        return account_bad_record(h->call, 'r');
+        return fail_record(h->call, 'r');
     struct uuid account = account_in(row->key, &entry);
     const char *epoch = row->key.p + row->key.n - sizeof entry.epoch;
     entry.epoch = (uint32_t)kt_get_be(epoch, sizeof entry.epoch);

@@ -99,7 +99,7 @@ endings_read_mark(struct call *call, const struct journal *j, struct endings_mar
     int status = store_get(call, call->svc->store, &key, 1, &row);
     if (status != KT_OK || !row.value.p)
         return status;
-    return mark_decode(row.value, ret) ? KT_OK : account_bad_record(call, 'm');
+    return mark_decode(row.value, ret) ? KT_OK : fail_record(call, 'm');
 }
 
 void
@@ -161,7 +161,7 @@ tidy_mark(void *ctx, const struct store_row *row)
     if (t->found->n == ENDINGS_TIDY_MAX)
         return KT_OK;
     if (!mark_decode(row->value, &mark))
-        return account_bad_record(t->call, 'm');
+        return fail_record(t->call, 'm');
     const int64_t age = t->sure_ms - mark.at_ms;
     const bool ours = memcmp(mark.journal, journal_id(t->journal), sizeof mark.journal) == 0;
     const bool old = !ours && mark.at_ms != 0 && age > ENDINGS_MARK_DAYS * DAY_MS;

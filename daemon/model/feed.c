@@ -112,17 +112,8 @@ read_token(struct feed *f, struct feed_change *c, const struct store_row *row)
 static bool
 read_use(struct feed_change *c, const struct store_row *row)
 {
-    struct record_in in;
     c->type = FEED_USED;
-    if (row->key.n != 1 + INDEX_KEPT_BYTES)
-        return false;
-    memcpy(c->digest, row->key.p + 1, INDEX_KEPT_BYTES);
-    if (!row->value.p)
-        return true;
-    record_open(&in, row->value);
-    uint8_t format = record_u8(&in);
-    c->used_s = record_u32(&in);
-    return record_done(&in) && format == USED_FORMAT;
+    return token_row_read_used(row, c->digest, &c->used_s);
 }
 
 static int

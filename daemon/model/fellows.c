@@ -40,7 +40,7 @@ read_signer(struct call *call, struct store_row *row, struct kt_str *ret)
     record_open(&in, row->value);
     uint8_t format = record_u8(&in);
     *ret = record_str(&in);
-    return record_done(&in) && format == FORMAT ? KT_OK : account_bad_record(call, 'm');
+    return record_done(&in) && format == FORMAT ? KT_OK : fail_record(call, 'm');
 }
 
 /* KT_CONFLICT: somebody else was faster. */
@@ -92,7 +92,7 @@ fellows_propose_pass(struct call *call, int64_t interval_ms, struct batch **ret)
         uint8_t format = record_u8(&in);
         due_ms = record_i64(&in);
         if (!record_done(&in) || format != FORMAT)
-            return account_bad_record(call, 'm');
+            return fail_record(call, 'm');
     }
     /* Due later than one interval from now: written by a clock that was wrong. */
     if (due_ms > call->now_ms && due_ms <= call->now_ms + interval_ms)

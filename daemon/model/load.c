@@ -4,6 +4,7 @@
 
 #include "daemon/model/load.h"
 
+#include "client/proto/bigend.h"
 #include "daemon/grow.h"
 #include "daemon/model/account.h"
 #include "daemon/model/digest.h"
@@ -89,7 +90,7 @@ load_account(void *ctx, const struct store_row *row)
     struct account_record a;
     uint32_t number;
     if (!account_decode(row->value, &a))
-        return account_bad_record(l->call, 'a');
+        return fail_record(l->call, 'a');
     if (l->endings && endings_of_account(l->endings, &a.id) > a.epoch)
         endings_note_risen(l->endings);
     const struct index_account_text text = { a.org_ext, a.slug, a.external_id, a.name };
@@ -179,10 +180,7 @@ static void
 reserve(struct loading *l)
 {
     enum { ENOUGH = 4096 };
-    const unsigned char *last = l->found[l->nfound - 1].digest;
-    uint32_t at = 0;
-    for (size_t i = 0; i < sizeof at; i++)
-        at = at << 8 | last[i];
+    const uint32_t at = (uint32_t)kt_get_be(l->found[l->nfound - 1].digest, 4);
     if (*l->reserved || l->seen < ENOUGH || at <= l->first)
         return;
     *l->reserved = true;
@@ -244,7 +242,7 @@ load_digest(void *ctx, const struct store_row *row)
     struct found *f = &l->found[l->nfound];
     if (row->key.n != 1 + DIGEST_BYTES ||
         !verdict_decode(l->call->arena, row->value, &f->verdict))
-        return account_bad_record(l->call, 'h');
+        return fail_record(l->call, 'h');
     if (!keep_scopes(l->call->arena, row->value, &f->verdict))
         return fail_memory(l->call);
     memcpy(f->digest, row->key.p + 1, DIGEST_BYTES);
@@ -271,13 +269,8 @@ load_use(void *ctx, const struct store_row *row)
 {
     struct loading *l = ctx;
     struct use *use = &l->uses[l->nuses];
-    struct record_in in;
-    record_open(&in, row->value);
-    uint8_t format = record_u8(&in);
-    use->at_s = record_u32(&in);
-    if (row->key.n != 1 + INDEX_KEPT_BYTES || format != USED_FORMAT || !record_done(&in))
-        return account_bad_record(l->call, 'u');
-    memcpy(use->digest, row->key.p + 1, INDEX_KEPT_BYTES);
+    if (!token_row_read_used(row, use->digest, &use->at_s))
+        return fail_record(l->call, 'u');
     return ++l->nuses == TOGETHER_IN_INDEX ? note_all_uses(l) : KT_OK;
 }
 
@@ -349,7 +342,7 @@ look_at_dead(struct loading *l, const struct dead dead[], size_t n)
         if (!rows[i].value.p)
             continue;
         if (!token_decode(l->call->arena, keys[i], rows[i].value, &t))
-            return account_bad_record(l->call, 't');
+            return fail_record(l->call, 't');
         if (!compare_token(l, &dead[i], &t))
             return fail_memory(l->call);
     }

@@ -219,7 +219,7 @@ read_tokens(struct piece *p, struct old old[])
     for (size_t i = 0; i < p->n; i++) {
         struct old *o = &old[i];
         if (!old_token(p->call->arena, p->rows[i].value, &o->token))
-            return account_bad_record(p->call, 't');
+            return fail_record(p->call, 't');
         memcpy(o->org.b, p->rows[i].key.p + 1, sizeof o->org.b);
         o->name = old_claim(p->call->arena, &o->org, &o->token, o->token.name, 'n');
         if (!o->name.p)
@@ -275,7 +275,7 @@ rewrite_verdicts(struct piece *p)
     for (size_t i = 0; i < p->n; i++) {
         struct verdict_record v;
         if (!old_verdict(p->call->arena, p->rows[i].value, &v))
-            return account_bad_record(p->call, 'h');
+            return fail_record(p->call, 'h');
         struct batch *b = add_batch(p, &p->rows[i]);
         if (!b)
             return fail_memory(p->call);
@@ -361,7 +361,7 @@ rewrite_claims(struct piece *p)
     for (size_t i = 0; i < p->n; i++) {
         const struct store_row *row = &p->rows[i];
         if (!token_decode(arena, row->key, row->value, &holders[i].token))
-            return account_bad_record(p->call, 't');
+            return fail_record(p->call, 't');
         memcpy(holders[i].org.b, row->key.p + 1, sizeof holders[i].org.b);
     }
     int status = move_claims_2(p, holders, 's');

@@ -4,6 +4,7 @@
 
 #include "daemon/model/purge.h"
 
+#include "client/proto/bigend.h"
 #include "daemon/idempotency.h"
 #include "daemon/model/record.h"
 #include "daemon/model/token.h"
@@ -15,7 +16,7 @@
 
 enum {
     ENDS_MAX = 1 << 14, /* ends of accounts and epochs that one pass takes care of */
-    KEY_MAX = 96,
+    KEY_MAX = 1 + 2 * sizeof(struct uuid) + sizeof(uint32_t),
     WHOLE_ACCOUNT = 0xffffffffu
 };
 
@@ -121,16 +122,17 @@ keep_end(void *ctx, const struct store_row *row)
     record_open(&in, row->value);
     (void)record_u8(&in);
     int64_t at_ms = record_i64(&in);
-    size_t head = 1 + 2 * sizeof(struct uuid);
-    if (!in.ok || row->key.n < head || row->key.n > KEY_MAX ||
+    /* An account's key ends here, that of an epoch has its number. */
+    const size_t head = 1 + 2 * sizeof(struct uuid), number = sizeof(uint32_t);
+    if (!in.ok || (row->key.n != head && row->key.n != head + number) ||
         !is_due(p, at_ms, p->options.retention_ms) || p->nends == ENDS_MAX)
         return KT_OK;
     struct end *e = &p->ends[p->nends++];
     *e = (struct end){ .epoch = WHOLE_ACCOUNT, .nkey = row->key.n, .revision = row->revision };
+    if (row->key.n != head)
+        e->epoch = (uint32_t)kt_get_be(row->key.p + head, number);
     memcpy(e->key, row->key.p, row->key.n);
     memcpy(e->account.b, row->key.p + head - sizeof e->account.b, sizeof e->account.b);
-    for (size_t i = head; i < row->key.n; i++) /* an epoch's; an account's ends here */
-        e->epoch = (i == head ? 0 : e->epoch << 8) | (unsigned char)row->key.p[i];
     return KT_OK;
 }
 
@@ -206,7 +208,7 @@ look_at_secret(void *ctx, const struct store_row *row)
     if (!value.p)
         return fail_memory(piece->call);
     if (row->key.n != 1 + DIGEST_BYTES || !verdict_decode(piece->call->arena, value, &v))
-        return account_bad_record(piece->call, 'h');
+        return fail_record(piece->call, 'h');
     bool ended = ended_by(p, &v.account, v.epoch, false);
     bool dead = v.expires_ms != 0 && is_due(p, v.expires_ms, p->options.retention_ms);
     /* Of secrets that were revoked before their rows said when, the token's row knows it. */
@@ -280,7 +282,7 @@ look_at_audit(void *ctx, const struct store_row *row)
     struct uuid id;
     const size_t head = 1 + sizeof id.b;
     if (row->key.n != head + sizeof id.b)
-        return account_bad_record(piece->call, 'e');
+        return fail_record(piece->call, 'e');
     memcpy(id.b, row->key.p + head, sizeof id.b);
     if (!is_due(p, uuid_time_ms(&id), p->options.audit_ms)) {
         store_walk_skip(&p->walk, head); /* on to the next organization */

@@ -4,6 +4,8 @@
 
 #include "daemon/model/record.h"
 
+#include "client/proto/bigend.h"
+
 enum { ABSENT = 0xffffffffu }; /* the length of a text that is not there */
 
 #define ACTIONS(module) KT_LIT("read:" module), KT_LIT("write:" module), KT_LIT("delete:" module)
@@ -139,9 +141,7 @@ uint32_t
 record_u32(struct record_in *in)
 {
     const unsigned char *p = take(in, 4);
-    if (!p)
-        return 0;
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+    return p ? (uint32_t)kt_get_be(p, 4) : 0;
 }
 
 int64_t

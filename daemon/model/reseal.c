@@ -91,7 +91,7 @@ count_token(struct counting *c, const struct store_row *row)
     struct verdict_record v;
     kt_arena_reset(c->call->arena);
     if (row->key.n != 1 + DIGEST_BYTES || !verdict_decode(c->call->arena, row->value, &v))
-        return account_bad_record(c->call, 'h');
+        return fail_record(c->call, 'h');
     const unsigned char *digest = (const unsigned char *)row->key.p + 1;
     pthread_rwlock_rdlock(c->call->svc->index_guard);
     bool live = index_find(c->call->svc->index, digest, c->call->now_ms, &hit) == INDEX_LIVE;

@@ -25,7 +25,7 @@ read_row(struct call *call, struct store_row *row, struct timeguard_mark *ret)
     ret->mark_ms = record_i64(&in);
     ret->mono_ms = record_i64(&in);
     record_bytes(&in, ret->boot, sizeof ret->boot);
-    return record_done(&in) && format == FORMAT ? KT_OK : account_bad_record(call, 'm');
+    return record_done(&in) && format == FORMAT ? KT_OK : fail_record(call, 'm');
 }
 
 int

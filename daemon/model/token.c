@@ -63,7 +63,7 @@ scan_row(void *ctx, const struct store_row *row)
     struct scan *s = ctx;
     struct token_record t;
     if (!token_decode(s->call->arena, row->key, row->value, &t))
-        return account_bad_record(s->call, 't');
+        return fail_record(s->call, 't');
     return s->each(s->ctx, &t);
 }
 
@@ -285,7 +285,7 @@ token_current_load(struct call *call, const struct token_record *t, const struct
         return status;
     if (ret->row.value.p) {
         if (!verdict_decode(call->arena, ret->row.value, &v))
-            return account_bad_record(call, 'h');
+            return fail_record(call, 'h');
         ret->ends_ms = v.revoked ? call->now_ms : v.expires_ms;
         return KT_OK;
     }

@@ -114,7 +114,7 @@ replay(struct call *call, const struct journal_entry *entry, struct kt_str by,
     if (status != KT_OK)
         return status;
     if (row.value.p && !verdict_decode(call->arena, row.value, v))
-        return account_bad_record(call, 'h');
+        return fail_record(call, 'h');
     if (row.value.p && end_verdict(entry, v)) {
         batch_if_at(b, &row);
         batch_set(b, row.key, verdict_encode(call->arena, v));
@@ -162,7 +162,7 @@ token_expiry(struct call *call, const unsigned char digest[DIGEST_BYTES], int64_
     if (status != KT_OK || !row.value.p)
         return status;
     if (!verdict_decode(call->arena, row.value, &v))
-        return account_bad_record(call, 'h');
+        return fail_record(call, 'h');
     const struct account_record a = { .id = v.account, .org = v.org };
     status = token_row_load(call, &a, &v.token, &t, &token_row);
     if (status == KT_OK)

@@ -87,7 +87,7 @@ load_rows(struct call *call, const unsigned char digest[DIGEST_BYTES], struct se
         return status;
     struct verdict_record *v = &ret->verdict;
     if (!verdict_decode(call->arena, ret->verdict_row.value, v))
-        return account_bad_record(call, 'h');
+        return fail_record(call, 'h');
     status = account_load_id(call, &v->org, &v->account, &ret->account, &ret->account_row);
     if (status != KT_OK)
         return status;

@@ -148,6 +148,23 @@ token_row_used(struct kt_arena *arena, const unsigned char digest[INDEX_KEPT_BYT
     return (struct kt_str){ p, 1 + INDEX_KEPT_BYTES };
 }
 
+bool
+token_row_read_used(const struct store_row *row, unsigned char ret_digest[INDEX_KEPT_BYTES],
+                    uint32_t *ret_at_s)
+{
+    struct record_in in;
+    *ret_at_s = 0;
+    if (row->key.n != 1 + INDEX_KEPT_BYTES)
+        return false;
+    memcpy(ret_digest, row->key.p + 1, INDEX_KEPT_BYTES);
+    if (!row->value.p)
+        return true;
+    record_open(&in, row->value);
+    uint8_t format = record_u8(&in);
+    *ret_at_s = record_u32(&in);
+    return record_done(&in) && format == USED_FORMAT;
+}
+
 /* --- bytes -------------------------------------------------------------------------------- */
 
 static void
@@ -281,7 +298,7 @@ token_row_load(struct call *call, const struct account_record *a, const struct u
     if (status != KT_OK)
         return status;
     if (!token_decode(call->arena, row.key, row.value, ret))
-        return account_bad_record(call, 't');
+        return fail_record(call, 't');
     *ret_row = row;
     return KT_OK;
 }
@@ -296,5 +313,5 @@ token_row_holder(struct call *call, struct kt_str key, struct store_row *ret_row
     struct record_in in;
     record_open(&in, ret_row->value);
     *ret_id = record_uuid(&in);
-    return record_done(&in) ? KT_OK : account_bad_record(call, 'c');
+    return record_done(&in) ? KT_OK : fail_record(call, 'c');
 }

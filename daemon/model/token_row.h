@@ -16,6 +16,11 @@ struct kt_str token_row_digest(struct kt_arena *, const unsigned char digest[DIG
 
 struct kt_str token_row_used(struct kt_arena *, const unsigned char digest[INDEX_KEPT_BYTES]);
 
+/* When the token was last used according to such a row; value.p NULL: 0, never. False: it has
+ * another form. */
+bool token_row_read_used(const struct store_row *, unsigned char ret_digest[INDEX_KEPT_BYTES],
+                         uint32_t *ret_at_s);
+
 /* kind: s for a slug, n for a name. */
 struct kt_str token_row_claim(struct kt_arena *, const struct uuid *org,
                               const struct uuid *account, struct kt_str text, char kind);

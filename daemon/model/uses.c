@@ -4,22 +4,8 @@
 
 #include "daemon/model/uses.h"
 
-#include "daemon/model/record.h"
 #include "daemon/model/token_row.h"
 #include "daemon/service.h"
-
-static bool
-read_use(const struct store_row *row, uint32_t *ret_at_s)
-{
-    struct record_in in;
-    *ret_at_s = 0;
-    if (!row->value.p)
-        return true;
-    record_open(&in, row->value);
-    uint8_t format = record_u8(&in);
-    *ret_at_s = record_u32(&in);
-    return record_done(&in) && format == USED_FORMAT;
-}
 
 static struct batch *
 batch_with_room(struct call *call, struct batch *ret[], size_t *n)
@@ -44,9 +30,10 @@ uses_propose(struct call *call, const struct used_note notes[], size_t n,
             return fail_memory(call);
     int status = store_get(call, call->svc->store, keys, n, rows);
     for (size_t i = 0; i < n && status == KT_OK; i++) {
+        unsigned char digest[INDEX_KEPT_BYTES];
         uint32_t at_s;
-        if (!read_use(&rows[i], &at_s))
-            return account_bad_record(call, 'u');
+        if (!token_row_read_used(&rows[i], digest, &at_s))
+            return fail_record(call, 'u');
         if (at_s >= notes[i].at_s)
             continue;
         struct batch *b = batch_with_room(call, ret, ret_n);
