@@ -218,11 +218,11 @@ signer_free(struct signer *s)
 
 /* The retired keys that still verify something, without the one with this id. False: too many. */
 static bool
-add_retired(struct signer_keys *keys, const struct signer_keys *from, int64_t now_ms,
+add_retired(struct signer_keys *keys, const struct signer_keys *from, int64_t sure_ms,
             const char *but)
 {
     for (size_t i = 1; i < from->n; i++) {
-        if (from->publics[i].until_ms <= now_ms || strcmp(from->publics[i].kid, but) == 0)
+        if (from->publics[i].until_ms <= sure_ms || strcmp(from->publics[i].kid, but) == 0)
             continue;
         if (keys->n == SIGNER_KEYS_MAX)
             return false;
@@ -253,7 +253,7 @@ too_many(const struct signing *now, char *err)
 }
 
 static bool
-rotate(struct signer *s, int64_t now_ms, char *err)
+rotate(struct signer *s, int64_t now_ms, int64_t sure_ms, char *err)
 {
     const struct signing *now = s->now;
     struct signer_keys keys;
@@ -261,7 +261,7 @@ rotate(struct signer *s, int64_t now_ms, char *err)
         return false;
     keys.publics[keys.n] = now->keys.publics[0];
     keys.publics[keys.n++].until_ms = now_ms + SIGNER_LIFETIME_MAX_MS + SIGNER_LEEWAY_MS;
-    if (!add_retired(&keys, &now->keys, now_ms, "")) {
+    if (!add_retired(&keys, &now->keys, sure_ms, "")) {
         EVP_PKEY_free(keys.key);
         snprintf(err, SIGNER_ERROR_MAX, "%d keys are published already; accepted: at most that "
                  "many; a day after its rotation a key is not needed any more", SIGNER_KEYS_MAX);
@@ -277,24 +277,24 @@ rotate(struct signer *s, int64_t now_ms, char *err)
 }
 
 bool
-signer_rotate(struct signer *s, int64_t now_ms, char *err)
+signer_rotate(struct signer *s, int64_t now_ms, int64_t sure_ms, char *err)
 {
     pthread_mutex_lock(&s->lock);
-    bool ok = rotate(s, now_ms, err);
+    bool ok = rotate(s, now_ms, sure_ms, err);
     pthread_mutex_unlock(&s->lock);
     return ok;
 }
 
 /* Without those that verify nothing any more, and the one that is no longer to be published. */
 static bool
-drop(struct signer *s, int64_t now_ms, const char *but, char *err)
+drop(struct signer *s, int64_t sure_ms, const char *but, char *err)
 {
     const struct signing *now = s->now;
     struct signer_keys keys = { .key = now->keys.key, .n = 1 };
     if (too_many(now, err))
         return false;
     keys.publics[0] = now->keys.publics[0];
-    (void)add_retired(&keys, &now->keys, now_ms, but); /* they fitted before */
+    (void)add_retired(&keys, &now->keys, sure_ms, but); /* they fitted before */
     if (keys.n == now->keys.n)
         return true;
     EVP_PKEY_up_ref(keys.key);
@@ -306,10 +306,10 @@ drop(struct signer *s, int64_t now_ms, const char *but, char *err)
 }
 
 bool
-signer_withdraw(struct signer *s, const char *kid, int64_t now_ms, char *err)
+signer_withdraw(struct signer *s, const char *kid, int64_t sure_ms, char *err)
 {
     pthread_mutex_lock(&s->lock);
-    bool ok = drop(s, now_ms, kid, err);
+    bool ok = drop(s, sure_ms, kid, err);
     pthread_mutex_unlock(&s->lock);
     return ok;
 }

@@ -50,12 +50,12 @@ const char *signer_kid(const struct signer *);
 const struct signer_keys *signer_keys(const struct signer *);
 
 /* Signs with a fresh key from now on. The public half of the old one stays among the published keys
- * until no JWT that it has signed can be valid any more. False: err, and nothing has changed. Any
- * thread; blocks. */
-bool signer_rotate(struct signer *, int64_t now_ms, char *err);
+ * until no JWT that it has signed can be valid any more; those for which that is so by sure_ms, the
+ * time that has surely passed, go. False: err, and nothing has changed. Any thread; blocks. */
+bool signer_rotate(struct signer *, int64_t now_ms, int64_t sure_ms, char *err);
 
 /* Publishes the retired key with this id no longer, nor those whose time is over; "": only these.
  * False: err, and nothing has changed. Any thread; blocks. */
-bool signer_withdraw(struct signer *, const char *kid, int64_t now_ms, char *err);
+bool signer_withdraw(struct signer *, const char *kid, int64_t sure_ms, char *err);
 
 #endif

@@ -11,6 +11,7 @@
 #include "daemon/service.h"
 #include "daemon/signer.h"
 #include "daemon/signer_file.h"
+#include "daemon/timeguard.h"
 
 enum { KEYS_MAX = DIGEST_KEYS_MAX + SIGNER_KEYS_MAX, MEMBERS_MAX = 5 };
 
@@ -98,7 +99,7 @@ key_rotate(struct request *rq)
                       "the other daemons of this store would not know the fresh key");
     if (status == KT_OK && digest)
         status = rotation_begin(&rq->call, svc->rotation);
-    else if (status == KT_OK && !signer_rotate(svc->signer, rq->call.now_ms, err))
+    else if (status == KT_OK && !signer_rotate(svc->signer, rq->call.now_ms, clock_sure_ms(), err))
         status = fail_signer(rq, err);
     struct kt_member *m = kt_arena_calloc(arena, 3, sizeof *m);
     if (status == KT_OK && !m)
@@ -129,7 +130,7 @@ retire_signing(struct request *rq, struct kt_str id)
     if (i == 0)
         return fail(&rq->call, KT_CONFLICT, "Key.Current",
                     "key %.*s is the current one; rotate first", KT_FMT(id));
-    if (!signer_withdraw(signer, keys->publics[i].kid, rq->call.now_ms, err))
+    if (!signer_withdraw(signer, keys->publics[i].kid, clock_sure_ms(), err))
         return fail_signer(rq, err);
     return KT_OK;
 }

@@ -322,6 +322,26 @@ def test_a_clock_that_was_ahead_brings_no_token_back(own_daemon, tmp_path, how):
 
 
 @no_tsan
+@pytest.mark.parametrize("how", ["rotate", "retire"])
+def test_a_clock_that_was_ahead_keeps_the_keys_of_jwts_that_are_good(own_daemon, tmp_path, how):
+    """The public half of a retired signing key goes once its last JWT has expired. A clock that is
+    ahead must not say so of what has not."""
+    d = own_daemon("storage-bdb", level="info")
+    c = Clocked(d, tmp_path)
+    first = c.rpc.call("key.rotate", kind="signing").body["retired"]
+    second = c.rpc.call("key.rotate", kind="signing").body["retired"]
+    c.set(2 * DAY)
+    if how == "rotate":
+        assert c.rpc.call("key.rotate", kind="signing").ok
+    else:
+        assert c.rpc.call("key.retire", key=second).ok
+    c.set(0)
+    published = [key["id"] for key in c.rpc.call("key.list").body["items"]]
+    assert first in published and (second in published) == (how == "rotate")
+    assert d.stop() == 0
+
+
+@no_tsan
 def test_the_operator_accepts_the_clock(own_daemon, tmp_path):
     """A clock that was ahead when the store was made, and is right now."""
     d = own_daemon("storage-bdb", level="info")
