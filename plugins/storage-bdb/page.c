@@ -26,7 +26,9 @@ enum {
     RECORD_MAX = 1 << 20, /* none is near that: a page, a row, and a little */
     RECORD_MIN = RECORD_HEAD + 4,
     TYPE_OPENED = 2, /* a database has a number in the log */
-    TYPE_COMMIT = 10
+    TYPE_COMMIT = 10,
+    COMMIT_WHAT = 16, /* after its type, its transaction and the place of the record before */
+    COMMIT_DONE = 1   /* other numbers: the transaction was taken back */
 };
 
 /* --- pages -------------------------------------------------------------------------------- */
@@ -152,22 +154,31 @@ opening_at(const unsigned char *body, size_t n)
     return opens ? u32_at(body + 4) : 0;
 }
 
+/* Over a commit that it could not write, for want of space, the library writes that it was taken
+ * back, and leaves all of these to the write of the next commit. */
+static bool
+commits(const unsigned char *body, size_t n)
+{
+    return n >= COMMIT_WHAT + 4 && u32_at(body) == TYPE_COMMIT &&
+           u32_at(body + COMMIT_WHAT) == COMMIT_DONE;
+}
+
 /* Follows the records from here; how many of them commit a transaction. One that did no more than
  * open a database is not counted: a start commits one for each, and syncs them together. */
 static unsigned
 chain_follow(const struct log_text *log, size_t *at)
 {
-    unsigned commits = 0;
+    unsigned found = 0;
     uint32_t length, opening = 0;
     while ((length = record_at(log, *at)) != 0) {
         const unsigned char *body = log->p + *at + RECORD_HEAD;
-        bool commit = u32_at(body) == TYPE_COMMIT;
-        if (commit && !(opening != 0 && length >= RECORD_HEAD + 8 && u32_at(body + 4) == opening))
-            commits++;
-        opening = opening_at(body, length - RECORD_HEAD);
+        size_t n = length - RECORD_HEAD;
+        if (commits(body, n) && (opening == 0 || u32_at(body + 4) != opening))
+            found++;
+        opening = opening_at(body, n);
         *at += length;
     }
-    return commits;
+    return found;
 }
 
 /* A log file is long before it is full. A record never starts with this many. */

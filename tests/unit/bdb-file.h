@@ -105,7 +105,9 @@ enum {
     BDB_LOG_LENGTH = 4,
     BDB_LOG_SUM = 8,
     BDB_LOG_BODY = 12,
+    BDB_LOG_WHAT = 28,   /* of a commit: whether it was, or was taken back */
     BDB_LOG_COMMIT = 10, /* what the bytes of a commit begin with */
+    BDB_LOG_DONE = 1,
     BDB_LOG_RECORD = 64  /* bytes of each one below */
 };
 
@@ -124,12 +126,13 @@ bdb_file_log(unsigned char *log, uint32_t records)
     for (uint32_t i = 0; i < records; i++) {
         unsigned char *record = log + (size_t)i * BDB_LOG_RECORD;
         uint32_t before = i == 0 ? 0 : (i - 1) * BDB_LOG_RECORD, length = BDB_LOG_RECORD;
-        uint32_t type = BDB_LOG_COMMIT;
+        uint32_t type = BDB_LOG_COMMIT, done = BDB_LOG_DONE;
         for (uint32_t n = BDB_LOG_BODY; n < BDB_LOG_RECORD; n++)
             record[n] = (unsigned char)(0x80 + i * 31 + n * 7);
         memcpy(record + BDB_LOG_BEFORE, &before, sizeof before);
         memcpy(record + BDB_LOG_LENGTH, &length, sizeof length);
         memcpy(record + BDB_LOG_BODY, &type, sizeof type);
+        memcpy(record + BDB_LOG_WHAT, &done, sizeof done);
         bdb_file_record_sum(record, length);
     }
 }

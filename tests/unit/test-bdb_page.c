@@ -267,6 +267,32 @@ test_openings_behind_a_hole(void **state)
     assert_false(openings_are_torn(BDB_LOG_BODY + 8, 1)); /* and something before that */
 }
 
+/* Commits for which there was no space were taken back, and leave in one write with the first one
+ * that there is space for. */
+static void
+test_commits_taken_back_behind_a_hole(void **state)
+{
+    (void)state;
+    const uint32_t taken_back = 3;
+    unsigned char log[RECORDS * BDB_LOG_RECORD];
+    uint32_t end;
+    bool torn = false;
+    folder_made();
+    bdb_file_log(log, RECORDS);
+    for (uint32_t i = 1; i < RECORDS - 1; i++) {
+        unsigned char *record = log + (size_t)i * BDB_LOG_RECORD;
+        memcpy(record + BDB_LOG_WHAT, &taken_back, sizeof taken_back);
+        bdb_file_record_sum(record, BDB_LOG_RECORD);
+    }
+    log[2 * BDB_LOG_RECORD - 1] ^= 1;
+    int fd = open_file("log.0000000001", O_WRONLY | O_CREAT | O_TRUNC);
+    assert_int_equal(write(fd, log, sizeof log), sizeof log);
+    close(fd);
+    assert_int_equal(bdb_log_check(dir, 1, &end, &torn), 0);
+    assert_int_equal(end, BDB_LOG_RECORD);
+    assert_true(torn);
+}
+
 static void
 page_changed_at(uint32_t number, struct bdb_lsn at, bool is_good)
 {
@@ -370,6 +396,7 @@ main(void)
         cmocka_unit_test(test_logs),
         cmocka_unit_test(test_where_a_log_ends),
         cmocka_unit_test(test_openings_behind_a_hole),
+        cmocka_unit_test(test_commits_taken_back_behind_a_hole),
         cmocka_unit_test(test_newest_change),
         cmocka_unit_test(test_a_log_that_cannot_be_read),
         cmocka_unit_test(test_no_folder),
