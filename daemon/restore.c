@@ -178,20 +178,18 @@ exchange_slowly(const char *fresh, const char *to, const char *old)
 }
 
 /* There is a store at every instant, this one or that one: a daemon that found none would begin an
- * empty one. */
+ * empty one. What was there never has the name fresh, which whoever begins anew removes. */
 static bool
 exchange(const char *fresh, const char *to, const char *old)
 {
-    if (!remove_folder(old))
+    if (!remove_folder(old) || rename(fresh, old) != 0)
         return false;
-    if (renameat2(AT_FDCWD, fresh, AT_FDCWD, to, RENAME_EXCHANGE) != 0)
-        return (errno == EINVAL || errno == ENOSYS) && exchange_slowly(fresh, to, old);
-    if (rename(fresh, old) == 0)
+    if (renameat2(AT_FDCWD, old, AT_FDCWD, to, RENAME_EXCHANGE) == 0)
         return true;
     int saved = errno;
-    (void)renameat2(AT_FDCWD, fresh, AT_FDCWD, to, RENAME_EXCHANGE);
+    bool back = rename(old, fresh) == 0;
     errno = saved;
-    return false;
+    return back && (saved == EINVAL || saved == ENOSYS) && exchange_slowly(fresh, to, old);
 }
 
 static bool
@@ -225,5 +223,10 @@ restore_folder(const char *from, const char *to, const struct restore_how *how,
     }
     if (!put_in_place(fresh, to, old, occupied))
         return refuse(err, to, strerror(errno));
-    return keyfile_sync_folder(to) || refuse(err, to, strerror(errno));
+    if (keyfile_sync_folder(to))
+        return true;
+    snprintf(err, RESTORE_ERROR_MAX,
+             "%s: the copy is in its place, but a power cut may undo that: %s", to,
+             strerror(errno));
+    return false;
 }

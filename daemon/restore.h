@@ -17,7 +17,7 @@ struct restore_how {
 
 /* Copies the files of the folder from into the place to: beside it first, synced, and then under
  * its name in one step. Without replace a place that is not empty is refused. False: err, and the
- * place is as it was. */
+ * place is as it was, unless err says that the copy is there. */
 bool restore_folder(const char *from, const char *to, const struct restore_how *,
                     char err[RESTORE_ERROR_MAX]);
 

@@ -195,9 +195,12 @@ def test_a_kill_while_a_copy_is_put_back(template, tmp_path):
         """At the nth call; 0: never. Returns how many there were."""
         nonlocal killed
         d, journal = site.copy(tmp_path / f"p{n}")
+        before = (d.state / "db").stat().st_ino
         control.arm(n, False, kinds=every, error=0)
         ran = put_back(d, env=disk(d, control))
         count = control.disarm()
+        if before not in [f.stat().st_ino for f in d.state.glob("db*") if f.name != "db.new"]:
+            found.append((n, "what was there is not kept"))
         killed += ran.returncode == -signal.SIGKILL
         look(n, d, journal)
         ran = put_back(d)
