@@ -136,11 +136,12 @@ void bdb_hooks_set(const struct kaiten_host *);
 /* Around the opening of an environment. When the library cannot read the log, for want of memory or
  * because of an error of the disk, it takes that for the end of the log, cuts the log there and
  * writes on; but it says so. Once that is noted, nothing that this thread writes through the
- * library reaches a file, until the next watch begins. bdb_watch_end: what was noted first, an
- * errno; 0: nothing. */
+ * library reaches a file, until this environment is closed and the thread says so by
+ * bdb_watch_forget(). bdb_watch_end: what was noted first, an errno; 0: nothing. */
 void bdb_watch_begin(void);
 void bdb_watch_note(int error);
 int bdb_watch_end(void);
+void bdb_watch_forget(void);
 
 /* Says why and ends the process: nothing that it would answer from here on could be trusted. */
 _Noreturn void bdb_die(const char *what, const char *why);

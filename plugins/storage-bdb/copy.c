@@ -202,6 +202,7 @@ bdb_copy_verify(struct bdb *bdb, const char *dir, const unsigned char *mark,
         int closed = in.env->close(in.env, 0);
         error = error ? error : closed;
     }
+    bdb_watch_forget(); /* this thread may have to write for the store, too */
     if (!error)
         return KAITEN_DONE;
     if (atomic_load(&voice.damaged)) {

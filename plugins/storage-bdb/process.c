@@ -133,6 +133,12 @@ bdb_watch_end(void)
 }
 
 void
+bdb_watch_forget(void)
+{
+    missed = 0;
+}
+
+void
 bdb_watch_note(int error)
 {
     if (watching && missed == 0)

@@ -375,6 +375,7 @@ bdb_store_close(struct bdb *bdb)
         bdb->meta->close(bdb->meta, 0);
     if (bdb->env)
         bdb->env->close(bdb->env, 0);
+    bdb_watch_forget();
     bdb->meta = NULL;
     bdb->env = NULL;
 }

@@ -17,6 +17,7 @@
  *     rows=abc   prints each row of these spaces: "row", key and value in hexadecimal digits
  *     row=K:V    writes that row; without a value: deletes it
  *     wait=1     waits to be killed
+ *     !COMMAND   must not go well
  */
 #include "config.h"
 
@@ -344,6 +345,8 @@ static bool
 run(struct tool *t, const char *command)
 {
     char name[16] = "";
+    if (command[0] == '!')
+        return !run(t, command + 1);
     const char *value = strchr(command, '=') + 1;
     unsigned long n = strtoul(value, NULL, 10);
     snprintf(name, sizeof name, "%.*s", (int)(value - 1 - command), command);

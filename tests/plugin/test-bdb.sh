@@ -267,10 +267,19 @@ cat >"$work/shim.c" <<'END'
 #include <dlfcn.h>
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/types.h>
 #include <unistd.h>
 static int calls, syncs, writes;
+static int
+is_below(const char *part, int fd)
+{
+    char link[32], path[4096] = "";
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    return part && readlink(link, path, sizeof path - 1) > 0 && strstr(path, part);
+}
 static void
 step(void)
 {
@@ -296,6 +305,15 @@ write_fails(void)
     step();
     errno = EIO;
     return at && ++writes >= atoi(at); /* the library tries a hundred times */
+}
+ssize_t
+read(int fd, void *p, size_t n)
+{
+    ssize_t (*real)(int, void *, size_t) = (ssize_t (*)(int, void *, size_t))dlsym(RTLD_NEXT, "read");
+    if (!is_below(getenv("SHIM_READ_FAIL"), fd))
+        return real(fd, p, n);
+    errno = EIO;
+    return -1;
 }
 int fdatasync(int fd) { return sync_now("fdatasync", fd); }
 int fsync(int fd) { return sync_now("fsync", fd); }
@@ -393,6 +411,13 @@ elif ${CC:-cc} -shared -fPIC -o "$work/shim.so" "$work/shim.c" -ldl 2>"$work/out
     report 'the next process recovers' $?
     unwritable
     report "so does a commit that cannot be written (at $commits of its writes)" $?
+    fresh
+    mkdir "$work/bad" "$work/good"
+    # shellcheck disable=SC2086
+    SHIM_READ_FAIL=$work/bad/log. LD_PRELOAD="$work/shim.so" "$tool" "$plugin" "$store" $small \
+        "!backup=$work/bad" "backup=$work/good" fill=10 >"$work/out" 2>&1 &&
+        grep -q 'backup: 6: .*Input/output error' "$work/out"
+    report 'a backup whose log cannot be read is none; the next one is made, and rows are written' $?
     killed 'a base copy' due base=1
     killed 'a repair' page
 else
