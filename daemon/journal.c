@@ -33,11 +33,10 @@ struct journal {
     size_t ngroup;
 };
 
-static bool
+static void
 refuse(char err[JOURNAL_ERROR_MAX], const char *path, const char *what)
 {
     snprintf(err, JOURNAL_ERROR_MAX, "%s: %s", path, what);
-    return false;
 }
 
 static struct journal *
@@ -167,18 +166,23 @@ journal_reserve(struct journal *j, size_t n)
 
 /* --- opening ------------------------------------------------------------------------------ */
 
-/* Errors that say nothing about the file: it may be readable another time. */
+/* Errors that say nothing about the file: it may be readable another time, or to somebody else. */
 static enum journal_found
 refuse_errno(char err[JOURNAL_ERROR_MAX], const char *path)
 {
     int error = errno;
-    refuse(err, path, strerror(error));
     bool passing = error == EIO || error == ENOMEM || error == EMFILE || error == ENFILE;
-    return passing ? JOURNAL_UNREADABLE : JOURNAL_DAMAGED;
+    refuse(err, path, strerror(error));
+    if (passing)
+        return JOURNAL_UNREADABLE;
+    snprintf(err, JOURNAL_ERROR_MAX,
+             "%s: %s; accepted: a regular file that user %u may read and write; it was not read",
+             path, strerror(error), (unsigned)geteuid());
+    return JOURNAL_REFUSED;
 }
 
 /* Nothing in it may be lost, so nobody should accept a rollback for this. */
-static bool
+static enum journal_found
 refuse_owner(char err[JOURNAL_ERROR_MAX], const char *path, const struct stat *st)
 {
     snprintf(err, JOURNAL_ERROR_MAX,
@@ -186,23 +190,31 @@ refuse_owner(char err[JOURNAL_ERROR_MAX], const char *path, const struct stat *s
              "root that only its owner may read and write; it was not read: chown and chmod 600 "
              "it, then start again",
              path, (unsigned)st->st_uid, (unsigned)(st->st_mode & 07777), (unsigned)geteuid());
-    return false;
+    return JOURNAL_REFUSED;
 }
 
-static bool
-is_ours(int fd, const char *path, size_t *ret_size, char err[JOURNAL_ERROR_MAX])
+static enum journal_found
+refuse_size(char err[JOURNAL_ERROR_MAX], const char *path)
+{
+    refuse(err, path, "it is larger than a journal can be");
+    return JOURNAL_DAMAGED;
+}
+
+/* WHOLE: it may be read. */
+static enum journal_found
+look_at_file(int fd, const char *path, size_t *ret_size, char err[JOURNAL_ERROR_MAX])
 {
     struct stat st;
     if (fstat(fd, &st) != 0)
-        return refuse(err, path, strerror(errno));
+        return refuse_errno(err, path);
     if (!S_ISREG(st.st_mode) || (st.st_uid != geteuid() && st.st_uid != 0) ||
         (st.st_mode & 077) != 0)
         return refuse_owner(err, path, &st);
     if ((uint64_t)st.st_size > (uint64_t)(JOURNAL_ENTRIES_MAX + 1 + JOURNAL_ROOM) *
                                    JOURNAL_RECORD_BYTES)
-        return refuse(err, path, "it is larger than a journal can be");
+        return refuse_size(err, path);
     *ret_size = (size_t)st.st_size;
-    return true;
+    return JOURNAL_WHOLE;
 }
 
 static enum journal_found
@@ -216,7 +228,7 @@ parse_file(struct journal *j, size_t size, void (*each)(void *, const struct jou
     if (bytes)
         munmap(bytes, size);
     memcpy(j->id, j->seen.id, sizeof j->id);
-    if (found == JOURNAL_DAMAGED)
+    if (found == JOURNAL_DAMAGED || found == JOURNAL_REFUSED)
         refuse(err, j->path, j->seen.why);
     return found;
 }
@@ -245,13 +257,13 @@ journal_open(const char *path, const struct digest_keys *keys, struct journal **
     struct journal *j = journal_new(path, keys);
     if (!j)
         return refuse_errno(err, path);
-    enum journal_found found = JOURNAL_DAMAGED;
+    enum journal_found found;
     j->fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-    if (j->fd < 0 && errno == ENOENT)
-        found = JOURNAL_MISSING;
-    else if (j->fd < 0)
-        found = refuse_errno(err, path);
-    else if (is_ours(j->fd, path, &size, err))
+    if (j->fd < 0)
+        found = errno == ENOENT ? JOURNAL_MISSING : refuse_errno(err, path);
+    else
+        found = look_at_file(j->fd, path, &size, err);
+    if (found == JOURNAL_WHOLE)
         found = parse_file(j, size, each, ctx, err);
     if (found == JOURNAL_TORN)
         log_line(LOG_LEVEL_WARNING, "journal.torn", "file=%s number=%llu message=%s", path,

@@ -61,6 +61,7 @@ enum journal_found {
     JOURNAL_TORN,    /* whole up to good_bytes, and what follows was never acknowledged */
     JOURNAL_MISSING,
     JOURNAL_DAMAGED,   /* not authentic, or cut in the midst; entries up to there are good */
+    JOURNAL_REFUSED,   /* there, and not read: for want of rights, or of its key or format */
     JOURNAL_UNREADABLE /* for want of memory or descriptors, or for an error of the disk */
 };
 
@@ -72,7 +73,7 @@ struct journal_seen {
     size_t good_bytes; /* header and good records */
     size_t key;        /* which digest key authenticates it */
     unsigned char mac[16]; /* of the last record */
-    char why[128];     /* DAMAGED */
+    char why[128];     /* DAMAGED, REFUSED */
 };
 
 /* Reads n bytes. each() (may be NULL) gets every authentic record in order. Touches no file. */
@@ -85,8 +86,9 @@ enum journal_found journal_parse(const struct digest_keys *, const void *bytes, 
 struct journal;
 
 /* Reads the file. WHOLE and TORN: *ret is the journal, with what was torn cut off and room behind
- * it, both synced. each() as above. Otherwise *ret is NULL, and err says why unless it is MISSING;
- * a file that is none of ours, or that others may write, counts as DAMAGED. Keys are borrowed. */
+ * it, both synced. each() as above. Otherwise *ret is NULL, and err says why unless it is MISSING,
+ * and for REFUSED what to do about it; a file that is none of ours, or that others may write, is
+ * REFUSED, too. Keys are borrowed. */
 enum journal_found journal_open(const char *path, const struct digest_keys *, struct journal **ret,
                                 void (*each)(void *ctx, const struct journal_entry *), void *ctx,
                                 char err[JOURNAL_ERROR_MAX]);

@@ -140,6 +140,13 @@ is_zero(const unsigned char *p, size_t n)
     return sodium_is_zero(p, n) == 1;
 }
 
+static enum journal_found
+refused(struct journal_seen *seen, const char *what)
+{
+    (void)damaged(seen, what);
+    return JOURNAL_REFUSED;
+}
+
 /* The key that the header was made with. */
 static bool
 find_key(const struct digest_keys *keys, struct reading *r)
@@ -161,9 +168,11 @@ read_header(const struct digest_keys *keys, struct reading *r)
     if (r->n < JOURNAL_RECORD_BYTES || memcmp(r->p, magic, sizeof magic) != 0)
         return damaged(seen, "it does not begin as a journal");
     if (!find_key(keys, r))
-        return damaged(seen, "it was made with another digest key, or changed");
+        return refused(seen, "it was made with another digest key, or changed: put the key file "
+                             "back that belongs to it");
     if (kt_get_be(r->p + 8, 4) != FORMAT)
-        return damaged(seen, "it has a format that this version does not know");
+        return refused(seen, "it has a format that this version does not know: start the one that "
+                             "made it");
     memcpy(seen->id, r->p + 16, JOURNAL_ID_BYTES);
     seen->floor = kt_get_be(r->p + 32, 8);
     seen->last = r->last = kt_get_be(r->p + 40, 8);

@@ -146,24 +146,31 @@ quarantine(struct parts *p, const char *why, const char *err)
 }
 
 static int
-open_journal(struct call *call, struct parts *p)
+read_journal(struct call *call, struct parts *p, enum journal_found *ret,
+             char err[JOURNAL_ERROR_MAX])
 {
-    char err[JOURNAL_ERROR_MAX] = "";
+    p->endings = endings_new(0);
+    if (!p->endings)
+        return fail_memory(call);
+    *ret = journal_open(p->settings->journal_file, p->svc.keys, &p->svc.journal, endings_add,
+                        p->endings, err);
+    if (*ret == JOURNAL_UNREADABLE) /* which is no reason to doubt it */
+        return fail_cause(call, KT_UNAVAILABLE, NULL, "%s", err);
+    return KT_OK;
+}
+
+static int
+judge(struct call *call, struct parts *p, enum journal_found found, const char *err)
+{
     const char *why = "";
     bool fresh;
     struct endings_mark mark;
     struct journal_seen seen = { .last = 0 };
-    int status = is_fresh(call, &fresh);
-    p->endings = endings_new(0);
-    if (status != KT_OK || !p->endings)
-        return status != KT_OK ? status : fail_memory(call);
-    enum journal_found found = journal_open(p->settings->journal_file, p->svc.keys,
-                                            &p->svc.journal, endings_add, p->endings, err);
-    if (found == JOURNAL_UNREADABLE) /* which is no reason to doubt it */
-        return fail_cause(call, KT_UNAVAILABLE, NULL, "%s", err);
     if (p->svc.journal)
         seen = *journal_seen(p->svc.journal);
-    status = endings_read_mark(call, p->svc.journal, &mark);
+    int status = is_fresh(call, &fresh);
+    if (status == KT_OK)
+        status = endings_read_mark(call, p->svc.journal, &mark);
     if (status != KT_OK)
         return status;
     /* For an operator who accepts the store, its numbers mean nothing. */
@@ -182,16 +189,38 @@ open_journal(struct call *call, struct parts *p)
     return KT_OK;
 }
 
+/* Whoever accepts is promised that what it says has ended ends again; nobody can tell what that
+ * is. One that is really lost can be moved away, and then it is missing. */
+static int
+refuse_unread(struct parts *p, const char *err)
+{
+    char text[JOURNAL_ERROR_MAX + 256];
+    if (p->rollback == ROLLBACK_REFUSE) {
+        quarantine(p, "the revocation journal was not read", err);
+        return EX_OK;
+    }
+    snprintf(text, sizeof text,
+             "%s; accepted nothing, because what it says has ended could be good again: set that "
+             "right first, or move the file away to do without it", err);
+    return parts_fail(EX_CONFIG, text);
+}
+
 int
 parts_open_journal(struct parts *p)
 {
+    char err[JOURNAL_ERROR_MAX] = "";
+    enum journal_found found = JOURNAL_UNREADABLE;
     struct kt_arena arena;
     struct call call;
     if (!store_is_durable(p->svc.store))
         return EX_OK;
     parts_begin_call(p, &call, &arena);
-    int status = open_journal(&call, p);
+    int status = read_journal(&call, p, &found, err);
+    if (status == KT_OK && found != JOURNAL_REFUSED)
+        status = judge(&call, p, found, err);
     kt_arena_done(&arena);
+    if (found == JOURNAL_REFUSED)
+        return refuse_unread(p, err);
     return status == KT_OK ? EX_OK : parts_fail(EX_TEMPFAIL, "the revocation journal");
 }
 

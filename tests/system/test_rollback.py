@@ -200,6 +200,46 @@ def test_without_its_journal_an_old_copy_is_not_believed(site, how):
         assert site.says(token) == "revoked"
 
 
+@pytest.mark.parametrize("how", ["mode", "link", "key"])
+def test_a_journal_that_is_there_is_not_passed_over(site, how):
+    """It says what was revoked since the copy; whoever accepts without having read it would make
+    that good again."""
+    kept, dead = site.mint(slug="kept"), site.mint(slug="dead")
+    site.save()
+    key, aside = site.d.state / "digest.key", site.d.dir / "aside"
+    old_key = key.read_bytes()
+    site.revoke("dead")
+    if how == "key":
+        assert site.call("key.rotate", kind="digest").ok
+    site.put_back()
+    right_key = key.read_bytes()
+    if how == "mode":
+        site.journal.chmod(0o640)
+    elif how == "link":
+        site.journal.rename(aside)
+        site.journal.symlink_to(aside)
+    else:
+        key.write_bytes(old_key)
+    quarantined(site, dead, "the revocation journal was not read")
+    before = site.journal.read_bytes()
+    for accepted in ("keep", "revoke"):
+        ran = site.accept(accepted)
+        assert ran.returncode == 78 and "accepted nothing" in ran.stderr, ran
+        hint = {"mode": "chmod 600", "link": "a regular file", "key": "the key file"}[how]
+        assert hint in ran.stderr, ran.stderr
+    assert site.journal.read_bytes() == before
+    assert not (site.d.state / "revocations.log.old").exists()
+    if how == "mode":
+        site.journal.chmod(0o600)
+    elif how == "link":
+        aside.rename(site.journal)
+    else:
+        key.write_bytes(right_key)
+    assert site.accept("keep").returncode == 0
+    site.d.start()
+    assert [site.says(t) for t in (kept, dead)] == ["valid", "revoked"]
+
+
 def test_the_operator_may_have_everything_revoked(site):
     tokens = [site.mint(slug=f"t{i}") for i in range(5)]
     graced = site.call("token.rotate", serviceAccountSlug="farm", tokenSlug="t0",
