@@ -46,7 +46,9 @@ database_copy(void *arg, const char *name)
     return error;
 }
 
-/* The first log that a recovery of files that are copied from now on may need. */
+/* The first log that a recovery of files that are copied from now on may need. Logs that nobody
+ * needs are removed in no order: when that was cut short, there is a gap among them, and below it
+ * the library names none. */
 static int
 first_log(struct bdb *bdb, uint32_t *ret_first)
 {
@@ -59,7 +61,7 @@ first_log(struct bdb *bdb, uint32_t *ret_first)
         free(unneeded);
         return error;
     }
-    *ret_first = first;
+    *ret_first = gap != 0 ? gap + 1 : first;
     for (char **name = unneeded; name && *name; name++) {
         uint32_t number = bdb_log_number(*name);
         if (number >= *ret_first)

@@ -250,6 +250,19 @@ for file in "$work/backup"/*; do
     grep -q 'open: 4: .*the copy is damaged' "$work/out"
     report "a backup whose $name was changed is refused" $?
 done
+
+# A process was killed while it removed logs that were no longer needed.
+fresh
+rm -rf "$store/base"
+tool base=1
+cp -p "$(find "$store" -maxdepth 1 -name 'log.*' | sort | head -n 1)" "$store/log.0000000001"
+mkdir "$work/gap"
+tool "backup=$work/gap"
+report 'a log that was left below a gap is no part of a backup' $?
+rm -rf "$store/base"
+tool base=1 && [ ! -e "$store/log.0000000001" ]
+report 'nor of a base copy, and is removed then' $?
+
 rm -rf "$store"
 cp -a "$work/backup" "$store"
 tool "count=$rows" base=1 fill=10
