@@ -259,7 +259,8 @@ begin(struct commit_group *g)
 static enum kaiten_status
 apply(struct commit_group *g, char *why, size_t nwhy)
 {
-    struct batch *mark = g->nendings != 0 ? commit_journal_mark(&g->journal) : NULL;
+    struct batch *mark = g->nendings != 0 ? commit_journal_mark(&g->journal, g->batches, g->n)
+                                          : NULL;
     size_t n = g->n;
     if (mark)
         g->batches[n++] = mark;

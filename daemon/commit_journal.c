@@ -16,7 +16,7 @@
 #include <errno.h>
 
 enum {
-    ARENA_MAX = 64 * 1024,
+    ARENA_MAX = 512 * 1024, /* a mark with all that it may tell, twice */
     FULL_LOOK_MS = 10 * 60 * 1000, /* how often a full journal is looked at: it takes seconds */
     AGAIN_MS = 60 * 1000           /* after making space has failed */
 };
@@ -26,7 +26,8 @@ commit_journal_init(struct commit_journal *j, struct service *svc)
 {
     /* The start has just looked at the journal. */
     *j = (struct commit_journal){ .svc = svc, .shrunk_ms = clock_mono_ms(),
-                                  .shrunk = svc->journal ? journal_entries(svc->journal) : 0 };
+                                  .shrunk = svc->journal ? journal_entries(svc->journal) : 0,
+                                  .marked = svc->journal ? journal_last(svc->journal) : 0 };
     kt_arena_init(&j->arena, ARENA_MAX);
 }
 
@@ -43,12 +44,18 @@ is_ending(const struct effect *e)
            e->type == EFFECT_REVOKE || e->type == EFFECT_EXPIRY;
 }
 
+static size_t
+records_of(const struct effect *e)
+{
+    return is_ending(e) ? 1 + e->nformer : 0;
+}
+
 size_t
 commit_journal_count(const struct batch *b)
 {
     size_t n = 0;
     for (size_t i = 0; i < b->neffects; i++)
-        n += is_ending(&b->effects[i]) ? 1 + b->effects[i].nformer : 0;
+        n += records_of(&b->effects[i]);
     return n;
 }
 
@@ -78,18 +85,24 @@ entry_of(const struct effect *e, int64_t now_ms)
     return entry;
 }
 
+/* Of the records that the ending takes, from 0: the others are about what the secret was under
+ * other keys. */
+static struct journal_entry
+record_of(const struct effect *e, size_t i, int64_t now_ms)
+{
+    struct journal_entry entry = entry_of(e, now_ms);
+    if (i != 0)
+        memcpy(entry.id, e->former[i - 1],
+               entry.type == JOURNAL_REVOKED ? JOURNAL_DIGEST_KEPT : sizeof entry.id);
+    return entry;
+}
+
 void
 commit_journal_write(struct commit_journal *j, const struct batch *b, int64_t now_ms)
 {
     for (size_t i = 0; i < b->neffects; i++) {
-        if (!is_ending(&b->effects[i]))
-            continue;
-        const struct effect *e = &b->effects[i];
-        struct journal_entry entry = entry_of(e, now_ms);
-        journal_add(j->svc->journal, &entry);
-        for (size_t k = 0; k < e->nformer; k++) {
-            memcpy(entry.id, e->former[k],
-                   entry.type == JOURNAL_REVOKED ? JOURNAL_DIGEST_KEPT : sizeof entry.id);
+        for (size_t k = 0; k < records_of(&b->effects[i]); k++) {
+            const struct journal_entry entry = record_of(&b->effects[i], k, now_ms);
             journal_add(j->svc->journal, &entry);
         }
     }
@@ -226,20 +239,43 @@ commit_journal_shrink(struct commit_journal *j)
                  JOURNAL_ENTRIES_MAX, "see Rollback in kaitend(8)");
 }
 
-/* What the journal had synced before this group goes into the store with it, when there is
- * something new to say and the journal grows anyway. Once an ending may be missing from the store
- * the mark stays below it, so that the next start does it again. NULL: not now. */
-struct batch *
-commit_journal_mark(struct commit_journal *j)
+/* The first of what the batches have for the journal; those for which there is no room in a row are
+ * found again, if it comes to that, by what the rows of their secrets say. */
+static size_t
+tell(struct batch *const batches[], size_t n, int64_t now_ms, struct endings_told *told)
 {
-    if (journal_last(j->svc->journal) == j->marked || is_unsure(j))
-        return NULL;
+    size_t ntold = 0;
+    for (size_t i = 0; i < n; i++) {
+        for (size_t k = 0; k < batches[i]->neffects; k++) {
+            const struct effect *e = &batches[i]->effects[k];
+            for (size_t r = 0; r < records_of(e) && ntold < ENDINGS_TOLD_MAX; r++)
+                told[ntold++] = (struct endings_told){ record_of(e, r, now_ms), r != 0 };
+        }
+    }
+    return ntold;
+}
+
+/* What the journal had synced before this group goes into the store with it, and what it is to be
+ * told of it. Once an ending may be missing from the store the mark stays below it, so that the
+ * next start does it again. NULL: no memory. */
+struct batch *
+commit_journal_mark(struct commit_journal *j, struct batch *const batches[], size_t n)
+{
+    const int64_t now_ms = clock_now_ms(clock_mono_ms());
     kt_arena_reset(&j->arena);
     struct batch *b = batch_new(&j->arena);
-    if (b)
-        endings_put_mark(b, j->svc->store, j->svc->journal, clock_now_ms(clock_mono_ms()));
-    j->marking = journal_last(j->svc->journal);
-    return b && !b->failed ? b : NULL;
+    struct endings_told *told = kt_arena_calloc(&j->arena, ENDINGS_TOLD_MAX, sizeof *told);
+    if (!b || !told)
+        return NULL;
+    const struct endings_mark mark = {
+        .number = is_unsure(j) ? j->marked : journal_last(j->svc->journal),
+        .at_ms = now_ms,
+        .told = told,
+        .ntold = tell(batches, n, now_ms, told),
+    };
+    endings_put_mark_of(b, j->svc->store, j->svc->journal, &mark);
+    j->marking = mark.number;
+    return b->failed ? NULL : b;
 }
 
 void

@@ -44,9 +44,10 @@ bool commit_journal_unsent(const struct request *, struct journal_entry *ret);
 void commit_journal_withdraw(struct commit_journal *, const struct journal_entry entries[],
                              size_t n);
 
-/* What the journal had synced before a group that ends something goes into the store with it;
- * marked(): it has. NULL: not now. */
-struct batch *commit_journal_mark(struct commit_journal *);
+/* What the journal had synced before a group that ends something goes into the store with it, and
+ * what it is to be told of these batches; marked(): it has. NULL: no memory. */
+struct batch *commit_journal_mark(struct commit_journal *, struct batch *const batches[],
+                                  size_t n);
 void commit_journal_marked(struct commit_journal *);
 
 /* One that is full gets room for endings again: its oldest go. */

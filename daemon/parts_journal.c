@@ -178,6 +178,8 @@ judge(struct call *call, struct parts *p, enum journal_found found, const char *
         endings_keep_above(p->endings, mark.number);
     /* Where others write, too, tokens may be theirs, and this is somebody's first start. */
     bool first = fresh || (found == JOURNAL_MISSING && store_has_outsiders(call->svc->store));
+    if (!endings_note_told(p->endings, &mark))
+        return fail_memory(call);
     enum endings_verdict verdict = endings_judge(first, &mark, found, &seen, &why);
     if (verdict == ENDINGS_AGREE)
         return agree(call, p);

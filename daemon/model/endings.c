@@ -64,6 +64,8 @@ struct endings {
     struct idmap said; /* of digests, and of accounts; see endings.h */
     unsigned char (*lacking)[32];
     size_t nlacking, lacking_room, risen;
+    struct endings_told *told; /* by the store's mark */
+    size_t ntold;
     bool failed;
 };
 
@@ -95,6 +97,7 @@ endings_free(struct endings *e)
     free(e->entries);
     idmap_done(&e->said);
     free(e->lacking);
+    free(e->told);
     free(e);
 }
 
@@ -134,14 +137,23 @@ remember_account(struct endings *e, const struct journal_entry *entry)
     return said != NULL;
 }
 
+/* Of a secret, as endings_of_digest() says it. */
+static int64_t
+end_of(const struct journal_entry *entry)
+{
+    switch (entry->type) {
+    case JOURNAL_CAP: return entry->ends_ms;
+    case JOURNAL_DIGEST: return ENDINGS_SECRET;
+    case JOURNAL_TOKEN: return ENDINGS_TOKEN;
+    default: return ENDINGS_REVOKED;
+    }
+}
+
 /* Whatever ends it earlier counts. */
 static bool
 remember_digest(struct endings *e, const struct journal_entry *entry)
 {
-    const int64_t end = entry->type == JOURNAL_CAP      ? entry->ends_ms
-                        : entry->type == JOURNAL_DIGEST ? ENDINGS_SECRET
-                        : entry->type == JOURNAL_TOKEN  ? ENDINGS_TOKEN
-                                                        : ENDINGS_REVOKED;
+    const int64_t end = end_of(entry);
     int64_t *said = idmap_add(&e->said, entry->id, end);
     if (said && *said > end)
         *said = end;
@@ -289,6 +301,19 @@ endings_note_digest(struct endings *e, const unsigned char digest[32])
     return true;
 }
 
+bool
+endings_note_told(struct endings *e, const struct endings_mark *mark)
+{
+    if (mark->ntold == 0)
+        return true;
+    e->told = calloc(mark->ntold, sizeof *e->told);
+    if (!e->told)
+        return false;
+    memcpy(e->told, mark->told, mark->ntold * sizeof *e->told);
+    e->ntold = mark->ntold;
+    return true;
+}
+
 /* Of what is synced the store has all. */
 static bool
 reserve(struct call *call, struct journal *j, size_t n)
@@ -364,16 +389,58 @@ heal_epoch(void *ctx, const struct store_row *row)
 /* What has expired since is dead in every copy of the store: the journal has dropped it for that,
  * and would otherwise be given it back at every start, for good. */
 static int
+heal_secret(struct healing *h, const struct journal_entry *entry)
+{
+    bool over = entry->until_ms != 0 && entry->until_ms <= h->sure_ms;
+    if (over || (write_down(h, entry) && remember(h->endings, entry)))
+        return KT_OK;
+    return fail_cause(h->call, KT_UNAVAILABLE, NULL, "there is no room for the journal");
+}
+
+static int
 heal_digest(struct healing *h, const unsigned char digest[32])
 {
     struct journal_entry entry = { .type = JOURNAL_DIGEST, .at_ms = h->call->now_ms };
+    if (endings_of_digest(h->endings, digest) < 0) /* the mark has told it */
+        return KT_OK;
     memcpy(entry.id, digest, sizeof entry.id);
     kt_arena_reset(h->call->arena);
-    int status = token_expiry(h->call, digest, &entry.until_ms);
-    bool over = entry.until_ms != 0 && entry.until_ms <= h->sure_ms;
-    if (status != KT_OK || over || write_down(h, &entry))
-        return status;
-    return fail_cause(h->call, KT_UNAVAILABLE, NULL, "there is no room for the journal");
+    int status = token_describe_end(h->call, digest, &entry);
+    return status == KT_OK ? heal_secret(h, &entry) : status;
+}
+
+/* Whether the journal says as much as the entry. */
+static bool
+is_said(const struct endings *e, const struct journal_entry *entry)
+{
+    struct uuid account;
+    memcpy(account.b, entry->id, sizeof account.b);
+    switch (entry->type) {
+    case JOURNAL_ACCOUNT: return endings_of_account(e, &account) == UINT32_MAX;
+    case JOURNAL_EPOCH: return endings_of_account(e, &account) >= entry->epoch;
+    default: return endings_of_digest(e, entry->id) <= end_of(entry);
+    }
+}
+
+/* What did not come about, because something else was faster, is not in the store either: where
+ * there is nothing to be done again. */
+static int
+heal_told(struct healing *h)
+{
+    const struct endings *e = h->endings;
+    bool is_stored = false;
+    for (size_t i = 0; i < e->ntold; i++) {
+        const struct endings_told *t = &e->told[i];
+        struct batch *b = NULL;
+        kt_arena_reset(h->call->arena);
+        int status = t->is_former ? KT_OK : endings_propose(h->call, &t->entry, &b);
+        is_stored = t->is_former ? is_stored : b == NULL;
+        if (status == KT_OK && is_stored && !is_said(e, &t->entry))
+            status = heal_secret(h, &t->entry);
+        if (status != KT_OK)
+            return status;
+    }
+    return KT_OK;
 }
 
 int
@@ -383,7 +450,9 @@ endings_heal(struct call *call, struct endings *e, struct journal *j, int64_t su
     struct healing h = { call, e, j, sure_ms, 0 };
     const struct store_range tombstones = { KT_LIT("x"), KT_LIT("y"), false, 0 };
     const struct store_range epochs = { KT_LIT("r"), KT_LIT("s"), false, 0 };
-    int status = store_scan(call, call->svc->store, &tombstones, heal_account, &h);
+    int status = heal_told(&h);
+    if (status == KT_OK)
+        status = store_scan(call, call->svc->store, &tombstones, heal_account, &h);
     if (status == KT_OK)
         status = store_scan(call, call->svc->store, &epochs, heal_epoch, &h);
     for (size_t i = 0; status == KT_OK && i < e->nlacking; i++)

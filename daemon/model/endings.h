@@ -5,7 +5,9 @@
  *
  * The store has a row, "mjournal", with the journal's id and a number: every ending up to that
  * number is in the store. It is written with some later change, so it may lag behind what is true,
- * and never runs ahead of what the journal has synced. A store that several daemons write has such
+ * and never runs ahead of what the journal has synced. A change that ends something has in its mark
+ * what the journal is to be told of it: whoever is stopped between the store and the journal knows
+ * it at the next start, word for word. A store that several daemons write has such
  * a row for each of their journals, with the journal's id behind "mjournal" and when its daemon was
  * last heard of. */
 #ifndef ENDINGS_H
@@ -15,11 +17,21 @@
 #include "daemon/journal.h"
 #include "daemon/store.h"
 
+enum { ENDINGS_TOLD_MAX = 640 }; /* which fit into a row */
+
+/* What the journal is to be told; behind the ending of a secret what that was under other keys. */
+struct endings_told {
+    struct journal_entry entry; /* without its number */
+    bool is_former;
+};
+
 struct endings_mark {
     bool is_there;
     unsigned char journal[JOURNAL_ID_BYTES];
     uint64_t number;
     int64_t at_ms; /* with others, when it was written; 0: nobody knows */
+    const struct endings_told *told; /* at one time; in the call's arena, or borrowed */
+    size_t ntold;
 };
 
 /* The row of this journal; NULL: of none, so that a store with several has no answer. 0 or a
@@ -36,6 +48,10 @@ bool endings_mark_name(const struct store *, struct kt_str value, char room[ENDI
 /* Adds it to the batch. On failure the batch has failed. */
 void endings_put_mark(struct batch *, const struct store *, const struct journal *,
                       int64_t now_ms);
+
+/* The same with a number of one's own, and what the journal is to be told. */
+void endings_put_mark_of(struct batch *, const struct store *, const struct journal *,
+                         const struct endings_mark *);
 
 /* Whether its time is recent enough, so that it need not be written for that alone. */
 bool endings_mark_is_fresh(const struct store *, const struct endings_mark *, int64_t now_ms);
@@ -115,6 +131,9 @@ int endings_explain(struct call *, struct journal *, const char **ret_why, size_
 /* Notes that a digest or an account is dead in the store; what the journal lacks is written down by
  * endings_heal(). Nothing happens when it is there. False: no memory. */
 bool endings_note_digest(struct endings *, const unsigned char digest[32]);
+
+/* The same of what a mark tells, where the store has it. False: no memory. */
+bool endings_note_told(struct endings *, const struct endings_mark *);
 
 /* Drops the oldest endings of a journal that is full; the store has all that is synced, and is told
  * so first. On the journal's thread. False: errno, and there is no room. */

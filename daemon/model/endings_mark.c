@@ -15,7 +15,10 @@ static const int64_t DAY_MS = INT64_C(24) * 3600 * 1000;
 
 enum {
     MARK_FORMAT = 1,
-    MARK_TIMED = 2 /* of a store with several journals */
+    MARK_TIMED = 2,   /* of a store with several journals */
+    MARK_TELLING = 3, /* and what the journal is to be told */
+    IS_FORMER = 0x80, /* with the type of an entry */
+    VALUE_MAX = 62 * 1024
 };
 
 /* --- one mark ----------------------------------------------------------------------------- */
@@ -32,8 +35,7 @@ bool
 endings_mark_name(const struct store *store, struct kt_str value,
                   char room[ENDINGS_MARK_NAME_MAX], struct kt_str *ret)
 {
-    if (value.n < 1 + JOURNAL_ID_BYTES ||
-        (value.p[0] != MARK_FORMAT && value.p[0] != MARK_TIMED))
+    if (value.n < 1 + JOURNAL_ID_BYTES || value.p[0] < MARK_FORMAT || value.p[0] > MARK_TELLING)
         return false;
     memcpy(room, mark_only.p, mark_only.n);
     memcpy(room + mark_only.n, value.p + 1, JOURNAL_ID_BYTES);
@@ -56,8 +58,56 @@ mark_key(struct kt_arena *arena, const struct store *store, const struct journal
     return (struct kt_str){ p, only.n + JOURNAL_ID_BYTES };
 }
 
+static void
+entry_put(struct kt_buf *buf, const struct endings_told *t)
+{
+    const struct journal_entry *e = &t->entry;
+    record_put_u8(buf, (uint8_t)(e->type | (t->is_former ? IS_FORMER : 0)));
+    record_put_number(buf, e->epoch);
+    record_put_number(buf, (uint64_t)e->ends_ms);
+    record_put_number(buf, (uint64_t)e->until_ms);
+    record_put_uuid(buf, &e->org);
+    record_put_uuid(buf, &e->account);
+    record_put_bytes(buf, e->id, sizeof e->id);
+}
+
 static bool
-mark_decode(struct kt_str value, struct endings_mark *ret)
+entry_get(struct record_in *in, int64_t at_ms, struct endings_told *ret)
+{
+    const uint8_t type = record_u8(in);
+    *ret = (struct endings_told){ .is_former = (type & IS_FORMER) != 0 };
+    struct journal_entry *e = &ret->entry;
+    e->type = type & (IS_FORMER - 1);
+    e->at_ms = at_ms;
+    e->epoch = (uint32_t)record_number(in);
+    e->ends_ms = (int64_t)record_number(in);
+    e->until_ms = (int64_t)record_number(in);
+    e->org = record_uuid(in);
+    e->account = record_uuid(in);
+    record_bytes(in, e->id, sizeof e->id);
+    return in->ok && e->type > JOURNAL_BEGIN && e->type <= JOURNAL_REVOKED;
+}
+
+static bool
+told_get(struct record_in *in, struct kt_arena *arena, struct endings_mark *ret)
+{
+    const int64_t at_ms = record_i64(in);
+    const uint64_t n = record_number(in);
+    if (!in->ok || n > ENDINGS_TOLD_MAX)
+        return false;
+    struct endings_told *told = kt_arena_calloc(arena, n, sizeof *told);
+    if (!told)
+        return false;
+    for (size_t i = 0; i < n; i++)
+        if (!entry_get(in, at_ms, &told[i]))
+            return false;
+    ret->told = told;
+    ret->ntold = n;
+    return true;
+}
+
+static bool
+mark_decode(struct kt_arena *arena, struct kt_str value, struct endings_mark *ret)
 {
     struct record_in in;
     *ret = (struct endings_mark){ .is_there = true };
@@ -65,9 +115,11 @@ mark_decode(struct kt_str value, struct endings_mark *ret)
     uint8_t format = record_u8(&in);
     record_bytes(&in, ret->journal, sizeof ret->journal);
     ret->number = (uint64_t)record_i64(&in);
-    if (format == MARK_TIMED)
+    if (format == MARK_TIMED || format == MARK_TELLING)
         ret->at_ms = record_i64(&in);
-    return record_done(&in) && (format == MARK_FORMAT || format == MARK_TIMED);
+    if (format == MARK_TELLING && !told_get(&in, arena, ret))
+        return false;
+    return record_done(&in) && format >= MARK_FORMAT && format <= MARK_TELLING;
 }
 
 static void
@@ -75,13 +127,19 @@ mark_set(struct batch *b, const struct store *store, struct kt_str key,
          const struct endings_mark *mark)
 {
     struct kt_buf buf;
-    bool timed = store_has_outsiders(store);
-    kt_buf_init(&buf, 64);
-    record_put_u8(&buf, timed ? MARK_TIMED : MARK_FORMAT);
+    const bool timed = store_has_outsiders(store), telling = mark->ntold != 0;
+    kt_buf_init(&buf, VALUE_MAX);
+    record_put_u8(&buf, telling ? MARK_TELLING : timed ? MARK_TIMED : MARK_FORMAT);
     record_put_bytes(&buf, mark->journal, JOURNAL_ID_BYTES);
     record_put_i64(&buf, (int64_t)mark->number);
-    if (timed)
-        record_put_i64(&buf, mark->at_ms);
+    if (timed || telling)
+        record_put_i64(&buf, timed ? mark->at_ms : 0);
+    if (telling) {
+        record_put_i64(&buf, mark->told[0].entry.at_ms);
+        record_put_number(&buf, mark->ntold);
+    }
+    for (size_t i = 0; i < mark->ntold; i++)
+        entry_put(&buf, &mark->told[i]);
     batch_set(b, key, record_finish(b->arena, &buf));
     b->urgent = true; /* what ends secrets must not stop at a full disk, and a start neither */
 }
@@ -99,16 +157,24 @@ endings_read_mark(struct call *call, const struct journal *j, struct endings_mar
     int status = store_get(call, call->svc->store, &key, 1, &row);
     if (status != KT_OK || !row.value.p)
         return status;
-    return mark_decode(row.value, ret) ? KT_OK : fail_record(call, 'm');
+    return mark_decode(call->arena, row.value, ret) ? KT_OK : fail_record(call, 'm');
+}
+
+void
+endings_put_mark_of(struct batch *b, const struct store *store, const struct journal *j,
+                    const struct endings_mark *mark)
+{
+    struct endings_mark own = *mark;
+    memcpy(own.journal, journal_id(j), JOURNAL_ID_BYTES);
+    mark_set(b, store, mark_key(b->arena, store, j), &own);
 }
 
 void
 endings_put_mark(struct batch *b, const struct store *store, const struct journal *j,
                  int64_t now_ms)
 {
-    struct endings_mark mark = { .number = journal_last(j), .at_ms = now_ms };
-    memcpy(mark.journal, journal_id(j), JOURNAL_ID_BYTES);
-    mark_set(b, store, mark_key(b->arena, store, j), &mark);
+    const struct endings_mark mark = { .number = journal_last(j), .at_ms = now_ms };
+    endings_put_mark_of(b, store, j, &mark);
 }
 
 bool
@@ -160,7 +226,7 @@ tidy_mark(void *ctx, const struct store_row *row)
     struct endings_mark mark;
     if (t->found->n == ENDINGS_TIDY_MAX)
         return KT_OK;
-    if (!mark_decode(row->value, &mark))
+    if (!mark_decode(t->call->arena, row->value, &mark))
         return fail_record(t->call, 'm');
     const int64_t age = t->sure_ms - mark.at_ms;
     const bool ours = memcmp(mark.journal, journal_id(t->journal), sizeof mark.journal) == 0;

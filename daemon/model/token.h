@@ -111,9 +111,10 @@ int token_replay(struct call *, const struct journal_entry *, struct batch **ret
  * in the token's row, and in the audit. */
 int token_withdraw(struct call *, const struct journal_entry *, struct batch **ret);
 
-/* When the token of this digest ends by itself, which its revoked secret's row does not say; 0:
- * never, or its row is gone. 0 or a kind. */
-int token_expiry(struct call *, const unsigned char digest[DIGEST_BYTES], int64_t *ret_ms);
+/* Adds to the entry of a dead secret what only the row of its token says: when the token ends by
+ * itself, and whether it is revoked as well. Nothing when that row is gone. 0 or a kind. */
+int token_describe_end(struct call *, const unsigned char digest[DIGEST_BYTES],
+                       struct journal_entry *);
 
 /* Notes that the token was used, for whoever has just found it live. Any thread that may read the
  * index. */

@@ -99,6 +99,45 @@ secret_row(struct call *call, const struct journal_entry *entry, struct store_ro
     return status == KT_OK && ret->key.n != 0 && !ret->value.p ? fail_memory(call) : status;
 }
 
+/* Of a secret that the token's row names: it has ended with the token. */
+static int
+replay_named(struct call *call, const unsigned char digest[DIGEST_BYTES],
+             const struct journal_entry *entry, struct batch *b)
+{
+    struct store_row row;
+    struct verdict_record v;
+    int status = store_get_one(call, call->svc->store, token_row_digest(call->arena, digest), &row);
+    if (status != KT_OK)
+        return status == KT_NOT_FOUND ? KT_OK : status;
+    if (!verdict_decode(call->arena, row.value, &v))
+        return fail_record(call, 'h');
+    if (!end_verdict(entry, &v))
+        return KT_OK;
+    batch_if_at(b, &row);
+    batch_set(b, row.key, verdict_encode(call->arena, &v));
+    return KT_OK;
+}
+
+/* The row of a revoked token may be older than the entry's secret, and name others, or what that
+ * was under another key. One in each turn, as there is room for. */
+static int
+replay_others(struct call *call, const struct account_record *a, const struct uuid *token,
+              const struct journal_entry *entry, struct batch *b)
+{
+    struct token_record t;
+    struct store_row row;
+    int status = token_row_load(call, a, token, &t, &row);
+    if (status != KT_OK)
+        return status == KT_NOT_FOUND ? KT_OK : status;
+    const size_t before = b->nwrites;
+    if (memcmp(t.digest, entry->id, JOURNAL_DIGEST_KEPT) != 0)
+        status = replay_named(call, t.digest, entry, b);
+    bool has_other = t.has_old && memcmp(t.old_digest, entry->id, JOURNAL_DIGEST_KEPT) != 0;
+    if (status == KT_OK && b->nwrites == before && has_other)
+        status = replay_named(call, t.old_digest, entry, b);
+    return status;
+}
+
 static int
 replay(struct call *call, const struct journal_entry *entry, struct kt_str by,
        struct verdict_record *v, struct batch **ret)
@@ -122,7 +161,10 @@ replay(struct call *call, const struct journal_entry *entry, struct kt_str by,
     struct uuid token;
     memcpy(token.b, entry->id + JOURNAL_DIGEST_KEPT, sizeof token.b);
     if (entry->type == JOURNAL_REVOKED) {
-        status = replay_token(call, &a, &token, NULL, &end, b);
+        const size_t before = b->nwrites;
+        status = replay_others(call, &a, &token, entry, b);
+        if (status == KT_OK && b->nwrites == before)
+            status = replay_token(call, &a, &token, NULL, &end, b);
     } else if (entry->type == JOURNAL_TOKEN && row.value.p) {
         a = (struct account_record){ .id = v->account, .org = v->org };
         status = replay_token(call, &a, &v->token, entry->id, &end, b);
@@ -151,13 +193,13 @@ token_withdraw(struct call *call, const struct journal_entry *entry, struct batc
 }
 
 int
-token_expiry(struct call *call, const unsigned char digest[DIGEST_BYTES], int64_t *ret_ms)
+token_describe_end(struct call *call, const unsigned char digest[DIGEST_BYTES],
+                   struct journal_entry *entry)
 {
     struct store_row row, token_row;
     struct verdict_record v;
     struct token_record t;
     struct kt_str key = token_row_digest(call->arena, digest);
-    *ret_ms = 0;
     int status = key.p ? store_get(call, call->svc->store, &key, 1, &row) : fail_memory(call);
     if (status != KT_OK || !row.value.p)
         return status;
@@ -165,9 +207,16 @@ token_expiry(struct call *call, const unsigned char digest[DIGEST_BYTES], int64_
         return fail_record(call, 'h');
     const struct account_record a = { .id = v.account, .org = v.org };
     status = token_row_load(call, &a, &v.token, &t, &token_row);
-    if (status == KT_OK)
-        *ret_ms = t.expires_ms;
-    return status == KT_NOT_FOUND ? KT_OK : status;
+    if (status != KT_OK)
+        return status == KT_NOT_FOUND ? KT_OK : status;
+    entry->until_ms = t.expires_ms;
+    if (t.revoked_ms == 0)
+        return KT_OK;
+    entry->type = JOURNAL_REVOKED;
+    entry->org = v.org;
+    entry->account = v.account;
+    memcpy(entry->id + JOURNAL_DIGEST_KEPT, v.token.b, sizeof v.token.b);
+    return KT_OK;
 }
 
 /* --- purging ------------------------------------------------------------------------------ */

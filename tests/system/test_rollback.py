@@ -318,6 +318,83 @@ def test_what_only_the_store_knows_is_written_down_at_start(site, last):
     assert [site.says(token) for token in tokens] == ["revoked"] * 3
 
 
+class Cut:
+    """The machine ends once the store has the change, and before the journal has been told.
+    also(): done to the store while nobody uses it."""
+
+    def __init__(self, site, also=lambda: None):
+        self.site, self.also = site, also
+        self.before = self.used()
+
+    def used(self):
+        return -(-len(self.site.journal.read_bytes().rstrip(b"\0")) // RECORD)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.site.d.stop()
+        data = self.site.journal.read_bytes()
+        assert self.used() > self.before
+        self.site.journal.write_bytes(data[:self.before * RECORD])
+        self.also()
+        self.site.d.start()
+        assert "event=journal.healed endings=" in self.site.d.log.read_text()
+
+
+def rekeyed(site, *tokens):
+    """Their digests are made with another key than those in the copy."""
+    assert site.call("key.rotate", kind="digest").ok
+    assert [site.says(token) for token in tokens] == ["valid"] * len(tokens)
+
+    def is_done():
+        keys = site.call("key.list").body["items"]
+        return all(k["tokens"] == 0 for k in keys if k["state"] == "retired")
+
+    wait_for(is_done, "a digest under the new key")
+
+
+@pytest.mark.parametrize("rotated_again", [False, True])
+def test_a_revoked_token_with_another_key_stays_revoked_after_a_cut(site, rotated_again):
+    token = site.mint(slug="moved")
+    site.save()
+    rekeyed(site, token)
+    if rotated_again:
+        token_2 = done(site.d.rpc(), site.call("token.rotate", serviceAccountSlug="farm",
+                                               tokenSlug="moved", gracePeriodSeconds=60))["token"]
+        assert site.says(token_2) == "valid"
+    with Cut(site):
+        site.revoke("moved")
+    assert site.says(token) == "revoked"
+    site.put_back()
+    for _ in range(2):
+        site.d.start()
+        assert site.says(token) == "revoked"
+        site.d.stop()
+    site.d.start()
+    assert site.call("token.rotate", serviceAccountSlug="farm", tokenSlug="moved").status == 404
+
+
+@pytest.mark.parametrize("grace", [0, 1])
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_secret_that_was_replaced_ends_after_a_cut(site, grace, moved):
+    token = site.mint(slug="replaced")
+    site.save()
+    if moved:
+        rekeyed(site, token)
+    with Cut(site):
+        assert site.call("token.rotate", serviceAccountSlug="farm", tokenSlug="replaced",
+                         gracePeriodSeconds=grace).ok
+    ended = "expired" if grace else "revoked"
+    wait_for(lambda: site.says(token) == ended, "the end of the grace")
+    site.put_back()
+    for _ in range(2):
+        site.d.start()
+        assert site.says(token) == ended
+        site.d.stop()
+    site.d.start()
+
+
 def test_the_store_that_holds_nothing_needs_no_journal(own_daemon):
     d = own_daemon("storage-memory").start()
     assert not (d.state / "revocations.log").exists()

@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from conftest import BUILD, PATIENCE, PLUGIN_DIR, STORES, wait_for
-from test_rollback import Site, quarantined
+from test_rollback import Cut, Site, quarantined, rekeyed
 
 pytestmark = pytest.mark.skipif("storage-bdb" not in STORES, reason="no durable store was built")
 
@@ -189,6 +189,27 @@ def test_a_token_is_not_changed_that_names_a_secret_which_is_gone(short):
     assert "the row of a token is older than the store" in site.d.log.read_text()
     assert site.call("token.revokeAll", serviceAccountSlug="farm").ok
     assert site.says(fresh) == "revoked"
+
+
+def test_what_rows_alone_tell_of_an_ending_is_enough_for_a_revoked_token(site):
+    """As where another daemon has ended it: no mark tells it, and the copy has its digest under
+    another key."""
+    token, other = site.mint(slug="moved"), site.mint(slug="other")
+    site.save()
+    rekeyed(site, token, other)
+    site.revoke("other")
+    site.d.stop()
+    mark = site.read()[MARK]
+    site.d.start()
+    with Cut(site, lambda: site.write({MARK: mark})):
+        site.revoke("moved")
+    site.put_back()
+    for _ in range(2):
+        site.d.start()
+        assert site.says(token) == site.says(other) == "revoked"
+        site.d.stop()
+    site.d.start()
+    assert site.call("token.rotate", serviceAccountSlug="farm", tokenSlug="moved").status == 404
 
 
 def test_no_row_from_before_a_key_that_is_gone_is_believed(site):

@@ -6,6 +6,8 @@
 #include "daemon/journal.h"
 #include "daemon/model/endings.h"
 #include "daemon/model/record.h"
+#include "daemon/model/token_row.h"
+#include "daemon/model/verdict.h"
 #include "tests/unit/one-core.h"
 
 enum { OURS, OTHER, OLDER, JOURNALS };
@@ -108,6 +110,129 @@ tidy(bool others, int64_t now_ms, int64_t sure_ms)
     return t.dropped;
 }
 
+/* --- what the journal is to be told ------------------------------------------------------- */
+
+enum { DEAD = 1, CAPPED, LIVE, SECRETS };
+
+/* A secret by its number; what it was under another key has no row. */
+static struct journal_entry
+entry_of(enum journal_type type, unsigned char secret, bool is_former)
+{
+    struct journal_entry e = { .type = type, .at_ms = 77, .until_ms = type == JOURNAL_CAP ? 900 : 0,
+                               .ends_ms = type == JOURNAL_CAP ? 500 : 0, .epoch = 3,
+                               .org.b = { 9 }, .account.b = { 8, 7 } };
+    memset(e.id, is_former ? 0x80 + secret : secret, sizeof e.id);
+    return e;
+}
+
+static void
+put_secrets(void)
+{
+    for (unsigned char i = DEAD; i < SECRETS; i++) {
+        const struct journal_entry e = entry_of(JOURNAL_DIGEST, i, false);
+        const struct verdict_record v = { .revoked = i == DEAD,
+                                          .expires_ms = i == LIVE ? 0 : 500 };
+        struct batch *b = batch_new(&arena);
+        batch_set(b, token_row_digest(&arena, e.id), verdict_encode(&arena, &v));
+        apply(b);
+    }
+}
+
+static void
+assert_told(const struct endings_told *a, const struct endings_told *b)
+{
+    assert_int_equal(a->is_former, b->is_former);
+    assert_int_equal(a->entry.type, b->entry.type);
+    assert_int_equal(a->entry.epoch, b->entry.epoch);
+    assert_int_equal(a->entry.at_ms, b->entry.at_ms);
+    assert_int_equal(a->entry.ends_ms, b->entry.ends_ms);
+    assert_int_equal(a->entry.until_ms, b->entry.until_ms);
+    assert_int_equal(uuid_compare(&a->entry.org, &b->entry.org), 0);
+    assert_int_equal(uuid_compare(&a->entry.account, &b->entry.account), 0);
+    assert_memory_equal(a->entry.id, b->entry.id, sizeof a->entry.id);
+}
+
+static struct endings *
+endings_told(const struct endings_told told[], size_t n)
+{
+    const struct endings_mark mark = { .number = 5, .at_ms = 100 * DAY, .told = told, .ntold = n };
+    struct batch *b = batch_new(&arena);
+    struct endings *e = endings_new(0);
+    endings_put_mark_of(b, core.svc.store, journals[OURS], &mark);
+    apply(b);
+    const struct endings_mark read = mark_of(OURS);
+    assert_int_equal(read.number, 5);
+    assert_int_equal(read.at_ms, 100 * DAY);
+    assert_int_equal(read.ntold, n);
+    for (size_t i = 0; i < n; i++)
+        assert_told(&read.told[i], &told[i]);
+    assert_non_null(e);
+    assert_true(endings_note_told(e, &read));
+    return e;
+}
+
+/* Of what a mark tells the journal gets what the store has and the journal has not. */
+static void
+what_a_mark_tells_is_written_down_where_it_came_about(void **state)
+{
+    (void)state;
+    static const struct {
+        enum journal_type type;
+        unsigned char secret;
+        size_t healed;
+    } cases[] = {
+        { JOURNAL_DIGEST, DEAD, 2 }, { JOURNAL_DIGEST, LIVE, 0 }, { JOURNAL_DIGEST, CAPPED, 0 },
+        { JOURNAL_CAP, CAPPED, 2 },  { JOURNAL_CAP, LIVE, 0 },    { JOURNAL_CAP, DEAD, 2 },
+    };
+    put_secrets();
+    for (size_t i = 0; i < CORE_COUNT(cases); i++) {
+        const enum journal_type type = cases[i].type;
+        const unsigned char secret = cases[i].secret;
+        const struct endings_told told[] = { { entry_of(type, secret, false), false },
+                                             { entry_of(type, secret, true), true } };
+        struct endings *e = endings_told(told, CORE_COUNT(told));
+        const uint64_t before = journal_last(journals[OURS]);
+        size_t healed;
+        assert_int_equal(endings_heal(&call, e, journals[OURS], 800, &healed), KT_OK);
+        assert_int_equal(healed, cases[i].healed);
+        assert_int_equal(journal_last(journals[OURS]), before + healed);
+        endings_free(e);
+    }
+    /* Not what is over, nor what the journal says itself. */
+    const struct endings_told told[] = { { entry_of(JOURNAL_CAP, CAPPED, false), false },
+                                         { entry_of(JOURNAL_DIGEST, DEAD, false), false } };
+    struct endings *e = endings_told(told, CORE_COUNT(told));
+    size_t healed;
+    endings_add(e, &told[1].entry);
+    assert_int_equal(endings_heal(&call, e, journals[OURS], 900, &healed), KT_OK);
+    assert_int_equal(healed, 0);
+    endings_free(e);
+}
+
+static void
+a_mark_that_is_cut_is_no_mark(void **state)
+{
+    (void)state;
+    const struct endings_told told = { entry_of(JOURNAL_CAP, CAPPED, false), false };
+    struct store_row row;
+    struct endings_mark mark;
+    struct kt_buf key;
+    endings_free(endings_told(&told, 1));
+    kt_buf_init(&key, 64);
+    record_put_bytes(&key, "mjournal", 8);
+    record_put_bytes(&key, journal_id(journals[OURS]), JOURNAL_ID_BYTES);
+    const struct kt_str name = record_finish(&arena, &key);
+    assert_int_equal(store_get_one(&call, core.svc.store, name, &row), KT_OK);
+    for (size_t n = 0; n < row.value.n; n++) {
+        struct batch *b = batch_new(&arena);
+        batch_set(b, name, (struct kt_str){ row.value.p, n });
+        apply(b);
+        assert_int_equal(endings_read_mark(&call, journals[OURS], &mark), KT_INTERNAL);
+    }
+}
+
+/* --- whose daemon lives ------------------------------------------------------------------- */
+
 static void
 a_daemon_says_daily_that_it_lives(void **state)
 {
@@ -191,6 +316,8 @@ main(void)
 {
 #define WITH_MARKS(f) cmocka_unit_test_setup_teardown(f, setup_marks, teardown_marks)
     const struct CMUnitTest tests[] = {
+        WITH_MARKS(what_a_mark_tells_is_written_down_where_it_came_about),
+        WITH_MARKS(a_mark_that_is_cut_is_no_mark),
         WITH_MARKS(a_daemon_says_daily_that_it_lives),
         WITH_MARKS(who_was_not_heard_of_for_long_is_forgotten),
         WITH_MARKS(a_mark_without_a_time_begins_now),
