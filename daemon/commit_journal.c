@@ -196,16 +196,22 @@ may_shrink(const struct commit_journal *j, const struct journal *file)
            (journal_is_full(file) && clock_mono_ms() - j->shrunk_ms >= FULL_LOOK_MS);
 }
 
-/* Nothing that the next start may need: what is above the mark stays. The store is not told of more
- * once an ending may be missing from it. */
-static void
-drop_oldest(struct commit_journal *j, struct journal *file)
+/* Nothing may go that the next start may need: what is above the mark, which lags behind. The store
+ * is not told of more once an ending may be missing from it. Up to which number it knows. */
+static uint64_t
+tell_store(struct commit_journal *j, const struct journal *file)
 {
     const int64_t now_ms = clock_now_ms(clock_mono_ms());
     kt_arena_reset(&j->arena);
     if (!is_unsure(j) && endings_store_mark(&j->arena, j->svc->store, file, now_ms))
         j->marked = journal_last(file);
-    if (journal_drop_oldest(file, j->marked))
+    return j->marked;
+}
+
+static void
+drop_oldest(struct commit_journal *j, struct journal *file)
+{
+    if (journal_drop_oldest(file, tell_store(j, file)))
         return;
     log_line(LOG_LEVEL_ERROR, "journal.full", "endings=%zu message=%s: %s", journal_entries(file),
              "nothing can be ended", strerror(errno));
@@ -230,7 +236,8 @@ commit_journal_shrink(struct commit_journal *j)
     struct journal *file = j->svc->journal;
     if (!file || !may_shrink(j, file) || is_unsure(j))
         return;
-    if (!journal_compact(file, clock_sure_ms(), j->svc->journal_keep_ms))
+    const uint64_t known = tell_store(j, file);
+    if (!journal_compact(file, clock_sure_ms(), j->svc->journal_keep_ms, known))
         log_line(LOG_LEVEL_WARNING, "journal.compact", "message=%s", strerror(errno));
     j->shrunk = journal_entries(file);
     j->shrunk_ms = clock_mono_ms();

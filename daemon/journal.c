@@ -382,8 +382,8 @@ journal_sync(struct journal *j)
 struct dropping {
     struct journal *j;
     int64_t now_ms, keep_ms;
-    size_t oldest;      /* so many of the oldest go in any case, */
-    uint64_t number;    /* but none with a higher number */
+    size_t oldest;      /* so many of the oldest go in any case */
+    uint64_t number;    /* of what has not expired, none with a higher one goes */
     int fd;             /* -1: only count */
     struct journal_seen seen; /* of the new file */
     size_t kept;
@@ -408,8 +408,9 @@ keep_or_drop(void *ctx, const struct journal_entry *e)
 {
     struct dropping *d = ctx;
     bool expired = e->until_ms != 0 && e->until_ms <= d->now_ms;
-    bool old = d->keep_ms != 0 && e->at_ms + d->keep_ms <= d->now_ms && e->type != JOURNAL_BEGIN;
-    if (d->oldest != 0 && e->number <= d->number && e->type != JOURNAL_BEGIN) {
+    bool known = e->number <= d->number && e->type != JOURNAL_BEGIN;
+    bool old = known && d->keep_ms != 0 && e->at_ms + d->keep_ms <= d->now_ms;
+    if (known && d->oldest != 0) {
         d->oldest--;
         old = true;
     }
@@ -498,11 +499,11 @@ write_anew(struct dropping *d)
 }
 
 bool
-journal_compact(struct journal *j, int64_t now_ms, int64_t keep_ms)
+journal_compact(struct journal *j, int64_t now_ms, int64_t keep_ms, uint64_t number)
 {
     journal_sync(j);
-    struct dropping d = { .j = j, .now_ms = now_ms, .keep_ms = keep_ms, .fd = -1,
-                          .seen = j->seen };
+    struct dropping d = { .j = j, .now_ms = now_ms, .keep_ms = keep_ms, .number = number,
+                          .fd = -1, .seen = j->seen };
     if (!journal_each(j, keep_or_drop, &d))
         return false;
     /* A file under a retired key is written anew while that key is still there. */

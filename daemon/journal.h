@@ -144,9 +144,10 @@ bool journal_is_full(const struct journal *);
 bool journal_drop_oldest(struct journal *, uint64_t number);
 
 /* Writes the file anew, without what has expired by now_ms, and without what is older than
- * keep_ms (0: nothing is too old), if that is worth the work. False: errno, and the old file
- * stays. */
-bool journal_compact(struct journal *, int64_t now_ms, int64_t keep_ms);
+ * keep_ms (0: nothing is too old), if that is worth the work. For its age nothing goes but what
+ * the store knows, which is all up to number: one that is behind the floor is taken for an old
+ * copy. False: errno, and the old file stays. */
+bool journal_compact(struct journal *, int64_t now_ms, int64_t keep_ms, uint64_t number);
 
 /* Whether it is, when kept of n records stay: half of them go, or of a file that may become full
  * so many that it is not looked at again too soon. Pure. */

@@ -32,11 +32,11 @@ parts_journal_keep_ms(const struct parts *p)
 }
 
 /* A file under a retired digest key is written anew while that key is there; one that is mostly out
- * of date is not carried along. */
+ * of date is not carried along. The store knows of all up to number. */
 static void
-tidy(const struct parts *p)
+tidy(const struct parts *p, uint64_t number)
 {
-    if (!journal_compact(p->svc.journal, clock_sure_ms(), parts_journal_keep_ms(p)))
+    if (!journal_compact(p->svc.journal, clock_sure_ms(), parts_journal_keep_ms(p), number))
         log_line(LOG_LEVEL_WARNING, "journal.compact", "message=%s", strerror(errno));
 }
 
@@ -89,6 +89,7 @@ static int
 agree(struct call *call, struct parts *p)
 {
     size_t done;
+    struct endings_mark mark;
     int status = endings_replay(call, p->endings, &done);
     if (status != KT_OK)
         return status;
@@ -96,9 +97,10 @@ agree(struct call *call, struct parts *p)
         log_line(LOG_LEVEL_WARNING, "journal.replayed", "endings=%zu message=%s", done,
                  "the store was older than the journal; what was revoked since is revoked again");
     status = introduce(call, p->svc.journal);
-    /* Not before: a store that is behind the floor would be taken for an old one. */
+    if (status == KT_OK) /* once more: a store that cannot be written has the old one */
+        status = endings_read_mark(call, p->svc.journal, &mark);
     if (status == KT_OK)
-        tidy(p);
+        tidy(p, mark.number);
     return status;
 }
 

@@ -59,14 +59,15 @@ busy(struct call *call)
 }
 
 /* The committer rests, so the journal is ours. If it cannot be written anew it stays readable with
- * the old key, which cannot be taken out until it has been. */
+ * the old key, which cannot be taken out until it has been. Nothing goes for its age: the store may
+ * not know of it yet. */
 static void
 rekey_journal(const struct service *svc)
 {
     if (!svc->journal)
         return;
     journal_set_keys(svc->journal, svc->keys);
-    if (!journal_compact(svc->journal, clock_sure_ms(), svc->journal_keep_ms))
+    if (!journal_compact(svc->journal, clock_sure_ms(), 0, 0))
         log_line(LOG_LEVEL_WARNING, "journal.compact", "message=%s", strerror(errno));
 }
 

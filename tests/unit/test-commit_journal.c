@@ -3,6 +3,8 @@
 /* What the revocation journal is told, and in which order; and what happens when it is full. */
 #include "config.h"
 
+#include "daemon/rotation.h"
+#include "daemon/timeguard.h"
 #include "tests/unit/commit.h"
 
 #include <signal.h>
@@ -11,6 +13,7 @@
 
 static struct journal *journal;
 static char path[256];
+static long sync_ms; /* how long it takes to sync the journal */
 
 static int
 open_journal(void **state)
@@ -20,6 +23,7 @@ open_journal(void **state)
     snprintf(path, sizeof path, "%s/revocations.log", core.folder);
     core.svc.journal = journal = journal_create(path, core.svc.keys, err);
     core.svc.unsettled = unsettled_new();
+    sync_ms = 0;
     return journal && core.svc.unsettled ? status : -1;
 }
 
@@ -47,6 +51,8 @@ static struct {
 int
 fdatasync(int fd)
 {
+    const struct timespec slow = { 0, sync_ms * 1000 * 1000 };
+    nanosleep(&slow, NULL);
     if (at_sync.of) {
         at_sync.syncs++;
         at_sync.answered = finished;
@@ -360,6 +366,85 @@ a_start_makes_room_in_a_full_journal(void **state)
     assert_in_range(journal_floor(journal), 2, read_mark().number + 1);
 }
 
+/* --- old endings -------------------------------------------------------------------------- */
+
+/* Of now on an ending is too old for the journal before anybody is told of it. */
+static void
+grow_old_at_once(void)
+{
+    timeguard_publish(&(struct timeguard){ .ahead_ms = clock_wall_ms() - clock_mono_ms() });
+    core.svc.journal_keep_ms = 1;
+    sync_ms = 3;
+}
+
+/* Whoever is answered may be ahead of what the committer does behind that. */
+static void
+await_rest(void)
+{
+    core_must(committer_pause(committer, clock_mono_ms() + WAIT_MS));
+    committer_go_on(committer);
+}
+
+static _Atomic size_t failing; /* which apply fails */
+
+static void
+fail_one(struct disk *disk)
+{
+    if (atomic_load(&disk->applies) == atomic_load(&failing))
+        disk_fail(disk, KAITEN_RETRY, KAITEN_DONE, 0, 1);
+}
+
+/* The mark in the store lags behind by a group. A store that is behind the floor would be taken for
+ * an old one at the next start. */
+static void
+what_the_store_does_not_know_is_never_too_old(void **state)
+{
+    (void)state;
+    enum { GROUPS = JOURNAL_MANY / JOURNAL_ROOM };
+    static const struct {
+        bool told; /* whether the store can be, before the old ones go */
+        size_t known;
+    } cases[] = { { true, JOURNAL_MANY }, { false, JOURNAL_MANY - JOURNAL_ROOM } };
+    for (size_t i = 0; i < CORE_COUNT(cases); i++) {
+        close_journal(state);
+        assert_int_equal(open_journal(state), 0);
+        mint(100, GROUPS);
+        grow_old_at_once();
+        atomic_store(&failing, cases[i].told ? 0 : atomic_load(&core.disk->applies) + GROUPS + 1);
+        core.disk->before_apply = fail_one;
+        for (size_t k = 0; k < GROUPS; k++) {
+            propose_long_end(&works[k], &works[100 + k], JOURNAL_ROOM);
+            commit(&works[k]);
+        }
+        await_rest();
+        assert_in_range(journal_floor(journal), 2, read_mark().number + 1);
+        assert_int_equal(read_mark().number, cases[i].known);
+        assert_int_equal(journal_floor(journal), cases[i].known + 1);
+        assert_int_equal(journal_entries(journal), JOURNAL_MANY - cases[i].known);
+    }
+}
+
+static void
+a_fresh_digest_key_drops_no_ending_for_its_age(void **state)
+{
+    (void)state;
+    struct call call;
+    struct kt_arena memory;
+    struct rotation *r = rotation_new(core.key_path);
+    assert_non_null(r);
+    grow_old_at_once();
+    (void)mark_after_another_end(&works[0]);
+    await_rest();
+    core_call(&core, &memory, &call);
+    call.deadline_ms = clock_mono_ms() + WAIT_MS;
+    assert_int_equal(rotation_begin(&call, r), KT_OK);
+    kt_arena_done(&memory);
+    assert_true(journal_is_current(journal));
+    assert_int_equal(journal_entries(journal), 1);
+    assert_in_range(journal_floor(journal), 1, read_mark().number + 1);
+    rotation_free(r);
+}
+
 /* --- secrets that nobody was told --------------------------------------------------------- */
 
 static void
@@ -474,6 +559,8 @@ main(void)
         WITH_JOURNAL(a_full_journal_loses_its_oldest),
         WITH_JOURNAL(what_the_store_may_lack_stays_in_a_full_journal),
         WITH_JOURNAL(a_start_makes_room_in_a_full_journal),
+        WITH_JOURNAL(what_the_store_does_not_know_is_never_too_old),
+        WITH_JOURNAL(a_fresh_digest_key_drops_no_ending_for_its_age),
         WITH_JOURNAL(a_secret_that_was_never_sent_is_revoked),
         WITH_JOURNAL(with_a_key_it_can_be_had_again),
         WITH_JOURNAL(of_a_rotation_only_the_secret_is_revoked),

@@ -432,7 +432,7 @@ any_thread_may_ask_for_the_id(void **state)
     assert_int_equal(pthread_create(&asking, NULL, ask_for_id, j), 0);
     for (unsigned i = 0; i < 20; i++)
         add(j, 2 + i, 1);
-    assert_true(journal_compact(j, 1010 + 50, 50));
+    assert_true(journal_compact(j, 1010 + 50, 50, UINT64_MAX));
     assert_int_equal(pthread_join(asking, &same), 0);
     assert_non_null(same);
     unsigned char id[JOURNAL_ID_BYTES];
@@ -456,9 +456,9 @@ what_has_expired_may_go(void **state)
         journal_add(j, &e);
     }
     journal_sync(j);
-    assert_true(journal_compact(j, 499, 0)); /* not yet */
+    assert_true(journal_compact(j, 499, 0, 0)); /* not yet */
     assert_int_equal(journal_entries(j), 300);
-    assert_true(journal_compact(j, 500, 0));
+    assert_true(journal_compact(j, 500, 0, 0));
     assert_int_equal(journal_entries(j), 100);
     assert_int_equal(journal_last(j), 300);
     assert_int_equal(journal_floor(j), 1); /* every old copy is still explained */
@@ -478,7 +478,7 @@ what_is_old_moves_the_floor(void **state)
     (void)state;
     struct journal *j = journal_create(path, keys, err);
     add(j, 1, 100); /* ended at 1001 to 1100 */
-    assert_true(journal_compact(j, 1090 + 50, 50));
+    assert_true(journal_compact(j, 1090 + 50, 50, 100));
     assert_int_equal(journal_entries(j), 10);
     assert_int_equal(journal_floor(j), 91);
     journal_close(j);
@@ -486,12 +486,26 @@ what_is_old_moves_the_floor(void **state)
     assert_int_equal(journal_floor(j), 91);
     assert_int_equal(got[0].number, 91);
     /* Down to nothing, the numbers go on. */
-    assert_true(journal_compact(j, 9999, 50));
+    assert_true(journal_compact(j, 9999, 50, 100));
     assert_int_equal(journal_entries(j), 0);
     add(j, 5, 1);
     journal_close(j);
     assert_int_equal(reopen(&j), JOURNAL_WHOLE);
     assert_int_equal(got[0].number, 101);
+    journal_close(j);
+}
+
+static void
+what_the_store_does_not_know_is_not_too_old(void **state)
+{
+    (void)state;
+    struct journal *j = journal_create(path, keys, err);
+    add(j, 1, 100);
+    assert_true(journal_compact(j, 9999, 50, 0));
+    assert_int_equal(journal_entries(j), 100);
+    assert_true(journal_compact(j, 9999, 50, 60));
+    assert_int_equal(journal_entries(j), 40);
+    assert_int_equal(journal_floor(j), 61);
     journal_close(j);
 }
 
@@ -566,7 +580,7 @@ a_file_made_anew_is_damaged_by_any_loss(void **state)
     struct journal_seen seen;
     struct journal *j = journal_create(path, keys, err);
     add(j, 1, 20);
-    assert_true(journal_compact(j, 1010 + 50, 50));
+    assert_true(journal_compact(j, 1010 + 50, 50, UINT64_MAX));
     journal_close(j);
     slurp();
     for (size_t n = R; n < 11 * R; n++)
@@ -657,6 +671,7 @@ main(void)
         T(any_thread_may_ask_for_the_id),
         T(what_has_expired_may_go),
         T(what_is_old_moves_the_floor),
+        T(what_the_store_does_not_know_is_not_too_old),
         T(of_a_full_one_the_oldest_quarter_goes),
         T(what_is_worth_the_work),
         T(the_same_number_all_the_time_has_room),
