@@ -177,7 +177,7 @@ void bdb_space_name(char out[BDB_NAME], unsigned char space);
  * not 0. */
 int bdb_each_file(const char *dir, int (*each)(void *arg, const char *name), void *arg);
 
-/* The smallest and the greatest number of a log in dir, both 0: none; *ret_gap: the greatest one that
+/* The smallest and the greatest number of a log in dir, both 0: none; *ret_gap: the greatest that
  * is missing between them, or 0. */
 int bdb_logs(const char *dir, uint32_t *ret_first, uint32_t *ret_last, uint32_t *ret_gap);
 
