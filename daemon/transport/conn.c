@@ -126,15 +126,18 @@ end_if_over(struct conn *conn)
 }
 
 /* Asks for what the descriptor cannot tell: input that the io still holds, output that it waits
- * for. */
+ * for. libevent deals with what becomes active in its round in that same round, so within one it is
+ * put off to the end of the turn, or such a connection would keep the loop to itself. */
 static void
 settle_io(struct conn *conn)
 {
     enum conn_io_wants wants = conn_io_wants(conn);
     if (wants == CONN_IO_ROOM)
         conn_block(conn);
-    else if (wants == CONN_IO_READ)
+    else if (wants == CONN_IO_READ && conn_hub(conn)->in_turn)
         event_active(&conn->read_event, EV_READ, 0);
+    else if (wants == CONN_IO_READ)
+        conn_queue(conn);
 }
 
 void

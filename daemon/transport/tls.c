@@ -26,6 +26,11 @@ struct tls {
     SSL_CTX *present;
 };
 
+/* Behind records without data OpenSSL reads on by itself, and a peer may send as many of them as it
+ * likes: key updates, attempts to renegotiate. So it gets no more than this from the kernel in one
+ * read, and whoever else is on the loop has a turn. */
+enum { READ_MAX = 32 * 1024 };
+
 /* Of a connection. */
 struct tls_conn {
     SSL *ssl;
@@ -33,8 +38,9 @@ struct tls_conn {
     bool ended;    /* the peer said that it sends no more */
     bool broken;   /* nothing can be sent or read any more */
     bool stalled;  /* reading cannot go on before something was sent */
-    bool more;     /* OpenSSL has bytes that the kernel has not any more */
+    bool more;     /* another read may give something that the kernel does not tell of */
     bool parting;  /* our close_notify is on its way */
+    size_t left;   /* bytes that this read may still take from the kernel */
 };
 
 /* --- contexts ----------------------------------------------------------------------------- */
@@ -249,7 +255,8 @@ greet(const struct conn *conn, struct tls_conn *tls)
              SSL_session_reused(tls->ssl), client);
 }
 
-/* Reads until OpenSSL has nothing left that the kernel would not tell of. */
+/* Reads until the room is full, the kernel has no more, or OpenSSL holds nothing that the kernel
+ * would not tell of. */
 static ssize_t
 read_records(struct conn *conn, struct tls_conn *tls, char *p, size_t room)
 {
@@ -282,6 +289,7 @@ tls_read(struct conn *conn, void *p, size_t room)
         return -1;
     }
     tls->more = tls->stalled = false;
+    tls->left = READ_MAX;
     return read_records(conn, tls, p, room);
 }
 
@@ -352,6 +360,21 @@ static const struct conn_io tls_io = {
     .freed = tls_freed,
 };
 
+/* BIO_callback_fn_ex. When a read has had its share, the kernel seems to have no more. */
+static long
+on_bio(BIO *bio, int what, const char *p, size_t n, int i, long l, int result, size_t *done)
+{
+    (void)p, (void)n, (void)i, (void)l;
+    struct tls_conn *tls = (void *)BIO_get_callback_arg(bio);
+    if (what == (BIO_CB_READ | BIO_CB_RETURN) && result > 0)
+        tls->left -= *done < tls->left ? *done : tls->left;
+    if (what != BIO_CB_READ || tls->left > 0)
+        return result;
+    tls->more = true;
+    BIO_set_retry_read(bio);
+    return -1;
+}
+
 bool
 tls_begin(struct tls *tls, struct conn *conn)
 {
@@ -363,6 +386,8 @@ tls_begin(struct tls *tls, struct conn *conn)
         free(state);
         return false;
     }
+    BIO_set_callback_arg(SSL_get_rbio(ssl), (char *)state);
+    BIO_set_callback_ex(SSL_get_rbio(ssl), on_bio);
     SSL_set_accept_state(ssl);
     state->ssl = ssl;
     conn->io = &tls_io;

@@ -4,6 +4,7 @@
 a connection."""
 
 import contextlib
+import itertools
 import json
 import re
 import shutil
@@ -12,13 +13,14 @@ import socket
 import ssl
 import struct
 import subprocess
+import threading
 import time
 
 import pytest
 
 from conftest import PATIENCE, Daemon, free_port, prompt
 from tls_door import (  # noqa: F401
-    GET, LAST, V12, V13, Wire, ask, authority, connect, context, door, read_answer, shared,
+    GET, LAST, V12, V13, Wire, ask, authority, connect, context, door, hellos, read_answer, shared,
     tls_daemon,
 )
 from wire import read_all
@@ -226,6 +228,62 @@ def test_the_other_deadlines_hold_over_tls(hasty, authority):
         began = time.monotonic()
         assert read_all(s) == b""
         assert 0.4 < time.monotonic() - began < PATIENCE
+
+
+STOCK, ALERT = 40000, 5 + 8 + 2 + 16  # records; bytes of the answer to one
+
+
+class Flood(threading.Thread):
+    """Sends and reads what is answered, until the daemon ends it, or the time."""
+
+    def __init__(self, w, records, end):
+        super().__init__()
+        self.raw, self.records, self.end = w.raw, records, end
+        # Made beforehand, because the daemon is done with them sooner than this can make more.
+        self.data = memoryview(b"".join(itertools.islice(records, STOCK)))
+        self.answered = 0
+
+    def run(self):
+        self.raw.setblocking(False)
+        with contextlib.suppress(ConnectionError):
+            while time.monotonic() < self.end:
+                self.data = self.data or memoryview(b"".join(itertools.islice(self.records, 500)))
+                with contextlib.suppress(BlockingIOError):
+                    self.data = self.data[self.raw.send(self.data):]
+                with contextlib.suppress(BlockingIOError):
+                    while data := self.raw.recv(1 << 20):
+                        self.answered += len(data) / ALERT
+                    return
+
+
+def test_who_asks_for_handshakes_without_end_keeps_nobody_waiting(own_daemon, authority, tmp_path):
+    """Nor for longer than its deadline: OpenSSL refuses each of them by itself, and reads on."""
+    cert, key = authority.issue("server")
+    d = own_daemon("storage-memory", daemon="loops = 1")
+    d.tls_port = free_port()
+    d.settings["extra"] = door(d.tls_port, cert, key, "first_byte_timeout = 60s\n"
+                               "idle_timeout = 3s")
+    d.write_conf()
+    d.start()
+    ctx = context(authority, V12)
+    ctx.set_ciphers("ECDHE-ECDSA-AES128-GCM-SHA256")
+    ctx.keylog_filename = tmp_path / "keys"
+    answers, neighbour, end = 0, d.http(), time.monotonic() + 2 * PATIENCE
+    with Wire(d, ctx) as w:
+        w.handshake()
+        attacker = Flood(w, hellos(w, tmp_path / "keys", first=2), end)
+        w.tls.write(GET)
+        w.flush()
+        assert w.recv().startswith(b"HTTP/1.1 200 ")
+        attacker.start()
+        while attacker.is_alive() and attacker.answered < STOCK:
+            began = time.monotonic()
+            assert neighbour.request("GET", "/healthz").status == 200
+            assert time.monotonic() - began < 5
+            answers += 1
+        attacker.join()
+    assert answers > 5
+    assert time.monotonic() < end
 
 
 def test_abrupt_ends(shared, authority):

@@ -5,7 +5,9 @@ daemon, and clients of it."""
 
 import contextlib
 import datetime
+import hmac
 import ipaddress
+import itertools
 import re
 import signal
 import socket
@@ -18,6 +20,7 @@ from conftest import PATIENCE, Daemon, free_port, wait_for
 x509 = pytest.importorskip("cryptography.x509", reason="python3-cryptography is missing")
 from cryptography.hazmat.primitives import hashes, serialization  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519  # noqa: E402
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: E402
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
 LAST = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -188,6 +191,7 @@ class Wire:
         self.raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.into, self.out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = ctx.wrap_bio(self.into, self.out, server_hostname="localhost")
+        self.heard = b""
 
     def __enter__(self):
         return self
@@ -202,6 +206,7 @@ class Wire:
 
     def pull(self):
         data = self.raw.recv(65536)
+        self.heard += data
         self.into.write(data) if data else self.into.write_eof()
 
     def handshake(self, piece=1 << 20):
@@ -226,6 +231,28 @@ class Wire:
     def part(self):
         with contextlib.suppress(ssl.SSLWantReadError):
             self.tls.unwrap()
+
+
+def prf(secret, label, seed, n):
+    """RFC 5246 section 5, with SHA-256."""
+    data, a = b"", label + seed
+    while len(data) < n:
+        a = hmac.digest(secret, a, "sha256")
+        data += hmac.digest(secret, a + label + seed, "sha256")
+    return data[:n]
+
+
+def hellos(w, keys, first):
+    """Without end: records of the client of this handshake of TLS 1.2, each of which asks for a new
+    one. keys: its key log; first: how many records it will have sent by then."""
+    _, ours, master = next(line for line in keys.read_text().splitlines()
+                           if line.startswith("CLIENT_RANDOM ")).split()
+    theirs = w.heard[11:43]  # behind the headers of record and ServerHello, and the version
+    block = prf(bytes.fromhex(master), b"key expansion", theirs + bytes.fromhex(ours), 40)
+    seal, salt, head = AESGCM(block[:16]).encrypt, block[32:36], b"\x16\3\3\0"
+    for i in itertools.count(first):
+        number = i.to_bytes(8, "big")
+        yield head + b"\x1c" + number + seal(salt + number, b"\1\0\0\0", number + head + b"\4")
 
 
 # --- certificates that are exchanged --------------------------------------------------------------

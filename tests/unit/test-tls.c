@@ -20,6 +20,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -28,6 +29,7 @@
 #include <cmocka.h>
 
 enum { CHAIN = 12, COMMENT = 4000, LARGE = 3 * 1024 * 1024, WHOLE = 16000, DEADLINE_MS = 300 };
+enum { UPDATES = 4000, TURN_MAX = 48 * 1024 }; /* and what a turn may read of a connection */
 
 static struct {
     struct loop **loops;
@@ -86,13 +88,14 @@ arrive(void *ctx)
 
 /* The peer's end, blocking; the daemon's takes a few hundred bytes at a time. */
 static int
-dial(const struct listen_limits *limits)
+dial(const struct listen_limits *limits, int *ret_ours)
 {
     int pair[2], least = 1;
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
     setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &least, sizeof least);
     evutil_make_socket_nonblocking(pair[1]);
     turn_on(bench.loops[0], arrive, &(struct arrival){ pair[1], limits });
+    *ret_ours = pair[1];
     return pair[0];
 }
 
@@ -186,13 +189,14 @@ teardown(void **state)
 struct peer_end {
     SSL_CTX *ctx;
     SSL *ssl;
-    int fd;
+    int fd, ours; /* the daemon's end is there while the connection is */
 };
 
 static struct peer_end
 meet(const struct listen_limits *limits, int version)
 {
-    struct peer_end p = { .ctx = SSL_CTX_new(TLS_client_method()), .fd = dial(limits) };
+    struct peer_end p = { .ctx = SSL_CTX_new(TLS_client_method()) };
+    p.fd = dial(limits, &p.ours);
     SSL_CTX_set_min_proto_version(p.ctx, version);
     SSL_CTX_set_max_proto_version(p.ctx, version);
     p.ssl = SSL_new(p.ctx);
@@ -295,7 +299,7 @@ test_a_flight_that_nobody_reads(void **state)
     assert_int_equal(SSL_connect(ssl), -1);
     int n = BIO_read(SSL_get_wbio(ssl), hello, sizeof hello);
     assert_true(n > 0);
-    int fd = dial(&hasty);
+    int ours, fd = dial(&hasty, &ours);
     long before = cpu_ms();
     assert_int_equal(send(fd, hello, (size_t)n, MSG_NOSIGNAL), n);
     struct pollfd end = { .fd = fd, .events = POLLRDHUP };
@@ -304,6 +308,62 @@ test_a_flight_that_nobody_reads(void **state)
     close(fd);
     SSL_free(ssl);
     SSL_CTX_free(ctx);
+}
+
+/* Key updates, which are nothing to be read. */
+struct flood {
+    struct loop_task task;
+    sem_t done;
+    int peer, ours;
+    char *bytes;
+    int n, left; /* of the bytes: what the loop has not read after one turn */
+};
+
+static void
+flood_looked_at(struct loop *loop, struct loop_task *task)
+{
+    (void)loop;
+    struct flood *flood = (struct flood *)task;
+    assert_int_equal(ioctl(flood->ours, FIONREAD, &flood->left), 0);
+    sem_post(&flood->done);
+}
+
+static void
+flood_sent(struct loop *loop, struct loop_task *task)
+{
+    struct flood *flood = (struct flood *)task;
+    assert_int_equal(send(flood->peer, flood->bytes, (size_t)flood->n, MSG_NOSIGNAL), flood->n);
+    task->run = flood_looked_at;
+    loop_post(loop, task);
+}
+
+/* OpenSSL would read on for as long as there are some, and nobody else had a turn. */
+static void
+test_updates_without_end(void **state)
+{
+    (void)state;
+    char said[3] = "";
+    struct peer_end p = meet(&patient, TLS1_3_VERSION);
+    BIO *all = BIO_new(BIO_s_mem());
+    BIO_up_ref(all);
+    SSL_set0_wbio(p.ssl, all);
+    for (int i = 0; i < UPDATES; i++) {
+        assert_int_equal(SSL_key_update(p.ssl, SSL_KEY_UPDATE_NOT_REQUESTED), 1);
+        assert_int_equal(SSL_do_handshake(p.ssl), 1);
+    }
+    assert_int_equal(SSL_write(p.ssl, "e", 1), 1);
+    struct flood flood = { .task.run = flood_sent, .peer = p.fd, .ours = p.ours };
+    flood.n = (int)BIO_get_mem_data(all, &flood.bytes);
+    assert_true(flood.n > 2 * TURN_MAX);
+    sem_init(&flood.done, 0, 0);
+    loop_post(bench.loops[0], &flood.task);
+    while (sem_wait(&flood.done) != 0)
+        ;
+    assert_true(flood.left < flood.n && flood.n - flood.left <= TURN_MAX);
+    hear(&p, said, 2); /* nor is anything of it forgotten */
+    assert_string_equal(said, "ee");
+    sem_destroy(&flood.done);
+    leave(&p);
 }
 
 /* What is put aside is used when it is said, and a connection keeps what it began with. */
@@ -343,6 +403,7 @@ main(void)
         cmocka_unit_test(test_much_then_the_end),
         cmocka_unit_test(test_a_record_in_two_reads),
         cmocka_unit_test(test_a_flight_that_nobody_reads),
+        cmocka_unit_test(test_updates_without_end),
         cmocka_unit_test(test_renewal),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
