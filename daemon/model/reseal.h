@@ -29,7 +29,7 @@ int reseal_step(struct call *, struct reseal *, struct batch *ret_batches[RESEAL
 /* What depends on key i of those in force. */
 struct reseal_needs {
     size_t records; /* sealed with it */
-    size_t tokens;  /* live ones whose digest was made with it, or may have been */
+    size_t tokens;  /* not surely ended, and their digest was made with it, or may have been */
 };
 
 /* Goes through the whole store. 0 or a kind. Worker; blocks for as long as the store is large. */

@@ -342,6 +342,31 @@ def test_a_clock_that_was_ahead_keeps_the_keys_of_jwts_that_are_good(own_daemon,
 
 
 @no_tsan
+def test_a_clock_that_is_ahead_lets_no_digest_key_go(own_daemon, tmp_path):
+    """A token that has expired needs no key to be told by. It has not for a clock that is ahead:
+    without the key nobody would know it once the clock is right again."""
+    d = own_daemon("storage-bdb", level="info", daemon="last_used_interval = 1s")
+    c = Clocked(d, tmp_path)
+    token = c.mint(accounts_of(d, 1)[0], HOUR).body["token"]
+    old = c.rpc.call("key.rotate", kind="digest").body["retired"]
+
+    def needs():
+        return next((k["records"], k["tokens"]) for k in c.rpc.call("key.list").body["items"]
+                    if k["id"] == old)
+
+    wait_for(lambda: needs() == (0, 1), "all but the token to need the key no more")
+    c.set(2 * HOUR)
+    assert not c.valid(token)
+    refused = c.rpc.call("key.retire", key=old)
+    assert (refused.status, refused.code) == (409, "Key.InUse"), refused
+    c.set(0)
+    assert c.valid(token)
+    wait_for(lambda: needs() == (0, 0), "the token to have a digest of the current key")
+    assert c.rpc.call("key.retire", key=old).ok and c.valid(token)
+    assert d.stop() == 0
+
+
+@no_tsan
 def test_the_operator_accepts_the_clock(own_daemon, tmp_path):
     """A clock that was ahead when the store was made, and is right now."""
     d = own_daemon("storage-bdb", level="info")
