@@ -5,21 +5,30 @@
 #include "daemon/model/keyfile.h"
 
 #include "client/proto/file.h"
+#include "daemon/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
+#include <sysexits.h>
 #include <unistd.h>
+
+static int
+open_folder(const char *path)
+{
+    char copy[PATH_MAX];
+    snprintf(copy, sizeof copy, "%s", path);
+    return open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
 
 bool
 keyfile_sync_folder(const char *path)
 {
-    char copy[PATH_MAX];
-    snprintf(copy, sizeof copy, "%s", path);
-    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = open_folder(path);
     if (fd < 0)
         return false;
     bool ok = fsync(fd) == 0;
@@ -68,16 +77,42 @@ keyfile_create(const char *path, const void *bytes, size_t n)
     return made && keyfile_sync_folder(path);
 }
 
-bool
-keyfile_replace(const char *path, const void *bytes, size_t n)
+static bool
+replace(const char *path, const void *bytes, size_t n)
 {
     char hidden[PATH_MAX];
     if (!name_hidden(path, hidden))
         return false;
     if (write_new(hidden, bytes, n) && rename(hidden, path) == 0)
-        return keyfile_sync_folder(path);
+        return true;
     int saved = errno;
     (void)unlink(hidden);
     errno = saved;
     return false;
+}
+
+/* Which of the two files is there after a power cut is not known: neither what is in the new one nor
+ * what was in the old one may be in force, so it is left to the next start. */
+static void
+sync_or_end(int folder, const char *path)
+{
+    if (fsync(folder) == 0)
+        return;
+    log_line(LOG_LEVEL_ERROR, "key.lost", "file=%s message=%s", path, strerror(errno));
+    _exit(EX_TEMPFAIL);
+}
+
+bool
+keyfile_replace(const char *path, const void *bytes, size_t n)
+{
+    int folder = open_folder(path);
+    if (folder < 0)
+        return false;
+    bool ok = replace(path, bytes, n);
+    int saved = errno;
+    if (ok)
+        sync_or_end(folder, path);
+    close(folder);
+    errno = saved;
+    return ok;
 }

@@ -13,7 +13,9 @@
 bool keyfile_create(const char *path, const void *bytes, size_t n);
 
 /* The same over a file that is there: whenever the process or the machine ends, one of the two is
- * there, whole. False: errno, and which of them is not known. Any thread; blocks. */
+ * there, whole. False: errno, and the file is as it was. If its folder cannot be synced, which of
+ * the two it will be is not known: the log says so, and the process ends, EX_TEMPFAIL. Any thread;
+ * blocks. */
 bool keyfile_replace(const char *path, const void *bytes, size_t n);
 
 /* Syncs the folder that a file is in, so that its name is there after a power cut. False: errno. */

@@ -11,9 +11,10 @@ import time
 import pytest
 
 from conftest import PATIENCE
-from faultlib import (DISK, ON_NAME, ON_OPEN, ON_READ, ON_SYNC, ON_WRITE, SEED, Ended, Shared,
-                      disk, durable, ended, figures, looked_at, no_tsan, play, points,
+from faultlib import (DISK, LIGHT, ON_NAME, ON_OPEN, ON_READ, ON_SYNC, ON_WRITE, SEED, Ended,
+                      Shared, disk, durable, ended, figures, looked_at, no_tsan, play, points,
                       start_or_end)
+from journal import LOST
 
 pytestmark = [durable, no_tsan]
 
@@ -138,3 +139,34 @@ def test_an_error_of_the_disk(template, tmp_path, kind):
             violations=len(e.found), s_to_start_again_at_most=e.slowest)
     assert not e.found, f"seed {SEED}: {len(e.found)}, the first: {e.found[:5]}"
     assert e.hits > 0
+
+
+@pytest.mark.parametrize("kind", ["signing", "digest"])
+def test_the_key_in_force_is_that_of_its_file(own_daemon, tmp_path, kind):
+    """What is made with a key must be good after the next start, too."""
+    d, control = own_daemon("storage-bdb", storage=LIGHT), Shared(tmp_path / "control", DISK)
+    ends = {}
+
+    def current():
+        rpc = d.rpc()
+        keys = rpc.call("key.list").body["items"]
+        rpc.close()
+        return next(key["id"] for key in keys if key["kind"] == kind)
+
+    for nth in (1, 2):  # the file, then its folder
+        d.start(env=disk(d, control))
+        before, rpc = current(), d.rpc()
+        control.arm(nth, False, kinds=ON_SYNC, error=errno.EIO)
+        try:
+            assert rpc.call("key.rotate", kind=kind).code == "Key.File"
+            assert current() == before
+        except LOST:
+            ends[nth] = d.process.wait(PATIENCE)
+        assert control.hits == 1
+        control.disarm()
+        d.kill()
+        d.start(env=disk(d))
+        assert nth in ends or current() == before
+        assert d.stop() == 0
+    figures(f"a failed sync of the {kind} key", points=2, ended_the_daemon=len(ends))
+    assert ends == {2: os.EX_TEMPFAIL}
