@@ -91,8 +91,8 @@ replace(const char *path, const void *bytes, size_t n)
     return false;
 }
 
-/* Which of the two files is there after a power cut is not known: neither what is in the new one nor
- * what was in the old one may be in force, so it is left to the next start. */
+/* Which of the two files a power cut leaves is not known, so that neither the old key nor the new
+ * one may be in force: the next start looks. */
 static void
 sync_or_end(int folder, const char *path)
 {
