@@ -23,19 +23,25 @@ struct own_request {
     char first[3072]; /* most requests need no more */
 };
 
+void
+request_starts(struct request *rq)
+{
+    const int64_t mono_ms = loop_now_ms(rq->home);
+    rq->call.now_ms = clock_now_ms(mono_ms);
+    rq->call.deadline_ms = mono_ms + rq->call.svc->request_ms;
+}
+
 static void
 init(struct request *rq, struct kt_arena *arena, const struct transport *transport,
      struct loop *home, struct peer *peer)
 {
     rq->call.arena = arena;
     rq->call.svc = authn_chain_service(peer->chain);
-    const int64_t mono_ms = loop_now_ms(home);
-    rq->call.now_ms = clock_now_ms(mono_ms);
-    rq->began_ms = mono_ms;
-    rq->call.deadline_ms = mono_ms + rq->call.svc->request_ms;
+    rq->began_ms = loop_now_ms(home);
     rq->transport = transport;
     rq->home = home;
     rq->peer = peer;
+    request_starts(rq);
 }
 
 void

@@ -166,6 +166,10 @@ struct request *request_new(const struct transport *, struct loop *home, struct 
 void request_init(struct request *rq, struct kt_arena *arena, const struct transport *,
                   struct loop *home, struct peer *);
 
+/* It has come in full: this is the instant that it is judged by, and its deadline counts from now.
+ * One whose head comes alone has had those of its head until then. Home loop. */
+void request_starts(struct request *);
+
 /* Drops references and wipes what must be; frees rq when it came from request_new(). */
 void request_done(struct request *rq);
 

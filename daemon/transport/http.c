@@ -268,6 +268,7 @@ run(struct conn *conn, struct request *rq)
     http->counted = 0;
     kt_buf_init(&http->body, 0);
     rq->body = rq->payload.n ? kt_buf_str(&rq->payload) : (struct kt_str){ NULL, 0 };
+    request_starts(rq);
     conn_begin(conn);
     pipeline_run(rq);
     if (conn->in_flight > 0)

@@ -135,6 +135,51 @@ def test_rule_19_lifetime(hasty):
     assert 0.9 < took < PATIENCE
 
 
+@pytest.fixture(scope="module")
+def brisk():
+    """One that lets a body come for longer than a request may take."""
+    d = Daemon("storage-memory", daemon="request_timeout = 2s", http="body_timeout = 60s",
+               level="info").start()
+    yield d
+    code = d.stop()
+    d.remove()
+    assert code == 0
+
+
+def head_of(d, jwt, body):
+    """A connection on which the head and the first byte of the body were sent."""
+    s = connect(d)
+    s.sendall(head(b"Authorization: Bearer " + jwt.encode(), b"Content-Length: %d" % len(body),
+                   b"Connection: close", method=b"POST", target=b"/service-accounts") + body[:1])
+    return s
+
+
+def test_rule_19_a_request_is_not_late_because_its_body_was_slow(brisk):
+    body = b'{"name": "slow"}'
+    with head_of(brisk, brisk.jwt(), body) as s:
+        time.sleep(2.5)
+        s.sendall(body[1:])
+        ((status, _, _),) = answers(read_all(s))
+    assert status == 201
+
+
+def test_rule_19_who_asks_is_judged_when_the_body_is_there(door):
+    """A caller who was known and good when the head came, and is not any more."""
+    body = b'{"name": "late"}'
+
+    def begin():
+        jwt = door.jwt(ttl=4)
+        assert door.http(jwt).call("whoami").ok
+        return jwt, head_of(door, jwt, body)
+
+    jwt, begun = prompt(begin, 2)
+    with begun as s:
+        wait_for(lambda: door.http(jwt).call("whoami").status == 401, "the end of the caller")
+        s.sendall(body[1:])
+        ((status, _, _),) = answers(read_all(s))
+    assert status == 401
+
+
 def test_rule_20_strangers_bodies_share_a_limit(own_daemon):
     """Who cannot be judged by the head alone, a JWT that nobody has seen, has 16 KiB of its own."""
     d = own_daemon("storage-memory", http="max_unverified_bodies = 256K", level="info").start()
