@@ -183,12 +183,24 @@ confirm(struct keyring *ring, struct source *s)
     (void)ring_renew(ring, &unused);
 }
 
+/* How long an address may take. No longer than its keys are trusted: they are dropped behind that,
+ * and until they are, nobody is verified with the keys of the other sources either. */
+static int64_t
+patience(const struct keyring *ring, const struct source *s)
+{
+    const struct source_times *times = &ring->all->options.times;
+    int64_t left = s->fetched_ms + times->max_age - now_ms();
+    if (!s->has_keys || left > times->timeout)
+        return times->timeout;
+    return left > 0 ? left : 1;
+}
+
 /* One look at one source. */
 static void
 look(struct keyring *ring, struct source *s, bool must)
 {
     const struct keyrings_options *o = &ring->all->options;
-    const struct source_look how = { must, o->times.timeout, &ring->all->stop, o->log };
+    const struct source_look how = { must, patience(ring, s), &ring->all->stop, o->log };
     struct key_set fresh = { 0 };
     struct key_why why = { "" };
     enum source_news news = source_read(s, &how, &fresh, &why);

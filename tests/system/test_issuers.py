@@ -448,6 +448,27 @@ def test_keys_that_are_too_old_are_not_trusted(own_daemon, source):
     becomes(daemon, token, 200)
 
 
+def test_a_slow_source_is_not_trusted_for_longer(own_daemon, source):
+    """Nor does it take those down whose keys come from elsewhere, while it is waited for."""
+    other, daemon = Source(), own_daemon("storage-memory")
+    slow, good = Key("slow"), Key("good")
+    source.text, other.text = jwks(slow), jwks(good)
+    daemon.write_conf(jwt=f"jwks_refresh = 100ms\njwks_max_age = 3s\njwks_timeout = 60s\n"
+                          f"jwks = {source.url}\njwks = {other.url}\n")
+    daemon.start()
+    known = slow.sign()
+    becomes(daemon, known, 200)
+    becomes(daemon, good.sign(), 200)
+    source.mode = "slow"
+    wait_for(lambda: status(daemon, known) == 503, "the end of its callers", PATIENCE / 2)
+    wait_for(lambda: status(daemon, good.sign(jti="new")) == 200, "the others", PATIENCE / 2)
+    source.let_go.set()
+    source.mode = "good"
+    becomes(daemon, known, 200)
+    assert daemon.stop() == 0
+    other.close()
+
+
 def test_a_slow_source_delays_neither_files_nor_the_end(own_daemon, source):
     daemon = own_daemon("storage-memory")
     first, second = Key("1"), Key("2")
