@@ -253,11 +253,13 @@ group_run(struct bdb *bdb, DB_TXN *txn, const struct group *g, bool alone, uint6
 {
     if (alone)
         pthread_rwlock_wrlock(&bdb->gate);
+    bdb_holes_watch(true);
     int error = txn->set_priority(txn, WRITER_PRIORITY);
     if (!error)
         error = revisions_reserve(bdb, txn, g->n, ret_reserved);
     for (size_t i = 0; i < g->n && !error; i++)
         error = batch_run(bdb, txn, &g->batches[i], &g->outcomes[i]);
+    bdb_holes_watch(false);
     if (alone)
         pthread_rwlock_unlock(&bdb->gate);
     return error;

@@ -18,6 +18,7 @@
  * base.c        the thread that keeps a base copy and drops the logs before it; backups
  * repair.c      a damaged store is built anew from the base copy and the logs
  * page.c        pages and logs, read past the library
+ * hole.c        pages that were never written
  * sum.c         the library's checksum, faster
  * tree.c        whether a database file is whole, read past the library
  * layout.h      pages as the library has them
@@ -213,7 +214,8 @@ void bdb_voice_reset(struct bdb_voice *);
 
 void bdb_why(struct bdb_why *, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* The status for an error of the library, with what failed and why given to host->error(). */
+/* The status for an error of the library, with what failed and why given to host->error(). Has the
+ * next start repair the store when a file is damaged. */
 enum kaiten_status bdb_fail(struct bdb *, struct kaiten_err *, int error, const char *what);
 
 /* The status alone; 0 is KAITEN_DONE. */
@@ -382,10 +384,15 @@ bdb_lsn_below(struct bdb_lsn a, struct bdb_lsn b)
     return a.file < b.file || (a.file == b.file && a.offset < b.offset);
 }
 
-/* Reads a database file page by page. Damaged pages are told to host->log(); *ret_bad counts them,
- * *ret_newest is the newest change that a good page has. 0 or an errno. */
-int bdb_pages_check(const struct kaiten_host *, const char *dir, const char *name,
-                    uint64_t *ret_pages, uint64_t *ret_bad, struct bdb_lsn *ret_newest);
+/* Reads a database file page by page. Damaged pages, and those that the file says it has and has
+ * not, are told to host.log(); *ret_bad counts them, *ret_newest is the newest change that a good
+ * page has. 0 or an errno. */
+int bdb_pages_check(struct bdb *, const char *dir, const char *name, uint64_t *ret_pages,
+                    uint64_t *ret_bad, struct bdb_lsn *ret_newest);
+
+/* How many pages the database file says it has, and how many of them are there at least. 0 or an
+ * errno. */
+int bdb_pages_count(const char *dir, const char *name, uint64_t *ret_said, uint64_t *ret_there);
 
 /* The newest change among the last pages of a database file, where what is added goes: of all pages
  * only a store that is small has them here, and a start does not wait for a large one. Nobody may
@@ -399,8 +406,21 @@ int bdb_log_check(const char *dir, uint32_t number, uint32_t *ret_end, bool *ret
 
 enum kaiten_status bdb_check(void *instance, struct kaiten_err *);
 
-/* Whether the page is the one of this number, and its sum is right. Overwrites the sum. */
+/* Whether the page is the one of this number, and its sum is right, or nothing was ever written to
+ * it. Overwrites the sum. */
 bool bdb_page_is_good(unsigned char page[BDB_PAGE], uint32_t number);
+
+/* hole.c */
+
+/* Once per process, before anything else of the library. */
+void bdb_holes_hook(void);
+
+/* From now on, or no longer, a page that this thread has the library read was written once: it is
+ * damaged when there are nothing but zeros. Not while the library recovers, or copies a file. */
+void bdb_holes_watch(bool watch);
+
+/* Whether nothing was ever written to the page. */
+bool bdb_page_is_hole(const unsigned char page[BDB_PAGE]);
 
 /* tree.c */
 

@@ -175,10 +175,14 @@ enum kaiten_status
 bdb_fail(struct bdb *bdb, struct kaiten_err *err, int error, const char *what)
 {
     enum kaiten_status status = bdb_status(bdb, error);
-    if (status == KAITEN_CORRUPT)
-        bdb->host.error(err, "%s: %s is damaged (%s)", what, bdb->options.path,
-                        atomic_load(&bdb->voice.damaged) ? bdb->voice.text : db_strerror(error));
-    else
+    if (status != KAITEN_CORRUPT) {
         bdb->host.error(err, "%s: %s", what, db_strerror(error));
+        return status;
+    }
+    bool said = atomic_load(&bdb->voice.damaged);
+    const char *why = said ? bdb->voice.text : db_strerror(error);
+    bdb->host.error(err, "%s: %s is damaged (%s)", what, bdb->options.path, why);
+    if (said || error == DB_PAGE_NOTFOUND) /* a row of an odd form would be the same again */
+        bdb_repair_note(bdb, true, why);
     return status;
 }

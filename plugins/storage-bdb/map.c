@@ -25,11 +25,13 @@ reader_enter(struct bdb *bdb, int losses)
     if (losses >= LOSSES_MAX)
         pthread_rwlock_rdlock(&bdb->turn);
     pthread_rwlock_rdlock(&bdb->gate);
+    bdb_holes_watch(true);
 }
 
 static void
 reader_leave(struct bdb *bdb, int losses)
 {
+    bdb_holes_watch(false);
     pthread_rwlock_unlock(&bdb->gate);
     if (losses >= LOSSES_MAX)
         pthread_rwlock_unlock(&bdb->turn);

@@ -199,6 +199,7 @@ bdb_open(const struct kaiten_host *host, const struct kaiten_config *config, voi
         return KAITEN_FAILED;
     }
     bdb_hooks_set(host); /* first: a sync of the directory may end the process, which says why */
+    bdb_holes_hook();
     enum kaiten_status status = bdb_home_lock(host, path, &lock, err);
     if (status != KAITEN_DONE)
         return status;

@@ -36,8 +36,7 @@ enum {
 bool
 bdb_page_is_good(unsigned char page[BDB_PAGE], uint32_t number)
 {
-    static const unsigned char zero[BDB_PAGE];
-    if (memcmp(page, zero, BDB_PAGE) == 0)
+    if (bdb_page_is_hole(page))
         return true; /* the file grew, and the page is still to come */
     bool meta = page[PAGE_TYPE] == TYPE_META;
     size_t at = meta ? META_SUM : PAGE_SUM;
@@ -55,25 +54,74 @@ lsn_raise(struct bdb_lsn *newest, const unsigned char page[BDB_PAGE])
         *newest = lsn;
 }
 
+/* A database file that is read. */
+struct pages {
+    DB_ENV *env; /* that may still have pages of it in memory, or NULL */
+    int fd;
+    uint64_t said;  /* pages that it says it has, or said when that was less */
+    bool settled;   /* what was in memory when it said so is in the file */
+};
+
+static void
+look_pause(void)
+{
+    nanosleep(&(struct timespec){ 0, LOOK_PAUSE_NS }, NULL);
+}
+
+/* 1: nothing that could be believed, but the page that ought to say it must be there. */
+static uint64_t
+pages_said(int fd)
+{
+    unsigned char meta[BDB_PAGE];
+    for (int i = 0; i < LOOKS; i++) {
+        bool there = pread(fd, meta, BDB_PAGE, 0) == BDB_PAGE;
+        if (there && meta[PAGE_TYPE] == TYPE_META && bdb_page_is_good(meta, 0))
+            return (uint64_t)u32_at(meta + META_LAST) + 1;
+        look_pause();
+    }
+    return 1;
+}
+
 static bool
-page_look(int fd, uint32_t number, struct bdb_lsn *newest)
+page_read(const struct pages *p, uint32_t number, unsigned char page[BDB_PAGE])
+{
+    return pread(p->fd, page, BDB_PAGE, (off_t)number * BDB_PAGE) == BDB_PAGE;
+}
+
+/* A page that the file has not, or has as nothing but zeros: whether it ought to. Where a file was
+ * made longer, the page may be in memory still; where it was made shorter, what it says may be. */
+static bool
+page_is_lost(struct pages *p, uint32_t number)
+{
+    unsigned char page[BDB_PAGE];
+    if (number >= p->said)
+        return false;
+    if (!p->settled && p->env)
+        p->env->memp_sync(p->env, NULL);
+    p->settled = true;
+    uint64_t said = pages_said(p->fd);
+    p->said = said < p->said ? said : p->said;
+    return number < p->said && (!page_read(p, number, page) || bdb_page_is_hole(page));
+}
+
+static bool
+page_look(struct pages *p, uint32_t number, struct bdb_lsn *newest)
 {
     unsigned char page[BDB_PAGE];
     for (int i = 0; i < LOOKS; i++) {
-        if (pread(fd, page, BDB_PAGE, (off_t)number * BDB_PAGE) != BDB_PAGE)
-            return false;
+        if (!page_read(p, number, page) || bdb_page_is_hole(page))
+            return !page_is_lost(p, number);
         if (bdb_page_is_good(page, number)) {
             lsn_raise(newest, page);
             return true;
         }
-        nanosleep(&(struct timespec){ 0, LOOK_PAUSE_NS }, NULL);
+        look_pause();
     }
     return false;
 }
 
-int
-bdb_pages_check(const struct kaiten_host *host, const char *dir, const char *name,
-                uint64_t *ret_pages, uint64_t *ret_bad, struct bdb_lsn *ret_newest)
+static int
+pages_open(const char *dir, const char *name, struct pages *ret_pages, uint64_t *ret_there)
 {
     char path[BDB_PATH];
     struct stat st;
@@ -86,18 +134,45 @@ bdb_pages_check(const struct kaiten_host *host, const char *dir, const char *nam
             close(fd);
         return error;
     }
-    posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
-    uint64_t pages = (uint64_t)st.st_size / BDB_PAGE, bad = 0;
+    *ret_pages = (struct pages){ .fd = fd, .said = pages_said(fd) };
+    *ret_there = (uint64_t)st.st_size / BDB_PAGE;
+    return 0;
+}
+
+int
+bdb_pages_check(struct bdb *bdb, const char *dir, const char *name, uint64_t *ret_pages,
+                uint64_t *ret_bad, struct bdb_lsn *ret_newest)
+{
+    struct pages p;
+    uint64_t pages, bad = 0;
+    int error = pages_open(dir, name, &p, &pages);
+    if (error)
+        return error;
+    p.env = bdb->env;
+    posix_fadvise(p.fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+    pages = pages < p.said ? p.said : pages;
     for (uint64_t i = 0; i < pages; i++) {
-        if (page_look(fd, (uint32_t)i, ret_newest))
+        if (page_look(&p, (uint32_t)i, ret_newest))
             continue;
         if (bad++ < TOLD_MAX)
-            host->log(KAITEN_LOG_ERROR, "storage-bdb: %s: page %llu is damaged", path,
-                      (unsigned long long)i);
+            bdb->host.log(KAITEN_LOG_ERROR, "storage-bdb: %s/%s: page %llu is damaged", dir, name,
+                          (unsigned long long)i);
     }
-    close(fd);
+    close(p.fd);
     *ret_pages += pages;
     *ret_bad += bad;
+    return 0;
+}
+
+int
+bdb_pages_count(const char *dir, const char *name, uint64_t *ret_said, uint64_t *ret_there)
+{
+    struct pages p;
+    int error = pages_open(dir, name, &p, ret_there);
+    if (error)
+        return error;
+    *ret_said = p.said;
+    close(p.fd);
     return 0;
 }
 
@@ -280,7 +355,7 @@ check_file(void *arg, const char *name)
     struct bdb_lsn newest = { 0, 0 };
     if (!bdb_is_database(name))
         return 0;
-    return bdb_pages_check(&f->bdb->host, f->bdb->options.path, name, &f->pages, &f->bad, &newest);
+    return bdb_pages_check(f->bdb, f->bdb->options.path, name, &f->pages, &f->bad, &newest);
 }
 
 /* Every log but the one that is being written must be whole to its last record. */

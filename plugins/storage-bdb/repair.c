@@ -175,7 +175,7 @@ all_pages_look(void *arg, const char *name)
     uint64_t pages = 0, bad = 0;
     if (!bdb_is_database(name))
         return 0;
-    return bdb_pages_check(&b->bdb->host, b->dir, name, &pages, &bad, &b->newest);
+    return bdb_pages_check(b->bdb, b->dir, name, &pages, &bad, &b->newest);
 }
 
 /* A log that ends before what the pages have seen has lost what was acknowledged. */

@@ -246,6 +246,36 @@ spaces_settle(struct bdb *bdb)
     return error;
 }
 
+/* --- lengths ------------------------------------------------------------------------------ */
+
+struct length_check {
+    const char *home;
+    struct bdb_why *why;
+};
+
+/* The library does not miss what a file has lost at its end: where the file grows again, it takes
+ * what is between for pages that are still to come. */
+static int
+database_length(void *arg, const char *name)
+{
+    const struct length_check *c = arg;
+    uint64_t said = 0, there = 0;
+    int error = bdb_is_database(name) ? bdb_pages_count(c->home, name, &said, &there) : 0;
+    if (error || said <= there)
+        return error;
+    bdb_why(c->why, "%s/%s says that it has %llu pages, and has %llu", c->home, name,
+            (unsigned long long)said, (unsigned long long)there);
+    return DB_VERIFY_BAD;
+}
+
+/* After a recovery, which ends with a checkpoint: what it has changed is in the files. */
+static int
+lengths_check(struct bdb *bdb, struct bdb_why *why)
+{
+    struct length_check c = { bdb->options.path, why };
+    return bdb_each_file(c.home, database_length, &c);
+}
+
 /* --- all of it ---------------------------------------------------------------------------- */
 
 /* What a store that was never used writes into its first log is far less. */
@@ -340,6 +370,8 @@ bdb_store_open(struct bdb *bdb, struct bdb_why *why)
         error = log_reach_check(bdb, (struct bdb_lsn){ last, end }, why);
     if (!error)
         error = bdb_env_open(&bdb->voice, o, o->path, o->cache_size, DB_RECOVER, &bdb->env);
+    if (!error)
+        error = lengths_check(bdb, why);
     if (error)
         return error;
     bool is_new = !bdb_exists(o->path, "meta.db");
@@ -350,6 +382,7 @@ bdb_store_open(struct bdb *bdb, struct bdb_why *why)
         bdb_why(why, "%s/meta.db is missing", o->path);
         return DB_VERIFY_BAD;
     }
+    bdb_holes_watch(true);
     error = bdb_database_open(bdb->env, "meta.db", true, &bdb->meta);
     if (!error)
         error = openings_flush(bdb);
@@ -359,6 +392,7 @@ bdb_store_open(struct bdb *bdb, struct bdb_why *why)
         error = spaces_check(bdb, why);
     if (!error)
         error = bdb_apply_open(bdb);
+    bdb_holes_watch(false);
     return error ? error : spaces_settle(bdb);
 }
 

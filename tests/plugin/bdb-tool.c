@@ -10,6 +10,8 @@
  *     mixed=N    a group: a new row, an urgent write to row N, a new row
  *     drop=N     deletes every row but each N-th
  *     count=N    there are N rows, numbered without a gap, and each is as it was written
+ *     each=N     each of the first N rows is there, asked for by itself, from the last one down
+ *     cut=N      somebody else cuts the file of the rows to N pages
  *     late=N     row N is written anew while a scan is at the first row: the scan has it as it is now
  *     base=1     waits for a base copy that is newer than this process
  *     backup=DIR, verify=DIR, check=1, health=1
@@ -34,7 +36,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { GROUP = 50, KEY = 16, VALUE = 300, BASE_WAIT_S = 120 };
+enum { GROUP = 50, KEY = 16, VALUE = 300, PAGE = 4096, BASE_WAIT_S = 120 };
 
 struct tool {
     const struct kaiten_storage *s;
@@ -197,6 +199,32 @@ count(struct tool *t, unsigned long wanted)
     long n = rows_count(t);
     printf("count: %ld: %s\n", n, t->err.text);
     return n == (long)wanted;
+}
+
+static bool
+each(struct tool *t, unsigned long n)
+{
+    char key[KEY], value[VALUE];
+    struct kaiten_emit emit;
+    enum kaiten_status status = KAITEN_DONE;
+    bool there = true;
+    for (unsigned long i = n; i > 0 && status == KAITEN_DONE && there; i--) {
+        struct kaiten_bytes one = row_write(key, value, i - 1).key;
+        fake_emit_init(&emit);
+        status = t->s->get(t->store, &one, 1, &emit, &t->err);
+        there = emit.n == 1 && memcmp(emit.rows[0].value.p, value, VALUE) == 0;
+        fake_emit_done(&emit);
+    }
+    printf("each: %d %d: %s\n", (int)status, there, t->err.text);
+    return status == KAITEN_DONE && there;
+}
+
+static bool
+cut(struct tool *t, unsigned long pages)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/space-74.db", t->directory);
+    return truncate(path, (off_t)pages * PAGE) == 0;
 }
 
 /* What happens when the sink has its first row. */
@@ -363,6 +391,10 @@ run(struct tool *t, const char *command)
         return drop(t, n);
     if (strcmp(name, "count") == 0)
         return count(t, n);
+    if (strcmp(name, "each") == 0)
+        return each(t, n);
+    if (strcmp(name, "cut") == 0)
+        return cut(t, n);
     if (strcmp(name, "late") == 0)
         return late(t, n);
     if (strcmp(name, "base") == 0)

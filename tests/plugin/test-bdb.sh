@@ -68,6 +68,10 @@ scribble() { # file, page
     printf 'scribble' | dd of="$store/$1" bs=1 seek=$(($2 * 4096 + 300)) conv=notrunc 2>/dev/null
 }
 
+blank() { # file, page
+    dd if=/dev/zero of="$store/$1" bs=4096 seek="$2" count=1 conv=notrunc 2>/dev/null
+}
+
 opens='open: opens or creates'
 
 (umask 0777 && try "$opens")
@@ -104,7 +108,7 @@ rows=9000
 # Commands of bdb-tool on the store; its output goes to $work/out.
 tool() {
     # shellcheck disable=SC2086
-    "$tool" "$plugin" "$store" $small "$@" >"$work/out" 2>&1
+    timeout 900 "$tool" "$plugin" "$store" $small "$@" >"$work/out" 2>&1
 }
 
 # The store as it was made at first.
@@ -184,6 +188,46 @@ grep -q 'check: 4: .* 1 of .* pages are damaged' "$work/out" &&
     grep -q 'space-74.db: page 300 is damaged' "$work/out"
 report 'a check names the damaged page' $?
 whole 'and the next start repairs it'
+
+# A page of zeros is what the library takes for one that is still to come.
+for ask in "count=$rows" "each=$rows" "drop=0"; do
+    fresh
+    blank space-74.db 400
+    tool "$ask"
+    [ $? = 75 ] && grep -q 'checksum error: page 400.*ending now' "$work/out"
+    report "a page that was blanked out ends the process (${ask%=*})" $?
+    whole 'and the next start repairs it'
+done
+fresh
+blank space-74.db 400
+tool check=1
+grep -q 'space-74.db: page 400 is damaged' "$work/out" &&
+    grep -q 'check: 4: .* 1 of .* pages are damaged' "$work/out"
+report 'a check names the page that was blanked out' $?
+whole 'and the next start repairs it'
+fresh
+blank meta.db 1
+whole 'a page that is blank at the start is repaired'
+for file in meta.db space-74.db; do
+    fresh
+    half=$(($(stat -c %s "$store/$file") / 8192)) # of its pages
+    truncate -s $((half * 4096)) "$store/$file"
+    whole "the end of $file is missing: repaired"
+    grep -q "$file says that it has .* pages, and has" "$work/out"
+    report 'and it is said what was missing' $?
+    fresh
+    truncate -s 0 "$store/$file"
+    whole "nothing is left of $file: repaired"
+done
+fresh
+tool cut=400 "each=$rows"
+[ $? = 1 ] && grep -q 'each: 4 0: .* is damaged' "$work/out" && [ -e "$store/repair" ]
+report 'without the end of the file, rows of it are not taken for absent' $?
+whole 'and the next start repairs it'
+fresh
+tool cut=400 check=1
+grep -q 'check: 4: .* pages are damaged' "$work/out"
+report 'and a check counts what is missing' $?
 
 fresh
 rm "$store/meta.db" "$store/base/meta.db"

@@ -146,6 +146,112 @@ test_zeros(void **state)
     assert_int_equal(told, 0);
 }
 
+/* A page that the file says it has is damaged when there are nothing but zeros, or no file. */
+static void
+test_lost_pages(void **state)
+{
+    (void)state;
+    static const unsigned char zero[BDB_PAGE];
+    char path[BDB_PATH], text[64];
+    unsigned pages = folder_made();
+    assert_true(bdb_path(path, dir, name));
+    bdb_file_page_put(path, pages - 1, zero);
+    bdb_file_page_put(path, 3, zero);
+    snprintf(text, sizeof text, "2 of %u pages are damaged", pages);
+    expect(KAITEN_CORRUPT, text);
+    assert_int_equal(told, 2);
+    assert_true(bdb_exists(dir, "repair"));
+    folder_made();
+    bdb_file_page_put(path, 0, zero);
+    snprintf(text, sizeof text, "1 of %u pages are damaged", pages);
+    expect(KAITEN_CORRUPT, text);
+    folder_made();
+    assert_int_equal(truncate(path, (off_t)(pages - 2) * BDB_PAGE - 1), 0);
+    snprintf(text, sizeof text, "3 of %u pages are damaged", pages);
+    expect(KAITEN_CORRUPT, text);
+    folder_made();
+    assert_int_equal(truncate(path, 0), 0);
+    expect(KAITEN_CORRUPT, "1 of 1 pages are damaged");
+}
+
+static void
+expect_count(uint64_t said, uint64_t there)
+{
+    uint64_t got_said = 99999, got_there = 99999;
+    assert_int_equal(bdb_pages_count(dir, name, &got_said, &got_there), 0);
+    assert_int_equal(got_said, said);
+    assert_int_equal(got_there, there);
+}
+
+static void
+test_how_many_pages(void **state)
+{
+    (void)state;
+    char path[BDB_PATH];
+    unsigned pages = folder_made();
+    uint64_t said, there;
+    assert_true(bdb_path(path, dir, name));
+    expect_count(pages, pages);
+    assert_int_equal(truncate(path, (off_t)(pages - 2) * BDB_PAGE - 1), 0);
+    expect_count(pages, pages - 3);
+    turn_bit(name, META_LAST);
+    expect_count(1, pages - 3);
+    assert_int_equal(truncate(path, BDB_PAGE - 1), 0);
+    expect_count(1, 0);
+    assert_int_equal(bdb_pages_count(dir, "space-00.db", &said, &there), ENOENT);
+}
+
+/* In memory, and on the way to the file: what a file was made longer by, or shorter, of late. */
+static int
+sync_longer(DB_ENV *env, DB_LSN *lsn)
+{
+    (void)env;
+    (void)lsn;
+    unsigned char page[BDB_PAGE];
+    char path[BDB_PATH];
+    assert_true(bdb_path(path, dir, name));
+    bdb_file_page_get(path, 3, page);
+    uint32_t end = (uint32_t)(bdb_size(dir, name) / BDB_PAGE) - 1;
+    memcpy(page + PAGE_NUMBER, &end, sizeof end);
+    bdb_file_page_put_summed(path, end, page);
+    return 0;
+}
+
+static int
+sync_shorter(DB_ENV *env, DB_LSN *lsn)
+{
+    (void)env;
+    (void)lsn;
+    unsigned char meta[BDB_PAGE];
+    char path[BDB_PATH];
+    assert_true(bdb_path(path, dir, name));
+    uint32_t end = (uint32_t)(bdb_size(dir, name) / BDB_PAGE) - 1;
+    bdb_file_page_get(path, 0, meta);
+    memcpy(meta + META_LAST, &end, sizeof end);
+    bdb_file_page_put_summed(path, 0, meta);
+    return 0;
+}
+
+static void
+test_pages_in_memory(void **state)
+{
+    (void)state;
+    static const unsigned char zero[BDB_PAGE];
+    char path[BDB_PATH];
+    DB_ENV env = { .memp_sync = sync_longer };
+    unsigned pages = folder_made();
+    assert_true(bdb_path(path, dir, name));
+    store.env = &env;
+    bdb_file_page_put(path, pages - 1, zero);
+    expect(KAITEN_DONE, "");
+    assert_int_equal(truncate(path, (off_t)(pages - 5) * BDB_PAGE), 0);
+    env.memp_sync = sync_shorter;
+    expect(KAITEN_DONE, "");
+    bdb_file_page_put(path, 7, zero);
+    expect(KAITEN_CORRUPT, "1 of ");
+    store.env = NULL;
+}
+
 /* It says which, and has the next start repair the store. */
 static void
 test_damaged_page(void **state)
@@ -371,12 +477,10 @@ test_no_folder(void **state)
     uint32_t end;
     bool torn;
     folder_made();
-    assert_int_equal(bdb_pages_check(&store.host, dir, "space-00.db", &pages, &bad, &newest),
-                     ENOENT);
+    assert_int_equal(bdb_pages_check(&store, dir, "space-00.db", &pages, &bad, &newest), ENOENT);
     memset(path, 'x', sizeof path - 1);
     path[sizeof path - 1] = '\0';
-    assert_int_equal(bdb_pages_check(&store.host, path, name, &pages, &bad, &newest),
-                     ENAMETOOLONG);
+    assert_int_equal(bdb_pages_check(&store, path, name, &pages, &bad, &newest), ENAMETOOLONG);
     assert_int_equal(bdb_pages_newest(path, name, &newest), ENAMETOOLONG);
     assert_int_equal(bdb_pages_newest(dir, "space-00.db", &newest), ENOENT);
     assert_int_equal(bdb_log_check(path, 1, &end, &torn), ENAMETOOLONG);
@@ -391,6 +495,9 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_good),
         cmocka_unit_test(test_zeros),
+        cmocka_unit_test(test_lost_pages),
+        cmocka_unit_test(test_how_many_pages),
+        cmocka_unit_test(test_pages_in_memory),
         cmocka_unit_test(test_damaged_page),
         cmocka_unit_test(test_many_damaged_pages),
         cmocka_unit_test(test_logs),
