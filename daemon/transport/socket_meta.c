@@ -38,20 +38,32 @@ read_idempotency_key(struct request *rq, const struct kt_value *value)
     return KT_OK;
 }
 
-/* A member that begins with '!' must be understood; others may be ignored. */
+static const struct {
+    const char *name;
+    int (*read)(struct request *, const struct kt_value *);
+} members[] = {
+    { "token", read_token },
+    { "deadline_ms", read_deadline },
+    { "idempotency_key", read_idempotency_key },
+};
+
+/* A member that begins with '!' must be understood; others may be ignored. seen: a bit for each of
+ * members[], because with and without '!' it is the same one, which comes once, as any key does. */
 static int
-read_meta_member(struct request *rq, const struct kt_member *member)
+read_meta_member(struct request *rq, const struct kt_member *member, unsigned *seen)
 {
     struct kt_str name = member->name;
     bool must = name.n > 0 && name.p[0] == '!';
     if (must)
         name = (struct kt_str){ name.p + 1, name.n - 1 };
-    if (kt_str_is(name, "token"))
-        return read_token(rq, &member->value);
-    if (kt_str_is(name, "deadline_ms"))
-        return read_deadline(rq, &member->value);
-    if (kt_str_is(name, "idempotency_key"))
-        return read_idempotency_key(rq, &member->value);
+    for (unsigned i = 0; i < sizeof members / sizeof members[0]; i++) {
+        if (!kt_str_is(name, members[i].name))
+            continue;
+        if (*seen & 1u << i)
+            return fail(&rq->call, KT_VALIDATION, NULL, "meta has %s twice", members[i].name);
+        *seen |= 1u << i;
+        return members[i].read(rq, &member->value);
+    }
     return must ? fail(&rq->call, KT_VALIDATION, NULL, "meta.%.*s is not understood here",
                        KT_FMT(member->name))
                 : KT_OK;
@@ -60,10 +72,11 @@ read_meta_member(struct request *rq, const struct kt_member *member)
 int
 socket_read_meta(struct request *rq, const struct kt_value *meta)
 {
+    unsigned seen = 0;
     if (meta->type != KT_V_MAP)
         return fail(&rq->call, KT_VALIDATION, NULL, "meta is a map");
     for (size_t i = 0; i < meta->map.n; i++) {
-        int kind = read_meta_member(rq, &meta->map.v[i]);
+        int kind = read_meta_member(rq, &meta->map.v[i], &seen);
         if (kind != KT_OK)
             return kind;
     }

@@ -45,6 +45,12 @@ static const struct {
     { "[0,8,\"kaiten.ping\",[{},{\"deadline_ms\":\"5\"}]]",
       "[1,8,[1,\"VALIDATION: meta.deadline_ms is a positive integer\"],null]" },
     { "[0,8,\"kaiten.ping\",[{},{\"deadline_ms\":9223372036854775807}]]", PONG("8") },
+    { "[0,8,\"kaiten.ping\",[{},{\"token\":\"a\",\"!token\":\"b\"}]]",
+      "[1,8,[1,\"VALIDATION: meta has token twice\"],null]" },
+    { "[0,8,\"kaiten.ping\",[{},{\"!deadline_ms\":5,\"x\":1,\"deadline_ms\":5}]]",
+      "[1,8,[1,\"VALIDATION: meta has deadline_ms twice\"],null]" },
+    { "[0,8,\"kaiten.ping\",[{},{\"!idempotency_key\":\"k\",\"idempotency_key\":\"k\"}]]",
+      "[1,8,[1,\"VALIDATION: meta has idempotency_key twice\"],null]" },
     { "[0,8,\"kaiten.ping\",[{},{\"deadline_ms\":0}]]",
       "[1,8,[1,\"VALIDATION: meta.deadline_ms is a positive integer\"],null]" },
 };
