@@ -135,7 +135,9 @@ struct kaiten_storage {
      * opened and read to see that it is good, is on the disk, and belongs to its owner alone. The
      * directory is then a store that open() takes, wherever it is moved; open() refuses it with
      * KAITEN_CORRUPT when any file of it was cut or changed in between. Any other return leaves
-     * the directory empty. Takes as long as the store is large. NULL: unsupported. */
+     * the directory empty, as far as its disk lets files be removed. A disk that is full or fails
+     * there is an error of this call alone. Takes as long as the store is large. NULL:
+     * unsupported. */
     enum kaiten_status (*backup)(void *instance, const char *dir, struct kaiten_err *);
 
     /* Reads all that is stored, past every cache, and says through host->log() what is damaged.

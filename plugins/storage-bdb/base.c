@@ -223,11 +223,14 @@ found_one(void *arg, const char *name)
     return *(int *)arg = EEXIST;
 }
 
+/* What one of them cannot be removed for says nothing about the others. */
 static int
 remove_file(void *arg, const char *name)
 {
     char path[BDB_PATH];
-    return bdb_path(path, arg, name) && unlink(path) == 0 ? 0 : EIO;
+    if (bdb_path(path, arg, name))
+        unlink(path);
+    return 0;
 }
 
 static bool
@@ -246,16 +249,30 @@ directory_is_empty(const char *dir, struct bdb_why *why)
     return false;
 }
 
+/* Under copying. */
+static enum kaiten_status
+backup_make(struct bdb *bdb, const char *dir, struct bdb_why *why)
+{
+    uint32_t first;
+    bdb_away_begin(dir);
+    enum kaiten_status status = bdb_copy(bdb, dir, true, &first, why);
+    int error = bdb_away_end();
+    if (!error)
+        return status;
+    *why = (struct bdb_why){ "" }; /* what the library makes of it */
+    bdb_why(why, "%s: sync: %s", dir, strerror(error));
+    return bdb_status(bdb, error);
+}
+
 enum kaiten_status
 bdb_backup(void *instance, const char *dir, struct kaiten_err *err)
 {
     struct bdb *bdb = instance;
     struct bdb_why why = { "" };
-    uint32_t first;
     enum kaiten_status status = KAITEN_FAILED;
     if (directory_is_empty(dir, &why)) {
         pthread_mutex_lock(&bdb->copying);
-        status = bdb_copy(bdb, dir, true, &first, &why);
+        status = backup_make(bdb, dir, &why);
         pthread_mutex_unlock(&bdb->copying);
         if (status != KAITEN_DONE)
             bdb_each_file(dir, remove_file, (void *)dir);

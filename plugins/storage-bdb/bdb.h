@@ -147,9 +147,17 @@ void bdb_watch_forget(void);
 /* Says why and ends the process: nothing that it would answer from here on could be trusted. */
 _Noreturn void bdb_die(const char *what, const char *why);
 
-/* Return only when the disk has it. */
-void bdb_sync(int fd);
-void bdb_sync_directory(const char *path);
+/* Return 0 when the disk has it. If it cannot, the process ends; only for a copy as below they
+ * return an errno. */
+int bdb_sync(int fd);
+int bdb_sync_directory(const char *path);
+
+/* A copy in dir that is no part of the store is made in this thread, and what its disk refuses is
+ * an error of the call. From bdb_away_only() on the thread writes nothing but the copy.
+ * bdb_away_end: why a sync of it failed first, an errno; 0: none did. */
+void bdb_away_begin(const char *dir);
+void bdb_away_only(void);
+int bdb_away_end(void);
 
 /* Starts a thread that no signal reaches. 0 or an errno. */
 int bdb_thread_start(pthread_t *, void *(*run)(void *), void *arg);
@@ -190,6 +198,10 @@ uint64_t bdb_databases_size(const char *dir);
 /* Makes to/name the first bytes of from/name, synced. May share what is never written again. */
 int bdb_copy_file(const char *from, const char *to, const char *name, uint64_t bytes);
 int bdb_link_file(const char *from, const char *to, const char *name);
+
+/* Also for bdb_each_file(), of a dir that is a const char *. Leaves out what is neither a database
+ * nor a log. */
+int bdb_sync_file(void *dir, const char *name);
 
 /* An empty directory of mode 0700: what was there is gone. Or nothing at all. */
 int bdb_directory_new(const char *path);

@@ -123,7 +123,10 @@ copy_take(struct copy *copy)
         error = bdb_each_file(bdb->options.path, database_copy, copy);
     if (!error)
         error = moment_take(copy);
-    return error ? error : logs_copy(copy);
+    bdb_away_only();
+    if (!error)
+        error = logs_copy(copy);
+    return error ? error : bdb_sync_directory(copy->dir);
 }
 
 /* --- verifying ---------------------------------------------------------------------------- */
@@ -249,7 +252,6 @@ bdb_copy(struct bdb *bdb, const char *dir, bool logs, uint32_t *ret_first, struc
     int error = copy_take(&copy);
     if (error)
         return copy_failed(bdb, error, "cannot copy the store", why);
-    bdb_sync_directory(dir);
     enum kaiten_status status = bdb_copy_verify(bdb, dir, copy.mark, why);
     if (status != KAITEN_DONE)
         return status;

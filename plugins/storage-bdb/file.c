@@ -188,8 +188,8 @@ copy_bytes(int from, int to, uint64_t bytes)
             break;
         }
         error = write_all(to, piece, (size_t)n);
-        if (done / SYNC_EVERY != (done + (uint64_t)n) / SYNC_EVERY)
-            bdb_sync(to);
+        if (!error && done / SYNC_EVERY != (done + (uint64_t)n) / SYNC_EVERY)
+            error = bdb_sync(to);
         done += (uint64_t)n;
     }
     free(piece);
@@ -208,7 +208,7 @@ bdb_copy_file(const char *from, const char *to, const char *name, uint64_t bytes
     int out = open(target, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     int error = out < 0 || fchmod(out, 0600) != 0 ? errno : copy_bytes(in, out, bytes);
     if (!error)
-        bdb_sync(out);
+        error = bdb_sync(out);
     if (out >= 0)
         close(out);
     close(in);
@@ -224,6 +224,22 @@ bdb_link_file(const char *from, const char *to, const char *name)
     if (link(source, target) == 0)
         return 0;
     return errno == ENOENT ? ENOENT : bdb_copy_file(from, to, name, UINT64_MAX);
+}
+
+int
+bdb_sync_file(void *dir, const char *name)
+{
+    char path[BDB_PATH];
+    if (!bdb_is_database(name) && bdb_log_number(name) == 0)
+        return 0;
+    if (!bdb_path(path, dir, name))
+        return ENAMETOOLONG;
+    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return errno;
+    int error = bdb_sync(fd);
+    close(fd);
+    return error;
 }
 
 /* --- directories -------------------------------------------------------------------------- */
@@ -271,15 +287,15 @@ bdb_write_file(const char *dir, const char *name, const char *text)
         return errno;
     int error = fchmod(fd, 0600) != 0 ? errno : write_all(fd, text, strlen(text));
     if (!error)
-        bdb_sync(fd);
+        error = bdb_sync(fd);
     close(fd);
     if (!error && rename(fresh, path) != 0)
         error = errno;
-    if (error)
+    if (error) {
         unlink(fresh);
-    else
-        bdb_sync_directory(dir);
-    return error;
+        return error;
+    }
+    return bdb_sync_directory(dir);
 }
 
 int

@@ -44,7 +44,7 @@ sum_of_text(char out[HEX + 1], const char *p, size_t n)
     hex_of(out, sum);
 }
 
-/* Also syncs it: a copy that is not on the disk is none. 0 or an errno. */
+/* 0 or an errno. */
 static int
 sum_of_file(const char *dir, const char *name, char out[HEX + 1], uint64_t *ret_size)
 {
@@ -69,10 +69,8 @@ sum_of_file(const char *dir, const char *name, char out[HEX + 1], uint64_t *ret_
     }
     crypto_generichash_final(&state, sum, SUM);
     hex_of(out, sum);
-    if (fd >= 0) {
-        bdb_sync(fd);
+    if (fd >= 0)
         close(fd);
-    }
     free(piece);
     return error;
 }
@@ -94,6 +92,8 @@ add_line(void *arg, const char *name)
     if (!bdb_is_database(name) && bdb_log_number(name) == 0)
         return 0;
     int error = sum_of_file(draft->dir, name, sum, &size);
+    if (!error)
+        error = bdb_sync_file((void *)draft->dir, name); /* not on the disk it is no copy */
     if (error)
         return error;
     size_t room = TEXT_MAX - draft->n;
@@ -114,10 +114,11 @@ bdb_manifest_write(const char *dir, uint32_t first)
     draft.n = (size_t)snprintf(draft.text, TEXT_MAX, "kaiten-storage-bdb %d log %u\n", BDB_FORMAT,
                                (unsigned)first);
     int error = bdb_each_file(dir, add_line, &draft);
+    if (!error)
+        error = bdb_sync_directory(dir);
     if (!error) {
         sum_of_text(sum, draft.text, draft.n);
         snprintf(draft.text + draft.n, HEX + 8, "end %s\n", sum);
-        bdb_sync_directory(dir);
         error = bdb_write_file(dir, manifest_name, draft.text);
     }
     free(draft.text);

@@ -69,7 +69,7 @@ bdb_free(struct bdb *bdb)
 }
 
 /* A backup is opened in its own directory: once, before anything in it changes, it is compared with
- * its manifest. */
+ * its manifest. Whoever put it there may not have synced it. */
 static enum kaiten_status
 backup_check(struct bdb *bdb, struct bdb_why *why)
 {
@@ -81,6 +81,11 @@ backup_check(struct bdb *bdb, struct bdb_why *why)
     enum kaiten_status status = bdb_manifest_check(home, &first, why);
     if (status != KAITEN_DONE)
         return status;
+    int error = bdb_each_file(home, bdb_sync_file, (void *)home);
+    if (error) {
+        bdb_why(why, "%s: %s", home, strerror(error));
+        return KAITEN_FAILED;
+    }
     if (!bdb_path(manifest, home, "manifest") || !bdb_path(checked, home, "manifest.checked") ||
         rename(manifest, checked) != 0) {
         bdb_why(why, "%s/manifest: %s", home, strerror(errno));

@@ -27,52 +27,120 @@ bdb_die(const char *what, const char *why)
     _exit(BDB_EXIT);
 }
 
-/* After a failed sync the kernel forgets what it could not write, and the next sync succeeds. The
- * library would go on committing; nothing that was acknowledged after that could be trusted. */
+/* Their memory comes with the thread. Otherwise, in a library that is loaded later, it would be
+ * made at the first use, and glibc ends the process when there is none. */
+#define AT_HAND __attribute__((tls_model("initial-exec")))
+
+/* --- copies that are no part of the store ------------------------------------------------- */
+
+static _Thread_local const char *away AT_HAND; /* where one is made; NULL: none is */
+static _Thread_local bool away_only AT_HAND;   /* and nothing else is written */
+static _Thread_local int away_failed AT_HAND;  /* why a sync of it failed first */
+
 void
+bdb_away_begin(const char *dir)
+{
+    away = dir;
+    away_only = false;
+    away_failed = 0;
+}
+
+void
+bdb_away_only(void)
+{
+    away_only = away != NULL;
+}
+
+int
+bdb_away_end(void)
+{
+    int failed = away_failed;
+    bdb_away_begin(NULL);
+    return failed;
+}
+
+/* path NULL: of a file that is known by its descriptor alone. */
+static bool
+is_away(const char *path)
+{
+    size_t n = away ? strlen(away) : 0;
+    if (!away || away_only || !path)
+        return away_only;
+    while (n > 1 && away[n - 1] == '/')
+        n--;
+    return strncmp(path, away, n) == 0 && (path[n] == '/' || path[n] == '\0');
+}
+
+/* --- syncs -------------------------------------------------------------------------------- */
+
+static int
+not_synced(const char *what, const char *path, int error)
+{
+    if (!is_away(path))
+        bdb_die(what, strerror(error));
+    if (away_failed == 0)
+        away_failed = error;
+    return error;
+}
+
+/* After a failed sync the kernel forgets what it could not write, and the next sync succeeds. The
+ * library, which tries again, would go on committing; nothing that was acknowledged after that
+ * could be trusted. */
+int
 bdb_sync(int fd)
 {
     int result;
+    if (away_only && away_failed != 0)
+        return away_failed;
     do {
         result = fdatasync(fd);
     } while (result != 0 && errno == EINTR);
-    if (result != 0)
-        bdb_die("sync", strerror(errno));
+    return result == 0 ? 0 : not_synced("sync", NULL, errno);
 }
 
 /* A file that was synced is still lost if the name it was made under was not. Some file systems
  * cannot sync a directory and say so; theirs is the order in which names reach the disk. */
-void
+int
 bdb_sync_directory(const char *path)
 {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int result, error = 0;
     if (fd < 0)
-        bdb_die("sync of the directory", strerror(errno));
-    int result;
+        return not_synced("sync of the directory", path, errno);
     do {
         result = fsync(fd);
     } while (result != 0 && errno == EINTR);
     if (result != 0 && errno != EINVAL && errno != ENOTSUP)
-        bdb_die("sync of the directory", strerror(errno));
+        error = not_synced("sync of the directory", path, errno);
     close(fd);
+    return error;
+}
+
+/* What the library's own calls return; the library looks at errno. */
+static int
+result_of(int error)
+{
+    if (error != 0)
+        errno = error;
+    return error == 0 ? 0 : -1;
 }
 
 static int
 hook_fsync(int fd)
 {
-    bdb_sync(fd);
-    return 0;
+    return result_of(bdb_sync(fd));
 }
 
-static void
+static int
 name_sync(const char *path)
 {
     const char *slash = strrchr(path, '/');
     char *dir = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
     if (!dir)
         bdb_die("sync of the directory", "out of memory");
-    bdb_sync_directory(dir);
+    int error = bdb_sync_directory(dir);
     free(dir);
+    return result_of(error);
 }
 
 static int
@@ -85,11 +153,11 @@ hook_open(const char *path, int flags, ...)
     int fd = open(path, flags | O_CLOEXEC, mode);
     if (fd < 0 || !(flags & O_CREAT))
         return fd;
-    if (fchmod(fd, 0600) != 0) { /* the umask has no say */
+    if (fchmod(fd, 0600) != 0 || name_sync(path) != 0) { /* the umask has no say */
+        int error = errno;
         close(fd);
-        return -1;
+        return result_of(error);
     }
-    name_sync(path);
     return fd;
 }
 
@@ -104,17 +172,11 @@ hook_close(int fd)
 static int
 hook_rename(const char *from, const char *to)
 {
-    if (rename(from, to) != 0)
-        return -1;
-    name_sync(to);
-    return 0;
+    return rename(from, to) != 0 ? -1 : name_sync(to);
 }
 
 /* --- while an environment is opened ------------------------------------------------------- */
 
-/* Their memory comes with the thread. Otherwise, in a library that is loaded later, it would be
- * made at the first use, and glibc ends the process when there is none. */
-#define AT_HAND __attribute__((tls_model("initial-exec")))
 static _Thread_local bool watching AT_HAND;
 static _Thread_local int missed AT_HAND; /* why something could not be read */
 

@@ -335,7 +335,7 @@ is_below(const char *part, int fd)
 {
     char link[32], path[4096] = "";
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    return part && readlink(link, path, sizeof path - 1) > 0 && strstr(path, part);
+    return part && readlink(link, path, sizeof path - 2) > 0 && strstr(strcat(path, "/"), part);
 }
 static void
 step(void)
@@ -350,7 +350,9 @@ sync_now(const char *name, int fd)
     const char *at = getenv("SHIM_FAIL_AT");
     int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, name);
     step();
-    if (!at || ++syncs < atoi(at))
+    static int bad;
+    int fails = is_below(getenv("SHIM_SYNC_FAIL"), fd) && bad++ == 0; /* a kernel forgets it */
+    if (!fails && (!at || ++syncs < atoi(at)))
         return real(fd);
     errno = EIO;
     return -1;
@@ -475,6 +477,20 @@ elif ${CC:-cc} -shared -fPIC -o "$work/shim.so" "$work/shim.c" -ldl 2>"$work/out
         "!backup=$work/bad" "backup=$work/good" fill=10 >"$work/out" 2>&1 &&
         grep -q 'backup: 6: .*Input/output error' "$work/out"
     report 'a backup whose log cannot be read is none; the next one is made, and rows are written' $?
+    for file in '' log. space- manifest; do
+        fresh
+        rm -rf "$work/bad" "$work/good"
+        mkdir "$work/bad" "$work/good"
+        # shellcheck disable=SC2086
+        SHIM_SYNC_FAIL=$work/bad/$file LD_PRELOAD="$work/shim.so" "$tool" "$plugin" "$store" \
+            $small "!backup=$work/bad" "backup=$work/good" fill=10 >"$work/out" 2>&1 &&
+            grep -q 'backup: 6: .*/bad: sync: Input/output error' "$work/out" && rmdir "$work/bad"
+        report "a sync of a backup (bad/$file*) that fails is an error of that backup alone" $?
+    done
+    # shellcheck disable=SC2086
+    SHIM_SYNC_FAIL=$work/good LD_PRELOAD="$work/shim.so" "$tool" "$plugin" "$store" $small \
+        "verify=$work/good" >"$work/out" 2>&1
+    report 'a backup is looked at where nothing can be synced' $?
     killed 'a base copy' due base=1
     killed 'a repair' page
 else
