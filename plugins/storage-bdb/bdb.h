@@ -416,6 +416,12 @@ int bdb_pages_newest(const char *dir, const char *name, struct bdb_lsn *newest);
  * errno. */
 int bdb_log_check(const char *dir, uint32_t number, uint32_t *ret_end, bool *ret_torn);
 
+/* The same for the last log that has records. Those behind it were made and never written to: for
+ * the library the log ends before them. first, *last: between which to look; *last: which it is, or
+ * the first one that there is. */
+int bdb_log_end(const char *dir, uint32_t first, uint32_t *last, uint32_t *ret_end,
+                bool *ret_torn);
+
 enum kaiten_status bdb_check(void *instance, struct kaiten_err *);
 
 /* Whether the page is the one of this number, and its sum is right, or nothing was ever written to

@@ -341,6 +341,28 @@ bdb_log_check(const char *dir, uint32_t number, uint32_t *ret_end, bool *ret_tor
     return 0;
 }
 
+/* The greatest number below this one that a log has, or first. */
+static uint32_t
+log_before(const char *dir, uint32_t first, uint32_t number)
+{
+    char name[BDB_NAME];
+    do {
+        bdb_log_name(name, --number);
+    } while (number > first && !bdb_exists(dir, name));
+    return number;
+}
+
+int
+bdb_log_end(const char *dir, uint32_t first, uint32_t *last, uint32_t *ret_end, bool *ret_torn)
+{
+    int error = bdb_log_check(dir, *last, ret_end, ret_torn);
+    while (!error && *ret_torn && *ret_end == 0 && *last > first) {
+        *last = log_before(dir, first, *last);
+        error = bdb_log_check(dir, *last, ret_end, ret_torn);
+    }
+    return error;
+}
+
 /* --- all of it ---------------------------------------------------------------------------- */
 
 struct findings {

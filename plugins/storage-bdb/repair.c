@@ -196,7 +196,8 @@ build_reaches(struct build *b, struct bdb_lsn end, struct bdb_why *why)
     return KAITEN_CORRUPT;
 }
 
-/* One log: shared as long as it is not the last, which the recovery writes to. */
+/* One log: shared as long as it is not the last that has records, which the recovery writes to, nor
+ * behind that one. */
 static enum kaiten_status
 build_log(struct build *b, uint32_t number, bool last, struct bdb_lsn *ret_end,
           struct bdb_why *why)
@@ -213,7 +214,8 @@ build_log(struct build *b, uint32_t number, bool last, struct bdb_lsn *ret_end,
         bdb_why(why, "%s is damaged at byte %u", name, (unsigned)end);
         return KAITEN_CORRUPT;
     }
-    *ret_end = (struct bdb_lsn){ number, end };
+    if (end > 0)
+        *ret_end = (struct bdb_lsn){ number, end };
     error = last ? bdb_copy_file(home, b->built, name, end) : bdb_link_file(home, b->built, name);
     return error ? build_failed(b, error, name, why) : KAITEN_DONE;
 }
@@ -221,18 +223,24 @@ build_log(struct build *b, uint32_t number, bool last, struct bdb_lsn *ret_end,
 static enum kaiten_status
 build_logs(struct build *b, struct bdb_lsn *ret_end, struct bdb_why *why)
 {
-    uint32_t first = 0, last = 0, gap = 0;
-    int error = bdb_logs(b->bdb->options.path, &first, &last, &gap);
+    const char *home = b->bdb->options.path;
+    uint32_t first = 0, last = 0, gap = 0, end;
+    bool torn;
+    int error = bdb_logs(home, &first, &last, &gap);
     if (error)
-        return build_failed(b, error, b->bdb->options.path, why);
+        return build_failed(b, error, home, why);
     if (last < b->first || first > b->first || gap >= b->first) {
         bdb_why(why, "log.%010u is missing",
                 (unsigned)(gap >= b->first && gap != 0 ? gap : b->first));
         return KAITEN_CORRUPT;
     }
+    uint32_t written = last;
+    error = bdb_log_end(home, b->first, &written, &end, &torn);
+    if (error)
+        return build_failed(b, error, home, why);
     enum kaiten_status status = KAITEN_DONE;
     for (uint32_t n = b->first; n <= last && status == KAITEN_DONE; n++)
-        status = build_log(b, n, n == last, ret_end, why);
+        status = build_log(b, n, n >= written, ret_end, why);
     return status;
 }
 

@@ -313,7 +313,7 @@ log_end_check(struct bdb *bdb, uint32_t *ret_last, uint32_t *ret_end, struct bdb
     bool torn = true;
     int error = bdb_logs(bdb->options.path, &first, ret_last, &gap);
     if (!error && *ret_last != 0)
-        error = bdb_log_check(bdb->options.path, *ret_last, ret_end, &torn);
+        error = bdb_log_end(bdb->options.path, first, ret_last, ret_end, &torn);
     if (!error && torn)
         return log_cut(bdb, *ret_last, *ret_end);
     if (error)

@@ -267,6 +267,30 @@ printf scribble | dd of="$last" bs=1 seek=$((end - 200)) conv=notrunc 2>"$work/o
 tool check=1
 report 'a write that was cut short is the end of the log' $?
 
+# A log that was made and not written to yet: the one before is where the log ends.
+after=$store/$(printf 'log.%010u' $(($(basename "$last" | sed "s/^log.0*//") + 1)))
+for bytes in 0 1048575; do
+    fresh
+    truncate -s $bytes "$after"
+    whole "behind the last log there may be one of $bytes bytes without records"
+    fresh
+    truncate -s $bytes "$after"
+    scribble space-74.db 400
+    tool "count=$rows"
+    whole 'and a repair goes by that, too'
+    fresh
+    truncate -s $bytes "$after"
+    printf scribble | dd of="$last" bs=1 seek=30000 conv=notrunc 2>"$work/out"
+    stays_down 'what is damaged before that is not taken for the end of the log' \
+        "$(basename "$last") is damaged at byte .*what was acknowledged follows"
+    fresh
+    end=$(end_of "$last")
+    tool row=7401:01
+    truncate -s "$end" "$last"
+    truncate -s $bytes "$after"
+    stays_down 'nor is what was cut' 'the log ends at .* and a page was changed at'
+done
+
 # --- backups ---
 
 fresh

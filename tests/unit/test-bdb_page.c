@@ -322,6 +322,40 @@ test_where_a_log_ends(void **state)
     assert_int_equal(bdb_log_check(dir, 9, &end, &torn), ENOENT);
 }
 
+/* Behind the last log that has records there may be some that have none. */
+static void
+test_last_log(void **state)
+{
+    (void)state;
+    uint32_t number = 3, end = 1;
+    bool torn = false;
+    folder_made();
+    assert_int_equal(bdb_log_end(dir, 1, &number, &end, &torn), 0);
+    assert_int_equal(number, 3);
+    assert_int_equal(end, RECORDS * BDB_LOG_RECORD);
+    close(open_file("log.0000000006", O_WRONLY | O_CREAT | O_TRUNC));
+    int fd = open_file("log.0000000004", O_WRONLY | O_CREAT | O_TRUNC);
+    assert_int_equal(ftruncate(fd, LOG), 0);
+    close(fd);
+    number = 6;
+    assert_int_equal(bdb_log_end(dir, 1, &number, &end, &torn), 0);
+    assert_int_equal(number, 3);
+    assert_int_equal(end, RECORDS * BDB_LOG_RECORD);
+    assert_true(torn);
+    turn_bit("log.0000000003", BDB_LOG_RECORD + 30);
+    number = 6;
+    assert_int_equal(bdb_log_end(dir, 1, &number, &end, &torn), 0);
+    assert_int_equal(number, 3);
+    assert_int_equal(end, BDB_LOG_RECORD);
+    assert_false(torn);
+    number = 6;
+    assert_int_equal(bdb_log_end(dir, 4, &number, &end, &torn), 0);
+    assert_int_equal(number, 4);
+    assert_int_equal(end, 0);
+    number = 5;
+    assert_int_equal(bdb_log_end(dir, 1, &number, &end, &torn), ENOENT);
+}
+
 /* Record i of a log begins a transaction by opening a database, and the next one commits it. */
 static void
 log_opens(unsigned char *log, uint32_t i, uint32_t txn)
@@ -502,6 +536,7 @@ main(void)
         cmocka_unit_test(test_many_damaged_pages),
         cmocka_unit_test(test_logs),
         cmocka_unit_test(test_where_a_log_ends),
+        cmocka_unit_test(test_last_log),
         cmocka_unit_test(test_openings_behind_a_hole),
         cmocka_unit_test(test_commits_taken_back_behind_a_hole),
         cmocka_unit_test(test_newest_change),
