@@ -27,7 +27,8 @@ commit_journal_init(struct commit_journal *j, struct service *svc)
     /* The start has just looked at the journal. */
     *j = (struct commit_journal){ .svc = svc, .shrunk_ms = clock_mono_ms(),
                                   .shrunk = svc->journal ? journal_entries(svc->journal) : 0,
-                                  .marked = svc->journal ? journal_last(svc->journal) : 0 };
+                                  .marked = svc->journal_told,
+                                  .unsure = svc->unsettled && !unsettled_is_over(svc->unsettled) };
     kt_arena_init(&j->arena, ARENA_MAX);
 }
 
@@ -246,6 +247,17 @@ commit_journal_shrink(struct commit_journal *j)
                  JOURNAL_ENTRIES_MAX, "see Rollback in kaitend(8)");
 }
 
+/* Once an ending may be missing from the store the mark stays below it, so that the next start does
+ * it again; below the floor there is nothing to be done. */
+static uint64_t
+number_for(struct commit_journal *j)
+{
+    const struct journal *file = j->svc->journal;
+    if (!is_unsure(j))
+        return journal_last(file);
+    return j->marked + 1 < journal_floor(file) ? journal_floor(file) - 1 : j->marked;
+}
+
 /* The first of what the batches have for the journal; those for which there is no room in a row are
  * found again, if it comes to that, by what the rows of their secrets say. */
 static size_t
@@ -263,8 +275,7 @@ tell(struct batch *const batches[], size_t n, int64_t now_ms, struct endings_tol
 }
 
 /* What the journal had synced before this group goes into the store with it, and what it is to be
- * told of it. Once an ending may be missing from the store the mark stays below it, so that the
- * next start does it again. NULL: no memory. */
+ * told of it. NULL: no memory. */
 struct batch *
 commit_journal_mark(struct commit_journal *j, struct batch *const batches[], size_t n)
 {
@@ -275,7 +286,7 @@ commit_journal_mark(struct commit_journal *j, struct batch *const batches[], siz
     if (!b || !told)
         return NULL;
     const struct endings_mark mark = {
-        .number = is_unsure(j) ? j->marked : journal_last(j->svc->journal),
+        .number = number_for(j),
         .at_ms = now_ms,
         .told = told,
         .ntold = tell(batches, n, now_ms, told),

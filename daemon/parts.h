@@ -49,6 +49,7 @@ struct parts {
     size_t nlisteners;
     enum parts_rollback rollback; /* not REFUSE: accept, then end */
     struct endings *endings; /* what the journal said, until the index is filled */
+    uint64_t journal_sure;   /* up to this number the store has all that it will ever have */
     const char *restore_from; /* folder of a copy to be put in place; then end */
     bool restore_replace;
     const char *export_to, *import_from; /* a file, "-" for the standard one; then end */

@@ -7,6 +7,7 @@
 #include "daemon/log.h"
 #include "daemon/model/endings.h"
 #include "daemon/store.h"
+#include "daemon/unsettled.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -40,30 +41,53 @@ tidy(const struct parts *p, uint64_t number)
         log_line(LOG_LEVEL_WARNING, "journal.compact", "message=%s", strerror(errno));
 }
 
+/* What may turn up in a store that others write, too, is looked for by the next start as well. */
+static uint64_t
+sure_number(const struct parts *p)
+{
+    const uint64_t last = journal_last(p->svc.journal);
+    return p->journal_sure < last ? p->journal_sure : last;
+}
+
 static int
-write_mark(struct call *call, const struct journal *j)
+put_mark(struct call *call, struct parts *p, const struct endings_mark *mark, bool must)
 {
     char why[256] = "";
     struct kaiten_outcome outcome;
-    struct endings_mark mark;
-    int known = endings_read_mark(call, j, &mark);
-    bool same = mark.is_there && memcmp(mark.journal, journal_id(j), sizeof mark.journal) == 0;
-    if (known != KT_OK || (same && mark.number == journal_last(j) &&
-                           endings_mark_is_fresh(call->svc->store, &mark, call->now_ms)))
-        return known;
     struct batch *b = batch_new(call->arena);
     if (!b)
         return fail_memory(call);
     b->urgent = true; /* as are the endings that it tells of */
-    endings_put_mark(b, call->svc->store, j, call->now_ms);
+    endings_put_mark_of(b, call->svc->store, p->svc.journal, mark);
     if (b->failed)
         return fail_memory(call);
-    enum kaiten_status status = store_apply(call->svc->store, &b, 1, &outcome, why, sizeof why);
-    if (status == KAITEN_DONE && outcome.status == KAITEN_DONE)
+    enum kaiten_status all = store_apply(call->svc->store, &b, 1, &outcome, why, sizeof why);
+    if (all == KAITEN_DONE && outcome.status == KAITEN_DONE)
+        p->svc.journal_told = mark->number;
+    else if (must)
+        return fail_cause(call, KT_UNAVAILABLE, NULL, "the store cannot be written: %s", why);
+    return KT_OK; /* it may lag behind, which costs nothing but a look at more of the journal */
+}
+
+/* Until the journal is healed the mark goes on telling what it may lack. */
+static int
+write_mark(struct call *call, struct parts *p, bool healed)
+{
+    struct endings_mark old, mark = { .number = sure_number(p), .at_ms = call->now_ms };
+    const struct journal *j = p->svc.journal;
+    int status = endings_read_mark(call, j, &old);
+    if (status != KT_OK)
+        return status;
+    bool same = old.is_there && memcmp(old.journal, journal_id(j), sizeof old.journal) == 0;
+    if (same && !healed) {
+        mark.told = old.told;
+        mark.ntold = old.ntold;
+    }
+    p->svc.journal_told = same ? old.number : 0;
+    if (same && old.number == mark.number && old.ntold == mark.ntold &&
+        endings_mark_is_fresh(call->svc->store, &old, call->now_ms))
         return KT_OK;
-    if (same) /* it lags behind, which costs nothing but a look at more of the journal */
-        return KT_OK;
-    return fail_cause(call, KT_UNAVAILABLE, NULL, "the store cannot be written: %s", why);
+    return put_mark(call, p, &mark, !same);
 }
 
 static int
@@ -79,28 +103,36 @@ begin_journal(struct call *call, struct journal *j)
 
 /* A journal begins once the store knows it. */
 static int
-introduce(struct call *call, struct journal *j)
+introduce(struct call *call, struct parts *p)
 {
-    int status = write_mark(call, j);
+    struct journal *j = p->svc.journal;
+    int status = write_mark(call, p, false);
     return status == KT_OK && journal_last(j) == 0 ? begin_journal(call, j) : status;
+}
+
+/* A secret that nobody was told may still be on its way into a store that others write, too. */
+static void
+watch_late(const struct call *call, struct parts *p)
+{
+    if (store_has_outsiders(call->svc->store))
+        p->journal_sure = endings_watch_late(p->endings, call->now_ms - UNSETTLED_MS,
+                                             p->svc.unsettled, clock_mono_ms());
 }
 
 static int
 agree(struct call *call, struct parts *p)
 {
     size_t done;
-    struct endings_mark mark;
     int status = endings_replay(call, p->endings, &done);
     if (status != KT_OK)
         return status;
     if (done != 0)
         log_line(LOG_LEVEL_WARNING, "journal.replayed", "endings=%zu message=%s", done,
                  "the store was older than the journal; what was revoked since is revoked again");
-    status = introduce(call, p->svc.journal);
-    if (status == KT_OK) /* once more: a store that cannot be written has the old one */
-        status = endings_read_mark(call, p->svc.journal, &mark);
+    watch_late(call, p);
+    status = introduce(call, p);
     if (status == KT_OK)
-        tidy(p, mark.number);
+        tidy(p, p->svc.journal_told);
     return status;
 }
 
@@ -133,7 +165,7 @@ create(struct call *call, struct parts *p)
     if (!p->svc.journal)
         return fail_cause(call, KT_UNAVAILABLE, NULL, "%s", err);
     log_line(LOG_LEVEL_NOTICE, "journal.created", "file=%s", p->settings->journal_file);
-    return introduce(call, p->svc.journal);
+    return introduce(call, p);
 }
 
 static void
@@ -171,6 +203,7 @@ judge(struct call *call, struct parts *p, enum journal_found found, const char *
     if (p->svc.journal)
         seen = *journal_seen(p->svc.journal);
     int status = is_fresh(call, &fresh);
+    p->journal_sure = UINT64_MAX;
     if (status == KT_OK)
         status = endings_read_mark(call, p->svc.journal, &mark);
     if (status != KT_OK)
@@ -261,7 +294,7 @@ parts_heal_journal(struct parts *p)
     if (status == KT_OK && p->svc.journal && p->rollback == ROLLBACK_REVOKE)
         status = endings_revoke_all(&call, p->svc.journal, &revoked);
     if (status == KT_OK && p->svc.journal)
-        status = write_mark(&call, p->svc.journal);
+        status = write_mark(&call, p, true);
     kt_arena_done(&arena);
     if (healed != 0)
         log_line(LOG_LEVEL_NOTICE, "journal.healed", "endings=%zu", healed);

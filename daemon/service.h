@@ -83,6 +83,7 @@ struct service {
     const struct documents *documents;
     struct scope_modules modules;
     _Atomic int64_t lifetime_max_ms; /* the longest token anybody may mint; 0: no limit */
+    uint64_t journal_told; /* by the start to the store: the number of its mark of the journal */
     /* How long the journal keeps what does not expire; 0: for ever. */
     _Atomic int64_t journal_keep_ms;
     _Atomic int64_t request_ms;   /* how long a request may take */

@@ -10,6 +10,7 @@
 #include "daemon/model/idmap.h"
 #include "daemon/model/token.h"
 #include "daemon/service.h"
+#include "daemon/unsettled.h"
 
 #include <stdlib.h>
 
@@ -262,6 +263,23 @@ endings_replay(struct call *call, const struct endings *e, size_t *ret_done)
         status = replay_group(call, e->entries + i, n, ret_done);
     }
     return status;
+}
+
+uint64_t
+endings_watch_late(const struct endings *e, int64_t since_ms, struct unsettled *u,
+                   int64_t mono_ms)
+{
+    uint64_t sure = UINT64_MAX;
+    for (size_t i = 0; i < e->n; i++) {
+        const struct journal_entry *entry = &e->entries[i];
+        bool is_secret = entry->type == JOURNAL_TOKEN || entry->type == JOURNAL_DIGEST;
+        if (!is_secret || entry->at_ms <= since_ms)
+            continue;
+        unsettled_add(u, entry, mono_ms);
+        if (sure == UINT64_MAX) /* they come in order */
+            sure = entry->number - 1;
+    }
+    return sure;
 }
 
 int

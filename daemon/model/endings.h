@@ -17,6 +17,8 @@
 #include "daemon/journal.h"
 #include "daemon/store.h"
 
+struct unsettled;
+
 enum { ENDINGS_TOLD_MAX = 640 }; /* which fit into a row */
 
 /* What the journal is to be told; behind the ending of a secret what that was under other keys. */
@@ -119,6 +121,12 @@ size_t endings_risen(const struct endings *);
 /* Does again in the store what the entries say, where it is not done. 0 or a kind. *ret_done: how
  * much there was to do. */
 int endings_replay(struct call *, const struct endings *, size_t *ret_done);
+
+/* Has those looked for in the background that end a secret, above the mark and since then: the
+ * making of such a secret may turn up late where others write the store, too. Up to which number
+ * there is none of them; UINT64_MAX: there is none at all. */
+uint64_t endings_watch_late(const struct endings *, int64_t since_ms, struct unsettled *,
+                            int64_t mono_ms);
 
 /* What brings the store to what one entry says; *ret NULL: nothing has to be done. 0 or a kind. */
 int endings_propose(struct call *, const struct journal_entry *, struct batch **ret);

@@ -5,6 +5,7 @@ accepted until the operator has said so."""
 
 import datetime
 import shutil
+import socket
 import subprocess
 import time
 
@@ -393,6 +394,29 @@ def test_a_secret_that_was_replaced_ends_after_a_cut(site, grace, moved):
         assert site.says(token) == ended
         site.d.stop()
     site.d.start()
+
+
+def test_what_is_told_with_a_change_is_told_until_it_is_written_down(site):
+    """A start that got no further than its doors has looked at store and journal, too."""
+    token = site.mint(slug="replaced")
+    site.save()
+
+    def start_in_vain():
+        with socket.socket() as taken:
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            taken.bind(("127.0.0.1", site.d.port))
+            taken.listen()
+            site.d.spawn()
+            assert site.d.process.wait(60) != 0
+        assert "journal.healed" not in site.d.log.read_text()
+
+    with Cut(site, start_in_vain):
+        assert site.call("token.rotate", serviceAccountSlug="farm", tokenSlug="replaced",
+                         gracePeriodSeconds=1).ok
+    wait_for(lambda: site.says(token) == "expired", "the end of the grace")
+    site.put_back()
+    site.d.start()
+    assert site.says(token) == "expired"
 
 
 def test_the_store_that_holds_nothing_needs_no_journal(own_daemon):

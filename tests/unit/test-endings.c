@@ -4,6 +4,7 @@
 
 #include "daemon/model/endings.h"
 #include "daemon/model/idmap.h"
+#include "daemon/unsettled.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -157,6 +158,37 @@ what_the_two_know_of_each_other_is_judged(void **state)
     }
 }
 
+/* Which of the entries are looked for on, of those above 2. */
+static void
+secrets_that_ended_lately_are_looked_for(void **state)
+{
+    (void)state;
+    static const struct {
+        enum journal_type type;
+        int64_t at_ms;
+    } said[] = { { JOURNAL_TOKEN, 900 }, { JOURNAL_DIGEST, 900 }, { JOURNAL_REVOKED, 900 },
+                 { JOURNAL_TOKEN, 500 }, { JOURNAL_CAP, 900 },    { JOURNAL_DIGEST, 501 },
+                 { JOURNAL_EPOCH, 900 }, { JOURNAL_TOKEN, 700 } };
+    struct journal_entry due[8];
+    struct unsettled *u = unsettled_new();
+    struct endings *e = endings_new(2);
+    assert_non_null(u);
+    assert_non_null(e);
+    assert_int_equal(endings_watch_late(e, 500, u, 0), UINT64_MAX);
+    for (size_t i = 0; i < sizeof said / sizeof said[0]; i++) {
+        struct journal_entry entry = { .number = i + 1, .type = said[i].type,
+                                       .at_ms = said[i].at_ms };
+        memset(entry.id, (int)i + 1, sizeof entry.id);
+        endings_add(e, &entry);
+    }
+    assert_int_equal(endings_watch_late(e, 500, u, 0), 5);
+    assert_int_equal(unsettled_due(u, UNSETTLED_MS, due, 8), 2);
+    assert_int_equal(due[0].number, 6);
+    assert_int_equal(due[1].number, 8);
+    endings_free(e);
+    unsettled_free(u);
+}
+
 int
 main(void)
 {
@@ -165,6 +197,7 @@ main(void)
         cmocka_unit_test(the_earliest_end_of_a_secret_counts),
         cmocka_unit_test(the_latest_epoch_of_an_account_counts),
         cmocka_unit_test(what_the_two_know_of_each_other_is_judged),
+        cmocka_unit_test(secrets_that_ended_lately_are_looked_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
