@@ -150,10 +150,11 @@ int
 limits_caller(struct request *rq)
 {
     struct limits *limits = rq->call.svc->limits;
-    if (!limits || (rq->op->flags & OP_ENDS))
+    const unsigned flags = rq->op ? rq->op->flags : 0;
+    if (!limits || (flags & OP_ENDS))
         return KT_OK;
     int status = rq->call.who->rate.interval_ns ? count_request(limits, rq) : KT_OK;
-    if (status == KT_OK && limits->failures.interval_ns && !(rq->op->flags & OP_INLINE))
+    if (status == KT_OK && limits->failures.interval_ns && !(flags & OP_INLINE))
         status = check_lookups(limits, rq);
     return status;
 }

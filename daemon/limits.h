@@ -44,12 +44,13 @@ void limits_adopt(const struct limits *, struct principal *); /* NULL: no limits
 /* Behind limits_check(), on whatever thread owns the request. */
 int limits_caller(struct request *);
 
-/* Whether this request of an authenticated caller is one too many. 0, or KT_TOO_MANY_REQUESTS with
- * the refusal. It is counted once, however often this is asked. */
+/* Whether this request of an authenticated caller is one too many, also when it asks for no
+ * operation that there is. 0, or KT_TOO_MANY_REQUESTS with the refusal. It is counted once, however
+ * often this is asked. */
 static inline int
 limits_check(struct request *rq)
 {
-    if (rq->call.who->rate.interval_ns == 0 && (rq->op->flags & OP_INLINE))
+    if (rq->call.who->rate.interval_ns == 0 && rq->op && (rq->op->flags & OP_INLINE))
         return KT_OK;
     return limits_caller(rq);
 }

@@ -207,9 +207,11 @@ authenticate(struct request *rq, const struct place *at)
     int status = is_open(rq) ? KT_OK : identify(rq, at);
     if (status != KT_OK)
         return status;
-    if (!rq->op)
-        return refuse_route(rq);
-    return rq->call.who ? limits_check(rq) : KT_OK;
+    if (rq->call.who)
+        status = limits_check(rq);
+    if (status != KT_OK)
+        return status;
+    return rq->op ? KT_OK : refuse_route(rq);
 }
 
 /* Whether the operation may be tried on the loop: what comes with it is short, and there is no

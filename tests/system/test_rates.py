@@ -100,6 +100,20 @@ def test_others_have_theirs(limited):
     assert all(d.http("").call("healthz").ok for _ in range(3 * BURST))
 
 
+@pytest.mark.parametrize("method, path, status", [
+    ("GET", "/nothing", 404), ("POST", "/nothing", 404), ("PATCH", "/whoami", 405)])
+def test_what_is_not_there_counts_too(own_daemon, method, path, status):
+    d = own_daemon("storage-memory", daemon=f"caller_rate = {SLOW}").start()
+    client = d.http()
+    body = b"{}" if method == "POST" else None
+    asked = [client.request(method, path, raw=body) for _ in range(BURST + 3)]
+    assert [a.status for a in asked[:BURST]] == [status] * BURST
+    for answer in asked[BURST:]:
+        too_many(answer)
+    too_many(client.call("whoami"))
+    assert d.stop() == 0
+
+
 def test_what_ends_a_token_is_never_held_up(limited):
     d, client = limited
     one = client()
