@@ -87,13 +87,27 @@ find_http(struct request *rq)
     return KT_OK;
 }
 
-/* The document is not published at this path. */
+/* The document is not published at this path, whatever the method. */
+static bool
+is_hidden(const struct request *rq)
+{
+    struct route route;
+    if (rq->peer->metrics != METRICS_NOBODY)
+        return false;
+    if (rq->op)
+        return (rq->op->flags & OP_METRICS) != 0;
+    return rq->routed == ROUTE_METHOD &&
+           route_http(KT_LIT("GET"), rq->path, NULL, &route) == ROUTE_FOUND &&
+           (ops[kt_op_id(route.spec)].flags & OP_METRICS);
+}
+
 static void
 hide(struct request *rq)
 {
     rq->spec = NULL;
     rq->op = NULL;
     rq->routed = ROUTE_UNKNOWN;
+    rq->allow = (struct kt_str){ NULL, 0 };
 }
 
 /* What is not there is said only to known callers (authenticate comes before): an unknown one
@@ -112,7 +126,7 @@ find_operation(struct request *rq, const struct place *at)
     }
     if (rq->spec)
         rq->op = &ops[kt_op_id(rq->spec)];
-    if (rq->op && (rq->op->flags & OP_METRICS) && rq->peer->metrics == METRICS_NOBODY)
+    if (is_hidden(rq))
         hide(rq);
     return KT_OK;
 }

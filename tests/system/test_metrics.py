@@ -119,8 +119,8 @@ def test_each_listener_says_who_may_read(own_daemon):
         for word, port in ports.items())).start()
     jwt = own.jwt(scopes=())
 
-    def ask(word, token, path="/metrics"):
-        return Http(ports[word], token).request("GET", path)
+    def ask(word, token, path="/metrics", method="GET"):
+        return Http(ports[word], token).request(method, path)
 
     assert ask("any", OPEN).status == 200 and ask("any", "nonsense").status == 200
     refused(ask("known", OPEN), 401, "Auth.MissingAuthorizationHeader")
@@ -128,7 +128,10 @@ def test_each_listener_says_who_may_read(own_daemon):
     assert ask("known", jwt).status == 200 and ask("known", jwt, "/api/metrics").status == 200
     for path in ("/metrics", "/api/metrics", "/metrics/"):
         refused(ask("none", OPEN, path), 401, "Auth.MissingAuthorizationHeader")
-        refused(ask("none", jwt, path), 404, "NOT_FOUND", detail=f"no route for GET {path}")
+        for method in ("GET", "POST", "BREW"):
+            answer = ask("none", jwt, path, method)
+            refused(answer, 404, "NOT_FOUND", detail=f"no route for {method} {path}")
+            assert "Allow" not in answer.headers
     refused(ask("any", OPEN, "/metrics/"), 401, "Auth.MissingAuthorizationHeader")
     # What one of them counts, all of them show.
     m = scrape(Http(ports["known"], jwt))
