@@ -186,18 +186,50 @@ line_holds(const char *dir, const char *line, struct bdb_why *why)
     return false;
 }
 
+struct contents {
+    const char *lines;
+    char stranger[BDB_NAME]; /* a database or log that no line is about */
+};
+
+static int
+look_for_line(void *arg, const char *name)
+{
+    struct contents *c = arg;
+    char end[BDB_NAME + 3];
+    if (!bdb_is_database(name) && bdb_log_number(name) == 0)
+        return 0;
+    snprintf(end, sizeof end, " %s\n", name);
+    if (strstr(c->lines, end))
+        return 0;
+    snprintf(c->stranger, sizeof c->stranger, "%s", name);
+    return EEXIST;
+}
+
+/* The store would take a file that was put there for its own. */
+static bool
+nothing_else(const char *dir, const char *lines, struct bdb_why *why)
+{
+    struct contents c = { .lines = lines };
+    int error = bdb_each_file(dir, look_for_line, &c);
+    if (c.stranger[0] != '\0')
+        bdb_why(why, "%s: the copy is damaged: %s is no part of it", dir, c.stranger);
+    else if (error)
+        bdb_why(why, "%s: %s", dir, strerror(error));
+    return error == 0;
+}
+
 enum kaiten_status
 bdb_manifest_check(const char *dir, uint32_t *ret_first, struct bdb_why *why)
 {
     char *text;
-    char *line = manifest_read(dir, &text, ret_first);
-    bool holds = line != NULL;
+    char *lines = manifest_read(dir, &text, ret_first);
+    bool holds = lines != NULL;
     if (!holds)
         bdb_why(why, "%s: the copy is damaged: its manifest is missing or was changed", dir);
-    while (holds && *line) {
+    for (const char *line = lines; holds && *line; line = strchr(line, '\n') + 1)
         holds = line_holds(dir, line, why);
-        line = strchr(line, '\n') + 1;
-    }
+    if (holds)
+        holds = nothing_else(dir, lines, why);
     free(text);
     return holds ? KAITEN_DONE : KAITEN_CORRUPT;
 }

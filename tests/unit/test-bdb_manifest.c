@@ -127,6 +127,26 @@ test_files_that_are_not_as_they_were(void **state)
     refused("space-74.db: Too many levels");
 }
 
+/* The store would take them for its own. */
+static void
+test_files_that_were_added(void **state)
+{
+    (void)state;
+    static const char *const names[] = { "space-75.db", "log.0000000008", "log.0000000006" };
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char text[64];
+        folder_made();
+        put(names[i], "");
+        snprintf(text, sizeof text, "%s is no part of it", names[i]);
+        refused(text);
+    }
+    folder_made();
+    put("note.db", "of somebody else");
+    const struct kaiten_host host = { .size = sizeof host, .error = take_error };
+    struct kaiten_err err = { "" };
+    assert_int_equal(bdb_verify(&host, dir, &err), KAITEN_DONE);
+}
+
 /* The sum of each is right, so somebody has made them. */
 static void
 test_manifests_of_another_form(void **state)
@@ -258,6 +278,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_good),
         cmocka_unit_test(test_files_that_are_not_as_they_were),
+        cmocka_unit_test(test_files_that_were_added),
         cmocka_unit_test(test_manifests_of_another_form),
         cmocka_unit_test(test_lines_that_name_no_file),
         cmocka_unit_test(test_every_byte_of_it_counts),
