@@ -51,6 +51,7 @@ int token_create(struct request *);
 int token_create_again(struct request *);
 int token_list(struct request *);
 int token_get(struct request *);
+int token_rotate_check(struct request *);
 int token_rotate(struct request *);
 int token_rotate_again(struct request *);
 int token_revoke(struct request *);

@@ -172,6 +172,11 @@ def test_a_request_is_the_same_through_the_other_door_and_in_another_order(daemo
     slug = {"serviceAccountSlug": account["slug"], "tokenSlug": first.body["slug"]}
     second = call(rpc, "token.rotate", "doors-3", **slug)
     assert second.ok and call(door, "token.rotate", "doors-3", **slug).body == second.body
+    at_once, later = dict(slug, gracePeriodSeconds=0), dict(slug, gracePeriodSeconds=1)
+    assert call(door, "token.rotate", "doors-3", **at_once).body == second.body
+    refused(call(door, "token.rotate", "doors-3", **later), 422, "Idempotency.KeyReused")
+    third = call(door, "token.rotate", "doors-5", **at_once)
+    assert third.ok and call(rpc, "token.rotate", "doors-5", **slug).body == third.body
     for change in ({"scopes": None}, {"scopes": []}, {"slug": "other"}, {"name": ""},
                    {"expiresAt": "2090-01-01T00:00:01Z"}, {"expiresAt": None},
                    {"scopes": ["read:users"] * 2}):
