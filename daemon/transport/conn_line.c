@@ -33,8 +33,9 @@ conn_line_leave(struct conn *conn)
     conn->line_prev = conn->line_next = NULL;
 }
 
-/* No request of it is at work, or waits for the end of this turn. What has come of a request in part
- * does not count, or whoever is slow enough would stay. One that lingers has all that it gets. */
+/* No request of it is at work, or waits for the end of this turn. What has come of a request in
+ * part does not count, or whoever is slow enough would stay. One that lingers has all that it
+ * gets. */
 static bool
 is_spare(const struct conn *conn)
 {
