@@ -62,6 +62,16 @@ ballast_cut(struct bdb *bdb, uint64_t size)
     return cut;
 }
 
+/* Whoever copied it may have made it a file without blocks: it would give nothing. */
+static bool
+ballast_is_hollow(struct bdb *bdb)
+{
+    char path[BDB_PATH];
+    struct stat st;
+    return bdb_path(path, bdb->options.path, ballast_name) && lstat(path, &st) == 0 &&
+           (uint64_t)st.st_blocks * 512 < (uint64_t)st.st_size;
+}
+
 void
 bdb_room_open(struct bdb *bdb)
 {
@@ -79,8 +89,10 @@ bdb_room_open(struct bdb *bdb)
 
     uint64_t size = bdb_size(o->path, ballast_name);
     atomic_store(&bdb->ballast, size);
-    if (size > bdb->ballast_size || bdb_room_free(o->path) < bdb->reserve)
-        ballast_cut(bdb, 0); /* the recovery that follows may need it */
+    /* The recovery that follows may need it. */
+    if (size > bdb->ballast_size || bdb_room_free(o->path) < bdb->reserve ||
+        ballast_is_hollow(bdb))
+        ballast_cut(bdb, 0);
 }
 
 bool
@@ -118,12 +130,13 @@ bdb_room_take(struct bdb *bdb)
     if (size >= wanted || bdb_room_free(bdb->options.path) < wanted - size + bdb->reserve)
         return;
     pthread_mutex_lock(&bdb->ballast_lock);
+    size = atomic_load(&bdb->ballast);
     int fd = ballast_fd(bdb, O_CREAT);
     int error = fd < 0 || fchmod(fd, 0600) != 0 ? errno : posix_fallocate(fd, 0, (off_t)wanted);
     if (fd >= 0)
         close(fd);
     if (error)
-        ballast_cut(bdb, 0);
+        ballast_cut(bdb, size);
     else
         atomic_store(&bdb->ballast, wanted);
     pthread_mutex_unlock(&bdb->ballast_lock);

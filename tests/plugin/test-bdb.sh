@@ -398,6 +398,12 @@ read(int fd, void *p, size_t n)
     errno = EIO;
     return -1;
 }
+int
+posix_fallocate(int fd, off_t from, off_t n)
+{
+    int (*real)(int, off_t, off_t) = (int (*)(int, off_t, off_t))dlsym(RTLD_NEXT, "posix_fallocate");
+    return getenv("SHIM_NO_ROOM") ? ENOSPC : real(fd, from, n);
+}
 int fdatasync(int fd) { return sync_now("fdatasync", fd); }
 int fsync(int fd) { return sync_now("fsync", fd); }
 #define STEP(type, name, parameters, ...) \
@@ -515,6 +521,12 @@ elif ${CC:-cc} -shared -fPIC -o "$work/shim.so" "$work/shim.c" -ldl 2>"$work/out
     SHIM_SYNC_FAIL=$work/good LD_PRELOAD="$work/shim.so" "$tool" "$plugin" "$store" $small \
         "verify=$work/good" >"$work/out" 2>&1
     report 'a backup is looked at where nothing can be synced' $?
+    fresh
+    truncate -s 512K "$store/ballast"
+    # shellcheck disable=SC2086
+    SHIM_NO_ROOM=1 LD_PRELOAD="$work/shim.so" "$tool" "$plugin" "$store" $small \
+        "count=$rows" >"$work/out" 2>&1 && [ "$(stat -c %s "$store/ballast")" = 524288 ]
+    report 'what there is of the ballast stays when it cannot be filled up' $?
     killed 'a base copy' due base=1
     killed 'a repair' page
 else
@@ -549,6 +561,12 @@ if [ -e "$work/shim.so" ]; then
 fi
 
 # --- groups, and a full disk ---
+
+fresh
+truncate -s 0 "$store/ballast"
+truncate -s 1M "$store/ballast"
+tool "count=$rows" && [ "$(stat -c %b "$store/ballast")" -ge 2048 ]
+report 'a ballast without blocks is made anew' $?
 
 fresh
 tool split=1
