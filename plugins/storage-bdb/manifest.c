@@ -127,13 +127,15 @@ bdb_manifest_write(const char *dir, uint32_t first)
 
 /* --- reading ------------------------------------------------------------------------------ */
 
-/* The lines about files, or NULL: not a whole manifest. Owned by the caller with *ret_text. */
+/* The lines about files, or NULL: not a whole manifest; of a newer format nothing else is known.
+ * Owned by the caller with *ret_text. */
 static char *
-manifest_read(const char *dir, char **ret_text, uint32_t *ret_first)
+manifest_read(const char *dir, char **ret_text, uint32_t *ret_first, int *ret_format)
 {
     char sum[HEX + 1], stored[HEX + 1];
-    int format, end = 0;
+    int end = 0;
     unsigned first;
+    *ret_format = 0;
     *ret_text = malloc(TEXT_MAX + HEX + 8);
     if (!*ret_text || bdb_read_file(dir, manifest_name, *ret_text, TEXT_MAX + HEX + 8) != 0)
         return NULL;
@@ -144,9 +146,8 @@ manifest_read(const char *dir, char **ret_text, uint32_t *ret_first)
     sum_of_text(sum, text, (size_t)(last + 1 - text));
     if (strcmp(sum, stored) != 0)
         return NULL;
-    if (sscanf(text, "kaiten-storage-bdb %d log %u\n%n", &format, &first, &end) != 2 || end == 0)
-        return NULL;
-    if (format < 1 || format > BDB_FORMAT)
+    int n = sscanf(text, "kaiten-storage-bdb %d log %u\n%n", ret_format, &first, &end);
+    if (*ret_format < 1 || *ret_format > BDB_FORMAT || n != 2 || end == 0)
         return NULL;
     last[1] = '\0';
     *ret_first = first;
@@ -158,7 +159,8 @@ bdb_manifest_first(const char *dir)
 {
     char *text;
     uint32_t first = 0;
-    if (!manifest_read(dir, &text, &first))
+    int format;
+    if (!manifest_read(dir, &text, &first, &format))
         first = 0;
     free(text);
     return first;
@@ -222,15 +224,21 @@ enum kaiten_status
 bdb_manifest_check(const char *dir, uint32_t *ret_first, struct bdb_why *why)
 {
     char *text;
-    char *lines = manifest_read(dir, &text, ret_first);
+    int format;
+    char *lines = manifest_read(dir, &text, ret_first, &format);
     bool holds = lines != NULL;
-    if (!holds)
+    if (format > BDB_FORMAT)
+        bdb_why(why, "%s has format %d, this version knows up to %d; use a newer one", dir, format,
+                BDB_FORMAT);
+    else if (!holds)
         bdb_why(why, "%s: the copy is damaged: its manifest is missing or was changed", dir);
     for (const char *line = lines; holds && *line; line = strchr(line, '\n') + 1)
         holds = line_holds(dir, line, why);
     if (holds)
         holds = nothing_else(dir, lines, why);
     free(text);
+    if (format > BDB_FORMAT)
+        return KAITEN_FAILED;
     return holds ? KAITEN_DONE : KAITEN_CORRUPT;
 }
 
@@ -239,8 +247,10 @@ bdb_verify(const struct kaiten_host *host, const char *dir, struct kaiten_err *e
 {
     struct bdb_why why = { "" };
     uint32_t first = 0;
-    if (sodium_init() < 0)
+    if (sodium_init() < 0) {
+        host->error(err, "libsodium cannot be used");
         return KAITEN_FAILED;
+    }
     enum kaiten_status status = bdb_manifest_check(dir, &first, &why);
     if (status != KAITEN_DONE)
         host->error(err, "%s", why.text);

@@ -195,8 +195,12 @@ bdb_open(const struct kaiten_host *host, const struct kaiten_config *config, voi
     const char *path = host->get_string(config, "path");
     struct bdb_why why = { "" };
     int lock;
-    if (strlen(path) > BDB_PATH_MAX || sodium_init() < 0) {
+    if (strlen(path) > BDB_PATH_MAX) {
         host->error(err, "%s: %s", path, strerror(ENAMETOOLONG));
+        return KAITEN_FAILED;
+    }
+    if (sodium_init() < 0) {
+        host->error(err, "libsodium cannot be used");
         return KAITEN_FAILED;
     }
     if (!bdb_sum_check()) {

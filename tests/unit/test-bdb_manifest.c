@@ -154,7 +154,7 @@ test_manifests_of_another_form(void **state)
     (void)state;
     static const char *const heads[] = {
         "", "kaiten-storage-bdb", "kaiten-storage-bdb 1 log\n", "kaiten-storage-bdb 0 log 7\n",
-        "kaiten-storage-bdb 9 log 7\n", "kaiten-storage-bdb x log 7\n",
+        "kaiten-storage-bdb x log 7\n",
         "kaiten-storage-bdb 1 log 7", "kaiten-storage-bdb 1 logs 7\n",
     };
     folder_made();
@@ -165,6 +165,23 @@ test_manifests_of_another_form(void **state)
     }
     manifest_put("kaiten-storage-bdb 1 log 7\n");
     assert_int_equal(bdb_manifest_first(dir), FIRST);
+}
+
+/* Nothing is wrong with it, and what follows the number may be of another form. */
+static void
+test_newer_formats(void **state)
+{
+    (void)state;
+    const struct kaiten_host host = { .size = sizeof host, .error = take_error };
+    static const char *const heads[] = { "kaiten-storage-bdb 4 log 7\n", "kaiten-storage-bdb 99\n" };
+    folder_made();
+    for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++) {
+        struct kaiten_err err = { "" };
+        manifest_put(heads[i]);
+        assert_int_equal(bdb_verify(&host, dir, &err), KAITEN_FAILED);
+        assert_non_null(strstr(err.text, "this version knows up to 3; use a newer one"));
+        assert_int_equal(bdb_manifest_first(dir), 0);
+    }
 }
 
 static void
@@ -280,6 +297,7 @@ main(void)
         cmocka_unit_test(test_files_that_are_not_as_they_were),
         cmocka_unit_test(test_files_that_were_added),
         cmocka_unit_test(test_manifests_of_another_form),
+        cmocka_unit_test(test_newer_formats),
         cmocka_unit_test(test_lines_that_name_no_file),
         cmocka_unit_test(test_every_byte_of_it_counts),
         cmocka_unit_test(test_a_folder_that_is_none),
