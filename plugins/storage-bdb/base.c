@@ -120,9 +120,11 @@ base_failed(struct bdb *bdb, enum kaiten_status status, const struct bdb_why *wh
     if (status != KAITEN_CORRUPT)
         return;
     /* The files on the disk are damaged, what is in memory may not be: no reason to end at once. */
-    snprintf(bdb->voice.text, sizeof bdb->voice.text, "%.*s", (int)sizeof bdb->voice.text - 1,
-             why->text);
-    atomic_store(&bdb->voice.damaged, true);
+    if (!atomic_exchange(&bdb->voice.heard, true)) {
+        snprintf(bdb->voice.text, sizeof bdb->voice.text, "%.*s", (int)sizeof bdb->voice.text - 1,
+                 why->text);
+        atomic_store(&bdb->voice.damaged, true);
+    }
     bdb_repair_note(bdb, true, why->text);
 }
 
