@@ -81,12 +81,12 @@ moment_take(struct copy *copy)
     pthread_rwlock_rdlock(&bdb->turn);
     int error = bdb_meta_put(bdb->meta, mark_name, copy->mark, sizeof copy->mark);
     if (!error)
-        error = bdb->env->log_flush(bdb->env, NULL);
-    if (!error)
         error = bdb->env->log_stat(bdb->env, &stat, 0);
     if (!error) {
         copy->last = stat->st_cur_file;
         copy->last_bytes = stat->st_cur_offset;
+        /* After the look: a checkpoint writes to the log, too, and asks nobody. */
+        error = bdb->env->log_flush(bdb->env, NULL);
     }
     pthread_rwlock_unlock(&bdb->turn);
     free(stat);
