@@ -380,6 +380,19 @@ check_file(void *arg, const char *name)
     return bdb_pages_check(f->bdb, f->bdb->options.path, name, &f->pages, &f->bad, &newest);
 }
 
+/* One that is being written may be read with a later write and without the one before. */
+static int
+log_look(const char *dir, uint32_t number, bool *ret_torn)
+{
+    uint32_t end;
+    int error = bdb_log_check(dir, number, &end, ret_torn);
+    for (int i = 1; i < LOOKS && !error && !*ret_torn; i++) {
+        nanosleep(&(struct timespec){ 0, LOOK_PAUSE_NS }, NULL);
+        error = bdb_log_check(dir, number, &end, ret_torn);
+    }
+    return error;
+}
+
 /* Every log but the one that is being written must be whole to its last record. */
 static enum kaiten_status
 check_logs(struct bdb *bdb, struct kaiten_err *err)
@@ -387,11 +400,11 @@ check_logs(struct bdb *bdb, struct kaiten_err *err)
     uint32_t first, last, gap;
     pthread_mutex_lock(&bdb->copying); /* nobody removes logs */
     int error = bdb_logs(bdb->options.path, &first, &last, &gap);
-    uint32_t damaged = gap >= bdb->base_first ? gap : 0, end = 0;
+    uint32_t damaged = gap >= bdb->base_first ? gap : 0;
     for (uint32_t n = first > bdb->base_first ? first : bdb->base_first;
          n <= last && !error && !damaged; n++) {
         bool torn = true;
-        error = bdb_log_check(bdb->options.path, n, &end, &torn);
+        error = log_look(bdb->options.path, n, &torn);
         if (!error && !torn)
             damaged = n;
     }

@@ -76,6 +76,26 @@ turn_bit(const char *file, off_t at)
     bdb_file_put(path, at, &byte, 1);
 }
 
+/* Between two looks somebody finishes the write to this log; 0: nobody does. */
+static struct {
+    uint32_t log;
+    off_t at;
+} writing;
+
+int __wrap_nanosleep(const struct timespec *wish, struct timespec *left);
+int
+__wrap_nanosleep(const struct timespec *wish, struct timespec *left)
+{
+    (void)wish;
+    (void)left;
+    char file[BDB_NAME];
+    bdb_log_name(file, writing.log);
+    if (writing.log != 0)
+        turn_bit(file, writing.at);
+    writing.log = 0;
+    return 0;
+}
+
 static void
 log_put(uint32_t number)
 {
@@ -300,6 +320,21 @@ test_logs(void **state)
     expect(KAITEN_CORRUPT, "log.0000000002 is missing or damaged");
     store.base_first = 3;
     expect(KAITEN_DONE, "");
+}
+
+/* What follows a write may be read before it is there. */
+static void
+test_a_log_that_is_being_written(void **state)
+{
+    (void)state;
+    folder_made();
+    writing.log = 3;
+    writing.at = 2 * BDB_LOG_RECORD + 20;
+    turn_bit("log.0000000003", writing.at);
+    expect(KAITEN_DONE, "");
+    assert_int_equal(writing.log, 0);
+    turn_bit("log.0000000003", writing.at);
+    expect(KAITEN_CORRUPT, "log.0000000003 is missing or damaged");
 }
 
 static void
@@ -535,6 +570,7 @@ main(void)
         cmocka_unit_test(test_damaged_page),
         cmocka_unit_test(test_many_damaged_pages),
         cmocka_unit_test(test_logs),
+        cmocka_unit_test(test_a_log_that_is_being_written),
         cmocka_unit_test(test_where_a_log_ends),
         cmocka_unit_test(test_last_log),
         cmocka_unit_test(test_openings_behind_a_hole),
