@@ -5,7 +5,7 @@
  * together they stay below four times the size of the databases.
  *
  * base.new becomes base by two renames; whatever a process that was killed has left is put right
- * by the next one. */
+ * by the next one, and before a repair, which needs the base copy. */
 #include "config.h"
 
 #include "plugins/storage-bdb/bdb.h"
@@ -51,12 +51,19 @@ remove_in(struct bdb *bdb, const char *name)
 
 /* --- at the start ------------------------------------------------------------------------- */
 
-static void
-leftovers_remove(struct bdb *bdb)
+/* The logs that base.old needs are there as long as base is not. */
+void
+bdb_base_put_back(struct bdb *bdb)
 {
     const char *home = bdb->options.path;
     if (!bdb_exists(home, "base") && bdb_exists(home, "base.old"))
         rename_in(bdb, "base.old", "base");
+}
+
+static void
+leftovers_remove(struct bdb *bdb)
+{
+    bdb_base_put_back(bdb);
     remove_in(bdb, "base.old");
     remove_in(bdb, "base.new");
 }
@@ -101,8 +108,10 @@ base_replace(struct bdb *bdb, uint32_t first)
         error = rename_in(bdb, "base", "base.old");
     if (!error)
         error = rename_in(bdb, "base.new", "base");
-    if (error)
+    if (error) {
+        bdb_base_put_back(bdb);
         return error;
+    }
     bdb_sync_directory(home);
     bdb->base_first = first;
     bdb->base_due = false;

@@ -358,6 +358,8 @@ enum kaiten_status bdb_verify(const struct kaiten_host *, const char *dir, struc
 
 /* Tidies up what a copy that was cut short has left, and finds out what there is. */
 void bdb_base_open(struct bdb *);
+/* Makes base.old the base copy again when there is none: the process ended between two renames. */
+void bdb_base_put_back(struct bdb *);
 void *bdb_base_run(void *bdb);
 enum kaiten_status bdb_backup(void *instance, const char *dir, struct kaiten_err *);
 

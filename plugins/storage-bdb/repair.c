@@ -153,6 +153,7 @@ build_base(struct build *b, struct bdb_why *why)
     if (error)
         return build_failed(b, error, b->built, why);
     struct bdb_why base_why = { "" };
+    bdb_base_put_back(b->bdb);
     if (bdb_manifest_check(b->base, &b->first, &base_why) == KAITEN_DONE &&
         b->first != 0) {
         error = bdb_each_file(b->base, take_database, b);

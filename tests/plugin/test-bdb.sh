@@ -229,6 +229,15 @@ tool cut=400 check=1
 grep -q 'check: 4: .* pages are damaged' "$work/out"
 report 'and a check counts what is missing' $?
 
+# What a power cut leaves of a base copy that takes the place of the one before.
+fresh
+cp -a "$store/base" "$store/base.new"
+mv "$store/base" "$store/base.old"
+scribble meta.db 1
+whole 'between the two renames of a base copy there is one to repair from'
+[ -e "$store/base/manifest" ] && [ ! -e "$store/base.old" ] && [ ! -e "$store/base.new" ]
+report 'and nothing is left of that' $?
+
 fresh
 rm "$store/meta.db" "$store/base/meta.db"
 stays_down 'a damaged base copy is not repaired from' 'could not be repaired (.*restore a backup'
@@ -413,7 +422,19 @@ int fsync(int fd) { return sync_now("fsync", fd); }
         step(); \
         return real(__VA_ARGS__); \
     }
-STEP(int, rename, (const char *a, const char *b), a, b)
+int
+rename(const char *from, const char *to)
+{
+    int (*real)(const char *, const char *) =
+        (int (*)(const char *, const char *))dlsym(RTLD_NEXT, "rename");
+    const char *fails = getenv("SHIM_RENAME_FAIL");
+    size_t n = strlen(from), end = fails ? strlen(fails) : n + 1;
+    step();
+    if (n < end || strcmp(from + n - end, fails) != 0)
+        return real(from, to);
+    errno = EIO;
+    return -1;
+}
 STEP(int, link, (const char *a, const char *b), a, b)
 STEP(int, unlink, (const char *a), a)
 STEP(int, rmdir, (const char *a), a)
@@ -529,6 +550,20 @@ elif ${CC:-cc} -shared -fPIC -o "$work/shim.so" "$work/shim.c" -ldl 2>"$work/out
     report 'what there is of the ballast stays when it cannot be filled up' $?
     killed 'a base copy' due base=1
     killed 'a repair' page
+    fresh
+    old # so that a base copy is due
+    # shellcheck disable=SC2086
+    SHIM_RENAME_FAIL=/base.new LD_PRELOAD="$work/shim.so" "$tool" "$plugin" "$store" $small \
+        wait=1 >"$work/out" 2>&1 &
+    waiting=$!
+    for _ in $(seq 1200); do
+        grep -q 'base copy: ' "$work/out" && break
+        sleep 0.1
+    done
+    kill -9 $waiting
+    wait $waiting 2>/dev/null
+    grep -q 'base copy: Input/output error' "$work/out" && [ -e "$store/base/manifest" ]
+    report 'a base copy that cannot take the place of the one before leaves that' $?
 else
     skip 'a failed sync ends the process at once' 'missing: a compiler'
 fi
