@@ -86,12 +86,12 @@ bdb_meta_put(DB *meta, const char *name, const void *value, size_t n)
 }
 
 static int
-space_open(struct bdb *bdb, unsigned byte, bool create)
+space_open(struct bdb *bdb, unsigned byte)
 {
     char name[BDB_NAME];
     bdb_space_name(name, (unsigned char)byte);
     DB *db;
-    int error = bdb_database_open(bdb->env, name, create, &db);
+    int error = bdb_database_open(bdb->env, name, false, &db);
     if (!error)
         atomic_store_explicit(&bdb->space[byte], db, memory_order_release);
     return error;
@@ -175,7 +175,7 @@ static int
 space_found(void *arg, const char *name)
 {
     int byte = bdb_space_number(name);
-    return byte < 0 ? 0 : space_open(arg, (unsigned)byte, false);
+    return byte < 0 ? 0 : space_open(arg, (unsigned)byte);
 }
 
 /* Which spaces ought to have a file. */
@@ -221,9 +221,20 @@ int
 bdb_space_create(struct bdb *bdb, struct kaiten_bytes key)
 {
     unsigned byte = *(const unsigned char *)key.p;
+    char name[BDB_NAME];
+    DB *db;
     atomic_store(&bdb->written[byte], true);
-    int error = space_open(bdb, byte, true);
-    return error ? error : space_note(bdb, byte);
+    bdb_space_name(name, (unsigned char)byte);
+    int error = bdb_database_open(bdb->env, name, true, &db);
+    if (error)
+        return error;
+    error = space_note(bdb, byte);
+    if (error) { /* nothing may be in it yet: nobody would miss the file */
+        db->close(db, 0);
+        return error;
+    }
+    atomic_store_explicit(&bdb->space[byte], db, memory_order_release);
+    return 0;
 }
 
 static bool
