@@ -345,7 +345,6 @@ test_updates_without_end(void **state)
     char said[3] = "";
     struct peer_end p = meet(&patient, TLS1_3_VERSION);
     BIO *all = BIO_new(BIO_s_mem());
-    BIO_up_ref(all);
     SSL_set0_wbio(p.ssl, all);
     for (int i = 0; i < UPDATES; i++) {
         assert_int_equal(SSL_key_update(p.ssl, SSL_KEY_UPDATE_NOT_REQUESTED), 1);
