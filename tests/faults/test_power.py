@@ -4,6 +4,7 @@
 are made, opened and compared with what clients had been told before the cut."""
 
 import collections
+import contextlib
 import random
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from journal import Journal, Pool
 pytestmark = [durable, no_tsan]
 
 STATES = 1000 if FULL else 24
+LATER = 60                        # tokens that are made in what was left
 LIVES = 3 if FULL else 2          # of the daemon in one trace
 SECONDS = 1.0 if FULL else 0.4    # of load in each
 SELF_CHECKS = 50 if FULL else 10
@@ -80,11 +82,20 @@ class Run:
         return d, journal_until(self.journal, self.records[cut].at)
 
 
+def goes_on(d):
+    """It takes so many new rows that each of its files grows; what they are told."""
+    with contextlib.closing(d.rpc()) as rpc:
+        answers = [rpc.call("account.create", name="later", slug="later")]
+        answers += [rpc.call("token.create", serviceAccountSlug="later", scopes=["read:instances"],
+                             name=f"{i} " + "x" * 90) for i in range(LATER)]
+    return [f"later: {a.status} {a.code}" for a in answers if not a.ok]
+
+
 def violations(d, journal, accounts):
-    """Of one state; None when the daemon says that the store is damaged and does not serve it."""
+    """Of one state, and of what is written into it next."""
     start_or_end(d, 3, env=disk(d))
     created = any(line["line"] == "acknowledged" for line in journal.lines)
-    return looked_at(d, journal, accounts if created else [])
+    return looked_at(d, journal, accounts if created else []) + goes_on(d)
 
 
 def torn_and_told(mode, ended):
