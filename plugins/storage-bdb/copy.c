@@ -215,7 +215,8 @@ bdb_copy_verify(struct bdb *bdb, const char *dir, const unsigned char *mark,
         return KAITEN_CORRUPT;
     }
     bdb_why(why, "%s: %s", dir, db_strerror(error));
-    return error == DB_RUNRECOVERY ? KAITEN_CORRUPT : bdb_status(bdb, error);
+    bool gave_up = error == DB_RUNRECOVERY && !atomic_load(&voice.starved);
+    return gave_up ? KAITEN_CORRUPT : bdb_status(bdb, error);
 }
 
 /* --- both --------------------------------------------------------------------------------- */

@@ -154,8 +154,12 @@ build_base(struct build *b, struct bdb_why *why)
         return build_failed(b, error, b->built, why);
     struct bdb_why base_why = { "" };
     bdb_base_put_back(b->bdb);
-    if (bdb_manifest_check(b->base, &b->first, &base_why) == KAITEN_DONE &&
-        b->first != 0) {
+    enum kaiten_status status = bdb_manifest_check(b->base, &b->first, &base_why);
+    if (status == KAITEN_FAILED) { /* nobody knows what there is */
+        *why = base_why;
+        return status;
+    }
+    if (status == KAITEN_DONE && b->first != 0) {
         error = bdb_each_file(b->base, take_database, b);
         return error ? build_failed(b, error, b->base, why) : KAITEN_DONE;
     }
@@ -342,7 +346,7 @@ build_once(struct bdb *bdb, struct note *note, struct bdb_why *why)
 {
     struct bdb_why because = { "" };
     if (note->attempts >= ATTEMPTS_MAX) {
-        bdb_why(&because, "%u attempts were interrupted", note->attempts);
+        bdb_why(&because, "%u attempts came to no end", note->attempts);
         return give_up(bdb, note, &because, why);
     }
     note->attempts++;
@@ -354,10 +358,12 @@ build_once(struct bdb *bdb, struct note *note, struct bdb_why *why)
     enum kaiten_status status = build(bdb, &because);
     if (status == KAITEN_DONE)
         return status;
-    if (status == KAITEN_CORRUPT || status == KAITEN_FAILED)
+    if (status == KAITEN_CORRUPT)
         return give_up(bdb, note, &because, why);
-    note->attempts = 0; /* a full disk says nothing about the store */
-    note_write(bdb, note, "wanted");
+    if (status == KAITEN_FULL) {
+        note->attempts = 0; /* a full disk says nothing about the store */
+        note_write(bdb, note, "wanted");
+    }
     bdb_why(why, "cannot repair %s: %s", bdb->options.path, because.text);
     return status;
 }

@@ -357,6 +357,7 @@ cat >"$work/shim.c" <<'END'
 #include <dlfcn.h>
 #include <errno.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -412,6 +413,21 @@ posix_fallocate(int fd, off_t from, off_t n)
 {
     int (*real)(int, off_t, off_t) = (int (*)(int, off_t, off_t))dlsym(RTLD_NEXT, "posix_fallocate");
     return getenv("SHIM_NO_ROOM") ? ENOSPC : real(fd, from, n);
+}
+int
+open(const char *path, int flags, ...)
+{
+    int (*real)(const char *, int, ...) = (int (*)(const char *, int, ...))dlsym(RTLD_NEXT, "open");
+    const char *part = getenv("SHIM_OPEN_FAIL"), *at = getenv("SHIM_OPEN_FAIL_AT");
+    static int opens;
+    va_list args;
+    va_start(args, flags);
+    int mode = va_arg(args, int);
+    va_end(args);
+    if (!part || !strstr(path, part) || ++opens < atoi(at))
+        return real(path, flags, mode);
+    errno = ENOMEM;
+    return -1;
 }
 int fdatasync(int fd) { return sync_now("fdatasync", fd); }
 int fsync(int fd) { return sync_now("fsync", fd); }
@@ -548,8 +564,38 @@ elif ${CC:-cc} -shared -fPIC -o "$work/shim.so" "$work/shim.c" -ldl 2>"$work/out
     SHIM_NO_ROOM=1 LD_PRELOAD="$work/shim.so" "$tool" "$plugin" "$store" $small \
         "count=$rows" >"$work/out" 2>&1 && [ "$(stat -c %s "$store/ballast")" = 524288 ]
     report 'what there is of the ballast stays when it cannot be filled up' $?
+    at=0 failures=0
+    while at=$((at + 1)); do
+        rm -rf "$work/bad"
+        mkdir "$work/bad"
+        # shellcheck disable=SC2086
+        SHIM_OPEN_FAIL=$work/bad/log. SHIM_OPEN_FAIL_AT=$at LD_PRELOAD="$work/shim.so" "$tool" \
+            "$plugin" "$store" $small "!backup=$work/bad" >"$work/out" 2>&1
+        grep -q 'backup: 6: ' "$work/out" || break
+        failures=$((failures + 1))
+    done
+    [ $failures -gt 2 ] && grep -q 'backup: 0' "$work/out"
+    report "a backup that has no memory ($failures times) is no damage" $?
     killed 'a base copy' due base=1
     killed 'a repair' page
+    for part in /rebuilt/log. /store/log.; do
+        fresh
+        page
+        # shellcheck disable=SC2086
+        SHIM_READ_FAIL=$part LD_PRELOAD="$work/shim.so" "$tool" "$plugin" "$store" $small \
+            "count=$rows" >"$work/out" 2>&1
+        [ $? = 3 ] && grep -q 'open: 6: cannot repair .*Input/output error' "$work/out"
+        report "a repair that cannot read $part* does not take it for damaged" $?
+        whole 'and the next start repairs it'
+    done
+    fresh
+    page
+    for _ in $(seq 11); do
+        # shellcheck disable=SC2086
+        SHIM_READ_FAIL=/rebuilt/log. LD_PRELOAD="$work/shim.so" "$tool" "$plugin" "$store" $small \
+            >"$work/out" 2>&1
+    done
+    stays_down 'the eleventh start that cannot gives up' '10 attempts came to no end.*restore a backup'
     fresh
     old # so that a base copy is due
     # shellcheck disable=SC2086
