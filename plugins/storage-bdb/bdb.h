@@ -346,7 +346,8 @@ enum kaiten_status bdb_copy_verify(struct bdb *, const char *dir, const unsigned
 int bdb_manifest_write(const char *dir, uint32_t first);
 
 /* Whether dir is what its manifest says, byte for byte, and has no other database and no other log.
- * KAITEN_CORRUPT: it is not. KAITEN_FAILED: a newer version has made it. */
+ * KAITEN_CORRUPT: it is not. KAITEN_FAILED: a newer version has made it, or it
+ * cannot be read now. */
 enum kaiten_status bdb_manifest_check(const char *dir, uint32_t *ret_first, struct bdb_why *);
 
 /* The same without looking at the files; 0: no manifest, or a damaged one. */

@@ -127,19 +127,23 @@ bdb_manifest_write(const char *dir, uint32_t first)
 
 /* --- reading ------------------------------------------------------------------------------ */
 
-/* The lines about files, or NULL: not a whole manifest; of a newer format nothing else is known.
- * Owned by the caller with *ret_text. */
+/* 0 or an errno. The text is the caller's in any case. */
+static int
+manifest_read(const char *dir, char **ret_text)
+{
+    *ret_text = malloc(TEXT_MAX + HEX + 8);
+    return *ret_text ? bdb_read_file(dir, manifest_name, *ret_text, TEXT_MAX + HEX + 8) : ENOMEM;
+}
+
+/* The lines about files, or NULL: not a whole manifest; of a newer format nothing else is known. */
 static char *
-manifest_read(const char *dir, char **ret_text, uint32_t *ret_first, int *ret_format)
+manifest_lines(char *text, uint32_t *ret_first, int *ret_format)
 {
     char sum[HEX + 1], stored[HEX + 1];
     int end = 0;
     unsigned first;
     *ret_format = 0;
-    *ret_text = malloc(TEXT_MAX + HEX + 8);
-    if (!*ret_text || bdb_read_file(dir, manifest_name, *ret_text, TEXT_MAX + HEX + 8) != 0)
-        return NULL;
-    char *text = *ret_text, *last = strstr(text, "\nend ");
+    char *last = strstr(text, "\nend ");
     if (!last || sscanf(last, "\nend %64[0-9a-f]%n", stored, &end) != 1 ||
         strcmp(last + end, "\n") != 0)
         return NULL;
@@ -160,21 +164,32 @@ bdb_manifest_first(const char *dir)
     char *text;
     uint32_t first = 0;
     int format;
-    if (!manifest_read(dir, &text, &first, &format))
+    if (manifest_read(dir, &text) != 0 || !manifest_lines(text, &first, &format))
         first = 0;
     free(text);
     return first;
 }
 
-/* One line; names the file when it is not as it was. */
+/* Whether the error says nothing about the copy: it may be whole. */
 static bool
-line_holds(const char *dir, const char *line, struct bdb_why *why)
+may_pass(int error)
+{
+    return error == EIO || error == ENOMEM || error == EMFILE || error == ENFILE;
+}
+
+/* One line; names the file when it is not as it was, or cannot be read. */
+static enum kaiten_status
+line_check(const char *dir, const char *line, struct bdb_why *why)
 {
     char stored[HEX + 1], sum[HEX + 1], name[BDB_NAME];
     uint64_t wanted, size = 0;
     int n = sscanf(line, "%64[0-9a-f] %" SCNu64 " %31[a-z0-9.-]", stored, &wanted, name);
     bool known = n == 3 && (bdb_is_database(name) || bdb_log_number(name) != 0);
     int error = known ? sum_of_file(dir, name, sum, &size) : EINVAL;
+    if (may_pass(error)) {
+        bdb_why(why, "%s/%s: %s", dir, name, strerror(error));
+        return KAITEN_FAILED;
+    }
     if (error)
         bdb_why(why, "%s: the copy is damaged: %s: %s", dir, known ? name : "manifest",
                     strerror(error));
@@ -184,8 +199,8 @@ line_holds(const char *dir, const char *line, struct bdb_why *why)
     else if (strcmp(sum, stored) != 0)
         bdb_why(why, "%s: the copy is damaged: %s was changed", dir, name);
     else
-        return true;
-    return false;
+        return KAITEN_DONE;
+    return KAITEN_CORRUPT;
 }
 
 struct contents {
@@ -208,8 +223,8 @@ look_for_line(void *arg, const char *name)
 }
 
 /* The store would take a file that was put there for its own. */
-static bool
-nothing_else(const char *dir, const char *lines, struct bdb_why *why)
+static enum kaiten_status
+rest_check(const char *dir, const char *lines, struct bdb_why *why)
 {
     struct contents c = { .lines = lines };
     int error = bdb_each_file(dir, look_for_line, &c);
@@ -217,29 +232,43 @@ nothing_else(const char *dir, const char *lines, struct bdb_why *why)
         bdb_why(why, "%s: the copy is damaged: %s is no part of it", dir, c.stranger);
     else if (error)
         bdb_why(why, "%s: %s", dir, strerror(error));
-    return error == 0;
+    if (may_pass(error))
+        return KAITEN_FAILED;
+    return error ? KAITEN_CORRUPT : KAITEN_DONE;
+}
+
+static enum kaiten_status
+text_check(const char *dir, char *text, uint32_t *ret_first, struct bdb_why *why)
+{
+    int format;
+    char *lines = manifest_lines(text, ret_first, &format);
+    if (format > BDB_FORMAT) {
+        bdb_why(why, "%s has format %d, this version knows up to %d; use a newer one", dir, format,
+                BDB_FORMAT);
+        return KAITEN_FAILED;
+    }
+    if (!lines) {
+        bdb_why(why, "%s: the copy is damaged: its manifest is missing or was changed", dir);
+        return KAITEN_CORRUPT;
+    }
+    enum kaiten_status status = KAITEN_DONE;
+    for (const char *line = lines; status == KAITEN_DONE && *line; line = strchr(line, '\n') + 1)
+        status = line_check(dir, line, why);
+    return status == KAITEN_DONE ? rest_check(dir, lines, why) : status;
 }
 
 enum kaiten_status
 bdb_manifest_check(const char *dir, uint32_t *ret_first, struct bdb_why *why)
 {
     char *text;
-    int format;
-    char *lines = manifest_read(dir, &text, ret_first, &format);
-    bool holds = lines != NULL;
-    if (format > BDB_FORMAT)
-        bdb_why(why, "%s has format %d, this version knows up to %d; use a newer one", dir, format,
-                BDB_FORMAT);
-    else if (!holds)
-        bdb_why(why, "%s: the copy is damaged: its manifest is missing or was changed", dir);
-    for (const char *line = lines; holds && *line; line = strchr(line, '\n') + 1)
-        holds = line_holds(dir, line, why);
-    if (holds)
-        holds = nothing_else(dir, lines, why);
+    int error = manifest_read(dir, &text);
+    enum kaiten_status status = KAITEN_FAILED;
+    if (may_pass(error))
+        bdb_why(why, "%s/%s: %s", dir, manifest_name, strerror(error));
+    else
+        status = text_check(dir, text, ret_first, why); /* without a manifest it is empty */
     free(text);
-    if (format > BDB_FORMAT)
-        return KAITEN_FAILED;
-    return holds ? KAITEN_DONE : KAITEN_CORRUPT;
+    return status;
 }
 
 enum kaiten_status

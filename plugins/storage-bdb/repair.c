@@ -155,10 +155,6 @@ build_base(struct build *b, struct bdb_why *why)
     struct bdb_why base_why = { "" };
     bdb_base_put_back(b->bdb);
     enum kaiten_status status = bdb_manifest_check(b->base, &b->first, &base_why);
-    if (status == KAITEN_FAILED) { /* nobody knows what there is */
-        *why = base_why;
-        return status;
-    }
     if (status == KAITEN_DONE && b->first != 0) {
         error = bdb_each_file(b->base, take_database, b);
         return error ? build_failed(b, error, b->base, why) : KAITEN_DONE;
@@ -169,6 +165,10 @@ build_base(struct build *b, struct bdb_why *why)
     b->first = 1;
     if (first == 1)
         return KAITEN_DONE;
+    if (status == KAITEN_FAILED) { /* nobody knows whether there is one */
+        *why = base_why;
+        return status;
+    }
     bdb_why(why, "there is no base copy, and the logs do not start with the first one");
     return KAITEN_CORRUPT;
 }

@@ -578,7 +578,7 @@ elif ${CC:-cc} -shared -fPIC -o "$work/shim.so" "$work/shim.c" -ldl 2>"$work/out
     report "a backup that has no memory ($failures times) is no damage" $?
     killed 'a base copy' due base=1
     killed 'a repair' page
-    for part in /rebuilt/log. /store/log.; do
+    for part in /rebuilt/log. /store/log. /base/space- /base/manifest; do
         fresh
         page
         # shellcheck disable=SC2086
