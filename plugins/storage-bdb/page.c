@@ -120,6 +120,18 @@ page_look(struct pages *p, uint32_t number, struct bdb_lsn *newest)
     return false;
 }
 
+/* How many the file ends before that it ought to have; there: how many it had. They are not looked
+ * at one by one: what says how many there are may be damaged itself. */
+static uint64_t
+pages_missing(struct pages *p, uint64_t there)
+{
+    struct stat st;
+    if (there >= p->said || !page_is_lost(p, (uint32_t)there) || fstat(p->fd, &st) != 0)
+        return 0;
+    uint64_t now = (uint64_t)st.st_size / BDB_PAGE;
+    return p->said > now ? p->said - now : 0;
+}
+
 static int
 pages_open(const char *dir, const char *name, struct pages *ret_pages, uint64_t *ret_there)
 {
@@ -150,7 +162,6 @@ bdb_pages_check(struct bdb *bdb, const char *dir, const char *name, uint64_t *re
         return error;
     p.env = bdb->env;
     posix_fadvise(p.fd, 0, 0, POSIX_FADV_SEQUENTIAL);
-    pages = pages < p.said ? p.said : pages;
     for (uint64_t i = 0; i < pages; i++) {
         if (page_look(&p, (uint32_t)i, ret_newest))
             continue;
@@ -158,9 +169,13 @@ bdb_pages_check(struct bdb *bdb, const char *dir, const char *name, uint64_t *re
             bdb->host.log(KAITEN_LOG_ERROR, "storage-bdb: %s/%s: page %llu is damaged", dir, name,
                           (unsigned long long)i);
     }
+    uint64_t missing = pages_missing(&p, pages);
+    if (missing != 0)
+        bdb->host.log(KAITEN_LOG_ERROR, "storage-bdb: %s/%s: %llu pages are missing at its end", dir,
+                      name, (unsigned long long)missing);
     close(p.fd);
-    *ret_pages += pages;
-    *ret_bad += bad;
+    *ret_pages += pages + missing;
+    *ret_bad += bad + missing;
     return 0;
 }
 
