@@ -171,7 +171,7 @@ bdb_pages_check(struct bdb *bdb, const char *dir, const char *name, uint64_t *re
     }
     uint64_t missing = pages_missing(&p, pages);
     if (missing != 0)
-        bdb->host.log(KAITEN_LOG_ERROR, "storage-bdb: %s/%s: %llu pages are missing at its end", dir,
+        bdb->host.log(KAITEN_LOG_ERROR, "storage-bdb: %s/%s: its last %llu pages are missing", dir,
                       name, (unsigned long long)missing);
     close(p.fd);
     *ret_pages += pages + missing;
