@@ -20,7 +20,6 @@
 #include "daemon/pipeline.h"
 #include "daemon/plugin.h"
 #include "daemon/rotation.h"
-#include "daemon/unsettled.h"
 #include "daemon/used.h"
 #include "daemon/worker.h"
 
@@ -55,7 +54,6 @@ start_threads(struct parts *p)
 {
     set_service(p);
     p->svc.inflight = inflight_new();
-    p->svc.unsettled = unsettled_new();
     p->svc.accounts = account_cache_new();
     p->svc.used = used_new();
     p->svc.rekeys = rekeys_new();
@@ -65,9 +63,9 @@ start_threads(struct parts *p)
     p->svc.committer = committer_new(&p->svc, pipeline_again, pipeline_done);
     p->svc.workers = workers_new(p->settings->workers, p->settings->queue_max, pipeline_resume);
     p->loops = loops_new(p->settings->loops);
-    if (!p->svc.inflight || !p->svc.unsettled || !p->svc.accounts || !p->svc.used ||
-        !p->svc.metrics || !p->svc.limits || !p->svc.rekeys || !p->svc.rotation ||
-        !p->svc.committer || !p->svc.workers || !p->loops)
+    if (!p->svc.inflight || !p->svc.accounts || !p->svc.used || !p->svc.metrics ||
+        !p->svc.limits || !p->svc.rekeys || !p->svc.rotation || !p->svc.committer ||
+        !p->svc.workers || !p->loops)
         return parts_fail_errno(EX_OSERR, "starting threads");
     errno = loops_start(p->loops);
     if (errno != 0)
@@ -135,7 +133,6 @@ stop_threads(struct parts *p)
     for (size_t i = 0; i < SETTINGS_LISTENERS_MAX; i++)
         authn_chain_free(p->chains[i]);
     inflight_free(p->svc.inflight);
-    unsettled_free(p->svc.unsettled);
     account_cache_free(p->svc.accounts);
     used_free(p->svc.used);
     metrics_free(p->svc.metrics);

@@ -249,6 +249,9 @@ parts_open_journal(struct parts *p)
     enum journal_found found = JOURNAL_UNREADABLE;
     struct kt_arena arena;
     struct call call;
+    p->svc.unsettled = unsettled_new();
+    if (!p->svc.unsettled)
+        return parts_fail_errno(EX_OSERR, "what is unsettled");
     if (!store_is_durable(p->svc.store))
         return EX_OK;
     parts_begin_call(p, &call, &arena);
@@ -309,4 +312,5 @@ parts_close_journal(struct parts *p)
     endings_free(p->endings);
     p->endings = NULL;
     journal_close(p->svc.journal);
+    unsettled_free(p->svc.unsettled);
 }
