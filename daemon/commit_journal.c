@@ -27,8 +27,7 @@ commit_journal_init(struct commit_journal *j, struct service *svc)
     /* The start has just looked at the journal. */
     *j = (struct commit_journal){ .svc = svc, .shrunk_ms = clock_mono_ms(),
                                   .shrunk = svc->journal ? journal_entries(svc->journal) : 0,
-                                  .marked = svc->journal_told,
-                                  .unsure = svc->unsettled && !unsettled_is_over(svc->unsettled) };
+                                  .marked = svc->journal_told };
     kt_arena_init(&j->arena, ARENA_MAX);
 }
 
@@ -145,7 +144,6 @@ commit_journal_unsettled(struct commit_journal *j, const struct request *rq, boo
         }
         if (j->svc->unsettled)
             unsettled_add(j->svc->unsettled, &entry, clock_mono_ms());
-        j->unsure = true;
     }
 }
 
@@ -170,7 +168,6 @@ commit_journal_withdraw(struct commit_journal *j, const struct journal_entry ent
         return;
     for (size_t i = 0; i < n && j->svc->unsettled; i++)
         unsettled_add(j->svc->unsettled, &entries[i], clock_mono_ms());
-    j->unsure = true;
     bool room = file && journal_reserve(file, n);
     for (size_t i = 0; i < n && room; i++)
         journal_add(file, &entries[i]);
@@ -182,11 +179,9 @@ commit_journal_withdraw(struct commit_journal *j, const struct journal_entry ent
 
 /* Whether the journal may have an ending that is missing from the store. */
 static bool
-is_unsure(struct commit_journal *j)
+is_unsure(const struct commit_journal *j)
 {
-    if (j->unsure && j->svc->unsettled && unsettled_is_over(j->svc->unsettled))
-        j->unsure = false;
-    return j->unsure;
+    return j->svc->unsettled && !unsettled_is_over(j->svc->unsettled);
 }
 
 /* One that is full does not grow, but what is in it may expire. */
@@ -250,7 +245,7 @@ commit_journal_shrink(struct commit_journal *j)
 /* Once an ending may be missing from the store the mark stays below it, so that the next start does
  * it again; below the floor there is nothing to be done. */
 static uint64_t
-number_for(struct commit_journal *j)
+number_for(const struct commit_journal *j)
 {
     const struct journal *file = j->svc->journal;
     if (!is_unsure(j))
@@ -259,19 +254,27 @@ number_for(struct commit_journal *j)
 }
 
 /* The first of what the batches have for the journal; those for which there is no room in a row are
- * found again, if it comes to that, by what the rows of their secrets say. */
-static size_t
-tell(struct batch *const batches[], size_t n, int64_t now_ms, struct endings_told *told)
+ * found again, if it comes to that, by what the rows of their secrets say. False: no memory. */
+static bool
+tell(struct kt_arena *arena, struct batch *const batches[], size_t n, struct endings_mark *ret)
 {
-    size_t ntold = 0;
+    size_t most = 0, ntold = 0;
+    for (size_t i = 0; i < n; i++)
+        most += commit_journal_count(batches[i]);
+    most = most < ENDINGS_TOLD_MAX ? most : ENDINGS_TOLD_MAX;
+    struct endings_told *told = kt_arena_calloc(arena, most, sizeof *told);
+    if (!told)
+        return false;
     for (size_t i = 0; i < n; i++) {
         for (size_t k = 0; k < batches[i]->neffects; k++) {
             const struct effect *e = &batches[i]->effects[k];
-            for (size_t r = 0; r < records_of(e) && ntold < ENDINGS_TOLD_MAX; r++)
-                told[ntold++] = (struct endings_told){ record_of(e, r, now_ms), r != 0 };
+            for (size_t r = 0; r < records_of(e) && ntold < most; r++)
+                told[ntold++] = (struct endings_told){ record_of(e, r, ret->at_ms), r != 0 };
         }
     }
-    return ntold;
+    ret->told = told;
+    ret->ntold = ntold;
+    return true;
 }
 
 /* What the journal had synced before this group goes into the store with it, and what it is to be
@@ -279,18 +282,12 @@ tell(struct batch *const batches[], size_t n, int64_t now_ms, struct endings_tol
 struct batch *
 commit_journal_mark(struct commit_journal *j, struct batch *const batches[], size_t n)
 {
-    const int64_t now_ms = clock_now_ms(clock_mono_ms());
+    struct endings_mark mark = { .number = number_for(j),
+                                 .at_ms = clock_now_ms(clock_mono_ms()) };
     kt_arena_reset(&j->arena);
     struct batch *b = batch_new(&j->arena);
-    struct endings_told *told = kt_arena_calloc(&j->arena, ENDINGS_TOLD_MAX, sizeof *told);
-    if (!b || !told)
+    if (!b || !tell(&j->arena, batches, n, &mark))
         return NULL;
-    const struct endings_mark mark = {
-        .number = number_for(j),
-        .at_ms = now_ms,
-        .told = told,
-        .ntold = tell(batches, n, now_ms, told),
-    };
     endings_put_mark_of(b, j->svc->store, j->svc->journal, &mark);
     j->marking = mark.number;
     return b->failed ? NULL : b;

@@ -18,7 +18,6 @@ struct commit_journal {
     int64_t again_ms; /* not before is space made in it again, which failed */
     uint64_t marked; /* what the store knows of the journal */
     uint64_t marking;
-    bool unsure;     /* the journal has an ending of which nobody knows whether the store has it */
     struct kt_arena arena;
 };
 
