@@ -40,10 +40,14 @@ on_signal(int signal_number)
 void
 confirm_catch_signals(void)
 {
-    struct sigaction sa = { .sa_handler = on_signal };
-    sigemptyset(&sa.sa_mask);
-    (void)sigaction(SIGINT, &sa, NULL);
-    (void)sigaction(SIGTERM, &sa, NULL);
+    static const int ends[] = { SIGINT, SIGTERM, SIGQUIT };
+    struct sigaction sa = { .sa_handler = on_signal }, before;
+    sigfillset(&sa.sa_mask); /* it undoes once */
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
+        (void)sigaction(ends[i], &sa, NULL);
+    /* Who was started by nohup(1) goes on without a terminal. */
+    if (sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+        (void)sigaction(SIGHUP, &sa, NULL);
     /* A reader that went away is seen as a failed write. */
     sa.sa_handler = SIG_IGN;
     (void)sigaction(SIGPIPE, &sa, NULL);

@@ -8,7 +8,8 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-/* Exits with 130 on SIGINT and SIGTERM, with the terminal as it was. Call once, at the start. */
+/* Exits with 130 on SIGINT, SIGTERM, SIGQUIT and, unless that is ignored, SIGHUP, with the terminal
+ * as it was. Call once, at the start. */
 void confirm_catch_signals(void);
 
 /* What a signal has to undo or to say before that, by calls that are safe in a handler; NULL:
