@@ -156,6 +156,14 @@ drop(struct fetching *f)
         answer_release(&answer);
 }
 
+static void
+tell_done(const struct fetching *f, const struct backup_form *form)
+{
+    if (!form->quiet)
+        ctl_note("%s: %lld bytes. The digest key is not in it, nor is the revocation journal.",
+                 f->directory, (long long)f->bytes);
+}
+
 /* Nobody must take half of a copy for a whole one. Called by a signal handler, too, so it only
  * reads what does not change any more and calls nothing but the kernel. */
 static void
@@ -199,16 +207,16 @@ open_directory(struct fetching *f)
 }
 
 int
-backup_fetch(struct door *door, const char *directory, bool errors_as_json)
+backup_fetch(struct door *door, const char *directory, const struct backup_form *form)
 {
     struct fetching f = { .door = door, .directory = directory, .dir = -1,
-                          .json = errors_as_json };
+                          .json = form->errors_as_json };
     const struct kt_value nothing = { .type = KT_V_MAP };
     int code = open_directory(&f);
     if (code != CTL_OK)
         return code;
     if (door_call(door, kt_op_specs[KT_OP_STORE_BACKUP].name, &nothing, &f.made) != 0)
-        code = door_complain(door, &f.made, errors_as_json);
+        code = door_complain(door, &f.made, f.json);
     else
         f.is_made = true;
     if (code == CTL_OK)
@@ -218,8 +226,7 @@ backup_fetch(struct door *door, const char *directory, bool errors_as_json)
     confirm_undo(NULL);
     drop(&f);
     if (code == CTL_OK)
-        ctl_note("%s: %lld bytes. The digest key is not in it, nor is the revocation journal.",
-                 directory, (long long)f.bytes);
+        tell_done(&f, form);
     close(f.dir);
     answer_release(&f.made);
     return code;
@@ -251,11 +258,15 @@ remove_file(void)
 }
 
 int
-export_fetch(struct door *door, const char *file, bool errors_as_json)
+export_fetch(struct door *door, const char *file, const struct backup_form *form)
 {
-    struct fetching f = { .door = door, .directory = file, .dir = -1, .json = errors_as_json };
     const struct kt_value nothing = { .type = KT_V_MAP };
     bool own = strcmp(file, "-") != 0;
+    struct fetching f = { .door = door, .directory = own ? file : "standard output", .dir = -1,
+                          .json = form->errors_as_json };
+    if (!own && isatty(STDOUT_FILENO))
+        return ctl_fail(CTL_USAGE, "send it into a pipe, or name a file",
+                        "an export is nothing to look at, and standard output is a terminal");
     int fd = own ? open(file, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600)
                  : STDOUT_FILENO;
     if (fd < 0)
@@ -264,7 +275,7 @@ export_fetch(struct door *door, const char *file, bool errors_as_json)
     confirm_undo(own ? remove_file : NULL);
     int code = CTL_OK;
     if (door_call(door, kt_op_specs[KT_OP_STORE_EXPORT].name, &nothing, &f.made) != 0)
-        code = door_complain(door, &f.made, errors_as_json);
+        code = door_complain(door, &f.made, f.json);
     else
         code = fetch_export(&f, fd);
     if (own && close(fd) != 0 && code == CTL_OK)
@@ -274,8 +285,7 @@ export_fetch(struct door *door, const char *file, bool errors_as_json)
     confirm_undo(NULL);
     drop(&f);
     if (code == CTL_OK)
-        ctl_note("%s: %lld bytes. The digest key is not in it, nor is the revocation journal.",
-                 own ? file : "standard output", (long long)f.bytes);
+        tell_done(&f, form);
     answer_release(&f.made);
     return code;
 }

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 enum { LINE_MAX_BYTES = 64 * 1024 };
@@ -60,4 +61,13 @@ ctl_emit(int fd, const struct kt_buf *buf)
     if (buf->failed)
         errno = ENOMEM;
     return !buf->failed;
+}
+
+int
+ctl_cannot_write(void)
+{
+    /* Who reads no further, such as head(1), has what they wanted. */
+    if (errno == EPIPE)
+        return CTL_OTHER;
+    return ctl_fail(CTL_OTHER, NULL, "cannot write to standard output: %s", strerror(errno));
 }

@@ -34,4 +34,7 @@ void ctl_note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
  * False: errno. */
 bool ctl_emit(int fd, const struct kt_buf *buf);
 
+/* Says by errno why standard output takes nothing more, unless its reader went away. CTL_OTHER. */
+int ctl_cannot_write(void);
+
 #endif

@@ -231,6 +231,8 @@ curl_failed(struct answer *a, CURLcode rc, const char *text)
     case CURLE_COULDNT_RESOLVE_HOST:
     case CURLE_COULDNT_RESOLVE_PROXY:
     case CURLE_SSL_CONNECT_ERROR:
+    case CURLE_SSL_CACERT_BADFILE:
+    case CURLE_SSL_CIPHER:
     case CURLE_PEER_FAILED_VERIFICATION:
         return answer_fail(a, KAITEN_ECONNECT, "Client.Connect", "%s", why);
     case CURLE_OUT_OF_MEMORY: return answer_fail(a, KAITEN_EMEMORY, "Client.Memory", "%s", why);

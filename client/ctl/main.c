@@ -30,9 +30,9 @@ print_help(const struct args *args)
         kt_buf_puts(&buf, "kaitenctl " PACKAGE_VERSION "\n");
     else
         args_help(args, &buf);
-    int code = ctl_emit(STDOUT_FILENO, &buf) ? CTL_OK : CTL_OTHER;
+    bool written = ctl_emit(STDOUT_FILENO, &buf);
     kt_buf_done(&buf);
-    return code;
+    return written ? CTL_OK : ctl_cannot_write();
 }
 
 int

@@ -230,15 +230,6 @@ ask(const struct command *c)
 
 /* --- the answer --------------------------------------------------------------------------- */
 
-/* Who reads no further, such as head(1), has what they wanted. */
-static int
-cannot_write(void)
-{
-    if (errno == EPIPE)
-        return CTL_OTHER;
-    return ctl_fail(CTL_OTHER, NULL, "cannot write to standard output: %s", strerror(errno));
-}
-
 static bool
 reveals(const struct command *c)
 {
@@ -250,9 +241,9 @@ static int
 lost_output(struct command *c, const struct answer *answer)
 {
     if (!reveals(c))
-        return cannot_write();
+        return ctl_cannot_write();
     int code = ctl_fail(CTL_OTHER, NULL, "cannot write to standard output: %s", strerror(errno));
-    if (c->method != kt_op_specs[KT_OP_TOKEN_CREATE].name) {
+    if (kt_op_id(c->spec) != KT_OP_TOKEN_CREATE) {
         ctl_note("the new secret is lost: rotate the token again, or revoke it");
         return code;
     }
@@ -363,7 +354,12 @@ tell_interrupted(void)
 static bool
 changes(const struct command *c)
 {
-    return c->spec && c->spec->scope && strncmp(c->spec->scope, "write:", 6) == 0;
+    if (!c->spec)
+        return true; /* call, of what only the daemon knows */
+    if (c->spec->scope)
+        return strncmp(c->spec->scope, "write:", 6) == 0;
+    const enum kt_op_id op = kt_op_id(c->spec);
+    return op == KT_OP_KEY_ROTATE || op == KT_OP_KEY_RETIRE;
 }
 
 static int
@@ -432,7 +428,7 @@ one_page(struct command *c, const struct kt_value *input, struct print_list *lis
         else
             print_list_items(list, &answer.value, buf);
         if (!flush_rows(list, buf))
-            code = cannot_write();
+            code = ctl_cannot_write();
         if (more && more->type == KT_V_BOOL && more->b && next && next->type == KT_V_STR)
             *ret_cursor = kt_arena_str(&c->arena, next->s);
     }
@@ -463,7 +459,7 @@ run_pages(struct command *c)
     if (code == CTL_OK) {
         print_list_end(&list, &buf);
         if (!ctl_emit(STDOUT_FILENO, &buf))
-            code = cannot_write();
+            code = ctl_cannot_write();
     }
     kt_buf_done(&buf);
     return code;
@@ -508,10 +504,11 @@ run(const struct args *args)
         c.output = CTL_JSON;
     kt_arena_init(&c.arena, OUTPUT_MAX);
     int code = prepare(&c);
+    const struct backup_form form = { errors_as_json(&c), has(args, ARG_QUIET) };
     if (code == 0 && (args->verb->flags & VERB_BACKUP))
-        code = backup_fetch(c.door, args->words[args->used], errors_as_json(&c));
+        code = backup_fetch(c.door, args->words[args->used], &form);
     else if (code == 0 && (args->verb->flags & VERB_EXPORT))
-        code = export_fetch(c.door, args->words[args->used], errors_as_json(&c));
+        code = export_fetch(c.door, args->words[args->used], &form);
     else if (code == 0 && has(args, ARG_ALL))
         code = run_pages(&c);
     else if (code == 0)

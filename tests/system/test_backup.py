@@ -155,6 +155,14 @@ def test_a_copy_goes_into_a_new_folder_only(site):
         assert d.ctl(*args, check=False).returncode == 2
 
 
+def test_who_wants_no_notes_hears_none(site):
+    d, _ = site
+    for verb in ("backup", "export"):
+        assert "bytes" in d.ctl(verb, d.dir / verb).stderr
+        ran = d.ctl("-q", verb, d.dir / f"{verb}.quiet")
+        assert (ran.stdout, ran.stderr) == ("", "")
+
+
 def test_pieces_are_asked_for_by_number_alone(site):
     d, rpc = site
     made = done(rpc, rpc.call("store.backup"))

@@ -145,6 +145,27 @@ def test_a_secret_that_cannot_be_written_is_revoked(ctl, slug):
     assert json.loads(ctl.ok("token", "list", slug, "-o", "json"))["items"][0]["revokedAt"]
 
 
+def test_a_secret_that_cannot_be_written_is_revoked_by_whichever_name(daemon):
+    ctl = Ctl(daemon, "socket")
+    slug = ctl.ok("account", "create", "Any name", "-q").strip()
+    args = json.dumps({"serviceAccountSlug": slug, "name": "lost", "scopes": []})
+    with open("/dev/full", "w", encoding="ascii") as full:
+        done = ctl.run("call", "token.create", args, stdout=full)
+    assert done.returncode == 1 and "revoked again" in done.stderr, done
+    assert json.loads(ctl.ok("token", "list", slug, "-o", "json"))["items"][0]["revokedAt"]
+
+
+def test_whatever_is_printed_to_a_full_disk_is_missed(daemon):
+    ctl = Ctl(daemon, "socket")
+    for args in (["help"], ["--version"], ["token", "create", "--help"], ["whoami"], ["describe"],
+                 ["account", "list", "--all"], ["account", "list", "--all", "-o", "json"],
+                 *[["export", "-"]] * (daemon.store != "storage-postgres")):
+        with open("/dev/full", "w", encoding="ascii") as full:
+            done = ctl.run(*args, stdout=full)
+        assert done.returncode == 1, (args, done)
+        assert "standard output: No space left" in done.stderr, (args, done)
+
+
 def test_closed_output_is_no_place_for_a_secret(ctl, slug):
     """What is opened next has its number: the connection to the daemon."""
     done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", KAITENCTL, "token", "create", slug,
@@ -223,7 +244,10 @@ def test_a_server_that_says_nothing(silent_socket):
     assert done.returncode == 6 and "100 ms" in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+ENDS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
+
+
+@pytest.mark.parametrize("number", ENDS[:2])
 def test_interrupted(silent_socket, number):
     process = subprocess.Popen([KAITENCTL, "ping", "--socket", silent_socket, "--timeout", "1m"])
     status = f"/proc/{process.pid}/status"
@@ -266,9 +290,10 @@ def half_server(tmp_path):
 
 
 @pytest.mark.parametrize("verb,begun", [("backup", "copy/records"), ("export", "copy")])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", ENDS)
 def test_half_of_a_copy_does_not_stay_when_interrupted(half_server, tmp_path, verb, begun, number):
-    process = subprocess.Popen([KAITENCTL, verb, tmp_path / "copy", "--socket", half_server[0]])
+    process = subprocess.Popen([KAITENCTL, verb, tmp_path / "copy", "--socket", half_server[0]],
+                               preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
     file = tmp_path / begun
     wait_for(lambda: file.exists() and file.stat().st_size == 3, "half of a copy")
     process.send_signal(number)
@@ -276,8 +301,18 @@ def test_half_of_a_copy_does_not_stay_when_interrupted(half_server, tmp_path, ve
     assert not (tmp_path / "copy").exists()
 
 
+def test_who_is_told_to_outlive_the_terminal_goes_on_without_it(silent_socket):
+    process = subprocess.Popen([KAITENCTL, "ping", "--socket", silent_socket, "--timeout", "300ms"],
+                               preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(PATIENCE) == 6
+
+
 @pytest.mark.parametrize("words,method,told", [
     (["token", "create", "farm", "--name", "n"], "token.create", True),
+    (["key", "rotate", "digest"], "key.rotate", True),
+    (["key", "retire", "k", "--yes"], "key.retire", True), (["key", "list"], "key.list", False),
+    (["call", "newer.method"], "newer.method", True),
     (["account", "list"], "account.list", False)])
 def test_who_interrupts_a_change_hears_that_it_may_be_made(half_server, words, method, told):
     """A token may be there now whose secret nobody has seen."""
@@ -339,6 +374,11 @@ def test_questions_on_a_terminal(daemon):
     code, shown = on_a_terminal(["account", "delete", slug, *ctl.options], b"y\n")
     assert code == 0 and slug in shown
     ctl.fails(4, "account", "get", slug)
+
+
+def test_an_export_is_nothing_for_a_terminal(daemon):
+    code, shown = on_a_terminal(["export", "-", *Ctl(daemon, "socket").options], b"")
+    assert code == 2 and "is a terminal" in shown and len(shown.splitlines()) == 2, shown
 
 
 def test_a_token_typed_is_not_shown(daemon):
