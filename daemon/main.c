@@ -427,6 +427,18 @@ parse_rollback(const char *word, enum parts_rollback *ret)
     return false;
 }
 
+/* What was printed for a file, and is not in it, must not pass for done. */
+static int
+end_printing(int code)
+{
+    errno = 0;
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return code;
+    fprintf(stderr, "kaitend: standard output: %s\n",
+            errno != 0 ? strerror(errno) : "not all of it could be written");
+    return EX_IOERR;
+}
+
 /* Of two things one would silently be left out. */
 static bool
 is_one_thing(const struct parts *p, enum mode mode)
@@ -492,10 +504,10 @@ main(int argc, char **argv)
         case ACCEPT_CLOCK: parts.accept_clock = true; break;
         case ACCEPT_SIGNER: parts.accept_signer = true; break;
         case DUMP_CONFIG: mode = MODE_DUMP_CONFIG; break;
-        case DUMP_OPTIONS: return dump_options();
-        case DUMP_PLUGIN: return dump_plugin(&parts, optarg);
-        case 'V': return print_version();
-        case 'h': print_usage(stdout); return EX_OK;
+        case DUMP_OPTIONS: return end_printing(dump_options());
+        case DUMP_PLUGIN: return end_printing(dump_plugin(&parts, optarg));
+        case 'V': return end_printing(print_version());
+        case 'h': print_usage(stdout); return end_printing(EX_OK);
         default: print_usage(stderr); return EX_USAGE;
         }
     }
@@ -504,5 +516,5 @@ main(int argc, char **argv)
         print_usage(stderr);
         return EX_USAGE;
     }
-    return is_one_thing(&parts, mode) ? run(&parts, path, mode) : EX_USAGE;
+    return is_one_thing(&parts, mode) ? end_printing(run(&parts, path, mode)) : EX_USAGE;
 }

@@ -5,10 +5,11 @@ accepted."""
 
 import os
 import re
+import subprocess
 
 import pytest
 
-from conftest import PLUGIN_DIR, SOURCE
+from conftest import KAITEND, PATIENCE, PLUGIN_DIR, SOURCE
 from refusals import CONFIG, USAGE, kaitend, made, refuses, spoil  # noqa: F401
 
 # --- the command line -----------------------------------------------------------------------------
@@ -40,6 +41,17 @@ def test_help_and_version():
         assert ran.stdout.startswith("kaitend ")
         for word in ("plugin ABI: storage 1, auth 1", "libevent ", "libsodium ", "OpenSSL "):
             assert word in ran.stdout
+
+
+@pytest.mark.parametrize("option", ["--help", "--version", "--dump-options", "--dump-config",
+                                    "--dump-plugin=auth-token"])
+def test_what_is_printed_to_a_full_disk_is_missed(made, option):
+    """The file of a configuration that was made so would be cut off."""
+    with open("/dev/full", "w", encoding="ascii") as full:
+        ran = subprocess.run([KAITEND, "-c", made.conf, option], stdout=full, text=True,
+                             stderr=subprocess.PIPE, timeout=PATIENCE, check=False,
+                             env=dict(os.environ, KAITEND_PLUGIN_DIR=str(PLUGIN_DIR)))
+    assert ran.returncode == 74 and "standard output: No space left" in ran.stderr, ran
 
 
 def test_dump_options_is_a_configuration_of_comments(tmp_path):
