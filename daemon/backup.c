@@ -128,7 +128,7 @@ fill_copy(struct call *call, const struct backup *b)
 static int
 fill_export(struct call *call, const struct backup *b)
 {
-    uint64_t records = 0;
+    struct export_result made = { .records = 0 };
     int dir = open(b->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     int fd = dir < 0 ? -1 : openat(dir, "export", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     int status = KT_OK, saved = errno;
@@ -137,7 +137,7 @@ fill_export(struct call *call, const struct backup *b)
     else if (!committer_pause(call->svc->committer, call->deadline_ms))
         status = fail(call, KT_UNAVAILABLE, "Server.Busy", "the store is busy, please retry");
     if (status == KT_OK) {
-        status = export_write(call, fd, &records);
+        status = export_write(call, fd, &made);
         committer_go_on(call->svc->committer);
     }
     if (fd >= 0)
@@ -145,7 +145,7 @@ fill_export(struct call *call, const struct backup *b)
     if (dir >= 0)
         close(dir);
     if (status == KT_OK)
-        log_line(LOG_LEVEL_INFO, "exported", "records=%llu", (unsigned long long)records);
+        log_line(LOG_LEVEL_INFO, "exported", "records=%llu", (unsigned long long)made.records);
     return status;
 }
 

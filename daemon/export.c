@@ -4,6 +4,7 @@
 
 #include "daemon/export.h"
 
+#include "daemon/log.h"
 #include "daemon/model/endings.h"
 #include "daemon/model/format.h"
 #include "daemon/service.h"
@@ -27,7 +28,20 @@ static const struct kt_str begun = KT_LIT(FORMAT_IMPORT_KEY); /* there while rec
 struct writing {
     struct call *call;
     struct portable_out *out;
+    struct export_result *result;
 };
+
+/* Only who runs the daemon asks for this, so the reason is told. */
+static int
+fail_write(struct writing *w)
+{
+    const int error = errno;
+    const bool full = error == ENOSPC || error == EDQUOT;
+    w->result->error = error;
+    log_line(LOG_LEVEL_ERROR, "export.failed", "message=%s", strerror(error));
+    return fail(w->call, KT_UNAVAILABLE, full ? "Storage.Full" : NULL,
+                "the export cannot be written: %s", strerror(error));
+}
 
 static int
 put_row(void *ctx, const struct store_row *row)
@@ -35,15 +49,15 @@ put_row(void *ctx, const struct store_row *row)
     struct writing *w = ctx;
     if (kt_str_eq(row->key, begun) || portable_put(w->out, row->key, row->stored))
         return KT_OK;
-    return fail_cause(w->call, KT_UNAVAILABLE, NULL, "the export cannot be written: %s",
-                      strerror(errno));
+    return fail_write(w);
 }
 
 int
-export_write(struct call *call, int fd, uint64_t *ret_records)
+export_write(struct call *call, int fd, struct export_result *ret)
 {
     struct call own = *call;
-    struct writing w = { call, portable_begin(fd, call->svc->keys) };
+    struct writing w = { call, portable_begin(fd, call->svc->keys), ret };
+    *ret = (struct export_result){ .records = 0 };
     int status = w.out ? KT_OK : fail_memory(call);
     own.deadline_ms = INT64_MAX;
     for (const char *space = STORE_SPACES; *space && status == KT_OK; space++) {
@@ -51,9 +65,8 @@ export_write(struct call *call, int fd, uint64_t *ret_records)
         const struct store_range range = { { space, 1 }, { &end, 1 }, false, 0 };
         status = store_scan(&own, call->svc->store, &range, put_row, &w);
     }
-    if (status == KT_OK && !portable_end(w.out, ret_records))
-        return fail_cause(call, KT_UNAVAILABLE, NULL, "the export cannot be written: %s",
-                          strerror(errno));
+    if (status == KT_OK && !portable_end(w.out, &ret->records))
+        return fail_write(&w);
     if (status != KT_OK)
         portable_abandon(w.out);
     return status;

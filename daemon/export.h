@@ -7,9 +7,14 @@
 #include "daemon/call.h"
 #include "daemon/model/portable.h"
 
-/* Writes every record; nobody may write the store meanwhile. 0 or a kind. Blocks for as long as the
- * store is large. */
-int export_write(struct call *, int fd, uint64_t *ret_records);
+struct export_result {
+    uint64_t records;
+    int error; /* an errno: fd takes no more. 0: it was not fd that failed */
+};
+
+/* Writes every record; nobody may write the store meanwhile. 0 or a kind, with *ret set in either
+ * case. Blocks for as long as the store is large. */
+int export_write(struct call *, int fd, struct export_result *ret);
 
 /* Fills the store, which must be empty, from a regular file at its beginning. The whole of it is
  * read before anything is written. While records are being written the store has a row that says

@@ -2,6 +2,7 @@
 # Copyright the kaiten authors
 """The store as a stream: out of one storage plugin and into another, whole or not at all."""
 
+import datetime
 import os
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ import subprocess
 import postgres
 import pytest
 
-from conftest import KAITENCTL, KAITEND, STORES, done, refused
+from conftest import KAITENCTL, KAITEND, STORES, done, refused, wait_for
 from test_backup import kaitend, mint, says
 
 pytestmark = pytest.mark.skipif("storage-bdb" not in STORES, reason="no durable store was built")
@@ -143,6 +144,118 @@ def test_there_and_back_through_postgres(own_daemon):
     bring(there, other)
     assert kaitend(other, "--import", back).returncode == 0
     assert said(other.start(), tokens) == EXPECTED
+
+
+def test_a_store_that_forgets_is_neither_source_nor_target(own_daemon):
+    """While no daemon serves it, it is empty: a stream of it would pass for the real one."""
+    d, rpc = site(own_daemon)
+    fill(rpc)
+    stream = d.dir / "stream"
+    d.ctl("export", stream)
+    d.stop()
+    other = own_daemon("storage-memory")
+    bring(d, other, journal=False)
+    for args in (("--export", other.dir / "none"), ("--export", "-"), ("--import", stream)):
+        ran = kaitend(other, *args)
+        assert ran.returncode == 64 and "does not survive" in ran.stderr and ran.stdout == "", ran
+    assert not (other.dir / "none").exists()
+
+
+def test_an_export_to_a_full_disk_says_so(own_daemon):
+    d, rpc = site(own_daemon)
+    fill(rpc)
+    d.stop()
+    with open("/dev/full", "wb") as full:
+        ran = subprocess.run([KAITEND, "-c", d.conf, "--export", "-"], stdout=full,
+                             stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert ran.returncode == 74 and "standard output: No space left" in ran.stderr, ran
+
+
+def test_what_is_no_stream_is_named(own_daemon):
+    d = own_daemon("storage-bdb").start()
+    d.stop()
+    shutil.rmtree(d.state / "db")
+    ran = kaitend(d, "--import", d.dir)
+    assert ran.returncode == 66 and "no regular file" in ran.stderr, ran
+    folder = os.open(d.dir, os.O_RDONLY)
+    ran = subprocess.run([KAITEND, "-c", d.conf, "--import", "-"], stdin=folder, text=True,
+                         capture_output=True, timeout=60, check=False)
+    os.close(folder)
+    assert ran.returncode == 66 and "standard input: Is a directory" in ran.stderr, ran
+
+
+def lives(rpc):
+    """Tokens of each kind of life, and what is said of them."""
+    tokens = fill(rpc)
+    expected = dict(EXPECTED)
+
+    def make(slug, account="farm", **args):
+        return done(rpc, rpc.call("token.create", serviceAccountSlug=account, name=slug, slug=slug,
+                                  scopes=["read:tokens"], **args))["token"]
+
+    tokens["former"] = make("grace")
+    tokens["latter"] = done(rpc, rpc.call("token.rotate", serviceAccountSlug="farm",
+                                          tokenSlug="grace", gracePeriodSeconds=86400))["token"]
+    soon = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=2)
+    tokens["brief"] = make("brief", expiresAt=soon.isoformat())
+    for account in ("emptied", "deleted"):
+        assert rpc.call("account.create", name=account, slug=account).ok
+        tokens[account] = make("only", account)
+    assert rpc.call("token.revokeAll", serviceAccountSlug="emptied").ok
+    tokens["filled"] = make("next", "emptied")
+    assert rpc.call("account.delete", serviceAccountSlug="deleted").ok
+    expected |= dict(former="valid", latter="valid", brief="expired", emptied="revoked",
+                     deleted="revoked", filled="valid")
+    return tokens, expected
+
+
+def forget(d):
+    """Its store, but not its journal."""
+    if d.store == "storage-postgres":
+        server = postgres.shared()
+        d.write_conf(storage=f"connection = {server.connection(server.database())}\ntimeout = 20s")
+    else:
+        shutil.rmtree(d.state / "db")
+
+
+@pytest.mark.parametrize("target", ["storage-bdb", "storage-postgres"])
+@pytest.mark.parametrize("source", ["storage-bdb", "storage-memory", "storage-postgres"])
+def test_from_each_storage_plugin_to_each(own_daemon, source, target):
+    if not {source, target} <= set(STORES) or ("storage-postgres" in (source, target) and
+                                               not postgres.programs()):
+        pytest.skip("a storage plugin is not tested")
+    d, rpc = site(own_daemon, source)
+    tokens, expected = lives(rpc)
+    wait_for(lambda: says(d, tokens["brief"]) == "expired", "an expiry")
+    assert said(d, tokens) == expected
+    stream = d.dir / "stream"
+    if source != "storage-postgres":
+        d.ctl("export", stream)
+    rpc.close()
+    d.stop()
+    if source == "storage-postgres":
+        assert kaitend(d, "--export", stream).returncode == 0
+    other = own_daemon(target)
+    bring(d, other, journal=source != "storage-memory")
+
+    def take():
+        assert kaitend(other, "--import", stream).returncode == 0
+        if source == "storage-memory":  # which no journal knows
+            assert kaitend(other, "--accept-rollback", "keep").returncode == 0
+
+    take()
+    assert said(other.start(), tokens) == expected
+    # What ends now is in the journal there, so that the same stream does not revive it.
+    rpc = other.rpc()
+    assert rpc.call("token.revoke", serviceAccountSlug="farm", tokenSlug="kept").ok
+    assert rpc.call("account.delete", serviceAccountSlug="emptied").ok
+    rpc.close()
+    other.stop()
+    forget(other)
+    take()
+    now = said(other.start(), tokens)
+    assert now["kept"] == "revoked" and now["fresh"] == now["former"] == "valid"
+    assert now["filled"] != "valid" and now["emptied"] != "valid" and now["brief"] == "expired"
 
 
 def is_empty(d):

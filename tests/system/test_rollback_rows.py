@@ -10,6 +10,7 @@ import subprocess
 import pytest
 
 from conftest import BUILD, PATIENCE, PLUGIN_DIR, STORES, wait_for
+from test_backup import kaitend
 from test_rollback import Cut, Site, quarantined, rekeyed
 
 pytestmark = pytest.mark.skipif("storage-bdb" not in STORES, reason="no durable store was built")
@@ -261,3 +262,14 @@ def test_a_row_that_somebody_changed_is_refused(site, space):
         answer = site.call("token.get", serviceAccountSlug="farm", tokenSlug="kept")
         assert answer.status == 500, answer
     assert f"space '{space}' does not authenticate" in site.d.log.read_text()
+
+
+@pytest.mark.parametrize("space", ["h", "t"])
+def test_a_store_that_somebody_changed_is_not_exported(site, space):
+    site.mint(slug="kept")
+    site.d.stop()
+    rows = {k: v for k, v in site.read().items() if k.startswith(space.encode().hex())}
+    site.write({k: f"{v[:-2]}{int(v[-2:], 16) ^ 1:02x}" for k, v in rows.items()})
+    ran = kaitend(site.d, "--export", site.d.dir / "stream")
+    assert ran.returncode == 65 and f"space '{space}' does not authenticate" in ran.stderr, ran
+    assert not (site.d.dir / "stream").exists()

@@ -423,11 +423,12 @@ static int
 import_of_format(const char text[static 4], char err[PORTABLE_ERROR_MAX], bool *ret_empty)
 {
     uint64_t records;
+    struct export_result made;
     begin();
     put_format(text);
     int fd = memfd_create("stream", MFD_CLOEXEC);
-    assert_int_equal(export_write(&call, fd, &records), KT_OK);
-    assert_int_equal(records, 1);
+    assert_int_equal(export_write(&call, fd, &made), KT_OK);
+    assert_int_equal(made.records, 1);
     struct batch *b = batch_new(&arena);
     batch_delete(b, format_key);
     apply(b);
