@@ -371,7 +371,7 @@ serve_or_work(struct parts *p)
     if (p->restore_from)
         return work_before(p, parts_open_storage, parts_restore);
     if (p->export_to)
-        return work_before(p, parts_open_journal, parts_export);
+        return work_before(p, parts_open_keys, parts_export);
     if (p->import_from)
         return work_before(p, parts_open_keys, parts_import);
     return serve(p);

@@ -66,15 +66,32 @@ fail_export(const char *path, int status, int error)
                       "the store cannot be read");
 }
 
-int
-parts_export(struct parts *p)
+/* A store that opening it has made is none: with the configuration of another, nothing must be begun
+ * here, and an empty stream would pass for a good one. */
+static int
+refuse_empty(struct parts *p)
+{
+    struct kt_arena arena;
+    struct call call;
+    bool is_empty = false;
+    parts_begin_call(p, &call, &arena);
+    int status = store_is_empty(&call, p->svc.store, &is_empty);
+    kt_arena_done(&arena);
+    if (status != KT_OK)
+        return parts_fail(EX_TEMPFAIL, "the store cannot be read");
+    if (is_empty)
+        return parts_fail(EX_NOINPUT, "the store is empty; is this the configuration that it was "
+                          "used with?");
+    return EX_OK;
+}
+
+static int
+export_store(struct parts *p)
 {
     struct kt_arena arena;
     struct call call;
     struct export_result made;
     const char *path = p->export_to;
-    if (!store_is_durable(p->svc.store))
-        return refuse_forgetful(p, "kaitenctl export copies that of a running daemon");
     int fd = open_export(path);
     if (fd < 0)
         return parts_fail_errno(EX_CANTCREAT, path);
@@ -105,6 +122,22 @@ copy_input(const struct parts *p, int fd)
         if (!kt_write_all(fd, bytes, (size_t)n))
             return parts_fail_errno(EX_CANTCREAT, p->settings->state_dir);
     }
+}
+
+int
+parts_export(struct parts *p)
+{
+    if (!store_is_durable(p->svc.store))
+        return refuse_forgetful(p, "kaitenctl export copies that of a running daemon");
+    int code = refuse_empty(p);
+    if (code == EX_OK)
+        code = parts_open_keys(p);
+    if (code == EX_OK)
+        code = parts_check_keys(p);
+    if (code == EX_OK)
+        code = export_store(p);
+    parts_close_keys(p);
+    return code;
 }
 
 /* Input is read twice, so what comes through a pipe goes into a file that has no name. */
@@ -160,10 +193,14 @@ parts_import(struct parts *p)
     struct kt_arena arena;
     struct call call;
     uint64_t records = 0;
+    bool missing = false;
     if (!store_is_durable(p->svc.store))
         return refuse_forgetful(p, "name another storage plugin in the configuration");
-    if (!digest_keys_read(p->settings->digest_key_file, &keys, NULL, &why))
-        return parts_fail(EX_NOPERM, why.text);
+    if (!digest_keys_read(p->settings->digest_key_file, &keys, &missing, &why)) {
+        snprintf(text, sizeof text, "%.600s%s", why.text,
+                 missing ? "; bring the key of the exported store along" : "");
+        return parts_fail(EX_NOPERM, text);
+    }
     p->svc.keys = keys;
     store_set_keys(p->svc.store, keys);
     int fd, code = open_stream(p, &fd);

@@ -161,6 +161,25 @@ def test_a_store_that_forgets_is_neither_source_nor_target(own_daemon):
     assert not (other.dir / "none").exists()
 
 
+def test_a_store_that_is_not_there_is_neither_exported_nor_begun(own_daemon):
+    """With the new storage plugin named too early, the empty stream would be taken for the store, and
+    what was begun here would be no target any more."""
+    d, rpc = site(own_daemon)
+    tokens, stream = fill(rpc), d.dir / "stream"
+    d.ctl("export", stream)
+    d.stop()
+    other = own_daemon("storage-bdb")
+    ran = kaitend(other, "--export", other.dir / "none")
+    assert ran.returncode == 66 and "is empty" in ran.stderr, ran
+    assert not (other.dir / "none").exists() and not (other.state / "digest.key").exists()
+    ran = kaitend(other, "--import", stream)
+    assert ran.returncode == 77 and "bring the key" in ran.stderr, ran
+    bring(d, other)
+    assert kaitend(other, "--export", other.dir / "none").returncode == 66
+    assert kaitend(other, "--import", stream).returncode == 0
+    assert said(other.start(), tokens) == EXPECTED
+
+
 def test_an_export_to_a_full_disk_says_so(own_daemon):
     d, rpc = site(own_daemon)
     fill(rpc)
