@@ -25,6 +25,7 @@
 #include "daemon/used.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -358,6 +359,14 @@ owner_of_store(const struct parts *p, const char *path, struct stat *ret)
     return true;
 }
 
+/* And one that may be read; else errno. */
+static bool
+is_folder(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return fd >= 0 && close(fd) == 0 && access(path, R_OK | X_OK) == 0;
+}
+
 /* Only a copy that the plugin knows for a whole one is put in place. What was revoked since it was
  * made is told by the journal when the daemon starts. */
 int
@@ -371,8 +380,11 @@ parts_restore(struct parts *p)
     const char *path = place_of_store(p);
     if (!storage->verify || !path)
         return parts_fail(EX_USAGE, "this storage plugin takes no copies back");
-    if (access(p->restore_from, R_OK | X_OK) != 0)
-        return parts_fail_errno(EX_NOINPUT, p->restore_from);
+    if (!is_folder(p->restore_from)) {
+        snprintf(err, sizeof err, "%s: %s%s", p->restore_from, strerror(errno),
+                 errno == ENOTDIR ? "; --import takes what --export wrote" : "");
+        return parts_fail(EX_NOINPUT, err);
+    }
     if (storage->verify(&host_table, p->restore_from, &why) != KAITEN_DONE)
         return parts_fail(EX_DATAERR, why.text);
     if (owner_of_store(p, path, &owner))

@@ -135,6 +135,14 @@ def test_a_damaged_copy_is_refused(site, how):
     assert says(d.start(), token) == "valid"
 
 
+def test_what_is_no_folder_is_no_copy(site):
+    d, _ = site
+    d.ctl("export", d.dir / "stream")
+    d.stop()
+    ran = kaitend(d, "--restore", d.dir / "stream", "--replace")
+    assert ran.returncode == 66 and "Not a directory; --import takes" in ran.stderr, ran
+
+
 def test_a_copy_that_is_not_there_is_not_called_damaged(site):
     d, _ = site
     d.stop()
