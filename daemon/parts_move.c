@@ -66,8 +66,8 @@ fail_export(const char *path, int status, int error)
                       "the store cannot be read");
 }
 
-/* A store that opening it has made is none: with the configuration of another, nothing must be begun
- * here, and an empty stream would pass for a good one. */
+/* A store that opening it has made is none: with the configuration of another, nothing must be
+ * begun here, and an empty stream would pass for a good one. */
 static int
 refuse_empty(struct parts *p)
 {
