@@ -18,6 +18,12 @@
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 
+/* RFC 7748 section 4: the primes of both curves, and a height of points of order 8 of the first. */
+#define ED25519_PRIME  "7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFED"
+#define ED448_PRIME    "FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFE" \
+                       "FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF"
+#define ED25519_ORDER8 "5FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826"
+
 static const struct key_alg algs[] = {
     { .name = "RS256", .family = KEY_RSA, .digest = "SHA2-256" },
     { .name = "RS384", .family = KEY_RSA, .digest = "SHA2-384" },
@@ -222,10 +228,47 @@ check_ec(EVP_PKEY *pkey, const struct key_alg *alg, struct key_why *ret_why)
     return good || key_refuse(ret_why, "the point is not on the curve");
 }
 
+/* Whether a few steps lead from the point back to the start: under such a key a signature can be
+ * made up without anything secret. Those points are known by their height, which is 0, 1, that of
+ * the points of order 8, or the negative of one of them; the top bit tells left from right. */
+static bool
+is_small_order(const EVP_PKEY *pkey)
+{
+    bool ed448 = EVP_PKEY_get_base_id(pkey) == EVP_PKEY_ED448;
+    unsigned char raw[57] = { 0 };
+    size_t n = sizeof(raw);
+    BIGNUM *y = NULL, *prime = NULL, *order8 = NULL;
+    bool read = EVP_PKEY_get_raw_public_key(pkey, raw, &n) == 1 &&
+                BN_hex2bn(&prime, ed448 ? ED448_PRIME : ED25519_PRIME) &&
+                BN_hex2bn(&order8, ED25519_ORDER8);
+    raw[n - 1] &= 0x7f;
+    y = BN_lebin2bn(raw, (int)n, NULL);
+    /* A number that is not smaller than the prime stands for what is left of it. */
+    bool small = !read || !y || (BN_cmp(y, prime) >= 0 && !BN_sub(y, y, prime));
+    for (int sign = 0; !small && sign < 2; sign++)
+        small = BN_is_zero(y) || BN_is_one(y) || (!ed448 && BN_cmp(y, order8) == 0) ||
+                !BN_sub(y, prime, y);
+    BN_free(y);
+    BN_free(prime);
+    BN_free(order8);
+    return small;
+}
+
+static bool
+check_ed(const EVP_PKEY *pkey, const struct key_alg *alg, struct key_why *ret_why)
+{
+    int id = EVP_PKEY_get_base_id(pkey);
+    if (alg->pkey && id != alg->pkey)
+        return key_refuse(ret_why, "not an %s key", alg->name);
+    if (id != EVP_PKEY_ED25519 && id != EVP_PKEY_ED448)
+        return key_refuse(ret_why, "not an Ed25519 or Ed448 key");
+    return !is_small_order(pkey) ||
+           key_refuse(ret_why, "the point has a small order: anybody could sign");
+}
+
 bool
 key_check_pkey(EVP_PKEY *pkey, const struct key_alg *alg, struct key_why *ret_why)
 {
-    int id = EVP_PKEY_get_base_id(pkey);
     switch (alg->family) {
     case KEY_RSA:
     case KEY_PSS:
@@ -233,10 +276,7 @@ key_check_pkey(EVP_PKEY *pkey, const struct key_alg *alg, struct key_why *ret_wh
     case KEY_EC:
         return check_ec(pkey, alg, ret_why);
     case KEY_EDDSA:
-        if (alg->pkey)
-            return id == alg->pkey || key_refuse(ret_why, "not an %s key", alg->name);
-        return id == EVP_PKEY_ED25519 || id == EVP_PKEY_ED448 ||
-               key_refuse(ret_why, "not an Ed25519 or Ed448 key");
+        return check_ed(pkey, alg, ret_why);
     case KEY_HMAC:
         break;
     }

@@ -239,6 +239,31 @@ def test_keys_that_are_not_taken(takes):
         assert not takes(key), key
 
 
+ED25519, ED448 = 2 ** 255 - 19, 2 ** 448 - 2 ** 224 - 1
+ORDER8 = int.from_bytes(bytes.fromhex(
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"), "little")
+# Heights of points of order 1, 2, 4 and 8, those above the prime being other spellings of 0 and 1.
+SMALL = ([("Ed25519", y) for y in (0, 1, ED25519 - 1, ED25519, ED25519 + 1, ORDER8, ED25519 - ORDER8)]
+         + [("Ed448", y) for y in (0, 1, ED448 - 1, ED448, ED448 + 1)])
+
+
+@pytest.mark.parametrize("crv,y", SMALL)
+@pytest.mark.parametrize("sign", (0, 0x80))
+def test_a_point_of_small_order_is_no_key(takes, is_good, crv, y, sign):
+    """With the point of order 1, R = 1 and S = 0 sign everything."""
+    size, top = (32, 31) if crv == "Ed25519" else (57, 56)
+    x = bytearray(y.to_bytes(size, "little"))
+    x[top] |= sign
+    key = {"kty": "OKP", "crv": crv, "x": b64(x)}
+    forged = b64(b"\1".ljust(2 * size, b"\0"))
+    for payload in (b"{}", b"[]", b"0", b""):
+        assert not is_good(key, b64(b'{"alg":"EdDSA"}') + "." + b64(payload) + "." + forged)
+    assert not takes(key)
+    assert not takes(dict(key, alg="EdDSA"))
+    x[0] ^= 0x40  # no such point any more
+    assert takes(dict(key, x=b64(x)))
+
+
 def test_who_may_read_secrets(takes, key_file):
     path = key_file({"kty": "oct", "alg": "HS256", "k": b64(SECRET)})
     for mode, good in ((0o600, True), (0o640, False), (0o644, False)):
