@@ -482,10 +482,15 @@ refuse_unable(struct call *call, const char *what)
 static int
 refuse_operator(struct call *call, enum kaiten_status status, const char *what, const char *why)
 {
-    if (status != KAITEN_CORRUPT)
-        return refuse(call, status, what, why);
-    log_line(LOG_LEVEL_ERROR, "store.damaged", "asked=%s message=%s", what, why);
-    return fail(call, KT_INTERNAL, "Store.Damaged", "%s", why);
+    if (status == KAITEN_CORRUPT) {
+        log_line(LOG_LEVEL_ERROR, "store.damaged", "asked=%s message=%s", what, why);
+        return fail(call, KT_INTERNAL, "Store.Damaged", "%s", why);
+    }
+    const bool passes = status == KAITEN_RETRY || status == KAITEN_FULL;
+    log_line(LOG_LEVEL_ERROR, "store.failed", "asked=%s status=%d message=%s", what, (int)status,
+             why);
+    return fail(call, passes ? KT_UNAVAILABLE : KT_INTERNAL,
+                status == KAITEN_FULL ? "Storage.Full" : "Store.Failed", "%s", why);
 }
 
 int

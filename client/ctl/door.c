@@ -126,6 +126,8 @@ static const struct {
     { 0, "Storage.Full", ANY, "the server's disk is full: it needs room; what revokes goes on" },
     { 0, "Storage.Unknown", ANY,
       "the change may have been made all the same: look before you repeat it" },
+    { 0, "Key.File", SOCKET, "the keys that are in force stay so: put that right, and try again" },
+    { 0, "Store.Failed", SOCKET, "the store goes on as it was: put that right, and try again" },
     { KAITEN_EUNAVAILABLE, NULL, ANY, "try again in a moment" },
     { KAITEN_EINTERNAL, NULL, ANY, "the log of kaitend says why" },
 };

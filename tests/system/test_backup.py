@@ -2,6 +2,7 @@
 # Copyright the kaiten authors
 """Copies of the store: made while it is in use, fetched through the socket, put back."""
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -169,6 +170,35 @@ def test_who_wants_no_notes_hears_none(site):
         assert "bytes" in d.ctl(verb, d.dir / verb).stderr
         ran = d.ctl("-q", verb, d.dir / f"{verb}.quiet")
         assert (ran.stdout, ran.stderr) == ("", "")
+
+
+@ROOT
+def test_who_asks_for_a_copy_is_told_that_the_disk_is_full(own_daemon, tmp_path):
+    """And so is who asks for new keys; nothing is left of the copy."""
+    d = own_daemon("storage-bdb")
+    shutil.copytree(d.state, tmp_path / "kept")
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=0700", "none", d.state],
+                      capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting is not allowed here")
+    try:
+        shutil.copytree(tmp_path / "kept", d.state, dirs_exist_ok=True)
+        d.state.chmod(0o700)
+        d.start()
+        with contextlib.suppress(OSError), (d.state / "other").open("wb", buffering=0) as other:
+            while other.write(bytes(4096)):
+                pass
+        for args, words in (("backup", d.dir / "copy"), "No space left on device"), \
+                           (("export", d.dir / "copy"), "Storage.Full"), \
+                           (("key", "rotate", "digest"), "put that right"):
+            ran = d.ctl(*args, check=False)
+            assert ran.returncode == 6 and words in ran.stderr, ran
+            assert "temporarily unavailable" not in ran.stderr, ran
+        assert not (d.state / "backup").exists() and not (d.dir / "copy").exists()
+        d.stop()
+    finally:
+        if d.process and d.process.poll() is None:
+            d.kill()
+        subprocess.run(["umount", "-l", d.state], check=True)
 
 
 def test_pieces_are_asked_for_by_number_alone(site):
