@@ -330,8 +330,11 @@ def test_a_stream_that_is_not_whole_writes_nothing(own_daemon):
     assert is_empty(third)
 
 
-def test_an_import_that_was_broken_off_is_begun_again(own_daemon):
+@pytest.mark.parametrize("target", ["storage-bdb", "storage-postgres"])
+def test_an_import_that_was_broken_off_is_begun_again(own_daemon, target):
     """A row that says so stands in the store meanwhile; whoever is killed leaves it there."""
+    if target not in STORES or (target == "storage-postgres" and not postgres.programs()):
+        pytest.skip(f"{target} is not tested")
     d, rpc = site(own_daemon)
     tokens = fill(rpc)
     for i in range(1000 if FULL else 300):
@@ -340,7 +343,7 @@ def test_an_import_that_was_broken_off_is_begun_again(own_daemon):
     d.ctl("export", stream)
     d.stop()
     killed = 0
-    other = own_daemon("storage-bdb")
+    other = own_daemon(target)
     for delay in (0.02, 0.05, 0.1, 0.2, 0.4) if FULL else (0.05, 0.15):
         bring(d, other)
         p = subprocess.Popen([KAITEND, "-c", other.conf, "--import", stream],
@@ -355,5 +358,5 @@ def test_an_import_that_was_broken_off_is_begun_again(own_daemon):
         assert ran.returncode == (0 if p.returncode else 73) or "not empty" in ran.stderr, ran
         assert said(other.start(), tokens) == EXPECTED
         other.stop()
-        shutil.rmtree(other.state / "db")
+        forget(other)
     assert killed or not FULL
