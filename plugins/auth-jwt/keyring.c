@@ -142,6 +142,15 @@ complain(const struct keyring *ring, struct source *s, const struct key_why *why
     memcpy(s->complaint, why->text, sizeof(s->complaint));
 }
 
+/* What did not go together with the keys that this source had may do so now. */
+static void
+retry_others(struct keyring *ring, const struct source *s)
+{
+    for (size_t i = 0; i < ring->nsources; i++)
+        if (ring->sources[i] != s && ring->sources[i]->complaint[0])
+            atomic_store(&ring->sources[i]->again, true);
+}
+
 /* All or nothing: what does not go together with the other sources is not taken. */
 static bool
 take(struct keyring *ring, struct source *s, struct key_set *fresh, struct key_why *ret_why)
@@ -152,6 +161,7 @@ take(struct keyring *ring, struct source *s, struct key_set *fresh, struct key_w
     source_keep(s, fresh, now_ms());
     if (ring_renew(ring, &inner)) {
         key_set_done(&before.keys);
+        retry_others(ring, s);
         return true;
     }
     *fresh = s->keys;
@@ -231,6 +241,7 @@ drop_stale(struct keyring *ring, struct source *s)
     key_set_done(&s->keys);
     s->has_keys = false;
     (void)ring_renew(ring, &unused);
+    retry_others(ring, s);
     pthread_mutex_unlock(&ring->build);
     o->log(KAITEN_LOG_ERROR, "%s: too long without an answer; its keys are not trusted any more",
            s->place);

@@ -79,7 +79,8 @@ source_read(struct source *s, const struct source_look *look, struct key_set *re
     struct keyfile text = { 0 };
     struct key_why inner = { "" };
     unsigned char digest[32];
-    if (s->kind != SOURCE_URL && !file_moved(s) && !look->must)
+    bool must = atomic_exchange(&s->again, false) || look->must;
+    if (s->kind != SOURCE_URL && !file_moved(s) && !must)
         return SOURCE_SAME;
     bool good = get_text(s, look, &text, &inner) &&
                 (EVP_Digest(text.p, text.n, digest, NULL, EVP_sha256(), NULL) == 1 ||

@@ -34,6 +34,7 @@ struct source {
     mode_t mode;               /* of the file that was */
     struct stat seen;          /* the file as it was when it was read last */
     bool is_settled;           /* a change would show in it; false soon after the file's last one */
+    atomic_bool again;         /* read it also when nothing has changed. Any thread */
     char complaint[KEY_WHY_MAX]; /* the last one, so that each is logged once; "": none */
 
     int64_t fetched_ms, tried_ms; /* 0: never. tried_ms: under the ring's lock */

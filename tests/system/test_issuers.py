@@ -181,6 +181,28 @@ def test_keys_rotate_in_a_file_without_a_restart(own_daemon):
     assert status(daemon, tokens[new]) == 401
 
 
+def test_a_key_that_moves_from_one_file_to_another(own_daemon):
+    """While it stands in both, the second file is not taken; it is as soon as that is over, long
+    after its own last change, and what it does not have any more ends then."""
+    daemon = own_daemon("storage-memory")
+    moved, stays, ends = Key("moved"), Key("stays"), Key("ends")
+    first, second = daemon.state / "first.jwks", daemon.state / "second.jwks"
+    first.write_text(jwks(moved, stays))
+    second.write_text(jwks(ends))
+    daemon.write_conf(jwt=f"issuer = idp jwks={second} jwks={first} org=*")
+    daemon.start()
+    tokens = [k.sign("idp") for k in (moved, stays, ends)]
+    assert [status(daemon, t) for t in tokens] == [200, 200, 200]
+    replace(second, jwks(moved))
+    wait_for(lambda: "stands twice" in daemon.log.read_text(), "the log to say it")
+    time.sleep(4)  # from now on nobody reads the file again unless it changes
+    assert [status(daemon, t) for t in tokens] == [200, 200, 200]
+    replace(first, jwks(stays))
+    becomes(daemon, tokens[2], 401)
+    becomes(daemon, tokens[0], 200)
+    assert status(daemon, tokens[1]) == 200
+
+
 def test_sighup_reads_key_files_too(own_daemon):
     daemon = own_daemon("storage-memory")
     first, second = Key(), Key()
