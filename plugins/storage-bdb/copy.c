@@ -123,6 +123,8 @@ copy_take(struct copy *copy)
         error = bdb_each_file(bdb->options.path, database_copy, copy);
     if (!error)
         error = moment_take(copy);
+    if (!error && copy->first > copy->last)
+        error = ENOENT; /* a log that is none of this store has made it look so */
     bdb_away_only();
     if (!error)
         error = logs_copy(copy);

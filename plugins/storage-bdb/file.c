@@ -13,7 +13,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { PIECE = 128 * 1024, SYNC_EVERY = 8 << 20 /* a long sync would hold up those of commits */ };
+enum {
+    PIECE = 128 * 1024,
+    SYNC_EVERY = 8 << 20, /* a long sync would hold up those of commits */
+    LOG_DIGITS = 10
+};
 
 bool
 bdb_path(char out[BDB_PATH], const char *dir, const char *name)
@@ -22,16 +26,18 @@ bdb_path(char out[BDB_PATH], const char *dir, const char *name)
     return n > 0 && n < BDB_PATH;
 }
 
+/* What is too large is still a log for the library. */
 uint32_t
 bdb_log_number(const char *name)
 {
-    unsigned number;
-    int end = 0;
-    if (strlen(name) != strlen("log.0000000001"))
+    static const char prefix[] = "log.";
+    if (strncmp(name, prefix, strlen(prefix)) != 0)
         return 0;
-    if (sscanf(name, "log.%10u%n", &number, &end) != 1 || end != (int)strlen(name))
+    const char *digits = name + strlen(prefix);
+    if (strlen(digits) != LOG_DIGITS || strspn(digits, "0123456789") != LOG_DIGITS)
         return 0;
-    return number;
+    unsigned long long number = strtoull(digits, NULL, 10);
+    return number < UINT32_MAX ? (uint32_t)number : UINT32_MAX;
 }
 
 void

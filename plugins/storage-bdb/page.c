@@ -25,6 +25,7 @@ enum {
     RECORD_HEAD = 12,
     RECORD_MAX = 1 << 20, /* none is near that: a page, a row, and a little */
     RECORD_MIN = RECORD_HEAD + 4,
+    FIRST_BYTES = 512, /* more than the first record of a log has */
     TYPE_OPENED = 2, /* a database has a number in the log */
     TYPE_COMMIT = 10,
     COMMIT_WHAT = 16, /* after its type, its transaction and the place of the record before */
@@ -334,6 +335,32 @@ log_load(int fd, struct log_text *ret_log)
     return 0;
 }
 
+/* Before the library begins a log it syncs the one before, and the first record says where the last
+ * one of that is. *ret_agrees: so it is there, or the next log says nothing. 0 or an errno. */
+static int
+next_log_look(const char *dir, uint32_t number, const struct log_text *log, size_t end,
+              bool *ret_agrees)
+{
+    char path[BDB_PATH], name[BDB_NAME];
+    unsigned char first[FIRST_BYTES];
+    bdb_log_name(name, number + 1);
+    if (!bdb_path(path, dir, name))
+        return ENAMETOOLONG;
+    *ret_agrees = true;
+    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT ? 0 : errno;
+    ssize_t n = pread(fd, first, sizeof first, 0);
+    int error = n < 0 ? errno : 0;
+    close(fd);
+    const struct log_text next = { first, n > 0 ? (size_t)n : 0 };
+    if (error || record_at(&next, 0) == 0)
+        return error;
+    size_t last = u32_at(first);
+    *ret_agrees = last < end && last + record_at(log, last) == end;
+    return 0;
+}
+
 int
 bdb_log_check(const char *dir, uint32_t number, uint32_t *ret_end, bool *ret_torn)
 {
@@ -349,22 +376,38 @@ bdb_log_check(const char *dir, uint32_t number, uint32_t *ret_end, bool *ret_tor
     if (error)
         return error;
     size_t end = 0;
+    bool agrees = false;
     chain_follow(&log, &end);
     *ret_end = (uint32_t)end;
-    *ret_torn = tail_is_torn(&log, end);
+    error = next_log_look(dir, number, &log, end, &agrees);
+    *ret_torn = agrees && tail_is_torn(&log, end);
     free(log.p);
+    return error;
+}
+
+struct before {
+    uint32_t number, found;
+};
+
+static int
+before_note(void *arg, const char *name)
+{
+    struct before *b = arg;
+    uint32_t number = bdb_log_number(name);
+    if (number < b->number && number > b->found)
+        b->found = number;
     return 0;
 }
 
-/* The greatest number below this one that a log has, or first. */
-static uint32_t
-log_before(const char *dir, uint32_t first, uint32_t number)
+/* Makes *number the greatest one below it that a log has, or first. Between two of them there may
+ * be any number that none has. 0 or an errno. */
+static int
+log_before(const char *dir, uint32_t first, uint32_t *number)
 {
-    char name[BDB_NAME];
-    do {
-        bdb_log_name(name, --number);
-    } while (number > first && !bdb_exists(dir, name));
-    return number;
+    struct before b = { *number, first };
+    int error = bdb_each_file(dir, before_note, &b);
+    *number = b.found;
+    return error;
 }
 
 int
@@ -372,8 +415,9 @@ bdb_log_end(const char *dir, uint32_t first, uint32_t *last, uint32_t *ret_end, 
 {
     int error = bdb_log_check(dir, *last, ret_end, ret_torn);
     while (!error && *ret_torn && *ret_end == 0 && *last > first) {
-        *last = log_before(dir, first, *last);
-        error = bdb_log_check(dir, *last, ret_end, ret_torn);
+        error = log_before(dir, first, last);
+        if (!error)
+            error = bdb_log_check(dir, *last, ret_end, ret_torn);
     }
     return error;
 }

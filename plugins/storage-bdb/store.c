@@ -320,15 +320,23 @@ log_cut(struct bdb *bdb, uint32_t number, uint32_t end)
 static int
 log_end_check(struct bdb *bdb, uint32_t *ret_last, uint32_t *ret_end, struct bdb_why *why)
 {
-    uint32_t first, gap;
+    uint32_t first, last, gap;
     bool torn = true;
-    int error = bdb_logs(bdb->options.path, &first, ret_last, &gap);
-    if (!error && *ret_last != 0)
+    int error = bdb_logs(bdb->options.path, &first, &last, &gap);
+    *ret_last = last;
+    if (!error && last != gap) /* a number that is none may stand for the last one */
         error = bdb_log_end(bdb->options.path, first, ret_last, ret_end, &torn);
-    if (!error && torn)
-        return log_cut(bdb, *ret_last, *ret_end);
-    if (error)
+    if (error) {
+        bdb_why(why, "%s/log.%010u: %s", bdb->options.path, (unsigned)*ret_last, strerror(error));
         return error;
+    }
+    if (gap != 0 && gap >= *ret_last) {
+        bdb_why(why, "%s/log.%010u is missing, or log.%010u is none of this store",
+                bdb->options.path, (unsigned)gap, (unsigned)last);
+        return DB_LOG_VERIFY_BAD;
+    }
+    if (torn)
+        return log_cut(bdb, *ret_last, *ret_end);
     bdb_why(why, "%s/log.%010u is damaged at byte %u, and what was acknowledged follows; restore a "
             "backup", bdb->options.path, (unsigned)*ret_last, (unsigned)*ret_end);
     return DB_LOG_VERIFY_BAD;

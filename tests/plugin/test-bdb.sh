@@ -300,6 +300,27 @@ for bytes in 0 1048575; do
     stays_down 'nor is what was cut' 'the log ends at .* and a page was changed at'
 done
 
+# Which was synced before there was a next one.
+fresh
+full=$(find "$store" -name 'log.*' | sort | tail -n 2 | head -n 1)
+end=$(end_of "$full")
+printf scribble | dd of="$full" bs=1 seek=$((end - 40)) conv=notrunc 2>"$work/out"
+tool check=1
+grep -q "check: 4: .*$(basename "$full") is missing or damaged" "$work/out"
+report 'damage to the last record of a full log is found' $?
+page() { scribble space-74.db 400 && ! tool check=1; }
+page
+stays_down 'and not taken for its end by a repair' "$(basename "$full") is damaged at byte"
+
+# Between two numbers of logs there may be four thousand millions that none has.
+for stray in log.4294967294 log.9999999999; do
+    fresh
+    : >"$store/$stray"
+    stays_down "a log of another store ($stray) is named" 'none of this store'
+    rm "$store/$stray" "$store/repair"
+    whole 'without it the store is as it was'
+done
+
 # --- backups ---
 
 fresh
@@ -517,7 +538,6 @@ unwritable() {
     done
 }
 due() { rm -rf "$store/base"; }
-page() { scribble space-74.db 400 && ! tool check=1; }
 old() { "$format" "$store" 1 >>"$work/out" 2>&1; }
 
 if [ "$sanitized" != 0 ]; then

@@ -96,17 +96,30 @@ __wrap_nanosleep(const struct timespec *wish, struct timespec *left)
     return 0;
 }
 
+/* Its first record says where the last one of the log before it is. */
 static void
 log_put(uint32_t number)
 {
     unsigned char log[RECORDS * BDB_LOG_RECORD];
     char file[BDB_NAME];
+    const uint32_t before = number > 1 ? (RECORDS - 1) * BDB_LOG_RECORD : 0;
     bdb_file_log(log, RECORDS);
+    memcpy(log + BDB_LOG_BEFORE, &before, sizeof before);
+    bdb_file_record_sum(log, BDB_LOG_RECORD);
     bdb_log_name(file, number);
     int fd = open_file(file, O_WRONLY | O_CREAT | O_TRUNC);
     assert_int_equal(write(fd, log, sizeof log), sizeof log);
     assert_int_equal(ftruncate(fd, LOG), 0);
     close(fd);
+}
+
+static void
+remove_log(uint32_t number)
+{
+    char path[BDB_PATH], file[BDB_NAME];
+    bdb_log_name(file, number);
+    assert_true(bdb_path(path, dir, file));
+    assert_int_equal(unlink(path), 0);
 }
 
 /* Three good logs, a good database, and nothing else. */
@@ -314,9 +327,7 @@ test_logs(void **state)
     turn_bit("log.0000000003", (RECORDS - 2) * BDB_LOG_RECORD + 20);
     expect(KAITEN_DONE, "");
     folder_made();
-    char path[BDB_PATH];
-    assert_true(bdb_path(path, dir, "log.0000000002"));
-    assert_int_equal(unlink(path), 0);
+    remove_log(2);
     expect(KAITEN_CORRUPT, "log.0000000002 is missing or damaged");
     store.base_first = 3;
     expect(KAITEN_DONE, "");
@@ -347,6 +358,7 @@ test_where_a_log_ends(void **state)
     assert_int_equal(bdb_log_check(dir, 1, &end, &torn), 0);
     assert_int_equal(end, RECORDS * BDB_LOG_RECORD);
     assert_true(torn);
+    remove_log(2);
     for (uint32_t i = 0; i < RECORDS; i++) {
         log_put(1);
         turn_bit("log.0000000001", i * BDB_LOG_RECORD + 30);
@@ -355,6 +367,31 @@ test_where_a_log_ends(void **state)
         assert_int_equal(torn, i + 2 >= RECORDS); /* one commit behind it, or none */
     }
     assert_int_equal(bdb_log_check(dir, 9, &end, &torn), ENOENT);
+}
+
+/* No log is begun before the one before it is on the disk, to its last record. */
+static void
+test_the_next_log_knows(void **state)
+{
+    (void)state;
+    uint32_t end;
+    bool torn;
+    for (uint32_t i = 0; i < RECORDS; i++) {
+        folder_made();
+        turn_bit("log.0000000002", i * BDB_LOG_RECORD + 30);
+        assert_int_equal(bdb_log_check(dir, 2, &end, &torn), 0);
+        assert_int_equal(end, i * BDB_LOG_RECORD);
+        assert_false(torn);
+    }
+    expect(KAITEN_CORRUPT, "log.0000000002 is missing or damaged");
+    turn_bit("log.0000000003", 20); /* which says nothing now */
+    assert_int_equal(bdb_log_check(dir, 2, &end, &torn), 0);
+    assert_true(torn);
+    folder_made();
+    int fd = open_file("log.0000000002", O_WRONLY | O_TRUNC);
+    close(fd);
+    assert_int_equal(bdb_log_check(dir, 2, &end, &torn), 0);
+    assert_false(torn);
 }
 
 /* Behind the last log that has records there may be some that have none. */
@@ -389,6 +426,26 @@ test_last_log(void **state)
     assert_int_equal(end, 0);
     number = 5;
     assert_int_equal(bdb_log_end(dir, 1, &number, &end, &torn), ENOENT);
+    /* The way from one to the next may be far. */
+    close(open_file("log.4294967295", O_WRONLY | O_CREAT | O_TRUNC));
+    number = UINT32_MAX;
+    assert_int_equal(bdb_log_end(dir, 1, &number, &end, &torn), 0);
+    assert_int_equal(number, 3);
+}
+
+static void
+test_names_of_logs(void **state)
+{
+    (void)state;
+    assert_int_equal(bdb_log_number("log.0000000007"), 7);
+    assert_int_equal(bdb_log_number("log.4294967294"), UINT32_MAX - 1);
+    assert_int_equal(bdb_log_number("log.9999999999"), UINT32_MAX);
+    assert_int_equal(bdb_log_number("log.4294967296"), UINT32_MAX);
+    static const char *const others[] = { "log.", "log", "lo", "log.000000007", "log.00000000007",
+                                          "log.+000000007", "log.-000000007", "log.        7",
+                                          "log.00000x0007", "Log.0000000007" };
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        assert_int_equal(bdb_log_number(others[i]), 0);
 }
 
 /* Record i of a log begins a transaction by opening a database, and the next one commits it. */
@@ -407,6 +464,17 @@ log_opens(unsigned char *log, uint32_t i, uint32_t txn)
     }
 }
 
+/* The first one, behind which there is none. */
+static void
+only_log_put(const unsigned char *log, size_t n)
+{
+    int fd = open_file("log.0000000001", O_WRONLY | O_CREAT | O_TRUNC);
+    assert_int_equal(write(fd, log, n), n);
+    close(fd);
+    if (bdb_exists(dir, "log.0000000002"))
+        remove_log(2);
+}
+
 /* What follows a start's openings, of which the first was lost, is what was written with them. */
 static bool
 openings_are_torn(size_t change, uint32_t by)
@@ -422,9 +490,7 @@ openings_are_torn(size_t change, uint32_t by)
     unsigned char *opening = log + 2 * BDB_LOG_RECORD;
     opening[change] = (unsigned char)(opening[change] + by);
     bdb_file_record_sum(opening, BDB_LOG_RECORD);
-    int fd = open_file("log.0000000001", O_WRONLY | O_CREAT | O_TRUNC);
-    assert_int_equal(write(fd, log, sizeof log), sizeof log);
-    close(fd);
+    only_log_put(log, sizeof log);
     assert_int_equal(bdb_log_check(dir, 1, &end, &torn), 0);
     assert_int_equal(end, 0);
     return torn;
@@ -460,9 +526,7 @@ test_commits_taken_back_behind_a_hole(void **state)
         bdb_file_record_sum(record, BDB_LOG_RECORD);
     }
     log[2 * BDB_LOG_RECORD - 1] ^= 1;
-    int fd = open_file("log.0000000001", O_WRONLY | O_CREAT | O_TRUNC);
-    assert_int_equal(write(fd, log, sizeof log), sizeof log);
-    close(fd);
+    only_log_put(log, sizeof log);
     assert_int_equal(bdb_log_check(dir, 1, &end, &torn), 0);
     assert_int_equal(end, BDB_LOG_RECORD);
     assert_true(torn);
@@ -572,7 +636,9 @@ main(void)
         cmocka_unit_test(test_logs),
         cmocka_unit_test(test_a_log_that_is_being_written),
         cmocka_unit_test(test_where_a_log_ends),
+        cmocka_unit_test(test_the_next_log_knows),
         cmocka_unit_test(test_last_log),
+        cmocka_unit_test(test_names_of_logs),
         cmocka_unit_test(test_openings_behind_a_hole),
         cmocka_unit_test(test_commits_taken_back_behind_a_hole),
         cmocka_unit_test(test_newest_change),
