@@ -190,6 +190,7 @@ int bdb_each_file(const char *dir, int (*each)(void *arg, const char *name), voi
  * is missing between them, or 0. */
 int bdb_logs(const char *dir, uint32_t *ret_first, uint32_t *ret_last, uint32_t *ret_gap);
 
+/* Also when that cannot be found out: nothing is taken for gone that may be there. */
 bool bdb_exists(const char *dir, const char *name);
 uint64_t bdb_size(const char *dir, const char *name);
 /* Of all databases in dir. */

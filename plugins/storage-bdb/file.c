@@ -70,6 +70,16 @@ bdb_is_database(const char *name)
     return strcmp(name, "meta.db") == 0 || bdb_space_number(name) >= 0;
 }
 
+/* NULL: there is no more, or *ret_error says why none could be read. */
+static struct dirent *
+next_entry(DIR *d, int *ret_error)
+{
+    errno = 0;
+    struct dirent *entry = readdir(d);
+    *ret_error = entry ? 0 : errno;
+    return entry;
+}
+
 int
 bdb_each_file(const char *dir, int (*each)(void *arg, const char *name), void *arg)
 {
@@ -78,7 +88,7 @@ bdb_each_file(const char *dir, int (*each)(void *arg, const char *name), void *a
         return errno;
     int error = 0;
     struct dirent *entry;
-    while (!error && (entry = readdir(d))) {
+    while (!error && (entry = next_entry(d, &error))) {
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
             error = each(arg, entry->d_name);
     }
@@ -129,7 +139,8 @@ bdb_exists(const char *dir, const char *name)
 {
     char path[BDB_PATH];
     struct stat st;
-    return bdb_path(path, dir, name) && lstat(path, &st) == 0;
+    return bdb_path(path, dir, name) &&
+           (lstat(path, &st) == 0 || (errno != ENOENT && errno != ENOTDIR));
 }
 
 uint64_t
@@ -315,9 +326,13 @@ bdb_read_file(const char *dir, const char *name, char *ret, size_t n)
     if (fd < 0)
         return errno == ENOENT ? 0 : errno;
     size_t have = 0;
-    ssize_t got = 0;
-    while (have < n - 1 && (got = read(fd, ret + have, n - 1 - have)) > 0)
-        have += (size_t)got;
+    ssize_t got = 1;
+    while (have < n - 1 && got != 0) {
+        got = read(fd, ret + have, n - 1 - have);
+        if (got < 0 && errno != EINTR)
+            break;
+        have += got > 0 ? (size_t)got : 0;
+    }
     int error = got < 0 ? errno : 0;
     ret[have] = '\0';
     close(fd);

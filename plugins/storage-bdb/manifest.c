@@ -60,6 +60,8 @@ sum_of_file(const char *dir, const char *name, char out[HEX + 1], uint64_t *ret_
     *ret_size = 0;
     while (!error) {
         ssize_t n = read(fd, piece, PIECE);
+        if (n < 0 && errno == EINTR)
+            continue;
         if (n < 0)
             error = errno;
         if (n <= 0)
@@ -170,11 +172,17 @@ bdb_manifest_first(const char *dir)
     return first;
 }
 
-/* Whether the error says nothing about the copy: it may be whole. */
+/* Whether the error says nothing about the copy, which may be whole. What does: a file is not
+ * there, or is none, or has a name that no line has. */
 static bool
 may_pass(int error)
 {
-    return error == EIO || error == ENOMEM || error == EMFILE || error == ENFILE;
+    static const int lasting[] = { 0,     ENOENT, ENOTDIR, EISDIR,      ELOOP,
+                                   ENXIO, EINVAL, EEXIST,  ENAMETOOLONG };
+    bool lasts = false;
+    for (size_t i = 0; i < sizeof lasting / sizeof *lasting; i++)
+        lasts = lasts || error == lasting[i];
+    return !lasts;
 }
 
 /* One line; names the file when it is not as it was, or cannot be read. */

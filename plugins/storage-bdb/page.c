@@ -203,14 +203,16 @@ bdb_pages_newest(const char *dir, const char *name, struct bdb_lsn *newest)
     int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return errno;
-    uint64_t pages = bdb_size(dir, name) / BDB_PAGE;
+    struct stat st;
+    int error = fstat(fd, &st) == 0 ? 0 : errno;
+    uint64_t pages = error ? 0 : (uint64_t)st.st_size / BDB_PAGE;
     for (uint64_t i = pages > NEWEST_LOOKS ? pages - NEWEST_LOOKS : 0; i < pages; i++) {
         bool there = pread(fd, page, BDB_PAGE, (off_t)(i * BDB_PAGE)) == BDB_PAGE;
         if (there && bdb_page_is_good(page, (uint32_t)i))
             lsn_raise(newest, page);
     }
     close(fd);
-    return 0;
+    return error;
 }
 
 /* --- logs --------------------------------------------------------------------------------- */
@@ -310,10 +312,11 @@ log_read(int fd, unsigned char *to, off_t size)
             return errno;
         for (ssize_t n; at < end && at < size; at += n) {
             n = pread(fd, to + at, (size_t)((end < size ? end : size) - at), at);
-            if (n < 0)
+            if (n < 0 && errno != EINTR)
                 return errno;
             if (n == 0)
                 return 0;
+            n = n > 0 ? n : 0;
         }
     }
     return at < 0 && errno != ENXIO ? errno : 0;

@@ -5,6 +5,7 @@
 #include "tests/unit/bdb-file.h"
 #include "tests/unit/memory.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -94,6 +95,19 @@ __wrap_nanosleep(const struct timespec *wish, struct timespec *left)
         turn_bit(file, writing.at);
     writing.log = 0;
     return 0;
+}
+
+static unsigned readdir_fails_at; /* 0: never */
+
+struct dirent *__real_readdir(DIR *d);
+struct dirent *__wrap_readdir(DIR *d);
+struct dirent *
+__wrap_readdir(DIR *d)
+{
+    if (readdir_fails_at == 0 || --readdir_fails_at > 0)
+        return __real_readdir(d);
+    errno = EIO;
+    return NULL;
 }
 
 /* Its first record says where the last one of the log before it is. */
@@ -433,6 +447,24 @@ test_last_log(void **state)
     assert_int_equal(number, 3);
 }
 
+/* What the disk has not told of a folder is not taken for absent. */
+static void
+test_a_folder_that_cannot_be_read(void **state)
+{
+    (void)state;
+    uint32_t first = 9, greatest = 9, gap = 9;
+    folder_made();
+    for (unsigned i = 1; i <= 7; i++) { /* two that are none, four files, and the end */
+        readdir_fails_at = i;
+        assert_int_equal(bdb_logs(dir, &first, &greatest, &gap), EIO);
+    }
+    readdir_fails_at = 0;
+    assert_int_equal(bdb_logs(dir, &first, &greatest, &gap), 0);
+    assert_int_equal(first, 1);
+    assert_int_equal(greatest, 3);
+    assert_int_equal(gap, 0);
+}
+
 static void
 test_names_of_logs(void **state)
 {
@@ -639,6 +671,7 @@ main(void)
         cmocka_unit_test(test_the_next_log_knows),
         cmocka_unit_test(test_last_log),
         cmocka_unit_test(test_names_of_logs),
+        cmocka_unit_test(test_a_folder_that_cannot_be_read),
         cmocka_unit_test(test_openings_behind_a_hole),
         cmocka_unit_test(test_commits_taken_back_behind_a_hole),
         cmocka_unit_test(test_newest_change),
