@@ -228,14 +228,14 @@ void bdb_voice_reset(struct bdb_voice *);
 void bdb_why(struct bdb_why *, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* The status for an error of the library, with what failed and why given to host->error(). Has the
- * next start repair the store when a file is damaged. */
+ * next start repair the store when a file is damaged; ends the process when a page is not there. */
 enum kaiten_status bdb_fail(struct bdb *, struct kaiten_err *, int error, const char *what);
 
 /* The status alone; 0 is KAITEN_DONE. */
 enum kaiten_status bdb_status(struct bdb *, int error);
 
-/* Ends the process because nobody can say whether what failed is on the disk. Has the next start
- * repair the store when it is damaged. */
+/* Ends the process because nobody can say whether what failed is on the disk, or was there. Has the
+ * next start repair the store when it is damaged. */
 _Noreturn void bdb_lost(struct bdb *, const char *what, int error);
 
 /* store.c */

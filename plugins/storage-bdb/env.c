@@ -101,9 +101,9 @@ void
 bdb_lost(struct bdb *bdb, const char *what, int error)
 {
     struct bdb_voice *voice = &bdb->voice;
-    bool damaged = atomic_load(&voice->damaged);
-    const char *why = damaged ? voice->text : db_strerror(error);
-    if (damaged)
+    bool said = atomic_load(&voice->damaged);
+    const char *why = said ? voice->text : db_strerror(error);
+    if (said || error == DB_PAGE_NOTFOUND)
         bdb_repair_note(bdb, true, why);
     bdb_die(what, why);
 }
@@ -175,6 +175,10 @@ enum kaiten_status
 bdb_fail(struct bdb *bdb, struct kaiten_err *err, int error, const char *what)
 {
     enum kaiten_status status = bdb_status(bdb, error);
+    /* Somebody has cut the file. What the library still has in memory of it would be written back
+     * behind the hole. */
+    if (error == DB_PAGE_NOTFOUND)
+        bdb_lost(bdb, what, error);
     if (status != KAITEN_CORRUPT) {
         bdb->host.error(err, "%s: %s", what, db_strerror(error));
         return status;
@@ -182,7 +186,7 @@ bdb_fail(struct bdb *bdb, struct kaiten_err *err, int error, const char *what)
     bool said = atomic_load(&bdb->voice.damaged);
     const char *why = said ? bdb->voice.text : db_strerror(error);
     bdb->host.error(err, "%s: %s is damaged (%s)", what, bdb->options.path, why);
-    if (said || error == DB_PAGE_NOTFOUND) /* a row of an odd form would be the same again */
+    if (said) /* a row of an odd form would be the same again */
         bdb_repair_note(bdb, true, why);
     return status;
 }

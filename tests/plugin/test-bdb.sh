@@ -219,11 +219,13 @@ for file in meta.db space-74.db; do
     truncate -s 0 "$store/$file"
     whole "nothing is left of $file: repaired"
 done
-fresh
-tool cut=400 "each=$rows"
-[ $? = 1 ] && grep -q 'each: 4 0: .* is damaged' "$work/out" && [ -e "$store/repair" ]
-report 'without the end of the file, rows of it are not taken for absent' $?
-whole 'and the next start repairs it'
+for ask in "each=$rows" "drop=0"; do
+    fresh
+    tool cut=400 "$ask"
+    [ $? = 75 ] && grep -q 'PAGE_NOTFOUND.*ending now' "$work/out" && [ -e "$store/repair" ]
+    report "a file that is cut while it is open ends the process (${ask%=*})" $?
+    whole 'and the next start repairs it'
+done
 fresh
 tool cut=400 check=1
 grep -q 'check: 4: .* pages are damaged' "$work/out"
