@@ -6,6 +6,7 @@
  * store.c       the databases, the format, the spaces
  * env.c         environments and what the library says about them
  * process.c     the library's hooks, syncs, the end of the process
+ * spare.c       memory that is set aside for the look at a copy
  * home.c        the directory: whose it is, where it lies, who holds it
  * file.c        files of ours: copies, markers, folders
  * map.c         get and scan
@@ -65,7 +66,8 @@ struct bdb_voice {
     struct bdb *running;  /* a panic of this one ends the process; NULL: it only fails calls */
     atomic_bool heard;    /* somebody writes text */
     atomic_bool damaged;  /* it spoke of damage; text says how */
-    atomic_bool starved;  /* it spoke of memory that it could not have */
+    atomic_bool starved;  /* it spoke of memory or a descriptor that it could not have */
+    atomic_int passing;   /* the errno of which it spoke first, of those that may pass */
     atomic_uint lines;    /* logged lately */
     char text[160];
 };
@@ -161,6 +163,17 @@ int bdb_away_end(void);
 
 /* Starts a thread that no signal reaches. 0 or an errno. */
 int bdb_thread_start(pthread_t *, void *(*run)(void *), void *arg);
+
+/* spare.c */
+
+/* Once per process, before anything else of the library. */
+void bdb_spare_hooks(void);
+
+/* From now on until the end of it what the library asks for in this thread comes from so many
+ * bytes, and from elsewhere only when they are used up. What was made in between is gone after the
+ * end, and no other thread may have it. 0 or an errno. */
+int bdb_spare_begin(size_t bytes);
+void bdb_spare_end(void); /* also when there was no beginning */
 
 /* home.c */
 

@@ -15,6 +15,7 @@
 enum {
     TRIES = 10,           /* of reading a file that the writer is busy with */
     CACHE = 64 << 20,     /* for recovering the copy: what was minted meanwhile is all over it */
+    SPARE = 2 * CACHE,    /* the library's other needs, and what is lost between the pieces */
     READ_PAGES = 256,     /* copied in one go, then the disk belongs to others for a while */
     READ_PAUSE_US = 1000
 };
@@ -164,11 +165,9 @@ meta_inspect(struct inspection *in, const unsigned char *mark)
 {
     DB *meta = NULL;
     unsigned char there[BDB_MARK], noted[BDB_SPACES / 8] = { 0 };
-    if (!bdb_exists(in->dir, "meta.db"))
-        return DB_VERIFY_BAD;
     int error = bdb_database_open(in->env, "meta.db", false, &meta);
     if (error)
-        return error;
+        return error == ENOENT ? DB_VERIFY_BAD : error;
     error = bdb_meta_get(meta, "spaces", noted, sizeof noted);
     if (error == DB_NOTFOUND)
         error = 0;
@@ -196,29 +195,49 @@ copy_inspect(struct inspection *in, const unsigned char *mark)
     return error ? error : in->env->txn_checkpoint(in->env, 0, 0, DB_FORCE);
 }
 
+static enum kaiten_status
+copy_failed(struct bdb *bdb, int error, const char *what, struct bdb_why *why)
+{
+    bdb_why(why, "%s: %s", what, db_strerror(error));
+    return bdb_status(bdb, error);
+}
+
+/* What the disk, or a lack of something, has kept from it says nothing about the copy, nor about
+ * the store that it is of, whatever the library makes of it. */
+static enum kaiten_status
+verify_failed(struct bdb *bdb, struct bdb_voice *voice, const char *dir, int error,
+              struct bdb_why *why)
+{
+    int passing = atomic_load(&voice->passing);
+    bool said = atomic_load(&voice->damaged);
+    if (passing == 0 && said)
+        bdb_why(why, "%s: %s", dir, voice->text);
+    else
+        bdb_why(why, "%s: %s", dir, db_strerror(passing ? passing : error));
+    if (passing != 0)
+        return bdb_status(bdb, passing);
+    return said || error == DB_RUNRECOVERY ? KAITEN_CORRUPT : bdb_status(bdb, error);
+}
+
 enum kaiten_status
 bdb_copy_verify(struct bdb *bdb, const char *dir, const unsigned char *mark,
                 struct bdb_why *why)
 {
     struct bdb_voice voice = { .host = &bdb->host };
     struct inspection in = { .bdb = bdb, .dir = dir };
-    int error = bdb_env_open(&voice, &bdb->options, dir, CACHE, DB_RECOVER_FATAL, &in.env);
+    int error = bdb->env ? bdb_spare_begin(SPARE) : 0; /* in a repair nothing serves yet */
+    if (error)
+        return copy_failed(bdb, error, dir, why);
+    error = bdb_env_open(&voice, &bdb->options, dir, CACHE, DB_RECOVER_FATAL, &in.env);
     if (!error)
         error = copy_inspect(&in, mark);
     if (in.env) {
         int closed = in.env->close(in.env, 0);
         error = error ? error : closed;
     }
+    bdb_spare_end();
     bdb_watch_forget(); /* this thread may have to write for the store, too */
-    if (!error)
-        return KAITEN_DONE;
-    if (atomic_load(&voice.damaged)) {
-        bdb_why(why, "%s: %s", dir, voice.text);
-        return KAITEN_CORRUPT;
-    }
-    bdb_why(why, "%s: %s", dir, db_strerror(error));
-    bool gave_up = error == DB_RUNRECOVERY && !atomic_load(&voice.starved);
-    return gave_up ? KAITEN_CORRUPT : bdb_status(bdb, error);
+    return error ? verify_failed(bdb, &voice, dir, error, why) : KAITEN_DONE;
 }
 
 /* --- both --------------------------------------------------------------------------------- */
@@ -239,13 +258,6 @@ prune_one(void *arg, const char *name)
     if (!bdb_path(path, pruning->dir, name))
         return ENAMETOOLONG;
     return unlink(path) == 0 ? 0 : errno;
-}
-
-static enum kaiten_status
-copy_failed(struct bdb *bdb, int error, const char *what, struct bdb_why *why)
-{
-    bdb_why(why, "%s: %s", what, db_strerror(error));
-    return bdb_status(bdb, error);
 }
 
 enum kaiten_status

@@ -23,6 +23,9 @@ static const char *const damages[] = {
     "unexpected file type", "unexpected page type", "log record: checksum", "bad magic number",
 };
 
+/* What says nothing about files, and may pass. */
+static const int passing_errors[] = { ENOMEM, EMFILE, ENFILE, EIO, ENOSPC, EDQUOT };
+
 void
 bdb_why(struct bdb_why *why, const char *fmt, ...)
 {
@@ -39,6 +42,7 @@ bdb_voice_reset(struct bdb_voice *voice)
 {
     atomic_store(&voice->damaged, false);
     atomic_store(&voice->starved, false);
+    atomic_store(&voice->passing, 0);
     atomic_store(&voice->heard, false);
 }
 
@@ -52,6 +56,30 @@ is_about_damage(const char *text)
     return false;
 }
 
+/* 0: the text is about something else. */
+static int
+passing_error(const char *text)
+{
+    for (size_t i = 0; i < sizeof passing_errors / sizeof *passing_errors; i++) {
+        if (strstr(text, strerror(passing_errors[i])))
+            return passing_errors[i];
+    }
+    return 0;
+}
+
+static void
+passing_note(struct bdb_voice *voice, int error)
+{
+    int none = 0;
+    if (error == 0)
+        return;
+    atomic_compare_exchange_strong(&voice->passing, &none, error);
+    if (error == ENOMEM || error == EMFILE || error == ENFILE)
+        atomic_store(&voice->starved, true);
+    if (error != ENOSPC && error != EDQUOT) /* what is read is not short of space */
+        bdb_watch_note(error);
+}
+
 static void
 on_error(const DB_ENV *env, const char *prefix, const char *text)
 {
@@ -61,12 +89,7 @@ on_error(const DB_ENV *env, const char *prefix, const char *text)
         snprintf(voice->text, sizeof voice->text, "%s", text);
         atomic_store(&voice->damaged, true);
     }
-    if (strstr(text, "Cannot allocate memory")) {
-        atomic_store(&voice->starved, true);
-        bdb_watch_note(ENOMEM);
-    }
-    if (strstr(text, "Input/output error"))
-        bdb_watch_note(EIO);
+    passing_note(voice, passing_error(text));
     /* On a full disk a checkpoint would say so for each page. */
     if (atomic_fetch_add(&voice->lines, 1) < LINES_MAX)
         voice->host->log(KAITEN_LOG_ERROR, "storage-bdb: %s", text);
@@ -89,9 +112,9 @@ on_event(DB_ENV *env, u_int32_t event, void *info)
     if (event != DB_EVENT_PANIC || !voice->running)
         return;
     bool damaged = atomic_load(&voice->damaged);
-    /* A shortage of memory says nothing about the files. */
+    /* A shortage says nothing about the files. */
     if (!damaged && atomic_load(&voice->starved))
-        bdb_die("panic", "out of memory");
+        bdb_die("panic", "out of memory or of descriptors");
     const char *why = damaged ? voice->text : "the library cannot go on";
     bdb_repair_note(voice->running, damaged, why);
     bdb_die("panic", why);

@@ -209,6 +209,7 @@ bdb_open(const struct kaiten_host *host, const struct kaiten_config *config, voi
     }
     bdb_hooks_set(host); /* first: a sync of the directory may end the process, which says why */
     bdb_holes_hook();
+    bdb_spare_hooks();
     enum kaiten_status status = bdb_home_lock(host, path, &lock, err);
     if (status != KAITEN_DONE)
         return status;

@@ -135,12 +135,20 @@ static int
 name_sync(const char *path)
 {
     const char *slash = strrchr(path, '/');
-    char *dir = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
-    if (!dir)
-        bdb_die("sync of the directory", "out of memory");
-    int error = bdb_sync_directory(dir);
-    free(dir);
-    return result_of(error);
+    size_t n = slash ? (size_t)(slash - path) + 1 : 0;
+    char dir[BDB_PATH] = ".";
+    if (n >= sizeof dir)
+        return result_of(ENAMETOOLONG);
+    if (slash)
+        memcpy(dir, path, n); /* the rest is 0 */
+    return result_of(bdb_sync_directory(dir));
+}
+
+/* Whether the library neither tries again nor asks whether there is such a file. */
+static bool
+is_final(int error)
+{
+    return error != ENOENT && error != EEXIST && error != EAGAIN && error != EBUSY && error != EIO;
 }
 
 static int
@@ -150,7 +158,12 @@ hook_open(const char *path, int flags, ...)
     va_start(args, flags);
     mode_t mode = flags & O_CREAT ? va_arg(args, mode_t) : 0;
     va_end(args);
-    int fd = open(path, flags | O_CLOEXEC, mode);
+    int fd;
+    do {
+        fd = open(path, flags | O_CLOEXEC, mode);
+    } while (fd < 0 && errno == EINTR);
+    if (fd < 0 && is_final(errno))
+        bdb_watch_note(errno);
     if (fd < 0 || !(flags & O_CREAT))
         return fd;
     if (fchmod(fd, 0600) != 0 || name_sync(path) != 0) { /* the umask has no say */

@@ -386,7 +386,7 @@ cat >"$work/shim.c" <<'END'
 #include <string.h>
 #include <sys/types.h>
 #include <unistd.h>
-static int calls, syncs, writes;
+static int calls, syncs, writes, is_hungry;
 static int
 is_below(const char *part, int fd)
 {
@@ -415,10 +415,15 @@ sync_now(const char *name, int fd)
     return -1;
 }
 static int
-write_fails(void)
+write_fails(int fd)
 {
     const char *at = getenv("SHIM_WRITE_FAIL_AT");
+    static int full;
     step();
+    if (is_below(getenv("SHIM_FULL"), fd) && full++ > 0) {
+        errno = ENOSPC;
+        return 1;
+    }
     errno = EIO;
     return at && ++writes >= atoi(at); /* the library tries a hundred times */
 }
@@ -447,10 +452,37 @@ open(const char *path, int flags, ...)
     va_start(args, flags);
     int mode = va_arg(args, int);
     va_end(args);
+    const char *hungry = getenv("SHIM_HUNGRY"), *error = getenv("SHIM_OPEN_ERROR");
+    if (hungry && strstr(path, hungry))
+        is_hungry = 1;
     if (!part || !strstr(path, part) || ++opens < atoi(at))
         return real(path, flags, mode);
-    errno = ENOMEM;
+    errno = error ? atoi(error) : ENOMEM;
     return -1;
+}
+ssize_t
+pread(int fd, void *p, size_t n, off_t at)
+{
+    ssize_t (*real)(int, void *, size_t, off_t) =
+        (ssize_t (*)(int, void *, size_t, off_t))dlsym(RTLD_NEXT, "pread");
+    if (!is_below(getenv("SHIM_READ_FAIL"), fd))
+        return real(fd, p, n, at);
+    errno = EIO;
+    return -1;
+}
+ssize_t
+__pread_chk(int fd, void *p, size_t n, off_t at, size_t room)
+{
+    (void)room;
+    return pread(fd, p, n, at);
+}
+void *__libc_malloc(size_t n);
+void *
+malloc(size_t n)
+{
+    static int mallocs;
+    const char *at = is_hungry ? getenv("SHIM_NO_MEMORY_AT") : NULL;
+    return at && ++mallocs == atoi(at) ? NULL : __libc_malloc(n);
 }
 int fdatasync(int fd) { return sync_now("fdatasync", fd); }
 int fsync(int fd) { return sync_now("fsync", fd); }
@@ -483,7 +515,7 @@ STEP(int, ftruncate, (int a, off_t b), a, b)
     ssize_t name parameters \
     { \
         ssize_t (*real) parameters = (ssize_t (*) parameters)dlsym(RTLD_NEXT, #name); \
-        return a > 2 && write_fails() ? -1 : real(__VA_ARGS__); \
+        return a > 2 && write_fails(a) ? -1 : real(__VA_ARGS__); \
     }
 WRITE(write, (int a, const void *b, size_t c), a, b, c)
 WRITE(pwrite, (int a, const void *b, size_t c, off_t d), a, b, c, d)
@@ -586,18 +618,55 @@ elif ${CC:-cc} -shared -fPIC -o "$work/shim.so" "$work/shim.c" -ldl 2>"$work/out
     SHIM_NO_ROOM=1 LD_PRELOAD="$work/shim.so" "$tool" "$plugin" "$store" $small \
         "count=$rows" >"$work/out" 2>&1 && [ "$(stat -c %s "$store/ballast")" = 524288 ]
     report 'what there is of the ballast stays when it cannot be filled up' $?
-    at=0 failures=0
-    while at=$((at + 1)); do
+    for error in 12 23 24 122; do # ENOMEM, ENFILE, EMFILE, EDQUOT
+        at=0 failures=0
+        while at=$((at + at / 3 + 1)); do
+            rm -rf "$work/bad"
+            mkdir "$work/bad"
+            # shellcheck disable=SC2086
+            SHIM_OPEN_FAIL=$work/bad/ SHIM_OPEN_FAIL_AT=$at SHIM_OPEN_ERROR=$error \
+                LD_PRELOAD="$work/shim.so" "$tool" "$plugin" "$store" $small \
+                "!backup=$work/bad" fill=0 >"$work/out" 2>&1
+            [ ! -e "$store/repair" ] || break
+            grep -q 'backup: [36]: ' "$work/out" || break
+            failures=$((failures + 1))
+        done
+        [ $failures -gt 2 ] && grep -q 'backup: 0' "$work/out"
+        report "a backup that cannot open a file (errno $error, $failures times) is no damage" $?
+    done
+    deaths=0
+    for at in $(seq 12) 113 114 140; do # the library itself does not live through all of them
         rm -rf "$work/bad"
         mkdir "$work/bad"
         # shellcheck disable=SC2086
-        SHIM_OPEN_FAIL=$work/bad/log. SHIM_OPEN_FAIL_AT=$at LD_PRELOAD="$work/shim.so" "$tool" \
-            "$plugin" "$store" $small "!backup=$work/bad" >"$work/out" 2>&1
-        grep -q 'backup: 6: ' "$work/out" || break
-        failures=$((failures + 1))
+        SHIM_HUNGRY=/bad/log. SHIM_NO_MEMORY_AT=$at LD_PRELOAD="$work/shim.so" "$tool" "$plugin" \
+            "$store" $small "!backup=$work/bad" fill=0 >"$work/out" 2>&1
+        if [ $? -gt 1 ] || [ -e "$store/repair" ]; then
+            deaths=$((deaths + 1))
+            cp "$work/out" "$work/death"
+        fi
     done
-    [ $failures -gt 2 ] && grep -q 'backup: 0' "$work/out"
-    report "a backup that has no memory ($failures times) is no damage" $?
+    [ $deaths = 0 ] || cp "$work/death" "$work/out"
+    [ $deaths = 0 ]
+    report "no memory for a moment while a backup is looked at does not end the process" $?
+    # Nor is it when the disk has no room for what its recovery writes.
+    for fails in SHIM_READ_FAIL=/base.new/space- SHIM_FULL=/base.new/meta.db; do
+        fresh
+        due
+        # shellcheck disable=SC2086
+        env "$fails" LD_PRELOAD="$work/shim.so" "$tool" "$plugin" "$store" $small wait=1 \
+            >"$work/out" 2>&1 &
+        waiting=$!
+        for _ in $(seq 600); do
+            grep -q 'base copy: ' "$work/out" && break
+            sleep 0.1
+        done
+        kill -9 $waiting
+        wait $waiting 2>/dev/null
+        grep -q 'base copy: .*\(Input/output error\|No space left\)' "$work/out" &&
+            [ ! -e "$store/repair" ]
+        report "a base copy that cannot be looked at ($fails*) is no damage of the store" $?
+    done
     killed 'a base copy' due base=1
     killed 'a repair' page
     for part in /rebuilt/log. /store/log. /base/space- /base/manifest; do
