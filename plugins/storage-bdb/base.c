@@ -281,13 +281,13 @@ bdb_backup(void *instance, const char *dir, struct kaiten_err *err)
     struct bdb *bdb = instance;
     struct bdb_why why = { "" };
     enum kaiten_status status = KAITEN_FAILED;
+    pthread_mutex_lock(&bdb->copying); /* first: nor may another backup be at work there */
     if (directory_is_empty(dir, &why)) {
-        pthread_mutex_lock(&bdb->copying);
         status = backup_make(bdb, dir, &why);
-        pthread_mutex_unlock(&bdb->copying);
         if (status != KAITEN_DONE)
             bdb_each_file(dir, remove_file, (void *)dir);
     }
+    pthread_mutex_unlock(&bdb->copying);
     if (status != KAITEN_DONE)
         bdb->host.error(err, "backup: %s", why.text);
     return status;

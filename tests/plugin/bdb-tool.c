@@ -15,6 +15,7 @@
  *     late=N     row N is written anew while a scan is at the first row: the scan has it as it is now
  *     base=1     waits for a base copy that is newer than this process
  *     backup=DIR, verify=DIR, check=1, health=1
+ *     both=DIR   two backups into it at the same time: one is made, the other one refused
  *     split=1    one batch of a group cannot be written; the others are, the urgent one first
  *     rows=abc   prints each row of these spaces: "row", key and value in hexadecimal digits
  *     row=K:V    writes that row; without a value: deletes it
@@ -28,6 +29,7 @@
 #include "tests/plugin/fake-host.h"
 
 #include <dlfcn.h>
+#include <pthread.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -369,6 +371,36 @@ say(struct tool *t, const char *what, enum kaiten_status status)
     return status == KAITEN_DONE;
 }
 
+struct one {
+    struct tool *tool;
+    const char *dir;
+    enum kaiten_status status;
+};
+
+static void *
+backup_one(void *arg)
+{
+    struct one *one = arg;
+    struct kaiten_err err;
+    fake_err_init(&err);
+    one->status = one->tool->s->backup(one->tool->store, one->dir, &err);
+    return NULL;
+}
+
+static bool
+backup_both(struct tool *t, const char *dir)
+{
+    pthread_t thread;
+    struct one a = { t, dir, KAITEN_FAILED }, b = a;
+    if (pthread_create(&thread, NULL, backup_one, &a) != 0)
+        return false;
+    backup_one(&b);
+    pthread_join(thread, NULL);
+    printf("both: %d %d\n", (int)a.status, (int)b.status);
+    return (a.status == KAITEN_DONE) != (b.status == KAITEN_DONE) &&
+           t->s->verify(fake_host(), dir, &t->err) == KAITEN_DONE;
+}
+
 static bool
 run(struct tool *t, const char *command)
 {
@@ -407,6 +439,8 @@ run(struct tool *t, const char *command)
         return write_row(t, value);
     if (strcmp(name, "backup") == 0)
         return say(t, name, t->s->backup(t->store, value, &t->err));
+    if (strcmp(name, "both") == 0)
+        return backup_both(t, value);
     if (strcmp(name, "verify") == 0)
         return say(t, name, t->s->verify(fake_host(), value, &t->err));
     if (strcmp(name, "check") == 0)

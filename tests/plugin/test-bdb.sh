@@ -335,6 +335,9 @@ report 'nobody else may read it' $?
 tool "backup=$work/backup"
 grep -q 'backup: 6: .*not empty' "$work/out"
 report 'a directory that is not empty is refused' $?
+mkdir "$work/both"
+tool "both=$work/both"
+report 'of two into one directory at the same time one is made, and is whole' $?
 for file in "$work/backup"/*; do
     name=$(basename "$file")
     rm -rf "$store"
