@@ -173,6 +173,32 @@ key_set_merge(struct key_set *set, const struct key_set *from, struct key_why *r
     return true;
 }
 
+static bool
+is_der_key(const unsigned char *p, size_t n)
+{
+    const unsigned char *at = p;
+    EVP_PKEY *pkey = d2i_PUBKEY(NULL, &at, (long)n);
+    at = p;
+    X509 *cert = pkey ? NULL : d2i_X509(NULL, &at, (long)n);
+    bool is_key = pkey || cert;
+    EVP_PKEY_free(pkey);
+    X509_free(cert);
+    ERR_clear_error();
+    return is_key;
+}
+
+/* A public key as HMAC secret is the classic confusion: everybody knows that secret. NULL: it is
+ * no key that we know. */
+static const char *
+public_form(const unsigned char *p, size_t n)
+{
+    if (memmem(p, n, "-----BEGIN ", 11))
+        return "a PEM file";
+    if (memmem(p, n, "\"kty\"", 5))
+        return "a JWK, which jwks reads";
+    return is_der_key(p, n) ? "a public key or certificate in DER" : NULL;
+}
+
 /* RFC 7518 section 3.2: at least as long as the hash. */
 static bool
 check_secret(const struct key_alg *alg, const unsigned char *p, size_t n, struct key_why *ret_why)
@@ -181,9 +207,9 @@ check_secret(const struct key_alg *alg, const unsigned char *p, size_t n, struct
     if (n < alg->secret_min || n > KEY_SECRET_MAX)
         return key_refuse(ret_why, "a secret for %s has %zu to %d bytes, this one has %zu",
                           alg->name, alg->secret_min, KEY_SECRET_MAX, n);
-    /* A public key as HMAC secret is the classic confusion: everybody knows that secret. */
-    if (memmem(p, n, "-----BEGIN ", 11))
-        return key_refuse(ret_why, "this is a PEM file, not a secret");
+    const char *form = public_form(p, n);
+    if (form)
+        return key_refuse(ret_why, "this is %s, not a secret", form);
     if (secret_is_weak(p, n, &weak))
         return key_refuse(ret_why, "the secret is weak: %s; take random bytes", weak);
     return true;

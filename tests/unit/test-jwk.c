@@ -169,6 +169,30 @@ secrets_are_judged_when_read(void **state)
     expect_file(write_file("s", bytes, 32, 0600), "HS256", NULL);
 }
 
+/* Who takes the file of a public key for that of a secret has one that everybody knows. */
+static void
+public_keys_are_no_secrets(void **state)
+{
+    EVP_PKEY *const pairs[] = { keys.rsa, keys.p256, keys.p521, keys.ed25519, keys.ed448 };
+    (void)state;
+    for (size_t i = 0; i < COUNT(pairs); i++) {
+        unsigned char *der = NULL;
+        int n = i2d_PUBKEY(pairs[i], &der);
+        assert_true(n >= 32);
+        expect_file(write_file("s", der, (size_t)n, 0600), "HS256", "in DER, not a secret");
+        der[1] ^= 1; /* another length */
+        expect_file(write_file("s", der, (size_t)n, 0600), "HS256", NULL);
+        OPENSSL_free(der);
+        char *pem = public_pem(pairs[i]), *jwk = jwk_of(pairs[i], "");
+        expect_file(write_text("s", pem, 0600), "HS256", "a PEM file, not a secret");
+        expect_file(write_text("s", jwk, 0600), "HS256", "a JWK, which jwks reads, not a secret");
+        free(pem);
+        free(jwk);
+    }
+    static const char oct[] = "{\"k\": \"q8Yt0m1Qx5sO2a9Gd7LwV3bnR6uKzJcE\", \"kty\": \"oct\"}";
+    expect_file(write_text("s", oct, 0600), "HS256", "a JWK");
+}
+
 #define WORD8 "8fK2-xQz"
 
 static const struct {
@@ -454,6 +478,7 @@ main(void)
         cmocka_unit_test(exponents_are_judged_when_read),
         cmocka_unit_test(curves_have_names),
         cmocka_unit_test(secrets_are_judged_when_read),
+        cmocka_unit_test(public_keys_are_no_secrets),
         cmocka_unit_test(weak_secrets_are_refused),
         cmocka_unit_test(listed_secrets_are_refused),
         cmocka_unit_test(key_ids_stand_once),
