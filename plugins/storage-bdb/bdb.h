@@ -359,7 +359,7 @@ enum kaiten_status bdb_copy_verify(struct bdb *, const char *dir, const unsigned
  * that the copy needs first, 0 when it brings its own. 0 or an errno. */
 int bdb_manifest_write(const char *dir, uint32_t first);
 
-/* Whether dir is what its manifest says, byte for byte, and has no other database and no other log.
+/* Whether dir is what its manifest says, byte for byte, and has nothing else of a store.
  * KAITEN_CORRUPT: it is not. KAITEN_FAILED: a newer version has made it, or it
  * cannot be read now. */
 enum kaiten_status bdb_manifest_check(const char *dir, uint32_t *ret_first, struct bdb_why *);

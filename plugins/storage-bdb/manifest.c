@@ -211,9 +211,22 @@ line_check(const char *dir, const char *line, struct bdb_why *why)
     return KAITEN_CORRUPT;
 }
 
+/* What a store has beside them and would go by, had another one left it in the folder: a base copy
+ * that is none of this one, and how far a repair had come. */
+static bool
+is_of_a_store(const char *name)
+{
+    static const char *const names[] = { "base", "base.old", "base.new", "rebuilt", "repair" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    }
+    return bdb_is_database(name) || bdb_log_number(name) != 0;
+}
+
 struct contents {
     const char *lines;
-    char stranger[BDB_NAME]; /* a database or log that no line is about */
+    char stranger[BDB_NAME]; /* of a store, and no line is about it */
 };
 
 static int
@@ -221,7 +234,7 @@ look_for_line(void *arg, const char *name)
 {
     struct contents *c = arg;
     char end[BDB_NAME + 3];
-    if (!bdb_is_database(name) && bdb_log_number(name) == 0)
+    if (!is_of_a_store(name))
         return 0;
     snprintf(end, sizeof end, " %s\n", name);
     if (strstr(c->lines, end))

@@ -354,6 +354,20 @@ for file in "$work/backup"/*; do
     report "a backup whose $name was changed is refused" $?
 done
 
+# What "rm store/*" leaves, and a note that "cp" has not written over.
+for left in base repair; do
+    rm -rf "$store"
+    cp -a "$work/backup" "$store"
+    cp -a "$work/made/base" "$store/base"
+    [ "$left" = base ] || mv "$store/base/manifest" "$store/repair"
+    [ "$left" = base ] || rm -rf "$store/base"
+    tool
+    grep -q "open: 4: .*$left is no part of it" "$work/out"
+    report "a backup beside the $left of another store is refused" $?
+    rm -rf "${store:?}/$left"
+    whole 'without it, it is a store'
+done
+
 # A process was killed while it removed logs that were no longer needed.
 fresh
 rm -rf "$store/base"

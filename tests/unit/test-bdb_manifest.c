@@ -132,7 +132,9 @@ static void
 test_files_that_were_added(void **state)
 {
     (void)state;
-    static const char *const names[] = { "space-75.db", "log.0000000008", "log.0000000006" };
+    static const char *const names[] = { "space-75.db", "log.0000000008", "log.0000000006",
+                                         "base",        "base.old",       "base.new",
+                                         "rebuilt",     "repair" };
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         char text[64];
         folder_made();
