@@ -44,7 +44,9 @@ database_copy(void *arg, const char *name)
     int error = DB_LOCK_DEADLOCK;
     for (int i = 0; i < TRIES && bdb_is_deadlock(error); i++)
         error = env->dbbackup(env, name, copy->dir, 0);
-    return error;
+    /* What the library says of a write that had no room for all of it. */
+    bool full = error == EAGAIN && bdb_room_free(copy->dir) < (uint64_t)READ_PAGES * BDB_PAGE;
+    return full ? ENOSPC : error;
 }
 
 /* The first log that a recovery of files that are copied from now on may need. Logs that nobody

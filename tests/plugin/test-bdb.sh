@@ -828,6 +828,17 @@ if mount -t tmpfs -o size=24M,mode=0700 tmpfs "$work/small" 2>"$work/out"; then
     occupy
     tool end=1 || grep -q 'open: 3: no space left for .*nothing is lost' "$work/out"
     report 'without any space a start says so, or works' $?
+    store=$work/store
+    small='log_file_size=1M checkpoint_log=1M base_log=1M ballast=1M'
+    for size in 1200k 2600k 3400k; do
+        umount "$work/small"
+        mount -t tmpfs -o size=$size,mode=0700 tmpfs "$work/small" 2>"$work/out"
+        mkdir "$work/small/backup"
+        fresh
+        tool "!backup=$work/small/backup" health=1 check=1 fill=10 &&
+            grep -q 'backup: 3: .*No space left' "$work/out" && rmdir "$work/small/backup"
+        report "a disk of $size is too full for a backup, of which nothing stays" $?
+    done
 else
     skip 'a full disk' 'cannot mount a tmpfs'
 fi
