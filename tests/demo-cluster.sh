@@ -87,6 +87,8 @@ END
 
 # --- three daemons and nginx -----------------------------------------------------------------
 
+copy_plugins "$top" "$dir"
+
 # Runs kaitenctl with the n-th daemon.
 ctl() {
     n=$1
@@ -99,7 +101,7 @@ write_conf() {
     cat >"$dir/$1/kaitend.conf" <<END
 [kaitend]
 state_dir = $dir/$1
-plugin_dir = $top/plugins/.libs
+plugin_dir = $dir/plugins
 storage = storage-postgres
 request_timeout = 2s
 

@@ -46,3 +46,14 @@ field() {
 random_port() {
     echo $((20000 + $(od -An -N2 -tu2 /dev/urandom) % 12000))
 }
+
+# A daemon loads nothing that others could change, and a tree may be one that a group writes.
+copy_plugins() { # from a tree, into a folder
+    (
+        umask 022
+        mkdir -p "$2/plugins"
+        for plugin in "$1"/plugins/.libs/*.so; do
+            [ ! -e "$plugin" ] || cp --remove-destination "$plugin" "$2/plugins"
+        done
+    )
+}

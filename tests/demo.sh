@@ -56,12 +56,13 @@ trap 'exit 143' TERM
 KAITEN_CONF=$dir/kaitend.conf
 KAITEN_SOCKET=$dir/rpc.sock
 export KAITEN_SOCKET
+copy_plugins "$top" "$dir"
 
 write_conf() {
     cat >"$KAITEN_CONF" <<END
 [kaitend]
 state_dir = $dir
-plugin_dir = $top/plugins/.libs
+plugin_dir = $dir/plugins
 storage = storage-bdb
 
 [storage-bdb]
