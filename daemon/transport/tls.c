@@ -11,6 +11,7 @@
 #include "daemon/log.h"
 #include "daemon/transport/conn.h"
 #include "daemon/transport/tls_files.h"
+#include "daemon/transport/tls_hello.h"
 #include "daemon/transport/tls_ticket.h"
 
 #include <errno.h>
@@ -31,6 +32,8 @@ struct tls {
  * read, and whoever else is on the loop has a turn. */
 enum { READ_MAX = 32 * 1024 };
 
+enum { CLIENT_CHAIN_MAX = 32 * 1024 }; /* bytes of a client's certificates */
+
 /* Of a connection. */
 struct tls_conn {
     SSL *ssl;
@@ -41,6 +44,7 @@ struct tls_conn {
     bool more;     /* another read may give something that the kernel does not tell of */
     bool parting;  /* our close_notify is on its way */
     size_t left;   /* bytes that this read may still take from the kernel */
+    struct tls_hello hello;
 };
 
 /* --- contexts ----------------------------------------------------------------------------- */
@@ -75,6 +79,7 @@ set_protocol(SSL_CTX *ctx, const struct tls_options *o)
     SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                               SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_set_read_ahead(ctx, 1);
+    SSL_CTX_set_max_cert_list(ctx, CLIENT_CHAIN_MAX);
     SSL_CTX_set_alpn_select_cb(ctx, on_alpn, NULL);
     return SSL_CTX_set_min_proto_version(ctx, o->version_min) == 1 &&
            SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION) == 1 &&
@@ -360,14 +365,26 @@ static const struct conn_io tls_io = {
     .freed = tls_freed,
 };
 
-/* BIO_callback_fn_ex. When a read has had its share, the kernel seems to have no more. */
+/* In TLS 1.3, and until it is settled which version is spoken, a client sends nothing but hellos
+ * without a key. Of TLS 1.2 there is nothing to be said: no other message may be long. */
+static bool
+is_bearable(struct tls_conn *tls, const char *p, size_t n)
+{
+    return tls->greeted || SSL_version(tls->ssl) == TLS1_2_VERSION ||
+           tls_hello_look(&tls->hello, p, n);
+}
+
+/* BIO_callback_fn_ex. When a read has had its share, the kernel seems to have no more; of a hello
+ * that is too long OpenSSL is told that it could not be read. */
 static long
 on_bio(BIO *bio, int what, const char *p, size_t n, int i, long l, int result, size_t *done)
 {
-    (void)p, (void)n, (void)i, (void)l;
+    (void)n, (void)i, (void)l;
     struct tls_conn *tls = (void *)BIO_get_callback_arg(bio);
-    if (what == (BIO_CB_READ | BIO_CB_RETURN) && result > 0)
+    if (what == (BIO_CB_READ | BIO_CB_RETURN) && result > 0) {
         tls->left -= *done < tls->left ? *done : tls->left;
+        return is_bearable(tls, p, *done) ? result : -1;
+    }
     if (what != BIO_CB_READ || tls->left > 0)
         return result;
     tls->more = true;

@@ -310,6 +310,49 @@ test_a_flight_that_nobody_reads(void **state)
     SSL_CTX_free(ctx);
 }
 
+/* Who says that a hello will be long is not waited for: there is no memory for so much of it. */
+static void
+ends_at(const void *bytes, size_t n, size_t step)
+{
+    int ours, fd = dial(&patient, &ours);
+    for (size_t i = 0; i < n; i += step)
+        assert_true(send(fd, (const char *)bytes + i, step, MSG_NOSIGNAL) > 0);
+    struct pollfd end = { .fd = fd, .events = POLLRDHUP };
+    assert_int_equal(poll(&end, 1, 10 * DEADLINE_MS), 1);
+    close(fd);
+}
+
+static void
+test_a_hollow_hello(void **state)
+{
+    (void)state;
+    static const char whole[] = "\x16\3\1\0\4\1\0\x40\1";
+    static const char parts[] = "\x16\3\1\0\1\1\x16\3\1\0\2\2\0\x16\3\1\0\1\0";
+    ends_at(whole, sizeof whole - 1, sizeof whole - 1);
+    ends_at(whole, sizeof whole - 1, 1);
+    ends_at(parts, sizeof parts - 1, sizeof parts - 1);
+}
+
+/* The first one has no key of a group that is spoken here, so that a second one is asked for. */
+static void
+test_a_hollow_second_hello(void **state)
+{
+    (void)state;
+    static const char hollow[] = "\x14\3\3\0\1\1\x16\3\3\0\4\1\2\0\0";
+    char sent[4096];
+    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+    SSL_CTX_set1_groups_list(ctx, "X448:P-256");
+    SSL *ssl = SSL_new(ctx);
+    SSL_set_bio(ssl, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
+    assert_int_equal(SSL_connect(ssl), -1);
+    int n = BIO_read(SSL_get_wbio(ssl), sent, sizeof sent / 2);
+    assert_true(n > 0);
+    memcpy(sent + n, hollow, sizeof hollow - 1);
+    ends_at(sent, (size_t)n + sizeof hollow - 1, (size_t)n + sizeof hollow - 1);
+    SSL_free(ssl);
+    SSL_CTX_free(ctx);
+}
+
 /* Key updates, which are nothing to be read. */
 struct flood {
     struct loop_task task;
@@ -402,6 +445,8 @@ main(void)
         cmocka_unit_test(test_much_then_the_end),
         cmocka_unit_test(test_a_record_in_two_reads),
         cmocka_unit_test(test_a_flight_that_nobody_reads),
+        cmocka_unit_test(test_a_hollow_hello),
+        cmocka_unit_test(test_a_hollow_second_hello),
         cmocka_unit_test(test_updates_without_end),
         cmocka_unit_test(test_renewal),
     };
