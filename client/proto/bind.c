@@ -409,6 +409,23 @@ find_param(const struct kt_param *list, size_t n, const char *name)
     return NULL;
 }
 
+/* As the reference, whose clients may send it so, also with a plus and with zeros in front. */
+static bool
+param_int(struct kt_str text, int64_t *ret)
+{
+    if (kt_int_parse(text, ret))
+        return true;
+    bool minus = text.p[0] == '-';
+    size_t skip = minus || text.p[0] == '+';
+    while (skip + 1 < text.n && text.p[skip] == '0')
+        skip++;
+    struct kt_str digits = { text.p + skip, text.n - skip };
+    if (digits.n == 0 || *digits.p == '-' || !kt_int_parse(digits, ret))
+        return false;
+    *ret = minus ? -*ret : *ret;
+    return true;
+}
+
 /* A parameter is text; a number among them is read here. */
 static bool
 bind_param_text(struct binder *b, const struct kt_field *f, struct kt_str text,
@@ -424,7 +441,7 @@ bind_param_text(struct binder *b, const struct kt_field *f, struct kt_str text,
     if (text.n == 0)
         return true;
     int64_t i;
-    if (!kt_int_parse(text, &i))
+    if (!param_int(text, &i))
         return refuse_text(b, at, "invalid integer", keep);
     *keep = (struct kt_value){ .type = KT_V_INT, .i = i };
     return bind_value(b, f, keep, at, out);

@@ -115,7 +115,7 @@ class Model:
         if is_text and schema["type"] == "integer":
             if value == "":
                 return []
-            if not re.fullmatch(r"0|-?[1-9]\d*", value) or abs(int(value)) >= 2**63:
+            if not re.fullmatch(r"[+-]?[0-9]+", value) or abs(int(value)) >= 2**63:
                 return [(at, "invalid integer")]
             value = int(value)
         elif value is None:
