@@ -32,7 +32,10 @@ struct tls {
  * read, and whoever else is on the loop has a turn. */
 enum { READ_MAX = 32 * 1024 };
 
-enum { CLIENT_CHAIN_MAX = 32 * 1024 }; /* bytes of a client's certificates */
+enum {
+    CLIENT_CHAIN_MAX = 32 * 1024, /* bytes of a client's certificates */
+    ASIDES_MAX = 64 /* in the life of a connection; who renews keys does so after gigabytes */
+};
 
 /* Of a connection. */
 struct tls_conn {
@@ -44,6 +47,7 @@ struct tls_conn {
     bool more;     /* another read may give something that the kernel does not tell of */
     bool parting;  /* our close_notify is on its way */
     size_t left;   /* bytes that this read may still take from the kernel */
+    unsigned asides; /* key updates, and attempts to renegotiate, that the peer has sent */
     struct tls_hello hello;
 };
 
@@ -374,8 +378,21 @@ is_bearable(struct tls_conn *tls, const char *p, size_t n)
            tls_hello_look(&tls->hello, p, n);
 }
 
-/* BIO_callback_fn_ex. When a read has had its share, the kernel seems to have no more; of a hello
- * that is too long OpenSSL is told that it could not be read. */
+/* What OpenSSL deals with by itself, and SSL_read() does not tell of. */
+static void
+on_message(int sent, int version, int type, const void *bytes, size_t n, SSL *ssl, void *arg)
+{
+    (void)version, (void)ssl;
+    const unsigned char *p = bytes;
+    struct tls_conn *tls = arg;
+    if (!sent && type == SSL3_RT_HANDSHAKE && n > 0 && p[0] == SSL3_MT_KEY_UPDATE)
+        tls->asides++;
+    else if (sent && type == SSL3_RT_ALERT && n == 2 && p[1] == SSL_AD_NO_RENEGOTIATION)
+        tls->asides++;
+}
+
+/* BIO_callback_fn_ex. When a read has had its share, the kernel seems to have no more; from a peer
+ * that is not to be borne nothing can be read. */
 static long
 on_bio(BIO *bio, int what, const char *p, size_t n, int i, long l, int result, size_t *done)
 {
@@ -385,7 +402,11 @@ on_bio(BIO *bio, int what, const char *p, size_t n, int i, long l, int result, s
         tls->left -= *done < tls->left ? *done : tls->left;
         return is_bearable(tls, p, *done) ? result : -1;
     }
-    if (what != BIO_CB_READ || tls->left > 0)
+    if (what != BIO_CB_READ)
+        return result;
+    if (tls->asides > ASIDES_MAX)
+        return -1;
+    if (tls->left > 0)
         return result;
     tls->more = true;
     BIO_set_retry_read(bio);
@@ -405,6 +426,8 @@ tls_begin(struct tls *tls, struct conn *conn)
     }
     BIO_set_callback_arg(SSL_get_rbio(ssl), (char *)state);
     BIO_set_callback_ex(SSL_get_rbio(ssl), on_bio);
+    SSL_set_msg_callback(ssl, on_message);
+    SSL_set_msg_callback_arg(ssl, state);
     SSL_set_accept_state(ssl);
     state->ssl = ssl;
     conn->io = &tls_io;

@@ -257,7 +257,7 @@ class Flood(threading.Thread):
 
 
 def test_who_asks_for_handshakes_without_end_keeps_nobody_waiting(own_daemon, authority, tmp_path):
-    """Nor for longer than its deadline: OpenSSL refuses each of them by itself, and reads on."""
+    """OpenSSL refuses each of them by itself, and reads on: the daemon ends it after a few."""
     cert, key = authority.issue("server")
     d = own_daemon("storage-memory", daemon="loops = 1")
     d.tls_port = free_port()
@@ -276,13 +276,13 @@ def test_who_asks_for_handshakes_without_end_keeps_nobody_waiting(own_daemon, au
         w.flush()
         assert w.recv().startswith(b"HTTP/1.1 200 ")
         attacker.start()
-        while attacker.is_alive() and attacker.answered < STOCK:
+        while attacker.is_alive() or not answers:
             began = time.monotonic()
             assert neighbour.request("GET", "/healthz").status == 200
             assert time.monotonic() - began < 5
             answers += 1
         attacker.join()
-    assert answers > 5
+    assert attacker.answered < STOCK / 10
     assert time.monotonic() < end
 
 
