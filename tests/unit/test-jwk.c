@@ -67,13 +67,14 @@ pem_keys_are_judged_when_read(void **state)
     expect_file(path_of("rsa"), "RS256", "everybody may write");
 }
 
-/* The modulus of keys.rsa under another exponent. */
+/* The modulus of keys.rsa, less something, under another exponent. */
 static EVP_PKEY *
-rsa_with_exponent(const char *hex)
+rsa_from(BN_ULONG less, const char *hex)
 {
     EVP_PKEY *pkey = NULL;
     BIGNUM *n = NULL, *e = NULL;
     assert_int_equal(EVP_PKEY_get_bn_param(keys.rsa, OSSL_PKEY_PARAM_RSA_N, &n), 1);
+    assert_int_equal(BN_sub_word(n, less), 1);
     assert_true(BN_hex2bn(&e, hex) > 0);
     OSSL_PARAM_BLD *build = OSSL_PARAM_BLD_new();
     assert_int_equal(OSSL_PARAM_BLD_push_BN(build, OSSL_PKEY_PARAM_RSA_N, n), 1);
@@ -91,6 +92,22 @@ rsa_with_exponent(const char *hex)
 }
 
 static void
+moduli_are_judged_when_read(void **state)
+{
+    BIGNUM *n = NULL;
+    (void)state;
+    assert_int_equal(EVP_PKEY_get_bn_param(keys.rsa, OSSL_PKEY_PARAM_RSA_N, &n), 1);
+    static const BN_ULONG small[] = { 3, 5, 7, 11, 13, 17, 101, 743 };
+    for (size_t i = 0; i < COUNT(small); i++) {
+        BN_ULONG less = BN_mod_word(n, small[i]);
+        EVP_PKEY *pkey = rsa_from(less % 2 ? less + small[i] : less, "10001");
+        expect_file(write_public("rsa", pkey), "RS256", "no product of two large primes");
+        EVP_PKEY_free(pkey);
+    }
+    BN_free(n);
+}
+
+static void
 exponents_are_judged_when_read(void **state)
 {
     (void)state;
@@ -105,7 +122,7 @@ exponents_are_judged_when_read(void **state)
         { "10000000000000001", "exponent" },
     };
     for (size_t i = 0; i < COUNT(rows); i++) {
-        EVP_PKEY *pkey = rsa_with_exponent(rows[i].e);
+        EVP_PKEY *pkey = rsa_from(0, rows[i].e);
         expect_file(write_public("rsa", pkey), "RS256", rows[i].want);
         EVP_PKEY_free(pkey);
     }
@@ -167,6 +184,39 @@ secrets_are_judged_when_read(void **state)
     expect_file(write_text("s", "3b1f9ac04d7e82665f0c1a9be47d2830\r\n", 0600), "HS256", NULL);
     bytes[31] = '\n';
     expect_file(write_file("s", bytes, 32, 0600), "HS256", NULL);
+}
+
+static X509 *
+certificate_of(EVP_PKEY *pkey)
+{
+    X509 *cert = X509_new();
+    assert_non_null(X509_gmtime_adj(X509_getm_notBefore(cert), 0));
+    assert_non_null(X509_gmtime_adj(X509_getm_notAfter(cert), 3600));
+    assert_int_equal(X509_set_pubkey(cert, pkey), 1);
+    assert_true(X509_sign(cert, pkey, EVP_sha256()) > 0);
+    return cert;
+}
+
+static void
+certificates_are_keys_and_no_secrets(void **state)
+{
+    X509 *cert = certificate_of(keys.p256);
+    BIO *pem = BIO_new(BIO_s_mem());
+    unsigned char *der = NULL;
+    char *p = NULL;
+    (void)state;
+    assert_int_equal(PEM_write_bio_X509(pem, cert), 1);
+    long n = BIO_get_mem_data(pem, &p);
+    expect_file(write_file("cert", p, (size_t)n, 0600), "ES256", NULL);
+    expect_file(path_of("cert"), "ES384", "P-384");
+    expect_file(path_of("cert"), "HS256", "a PEM file");
+    expect_file(write_file("cert", p, (size_t)n / 2, 0600), "ES256", "no public key or certificate");
+    n = i2d_X509(cert, &der);
+    expect_file(write_file("cert", der, (size_t)n, 0600), "HS256", "certificate in DER");
+    expect_file(path_of("cert"), "ES256", "no public key or certificate");
+    OPENSSL_free(der);
+    BIO_free(pem);
+    X509_free(cert);
 }
 
 /* Who takes the file of a public key for that of a secret has one that everybody knows. */
@@ -355,6 +405,8 @@ jwk_sets_are_judged_when_read(void **state)
                 NULL, 0644, 0, "32 bytes");
     expect_jwks(strdup("{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"" K31 "\"}"), NULL, 0644, 0,
                 "32");
+    expect_jwks(strdup("{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+                       "AAAAAAAAAAA\"}"), NULL, 0644, 0, "small order");
     expect_jwks(strdup("{\"kty\":\"OKP\",\"crv\":\"X25519\",\"x\":\"" K32 "\"}"), NULL, 0644, 0,
                 "alg");
 }
@@ -475,10 +527,12 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pem_keys_are_judged_when_read),
+        cmocka_unit_test(moduli_are_judged_when_read),
         cmocka_unit_test(exponents_are_judged_when_read),
         cmocka_unit_test(curves_have_names),
         cmocka_unit_test(secrets_are_judged_when_read),
         cmocka_unit_test(public_keys_are_no_secrets),
+        cmocka_unit_test(certificates_are_keys_and_no_secrets),
         cmocka_unit_test(weak_secrets_are_refused),
         cmocka_unit_test(listed_secrets_are_refused),
         cmocka_unit_test(key_ids_stand_once),
