@@ -215,18 +215,8 @@ check_secret(const struct key_alg *alg, const unsigned char *p, size_t n, struct
     return true;
 }
 
-/* What OpenSSL can find out about a public key without its private half. */
 static bool
-is_sound(EVP_PKEY *pkey)
-{
-    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(NULL, pkey, NULL);
-    bool sound = ctx && EVP_PKEY_public_check(ctx) == 1;
-    EVP_PKEY_CTX_free(ctx);
-    return sound;
-}
-
-static bool
-check_rsa(EVP_PKEY *pkey, struct key_why *ret_why)
+check_rsa(const EVP_PKEY *pkey, struct key_why *ret_why)
 {
     if (EVP_PKEY_get_base_id(pkey) != EVP_PKEY_RSA)
         return key_refuse(ret_why, "not an RSA key");
@@ -241,12 +231,7 @@ check_rsa(EVP_PKEY *pkey, struct key_why *ret_why)
                 BN_num_bits(e) <= KEY_EXPONENT_MAX;
     BN_free(n);
     BN_free(e);
-    if (!good)
-        return key_refuse(ret_why, "the RSA exponent must be odd, above 65536 and below 2^64");
-    /* NIST SP 800-89 section 5.3.3: of a modulus that is prime, the power of a prime, or has a
-     * small factor, anybody can work out the private key. */
-    return is_sound(pkey) ||
-           key_refuse(ret_why, "the RSA modulus is no product of two large primes");
+    return good || key_refuse(ret_why, "the RSA exponent must be odd, above 65536 and below 2^64");
 }
 
 static bool
@@ -263,7 +248,10 @@ check_ec(EVP_PKEY *pkey, const struct key_alg *alg, struct key_why *ret_why)
     if (EVP_PKEY_get_group_name(pkey, group, sizeof(group), NULL) != 1 ||
         strcmp(group, alg->group) != 0)
         return key_refuse(ret_why, "%s needs a key on %s", alg->name, alg->crv);
-    return is_sound(pkey) || key_refuse(ret_why, "the point is not on the curve");
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(NULL, pkey, NULL);
+    bool good = ctx && EVP_PKEY_public_check(ctx) == 1;
+    EVP_PKEY_CTX_free(ctx);
+    return good || key_refuse(ret_why, "the point is not on the curve");
 }
 
 /* Whether a few steps lead from the point back to the start: under such a key a signature can be

@@ -264,40 +264,6 @@ def test_a_point_of_small_order_is_no_key(takes, is_good, crv, y, sign):
     assert takes(dict(key, x=b64(x)))
 
 
-# RFC 3526 section 3: a prime of 2048 bits that everybody has.
-PRIME = int(
-    "FFFFFFFFFFFFFFFFC90FDAA22168C234C4C6628B80DC1CD129024E088A67CC74020BBEA63B139B22514A08"
-    "798E3404DDEF9519B3CD3A431B302B0A6DF25F14374FE1356D6D51C245E485B576625E7EC6F44C42E9A637"
-    "ED6B0BFF5CB6F406B7EDEE386BFB5A899FA5AE9F24117C4B1FE649286651ECE45B3DC2007CB8A163BF0598"
-    "DA48361C55D39A69163FA8FD24CF5F83655D23DCA3AD961C62F356208552BB9ED529077096966D670C354E"
-    "4ABC9804F1746C08CA18217C32905E462E36CE3BE39E772C180E86039B2783A2EC07A28FB5C55DF06F4C52"
-    "C9DE2BCBF6955817183995497CEA956AE515D2261898FA051015728E5A8AACAA68FFFFFFFFFFFFFFFF", 16)
-
-
-def signed_by(modulus, order, alg="RS256"):
-    """RFC 8017 section 8.2.1, for a modulus whose units have an order that is known."""
-    text = b64(json.dumps({"alg": alg}).encode()) + "." + b64(b"{}")
-    info = bytes.fromhex("3031300d060960864801650304020105000420")
-    info += hashlib.sha256(text.encode()).digest()
-    padded = b"\0\1" + b"\xff" * (253 - len(info)) + b"\0" + info
-    power = pow(int.from_bytes(padded, "big"), pow(65537, -1, order), modulus)
-    return text + "." + b64(power.to_bytes(256, "big"))
-
-
-def test_a_modulus_that_anybody_takes_apart_is_no_key(takes, is_good):
-    p, q = (int.from_bytes(unb64(vector("RS256")[0][name]), "big") for name in "pq")
-
-    def key(n):
-        return {"kty": "RSA", "n": b64(n.to_bytes(256, "big")), "e": "AQAB"}
-
-    assert takes(key(p * q)) and is_good(key(p * q), signed_by(p * q, (p - 1) * (q - 1)))
-    for n, order in ((PRIME, PRIME - 1), (max(p, q) ** 2, max(p, q) * (max(p, q) - 1))):
-        assert not is_good(key(n), signed_by(n, order)), n
-        assert not takes(key(n)), n
-    for small in (3, 5, 7, 743):
-        assert not takes(key(small * ((p * q - 1) // small | 1))), small
-
-
 def test_who_may_read_secrets(takes, key_file):
     path = key_file({"kty": "oct", "alg": "HS256", "k": b64(SECRET)})
     for mode, good in ((0o600, True), (0o640, False), (0o644, False)):
