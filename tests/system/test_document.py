@@ -431,7 +431,8 @@ def test_codes_of_the_source_are_described(document, page):
     known = {c for node in everywhere(document) if isinstance(node, dict)
              for c in node.get("examples", {}) if isinstance(node.get("examples"), dict)}
     on_the_socket = {"Auth.PeerNotAllowed", "Auth.NoIdentity", "Method.NotFound", "Auth.AdminOnly",
-                     "Store.Busy", "Store.Damaged", "Store.NoBackup", "Store.Unable"}
+                     "Store.Busy", "Store.Damaged", "Store.Failed", "Store.NoBackup",
+                     "Store.Unable"}
     assert len(said) > 25
     missing = said - known - on_the_socket - set(re.findall(r"<code>([A-Za-z.]+)</code>", page))
     assert not missing
